@@ -1,0 +1,3 @@
+"""Hooke: a microscope for language models."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,150 @@
+"""What a model must prove when it is loaded: that every site is where its equation says.
+
+Names without equations are the field's oldest source of silently wrong numbers (DESIGN 3), so a
+model whose sites do not satisfy them is refused, with the equation and how far off it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hooke.errors import HookeError
+from hooke.model.edits import Edit
+from hooke.model.frozen import Frozen, freeze
+from hooke.model.run import Activations, Tokens
+from hooke.sites import Site
+
+if TYPE_CHECKING:
+    from hooke.model.model import Model
+
+
+class Check(NamedTuple):
+    """One equation: what it says, and the largest difference relative to the largest value."""
+
+    equation: str
+    error: float
+
+
+# relative to the largest value; transformers computes norms in fp32 even in an fp64 model, and half
+# precision rounds each addition to the stream
+TOLERANCE = {torch.float64: 2e-5, torch.float32: 2e-4, torch.bfloat16: 6e-2, torch.float16: 1e-2}
+
+
+def check_model(model: Model, tokens: Tokens | None = None) -> list[Check]:
+    """Prove the site equations on a short input. Raises HookeError naming the first that fails."""
+    tokens = tokens or _short_input(model)
+    allowed = TOLERANCE.get(model.dtype, 6e-2)
+    done = []
+    for check in _equations(model, tokens):
+        if not check.error <= allowed:  # also catches NaN
+            raise HookeError(
+                f"{model.name} was refused: {check.equation} is off by {check.error:.2g} of its size "
+                f"(allowed {allowed:g}); its row in hooke/model/families.py ({model.parts.family.name}) does not fit"
+            )
+        done.append(check)
+    return done
+
+
+def _short_input(model: Model) -> Tokens:
+    generator = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.parts.d_vocab, (1, 5), generator=generator)
+    return Tokens(ids.to(model.device), torch.ones(1, 5, dtype=torch.bool, device=model.device))
+
+
+def _off(a: Tensor, b: Tensor) -> float:
+    a, b = a.double(), b.double()
+    return float((a - b).abs().max() / b.abs().max().clamp(min=1e-6))
+
+
+def _equations(model: Model, tokens: Tokens) -> Iterator[Check]:
+    with torch.no_grad():
+        hf_logits = model.hf(input_ids=tokens.ids).logits
+    run = model.run(tokens, read=model.sites)
+    acts = run.acts
+    assert run.logits is not None
+    yield Check("the logits read by hooks = the model's own", _off(run.logits, hf_logits))
+    yield from _block_equations(model, acts)
+    final = acts["final_norm"]
+    yield Check(
+        "unembedding final_norm = logits", _off(_capped(model, _times(model.parts.unembed, final)), run.logits)
+    )
+    back = model.run(tokens, edits=[Edit(site, value=acts[site]) for site in model.sites if site.point != "scores"])
+    assert back.logits is not None
+    yield Check("writing back what was read leaves the logits", _off(back.logits, run.logits))
+    frozen = freeze(model, tokens)
+    replayed = frozen.replay(lambda layer, _: frozen.values[Site("mlp_proj", layer)])
+    yield Check("the frozen linear view = the logits", _off(_capped(model, replayed), run.logits[0, -1]))
+    yield Check("the frozen view's transpose = the view", _transpose_error(frozen))
+
+
+def _block_equations(model: Model, acts: Activations) -> Iterator[Check]:
+    parts = model.parts
+    for layer, block in enumerate(parts.blocks):
+
+        def at(point: str, layer: int = layer) -> Tensor:
+            return acts[Site(point, layer)]
+
+        total = at("resid_pre") + at("attn_out") + at("mlp_out")
+        yield Check(f"resid_pre.{layer} + attn_out + mlp_out = resid_post", _off(total, at("resid_post")))
+        if layer:
+            yield Check(f"resid_post.{layer - 1} = resid_pre", _off(acts[Site("resid_post", layer - 1)], at("resid_pre")))
+        before = at("resid_pre") if parts.parallel else at("resid_mid")
+        if not parts.parallel:
+            yield Check(f"resid_pre.{layer} + attn_out = resid_mid", _off(at("resid_pre") + at("attn_out"), before))
+        for norm, scale, x, y in (
+            (block.attn_norm, "attn_scale", at("resid_pre"), at("attn_in")),
+            (block.mlp_norm, "mlp_scale", before, at("mlp_in")),
+            (block.attn_post_norm, "attn_post_scale", _times(block.o, at("z").flatten(2)), at("attn_out")),
+            (block.mlp_post_norm, "mlp_post_scale", at("mlp_proj"), at("mlp_out")),
+        ):
+            expected = x if norm is None else norm.apply(x.to(at_least_fp32(x)), at(scale))
+            yield Check(f"the norm with {scale}.{layer}", _off(expected, y))
+        for point, linear in (("q", block.q), ("k", block.k), ("v", block.v)):
+            yield Check(f"{point}.{layer} = W attn_in + b", _off(_times(linear, at("attn_in")), at(point).flatten(2)))
+        pattern, v = at("pattern"), at("v").repeat_interleave(parts.n_heads // parts.n_kv_heads, 2)
+        yield Check(f"pattern.{layer} = softmax(scores)", _off(at("scores").float().softmax(-1), pattern))
+        yield Check(f"pattern.{layer} . v = z", _off(torch.einsum("bhqk,bkhd->bqhd", pattern, v), at("z")))
+        yield Check(f"pattern.{layer} is causal", float(pattern.triu(1).abs().max()))
+        pre = at("mlp_pre")
+        gated = block.gate is not None
+        yield Check(f"mlp_pre.{layer} = W mlp_in + b", _off(_times(block.gate or block.up, at("mlp_in")), pre))
+        act = block.act(pre)
+        if gated:
+            yield Check(f"mlp_up.{layer} = W_up mlp_in + b", _off(_times(block.up, at("mlp_in")), at("mlp_up")))
+            act = act * at("mlp_up")
+        yield Check(f"mlp_act.{layer} = act(mlp_pre) * mlp_up", _off(act, at("mlp_act")))
+        yield Check(f"mlp_proj.{layer} = W_down mlp_act + b", _off(_times(block.down, at("mlp_act")), at("mlp_proj")))
+
+
+def at_least_fp32(x: Tensor) -> torch.dtype:
+    return torch.float64 if x.dtype == torch.float64 else torch.float32
+
+
+def _times(linear: object, x: Tensor) -> Tensor:
+    from hooke.model.families import Linear
+
+    assert isinstance(linear, Linear)
+    y = x @ linear.weight.T.to(x.dtype)
+    return y if linear.bias is None else y + linear.bias.to(x.dtype)
+
+
+def _capped(model: Model, logits: Tensor) -> Tensor:
+    cap = model.parts.softcap
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
+def _transpose_error(frozen: Frozen) -> float:
+    """u · (J v) against (Jᵀ u) · v for random u and v, J the map from the tokens to one logit."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(frozen.tokens().shape, generator=generator, dtype=frozen.dtype).to(frozen.tokens())
+    up = x
+    for layer in range(frozen.parts.n_layers):
+        up = up + frozen.attend(layer, up, bias=False)
+    ids = torch.tensor([0, frozen.parts.d_vocab // 2], device=x.device)
+    forward = frozen.read_out(up, bias=False)[ids]
+    *_, down = frozen.descend(frozen.unembed_rows(ids, demean=False))
+    return _off((down.cotangents * x).sum((1, 2)), forward)

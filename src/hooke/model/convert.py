@@ -1,0 +1,271 @@
+"""Foreign weights in, a folder that plain transformers loads out.
+
+Two sources: a GGUF file (read by transformers itself) and the small NumPy models of the package
+glassllm. Torch and transformers are imported inside the functions, so importing this is free.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import mmap
+import re
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from hooke.errors import HookeError
+
+# GGUF's scalar value types: number -> struct code. 8 is a string and 9 an array.
+_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9
+
+# How a byte-level vocabulary cuts text before merging (tokenizer.ggml.pre). Transformers knows many of these
+# ways but not the ones that first cut out each digit: it would give other ids for "\n\n1." than the model saw.
+_DIGITS_FIRST = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
+_PLAIN_GPT2 = {"gpt-2", "mpt", "olmo", "jais", "trillion", "granite-docling"}
+
+
+def gguf_header(path: Path) -> dict[str, Any]:
+    """Read a GGUF file's header and check that all of its tensors are there.
+
+    Returns its scalar and text metadata (arrays are skipped), with ``parameters``, the number of
+    weights, added. Raises HookeError for a file that is not GGUF, is cut short, or is one of several.
+    """
+    try:
+        with path.open("rb") as file:
+            if file.read(4) != b"GGUF":
+                raise HookeError(f"{path} is not a GGUF file: give the .gguf file itself, or a folder with safetensors")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                header, size = _read_gguf(path, data), len(data)
+    except (struct.error, ValueError, LookupError, OverflowError):
+        raise HookeError(f"{path} is damaged or cut short inside its header: download it again") from None
+    except OSError as error:
+        raise HookeError(f"cannot read {path} ({error.strerror or error}): check the path") from None
+    end = header.pop("end")
+    if size < end:
+        raise HookeError(f"{path} is cut short ({size:,} bytes of at least {end:,}): download it again")
+    if int(header.get("split.count", 1)) > 1:
+        raise HookeError(f"{path} is one part of several: join them first with `llama-gguf-split --merge`")
+    return header
+
+
+def _read_gguf(path: Path, data: mmap.mmap) -> dict[str, Any]:
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+    at = 4
+
+    def take(code: str) -> Any:
+        nonlocal at
+        (value,) = struct.unpack_from("<" + code, data, at)
+        at += struct.calcsize("<" + code)
+        return value
+
+    def text() -> str:
+        nonlocal at
+        length = take("Q")
+        if at + length > len(data):
+            raise ValueError("text past the end")
+        at += length
+        return data[at - length : at].decode("utf-8")
+
+    def skip_array() -> None:
+        nonlocal at
+        kind, count = take("I"), take("Q")
+        if kind == _STRING:
+            for _ in range(count):
+                (length,) = struct.unpack_from("<Q", data, at)
+                at += 8 + length
+        else:
+            at += count * struct.calcsize("<" + _SCALARS[kind])
+
+    version = take("I")
+    if version not in (2, 3):
+        raise HookeError(f"{path} has GGUF version {version}, Hooke reads 2 and 3: convert it with a current llama.cpp")
+    tensors, keys = take("Q"), take("Q")
+    header: dict[str, Any] = {}
+    for _ in range(keys):
+        key, kind = text(), take("I")
+        if kind == _ARRAY:
+            skip_array()
+        elif kind == _STRING:
+            header[key] = text()
+        elif kind in _SCALARS:
+            header[key] = take(_SCALARS[kind])
+        else:
+            raise ValueError(f"value type {kind}")
+    parameters = last = 0
+    for _ in range(tensors):
+        text()
+        dimensions = take("I")
+        if dimensions > 8:
+            raise ValueError(f"{dimensions} dimensions")
+        shape = [take("Q") for _ in range(dimensions)]
+        kind, offset = take("I"), take("Q")
+        count = 1
+        for width in shape:
+            count *= width
+        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
+        parameters += count
+        last = max(last, offset + count // block * size)
+    align = int(header.get("general.alignment", 32)) or 32
+    header["end"] = (at + align - 1) // align * align + last
+    header["parameters"] = parameters
+    return header
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back transformers' own bars and notes; ours is the one bar on the screen."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        # not all of its bars can be switched off, but all of them write here
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(level)
+
+
+def gguf_to_folder(path: Path, out: Path) -> None:
+    """Write the model and tokenizer of a GGUF file into the folder ``out``, weights exactly as dequantised.
+
+    Raises HookeError when transformers does not know the architecture or cannot read the file.
+    """
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    split = str(gguf_header(path).get("tokenizer.ggml.pre", "default"))
+    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    with _quiet():
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path.parent, **where)
+            model: Any = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
+        except Exception as error:  # whatever transformers raises, the person gets one line
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise HookeError(
+                f"transformers cannot load {path}: {reason} Use this model's safetensors folder instead."
+            ) from error
+        plain = isinstance(tokenizer.backend_tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel)
+        if plain and split in _DIGITS_FIRST:
+            steps = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+            tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
+        # save_pretrained refuses a model that still says it is quantised; its weights are plain floats by now
+        model.hf_quantizer = None
+        model.is_quantized = False
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config
+        model.to(_smallest_exact(model)).save_pretrained(out)
+        tokenizer.save_pretrained(out)
+    # computed in fp32 whatever it is stored in: as exact as the GGUF file, on any device
+    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    config["dtype"] = "float32"
+    (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if plain and split not in _DIGITS_FIRST | _PLAIN_GPT2:
+        note = f"hooke: {path.name} cuts text its own way ({split}), read here as GPT-2's: check its tokens"
+        print(note, file=sys.stderr, flush=True)
+
+
+def _smallest_exact(model: Any) -> Any:
+    """The smallest dtype that holds every weight exactly: half for F16 files, fp32 for most 4-bit ones."""
+    import torch
+
+    for dtype in (torch.bfloat16, torch.float16):
+        if all(torch.equal(weight.to(dtype).to(weight.dtype), weight) for weight in model.state_dict().values()):
+            return dtype
+    return torch.float32
+
+
+# glassllm's parameter names inside a block -> Llama's. Its matrices are (in, out), Llama's (out, in).
+_GLASS_NAMES = {
+    "norm1.gamma": "input_layernorm",
+    "norm2.gamma": "post_attention_layernorm",
+    "attn.W_Q": "self_attn.q_proj",
+    "attn.W_K": "self_attn.k_proj",
+    "attn.W_V": "self_attn.v_proj",
+    "attn.W_O": "self_attn.o_proj",
+    "ffn.W1": "mlp.gate_proj",
+    "ffn.W3": "mlp.up_proj",
+    "ffn.W2": "mlp.down_proj",
+}
+
+
+def glassllm_to_folder(npz: Path, tokenizer_json: Path, out: Path) -> None:
+    """Write a glassllm model as a LlamaForCausalLM folder with a fast tokenizer into ``out``.
+
+    Raises ValueError when an array of the file has no place in a Llama.
+    """
+    import numpy as np
+    from safetensors.numpy import save_file
+    from transformers import GenerationConfig, LlamaConfig
+
+    with np.load(npz) as arrays:
+        sizes = json.loads(str(arrays["__config__"]))
+        found = {name: arrays[name].astype(np.float32) for name in arrays.files if name != "__config__"}
+    head_dim = sizes["d_model"] // sizes["n_heads"]
+    weights = {"model.embed_tokens.weight": found.pop("E"), "model.norm.weight": found.pop("norm_f.gamma")}
+    for name, value in found.items():
+        match = re.fullmatch(r"blocks\.(\d+)\.(.+)", name)
+        if match is None or match[2] not in _GLASS_NAMES:
+            raise ValueError(f"glassllm array {name} is unknown")
+        if match[2] in ("attn.W_Q", "attn.W_K"):
+            value = _pairs_to_halves(value, head_dim)
+        weights[f"model.layers.{match[1]}.{_GLASS_NAMES[match[2]]}.weight"] = np.ascontiguousarray(value.T)
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+
+    tokenizer = _glassllm_tokenizer(tokenizer_json, sizes["max_len"])
+    special = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    LlamaConfig(
+        architectures=["LlamaForCausalLM"],
+        dtype="float32",
+        vocab_size=sizes["vocab_size"],
+        hidden_size=sizes["d_model"],
+        intermediate_size=int(8 * sizes["d_model"] / 3),
+        num_hidden_layers=sizes["n_layers"],
+        num_attention_heads=sizes["n_heads"],
+        num_key_value_heads=sizes["n_kv_heads"],
+        head_dim=head_dim,
+        max_position_embeddings=sizes["max_len"],
+        rms_norm_eps=sizes["eps"],
+        rope_parameters={"rope_type": "default", "rope_theta": sizes["rope_base"]},
+        tie_word_embeddings=True,
+        **special,
+    ).save_pretrained(out)
+    GenerationConfig(**special).save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def _pairs_to_halves(matrix: Any, head_dim: int) -> Any:
+    """Reorder each head's columns: glassllm rotates neighbours (0,1), (2,3) …, Llama rotates i with i + half."""
+    rows, columns = matrix.shape
+    heads = matrix.reshape(rows, columns // head_dim, head_dim // 2, 2)
+    return heads.transpose(0, 1, 3, 2).reshape(rows, columns)
+
+
+def _glassllm_tokenizer(path: Path, max_length: int) -> Any:
+    """Character BPE over NFC text with spaces shown as ▁; merges never cross a word or a newline."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    data = json.loads(path.read_text(encoding="utf-8"))
+    merges = [(left, right) for left, right in data["merges"]]
+    special = ["<pad>", "<unk>", "<bos>", "<eos>"]
+    vocab = special + data["alphabet"] + [left + right for left, right in merges]
+    bpe = models.BPE(vocab={token: i for i, token in enumerate(vocab)}, merges=merges, unk_token="<unk>")
+    tokenizer = Tokenizer(bpe)
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace(" ", "▁")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\n|▁*[^▁\n]+|▁+"), behavior="isolated")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+    names = {f"{token.strip('<>')}_token": token for token in special}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        clean_up_tokenization_spaces=False,
+        **names,
+    )

@@ -1,0 +1,354 @@
+"""The adapter table: where each family of models keeps the parts of a block.
+
+One row a family; every row is proved by `checks.py` when a model is loaded, and on tiny random
+configurations of all families in the tests. Nothing else in Hooke knows a module's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from hooke.errors import HookeError
+
+
+@dataclass(frozen=True)
+class Family:
+    """Module paths of one family. Paths are relative to the block unless they say otherwise."""
+
+    name: str
+    model_types: tuple[str, ...]  # `config.model_type` of the configurations it covers
+    blocks: str = "model.layers"  # from the top
+    embed: str = "model.embed_tokens"  # from the top
+    final_norm: str = "model.norm"  # from the top
+    unembed: str = "lm_head"  # from the top
+    attn: str = "self_attn"
+    attn_norm: str | None = "input_layernorm"
+    attn_post_norm: str | None = None
+    q: str = "self_attn.q_proj"
+    k: str = "self_attn.k_proj"
+    v: str = "self_attn.v_proj"
+    o: str = "self_attn.o_proj"
+    # how one fused matrix holds q, k and v: q rows, then k, then v; or q, k, v of head 0, then of head 1, …
+    fused_qkv: Literal["blocks", "heads"] | None = None
+    mlp: str = "mlp"
+    mlp_norm: str | None = "post_attention_layernorm"
+    mlp_post_norm: str | None = None
+    gate: str | None = "mlp.gate_proj"  # None: an MLP without a gate
+    up: str = "mlp.up_proj"  # without a gate: the only input matrix
+    fused_gate: bool = False  # gate and up are the two halves of one matrix
+    down: str = "mlp.down_proj"
+    act: str = "mlp.act_fn"
+    parallel: str | None = None  # config flag: attention and MLP both read resid_pre
+    norm_offset: float = 0.0  # a norm multiplies by (offset + weight)
+
+
+LLAMA = Family("Llama", ("llama",))
+
+FAMILIES: tuple[Family, ...] = (
+    LLAMA,
+    replace(LLAMA, name="Mistral", model_types=("mistral",)),
+    replace(LLAMA, name="Qwen2", model_types=("qwen2",)),
+    replace(LLAMA, name="Qwen3", model_types=("qwen3",)),
+    replace(
+        LLAMA,
+        name="Gemma 2",
+        model_types=("gemma2",),
+        attn_post_norm="post_attention_layernorm",
+        mlp_norm="pre_feedforward_layernorm",
+        mlp_post_norm="post_feedforward_layernorm",
+        norm_offset=1.0,
+    ),
+    replace(
+        LLAMA,
+        name="Gemma 3",
+        model_types=("gemma3_text",),
+        attn_post_norm="post_attention_layernorm",
+        mlp_norm="pre_feedforward_layernorm",
+        mlp_post_norm="post_feedforward_layernorm",
+        norm_offset=1.0,
+    ),
+    Family(
+        "GPT-2",
+        ("gpt2",),
+        blocks="transformer.h",
+        embed="transformer.wte",
+        final_norm="transformer.ln_f",
+        attn="attn",
+        attn_norm="ln_1",
+        q="attn.c_attn",
+        k="attn.c_attn",
+        v="attn.c_attn",
+        o="attn.c_proj",
+        fused_qkv="blocks",
+        mlp_norm="ln_2",
+        gate=None,
+        up="mlp.c_fc",
+        down="mlp.c_proj",
+        act="mlp.act",
+    ),
+    Family(
+        "GPT-NeoX",
+        ("gpt_neox",),
+        blocks="gpt_neox.layers",
+        embed="gpt_neox.embed_in",
+        final_norm="gpt_neox.final_layer_norm",
+        unembed="embed_out|lm_head",
+        attn="attention",
+        q="attention.query_key_value",
+        k="attention.query_key_value",
+        v="attention.query_key_value",
+        o="attention.dense",
+        fused_qkv="heads",
+        gate=None,
+        up="mlp.dense_h_to_4h",
+        down="mlp.dense_4h_to_h",
+        act="mlp.act",
+        parallel="use_parallel_residual",
+    ),
+    replace(
+        LLAMA,
+        name="Phi-3",
+        model_types=("phi3",),
+        q="self_attn.qkv_proj",
+        k="self_attn.qkv_proj",
+        v="self_attn.qkv_proj",
+        fused_qkv="blocks",
+        gate="mlp.gate_up_proj",
+        up="mlp.gate_up_proj",
+        fused_gate=True,
+        act="mlp.activation_fn",
+    ),
+    replace(
+        LLAMA,
+        name="OLMo-2",
+        model_types=("olmo2",),
+        attn_norm=None,
+        attn_post_norm="post_attention_layernorm",
+        mlp_norm=None,
+        mlp_post_norm="post_feedforward_layernorm",
+    ),
+)
+
+
+def family_of(config: Any) -> Family:
+    """The adapter row for a transformers configuration. Raises HookeError for an unknown architecture."""
+    kind = getattr(config, "model_type", None)
+    for family in FAMILIES:
+        if kind in family.model_types:
+            return family
+    known = ", ".join(family.name for family in FAMILIES)
+    raise HookeError(
+        f"no adapter for model type {kind!r}; Hooke knows {known}. "
+        "A new family is one row in hooke/model/families.py plus the load-time checks"
+    )
+
+
+@dataclass
+class Norm:
+    """A norm as numbers: y = weight * (x - mean(x) if centred) / scale + bias."""
+
+    module: nn.Module
+    offset: float  # the family's: a norm multiplies by (offset + its parameter)
+    centred: bool
+    eps: float
+
+    @property
+    def weight(self) -> Tensor:
+        """(d,)"""
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        return weight.detach() + self.offset if self.offset else weight.detach()
+
+    @property
+    def bias(self) -> Tensor | None:
+        bias = getattr(self.module, "bias", None)
+        return None if bias is None else bias.detach()
+
+    def scale(self, x: Tensor) -> Tensor:
+        """The denominator at x, (… 1), in at least fp32."""
+        x = x if x.dtype == torch.float64 else x.float()
+        if self.centred:
+            x = x - x.mean(-1, keepdim=True)
+        return (x.pow(2).mean(-1, keepdim=True) + self.eps).sqrt()
+
+    def apply(self, x: Tensor, scale: Tensor) -> Tensor:
+        """The norm with its denominator given: linear in x plus a constant."""
+        if self.centred:
+            x = x - x.mean(-1, keepdim=True)
+        y = self.weight * (x / scale)
+        return y if self.bias is None else y + self.bias
+
+    def pull(self, cotangent: Tensor, scale: Tensor) -> Tensor:
+        """The transpose of the linear part of `apply`."""
+        g = cotangent * self.weight / scale
+        return g - g.mean(-1, keepdim=True) if self.centred else g
+
+
+@dataclass
+class Linear:
+    """A matrix of the model, or the rows of a fused one that belong to one use of it."""
+
+    module: nn.Module
+    rows: Tensor | slice | None  # which outputs of the module (None: all)
+    transposed: bool  # GPT-2's Conv1D keeps (in, out)
+
+    @property
+    def weight(self) -> Tensor:
+        """(out, in), a view where the rows are a slice."""
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        weight = weight.detach()
+        if self.transposed:
+            weight = weight.T
+        return weight if self.rows is None else weight[self.rows]
+
+    @property
+    def bias(self) -> Tensor | None:
+        bias = getattr(self.module, "bias", None)
+        if bias is None:
+            return None
+        return bias.detach() if self.rows is None else bias.detach()[self.rows]
+
+
+@dataclass
+class Block:
+    """The parts of one block, found through the adapter row."""
+
+    module: nn.Module
+    attn: nn.Module
+    attn_norm: Norm | None
+    attn_post_norm: Norm | None
+    q: Linear
+    k: Linear
+    v: Linear
+    o: Linear
+    mlp: nn.Module
+    mlp_norm: Norm | None
+    mlp_post_norm: Norm | None
+    gate: Linear | None  # what the nonlinearity takes, in a gated MLP
+    up: Linear  # the other factor; without a gate, what the nonlinearity takes
+    down: Linear
+    act: nn.Module
+
+
+@dataclass
+class Parts:
+    """Everything the adapter found in a model, with the sizes that follow from it."""
+
+    family: Family
+    blocks: list[Block]
+    embed: nn.Module
+    final_norm: Norm
+    unembed: Linear
+    softcap: float | None
+    parallel: bool
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    d_model: int
+    d_mlp: int
+    n_layers: int
+    d_vocab: int
+    context: int
+
+
+def _get(root: nn.Module, path: str, what: str) -> nn.Module:
+    for choice in path.split("|"):
+        try:
+            return root.get_submodule(choice)
+        except AttributeError:
+            continue
+    raise HookeError(f"this model has no module {path!r} ({what}); its adapter row does not fit it")
+
+
+def _norm(root: nn.Module, path: str | None, offset: float) -> Norm | None:
+    if path is None:
+        return None
+    module = _get(root, path, "a norm")
+    eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
+    if eps is None or getattr(module, "weight", None) is None:
+        raise HookeError(f"the norm {path!r} has no epsilon or no weight; its adapter row does not fit it")
+    return Norm(module, offset, isinstance(module, nn.LayerNorm), float(eps))
+
+
+def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
+    """Locate the parts of a transformers model. Raises HookeError naming what is missing."""
+    config: Any = hf.config
+    family = family or family_of(config)
+    final_norm = _norm(hf, family.final_norm, family.norm_offset)
+    assert final_norm is not None
+    n_heads = int(config.num_attention_heads)
+    n_kv_heads = int(getattr(config, "num_key_value_heads", None) or n_heads)
+    d_model = int(config.hidden_size)
+    d_head = int(getattr(config, "head_dim", None) or d_model // n_heads)
+    blocks = []
+    layers = _get(hf, family.blocks, "the list of blocks")
+    assert isinstance(layers, nn.ModuleList)
+    for module in layers:
+        q, k, v = _qkv(module, family, n_heads, n_kv_heads, d_head)
+        gate, up = _gate_up(module, family)
+        blocks.append(
+            Block(
+                module=module,
+                attn=_get(module, family.attn, "attention"),
+                attn_norm=_norm(module, family.attn_norm, family.norm_offset),
+                attn_post_norm=_norm(module, family.attn_post_norm, family.norm_offset),
+                q=q,
+                k=k,
+                v=v,
+                o=_linear(module, family.o),
+                mlp=_get(module, family.mlp, "the MLP"),
+                mlp_norm=_norm(module, family.mlp_norm, family.norm_offset),
+                mlp_post_norm=_norm(module, family.mlp_post_norm, family.norm_offset),
+                gate=gate,
+                up=up,
+                down=_linear(module, family.down),
+                act=_get(module, family.act, "the MLP's nonlinearity"),
+            )
+        )
+    unembed = _linear(hf, family.unembed)
+    return Parts(
+        family=family,
+        blocks=blocks,
+        embed=_get(hf, family.embed, "the embedding"),
+        final_norm=final_norm,
+        unembed=unembed,
+        softcap=getattr(config, "final_logit_softcapping", None),
+        parallel=bool(family.parallel and getattr(config, family.parallel, False)),
+        n_heads=n_heads,
+        n_kv_heads=n_kv_heads,
+        d_head=d_head,
+        d_model=d_model,
+        d_mlp=blocks[0].down.weight.shape[1],
+        n_layers=len(blocks),
+        d_vocab=unembed.weight.shape[0],
+        context=int(getattr(config, "max_position_embeddings", 0) or 2**31),
+    )
+
+
+def _linear(root: nn.Module, path: str, rows: Tensor | slice | None = None) -> Linear:
+    module = _get(root, path, "a matrix")
+    return Linear(module, rows, transposed=type(module).__name__ == "Conv1D")
+
+
+def _qkv(block: nn.Module, family: Family, n_heads: int, n_kv: int, d_head: int) -> list[Linear]:
+    if family.fused_qkv is None:
+        return [_linear(block, path) for path in (family.q, family.k, family.v)]
+    if family.fused_qkv == "blocks":
+        a, b = n_heads * d_head, n_kv * d_head
+        return [_linear(block, family.q, slice(i, j)) for i, j in ((0, a), (a, a + b), (a + b, a + 2 * b))]
+    rows = torch.arange(3 * n_heads * d_head).view(n_heads, 3, d_head)
+    return [_linear(block, family.q, rows[:, i].reshape(-1)) for i in range(3)]
+
+
+def _gate_up(block: nn.Module, family: Family) -> tuple[Linear | None, Linear]:
+    if family.gate is None:
+        return None, _linear(block, family.up)
+    if not family.fused_gate:
+        return _linear(block, family.gate), _linear(block, family.up)
+    width = _linear(block, family.gate).weight.shape[0] // 2
+    return _linear(block, family.gate, slice(0, width)), _linear(block, family.up, slice(width, 2 * width))

@@ -1,0 +1,305 @@
+"""`Model`: an unmodified transformers model, its tokenizer and one adapter row."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hooke.errors import HookeError
+from hooke.model.edits import Edit
+from hooke.model.families import Parts, find_parts
+from hooke.model.hooks import sites_of
+from hooke.model.run import Activations, Run, Tokens, forward, run_each
+from hooke.sites import Site
+
+Text = str | Sequence[str]
+
+
+class Step(NamedTuple):
+    """One step of generation: the tokens chosen (batch), their logits (batch d_vocab), this step's reads."""
+
+    tokens: Tensor
+    logits: Tensor
+    acts: Activations
+
+
+class Generation(NamedTuple):
+    """Generated ids (batch new), the texts, logits (batch new d_vocab), and reads over prompt and answer."""
+
+    tokens: Tensor
+    texts: list[str]
+    logits: Tensor
+    acts: Activations
+
+
+class Model:
+    """A transformers model that can be read and edited at sites. Make one with `hooke.load`.
+
+    hf: the model, not modified: hooks exist only during a run.
+    parts: where its pieces are (sizes as `parts.n_layers`, `parts.d_model`, …).
+    info: name, weights hash and other facts that results record.
+    """
+
+    def __init__(self, hf: nn.Module, tokenizer: Any, *, name: str, info: dict[str, Any] | None = None) -> None:
+        self.hf = hf
+        self.tokenizer = tokenizer
+        self.name = name
+        self.parts: Parts = find_parts(hf)
+        self.info = info or {}
+        self._lock = threading.RLock()  # hooks belong to the model, so runs take turns
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.hf.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.hf.parameters()).dtype
+
+    @property
+    def sites(self) -> list[Site]:
+        """Every site that this model has, in the order of the forward pass."""
+        return sites_of(self.parts)
+
+    def provenance(self) -> dict[str, Any]:
+        """What a result must record about this model: hashes, type, versions."""
+        import transformers
+
+        from hooke import __version__
+
+        template = getattr(self.tokenizer, "chat_template", None)
+        return {
+            "model": self.name,
+            **self.info,
+            "family": self.parts.family.name,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "device": str(self.device),
+            "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None,
+            "versions": {
+                "hooke": __version__,
+                "torch": str(torch.__version__),
+                "transformers": str(transformers.__version__),
+            },
+        }
+
+    def tokens(self, text: Text | Tensor | Tokens, *, padding: Literal["left", "right"] = "left") -> Tokens:
+        """Token ids and mask of one or several plain prompts, tokenised exactly as `tokenizer(prompt)`.
+
+        A tensor of ids (pos, or batch pos) is taken as it is. Raises HookeError for an empty prompt or
+        one longer than the model's context.
+        """
+        if isinstance(text, Tokens):
+            return Tokens(text.ids.to(self.device), text.mask.bool().to(self.device))
+        if isinstance(text, Tensor):
+            ids = text.to(self.device)
+            ids = ids[None] if ids.ndim == 1 else ids
+            return self._checked(Tokens(ids, torch.ones_like(ids, dtype=torch.bool)))
+        texts = [text] if isinstance(text, str) else list(text)
+        if not texts:
+            raise HookeError("no prompt given")
+        rows = [self.tokenizer(t)["input_ids"] if t else [] for t in texts]
+        return self._checked(self._pad(rows, padding))
+
+    def chat(self, question: str | list[dict[str, str]]) -> Tokens:
+        """The tokens of a chat prompt: the model's template with the generation prompt, no special tokens added."""
+        messages = [{"role": "user", "content": question}] if isinstance(question, str) else question
+        if not messages or not str(messages[-1].get("content", "")).strip():
+            raise HookeError("the question is empty")
+        if not getattr(self.tokenizer, "chat_template", None):
+            raise HookeError(f"{self.name} has no chat template; give it a plain prompt instead")
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._checked(self._pad([ids], "left"))
+
+    def token(self, text: str) -> int:
+        """The id of a text that is exactly one token (a leading space counts). Raises HookeError otherwise."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        if len(ids) != 1:
+            pieces = ", ".join(repr(self.tokenizer.decode([i])) for i in ids) or "nothing"
+            hint = f"; with a leading space, {' ' + text!r}, it is one" if self._is_token(" " + text) else ""
+            raise HookeError(f"{text!r} is {len(ids)} tokens ({pieces}), and a target is one token{hint}")
+        return int(ids[0])
+
+    def text(self, ids: Tensor | Sequence[int]) -> list[str]:
+        """Each token of a sequence as text."""
+        return [self.tokenizer.decode([int(i)]) for i in ids]
+
+    def run(
+        self,
+        tokens: Text | Tensor | Tokens,
+        *,
+        read: Iterable[Site | str] = (),
+        edits: Sequence[Edit] = (),
+        grad: bool = False,
+        logits: Literal["all", "last"] | None = "all",
+    ) -> Run:
+        """Run the model once, reading and editing at sites.
+
+        tokens: prompts, ids or `Tokens` (padding on either side).
+        read: sites to return; values are after the edits there, and zero on padding.
+        edits: interventions, applied in list order at each site.
+        grad: keep the graph, so that logits and reads can be differentiated (also through edits).
+        logits: "all" (batch pos d_vocab), "last" (batch d_vocab, at the last real token), or None,
+            which stops after the last read.
+        Raises HookeError for a site that the model does not have or an edit that does not fit.
+        """
+        with self._lock:
+            batch = self.tokens(tokens)
+            return forward(self.hf, self.parts, batch, read=read, edits=edits, grad=grad, logits=logits)[0]
+
+    def run_each(
+        self,
+        tokens: Text | Tensor | Tokens,
+        edit_sets: Sequence[Sequence[Edit]],
+        *,
+        resid: dict[int, Tensor] | None = None,
+        read: Iterable[Site | str] = (),
+        max_tokens: int = 8192,
+    ) -> tuple[Tensor, list[dict[Site, Tensor]]]:
+        """Run one prompt once for each set of edits, sharing what the edits leave unchanged.
+
+        resid: the clean stream entering each layer, (1, pos, d_model), if it is known already.
+        Returns the last logits (n_sets, d_vocab) and each set's reads (pos …); a site before a set's
+        first edit is missing among them, because it has its clean value.
+        """
+        with self._lock:
+            batch = self.tokens(tokens)
+            if resid is None:
+                sites = [Site("resid_pre", layer) for layer in range(self.parts.n_layers)]
+                acts = self.run(batch, read=sites, logits=None).acts
+                resid = {layer: acts[Site("resid_pre", layer)] for layer in range(self.parts.n_layers)}
+            with torch.no_grad():
+                return run_each(
+                    self.hf, self.parts, batch, edit_sets, resid=resid, read=read, max_tokens=max_tokens
+                )
+
+    def stream(
+        self,
+        tokens: Text | Tensor | Tokens,
+        *,
+        max_new_tokens: int = 64,
+        read: Iterable[Site | str] = (),
+        edits: Sequence[Edit] = (),
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Iterator[Step]:
+        """Generate step by step with the key-value cache; closing the iterator stops.
+
+        The first step's reads cover the prompt, each later one its new token. Rows that have ended
+        go on with the end token; the iterator stops when all have. temperature 0 is greedy.
+        Raises HookeError if prompt and answer would not fit the context.
+        """
+        batch = self._left(self.tokens(tokens))
+        if int(batch.mask.sum(1).max()) + max_new_tokens > self.parts.context:
+            raise HookeError(
+                f"{batch.ids.shape[1]} prompt tokens and {max_new_tokens} new ones do not fit the context "
+                f"of {self.parts.context}"
+            )
+        generator = torch.Generator(device=self.device).manual_seed(seed)
+        end = self._end_ids()
+        lengths = batch.mask.sum(1)
+        done = torch.zeros(batch.ids.shape[0], dtype=torch.bool, device=self.device)
+        past, past_mask = None, None
+        read, edits = list(read), list(edits)
+        for _ in range(max_new_tokens):
+            with self._lock:
+                run, past = forward(
+                    self.hf,
+                    self.parts,
+                    batch,
+                    read=read,
+                    edits=edits,
+                    logits="last",
+                    past=past,
+                    past_mask=past_mask,
+                    prompt_lengths=lengths,
+                    keep_cache=True,
+                )
+            assert run.logits is not None
+            if temperature > 0:
+                chances = (run.logits.float() / temperature).softmax(-1)
+                chosen = torch.multinomial(chances, 1, generator=generator)[:, 0]
+            else:
+                chosen = run.logits.argmax(-1)
+            if end:
+                chosen = torch.where(done, torch.full_like(chosen, end[0]), chosen)
+                done = done | torch.isin(chosen, torch.tensor(end, device=chosen.device))
+            yield Step(chosen, run.logits, run.acts)
+            if end and bool(done.all()):
+                return
+            past_mask = batch.mask if past_mask is None else torch.cat([past_mask, batch.mask], 1)
+            batch = Tokens(chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool))
+
+    def generate(
+        self,
+        tokens: Text | Tensor | Tokens,
+        *,
+        max_new_tokens: int = 64,
+        read: Iterable[Site | str] = (),
+        edits: Sequence[Edit] = (),
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Generation:
+        """A loop over `stream`. Reads cover the prompt and all new tokens but the last (batch pos …)."""
+        steps = list(
+            self.stream(
+                tokens, max_new_tokens=max_new_tokens, read=read, edits=edits, temperature=temperature, seed=seed
+            )
+        )
+        if not steps:
+            raise HookeError("max_new_tokens must be at least 1")
+        ids = torch.stack([step.tokens for step in steps], 1)
+        acts = Activations()
+        for site in steps[0].acts:
+            pieces = [step.acts[site] for step in steps]
+            if site.point not in ("scores", "pattern"):  # those grow with the cache and stay the prompt's own
+                acts[site] = torch.cat(pieces, 1)
+            else:
+                acts[site] = pieces[0]
+        texts = [self.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+        return Generation(ids, texts, torch.stack([step.logits for step in steps], 1), acts)
+
+    def _checked(self, tokens: Tokens) -> Tokens:
+        lengths = tokens.mask.sum(1)
+        if tokens.ids.shape[1] == 0 or int(lengths.min()) == 0:
+            raise HookeError("the prompt is empty; give it at least one token")
+        if int(lengths.max()) > self.parts.context:
+            raise HookeError(
+                f"the prompt is {int(lengths.max())} tokens and the context of {self.name} is {self.parts.context}"
+            )
+        if int(tokens.ids.min()) < 0 or int(tokens.ids.max()) >= self.parts.d_vocab:
+            raise HookeError(f"token ids must lie between 0 and {self.parts.d_vocab - 1}")
+        return tokens
+
+    def _pad(self, rows: list[list[int]], side: str) -> Tokens:
+        width = max(len(row) for row in rows)
+        pad = next((i for i in (getattr(self.tokenizer, "pad_token_id", None), *self._end_ids()) if i is not None), 0)
+        ids = torch.full((len(rows), width), int(pad), dtype=torch.long)
+        mask = torch.zeros(len(rows), width, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            here = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+            ids[i, here] = torch.tensor(row, dtype=torch.long)
+            mask[i, here] = True
+        return Tokens(ids.to(self.device), mask.to(self.device))
+
+    def _left(self, tokens: Tokens) -> Tokens:
+        """Move padding to the left, where generation needs it."""
+        if bool(tokens.mask[:, -1].all()):
+            return tokens
+        rows = [ids[mask].tolist() for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
+        return self._pad(rows, "left")
+
+    def _end_ids(self) -> list[int]:
+        config: Any = getattr(self.hf, "generation_config", None) or self.hf.config
+        end = getattr(config, "eos_token_id", None)
+        if end is None:
+            end = getattr(self.tokenizer, "eos_token_id", None)
+        return [] if end is None else [int(i) for i in (end if isinstance(end, (list, tuple)) else [end])]
+
+    def _is_token(self, text: str) -> bool:
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) == 1

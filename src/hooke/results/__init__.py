@@ -1,0 +1,17 @@
+"""What methods return: `Result`, `Graph`, and the files they live in."""
+
+from hooke.results.graph import Graph, Kind, Node
+from hooke.results.result import Claim, Result, Verdict, load_result, read_json, tensor_path, write_atomic
+
+__all__ = [
+    "Claim",
+    "Graph",
+    "Kind",
+    "Node",
+    "Result",
+    "Verdict",
+    "load_result",
+    "read_json",
+    "tensor_path",
+    "write_atomic",
+]

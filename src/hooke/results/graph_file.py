@@ -1,0 +1,323 @@
+"""Attribution-graph files: the JSON form that circuit-tracer's and Neuronpedia's pages open.
+
+`graph_to_file` makes one, `write_graph_file` saves it, `graph_from_file` reads ours back unchanged and the dialects of
+circuit-tracer, Neuronpedia and their older versions as well as they can be read, `check_graph_file` says whether
+the published pages will open it.
+
+Keys of ours stand in objects called `hooke`, on the metadata, the nodes and the links. Of a foreign file, QK tracing
+results and the nodes that only they mention are not kept. Neuronpedia throws for a graph in which nothing but logits
+has a layer above 0, as in a one-layer model: no writer can help that.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hooke.errors import HookeError
+from hooke.results.graph import Graph, Kind, Node
+from hooke.results.graph_check import FileMetadata, FileNode, FileOwn, check_graph_file, parse, quote
+from hooke.results.graph_names import LORSA, cantor, cantor_inverse, node_id, safe_name
+from hooke.results.graph_write import (
+    Contrast,
+    assemble,
+    digits,
+    graph_to_file,
+    write_graph_file,
+)
+from hooke.results.result import Verdict, read_json
+
+__all__ = [
+    "Contrast",
+    "GraphFile",
+    "cantor",
+    "cantor_inverse",
+    "check_graph_file",
+    "graph_from_file",
+    "graph_to_file",
+    "node_id",
+    "safe_name",
+    "write_graph_file",
+]
+
+MAX_WEIGHTS = 2**28  # targets times nodes of the matrix: 1 GiB
+KINDS: dict[str, Kind] = {
+    "cross layer transcoder": "feature",
+    "unexplored node": "feature",
+    "lorsa": "feature",
+    "embedding": "token",
+    "logit": "logit",
+    "bias": "bias",
+}
+TEXT_PARTS = re.compile(r"(?P<start>[^_]+)_(?P<part>bias|unknown|error)_(?P<name>.+)_-?\d+")
+
+
+@dataclass
+class GraphFile:
+    """What a graph file holds: the graph and all that surrounds it."""
+
+    graph: Graph
+    metadata: dict[str, Any]
+    qparams: dict[str, Any]
+    contrast: Contrast | None = None
+    link_deltas: dict[tuple[int, int], float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)  # what could not be read with certainty
+
+    def to_dict(self) -> dict[str, Any]:
+        """The file again, with every link of the graph; for a file of ours, identical to what was read."""
+        rows, columns = np.nonzero(self.graph.weights)
+        weights = [digits(weight, 6) for weight in self.graph.weights[rows, columns].tolist()]
+        dropped = np.array([self.graph.nodes[t].dropped for t in self.graph.targets.tolist()], float)
+        layers = [node.layer for node in self.graph.nodes]
+        links = (rows, columns, weights)
+        metadata = {**self.metadata, "schema_version": 1}  # what we write are Cantor numbers
+        data = assemble(self.graph, links, dropped, metadata, self.qparams, self.contrast, self.link_deltas, layers)
+        check_graph_file(data, dialects=True)  # names in a foreign file may not suit Neuronpedia
+        return data
+
+
+def graph_from_file(source: str | Path | dict[str, Any]) -> GraphFile:
+    """Read a graph file (a path, or its content) of any dialect.
+
+    `weights[t].sum() + constants[t]` is the target's value where the file gives one (a feature's activation), so
+    `constants` holds what the file leaves out. Node ids become ours, also in `qparams`. Raises HookeError in one line.
+    """
+    if isinstance(source, dict):
+        return _read(source)
+    path = Path(source)
+    try:
+        return _read(read_json(path))
+    except HookeError as error:
+        message = str(error)
+        raise HookeError(message if str(path) in message else f"{path}: {message}") from None
+
+
+def _read(data: Any) -> GraphFile:
+    metadata, raw_nodes = parse(data, dialects=True)
+    nodes = [_graph_node(raw, metadata, "feature_details" in data["metadata"]) for raw in raw_nodes]
+    last = max(len(metadata.prompt_tokens) - 1, 0)
+    rename: dict[str, str] = {}
+    taken: dict[str, int] = {}
+    for number, (raw, node) in enumerate(zip(raw_nodes, nodes, strict=True)):
+        node.id = node_id(node, last=last)
+        if node.id in taken:
+            raise HookeError(f"nodes {taken[node.id]} and {number} are both {quote(node.id)}")
+        taken[node.id] = number
+        if node.kind != "error" or raw.node_id not in rename:  # an error may share the id of a feature
+            rename[raw.node_id] = node.id
+    qparams = _qparams(data["qParams"], rename)
+    _apply_labels(qparams.pop("clerps", None), raw_nodes, nodes)
+
+    links, unclear = _resolve(data["links"], raw_nodes, nodes)
+    own = [raw.hooke or FileOwn() for raw in raw_nodes]
+    aimed = {t for _, t, _ in links} | {i for i, extra in enumerate(own) if extra.dropped is not None}
+    targets = np.array(sorted(aimed), np.int64)
+    if len(targets) * len(nodes) > MAX_WEIGHTS:
+        raise HookeError(f"{len(targets):,} targets by {len(nodes):,} nodes are too many to hold as a matrix")
+    matrix = np.zeros((len(targets), len(nodes)), np.float32)
+    if links:
+        ends = np.array([(s, t) for s, t, _ in links], np.int64)
+        weights = np.array([link["weight"] for _, _, link in links], np.float32)
+        np.add.at(matrix, (np.searchsorted(targets, ends[:, 1]), ends[:, 0]), weights)
+    constants = np.zeros(len(targets))
+    for row, (t, total) in enumerate(zip(targets.tolist(), matrix.sum(axis=1, dtype=np.float64).tolist(), strict=True)):
+        left, value = own[t].dropped, nodes[t].value
+        constants[row] = left if left is not None else 0.0 if value is None else value - total
+        nodes[t].dropped = float(constants[row])
+
+    verdicts: dict[tuple[int, int], Verdict] = {}
+    deltas: dict[tuple[int, int], float] = {}
+    for s, t, link in links:
+        said = link.get("hooke") or {}
+        if said.get("verdict", "untested") != "untested":
+            verdicts[s, t] = said["verdict"]
+        if said.get("delta") is not None:
+            deltas[s, t] = float(said["delta"])
+    warnings = []
+    if unknown := len(data["links"]) - len(links):
+        warnings.append(f"{unknown} links to nodes that are not in the file were left out")
+    if unclear:
+        warnings.append(f"{unclear} links start at an id that a feature shares with an error; taken as the feature's")
+    graph = Graph(nodes, targets, matrix, constants, verdicts, list(metadata.prompt_tokens))
+    against = next((o.contrast for o in own if o.contrast is not None), None)
+    contrast: Contrast | None = {"token": against.token, "id": against.id} if against else None
+    return GraphFile(graph, data["metadata"], qparams, contrast, deltas, warnings)
+
+
+def _graph_node(raw: FileNode, metadata: FileMetadata, detailed: bool) -> Node:
+    own = raw.hooke or FileOwn()
+    kind = own.kind or KINDS.get(raw.feature_type, "bias" if "bias" in raw.feature_type else "error")
+    layer = int(raw.layer) if re.fullmatch(r"-?[0-9]{1,6}", str(raw.layer)) else None
+    probability = None
+    label = raw.clerp or ""
+    index: int | None = own.index
+    if kind == "feature":
+        index = _feature_index(raw, layer, metadata.schema_version == 1 or detailed)
+    elif kind == "token":
+        layer, index = None, _middle(raw.node_id)
+        known = 0 <= raw.ctx_idx < len(metadata.prompt_tokens)
+        label = raw.token if raw.token is not None else metadata.prompt_tokens[raw.ctx_idx] if known else label
+    elif kind == "logit":
+        index = _middle(raw.node_id)
+        if index is None and isinstance(raw.feature, int) and raw.feature >= 0:
+            index = raw.feature
+        written = re.search(r"\(p=([0-9.]{1,20})\)\s*$", label)
+        probability = raw.token_prob if raw.token_prob is not None else float(written[1]) if written else None
+        label = raw.token if raw.token is not None else _logit_token(label)
+    elif raw.hooke is None:  # errors, biases and the unknown, of other writers
+        parts = TEXT_PARTS.fullmatch(raw.node_id)
+        name = parts["name"] if parts else raw.node_id
+        known_errors = {"lorsa error": "attn", "mlp reconstruction error": label}
+        label = name if kind == "bias" else known_errors.get(raw.feature_type, f"unknown-{name}")
+    attention = kind == "feature" and raw.feature_type == "lorsa" and not LORSA.fullmatch(raw.node_id)
+    return Node(
+        id=f"{layer}_lor_{index}_{raw.ctx_idx}" if attention else raw.node_id,
+        kind=kind,
+        layer=layer,
+        position=None if own.position is None else raw.ctx_idx,
+        index=index,
+        label=label,
+        value=own.value if raw.hooke else raw.activation,
+        delta=own.delta,
+        rank=own.rank,
+        influence=own.share,
+        cumulative=0.0 if raw.influence is None else raw.influence,  # pages keep a node without it
+        probability=probability,
+        is_target=own.target or (kind == "logit" and bool(raw.is_target_logit)),
+        verdict=own.verdict,
+        reason=own.reason,
+        reads=own.reads,
+        promotes=own.promotes,
+        suppresses=own.suppresses,
+    )
+
+
+def _feature_index(raw: FileNode, layer: int | None, counted: bool) -> int:
+    """The number of a feature in its layer, from the Cantor number, the id, or the older digits."""
+    number = raw.feature
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
+    if isinstance(number, str):  # very old files: "1200345-0"
+        head = number.split("-")[0]
+        number = int(head) if re.fullmatch("[0-9]{1,15}", head) else None
+    if isinstance(number, int) and number >= 0 and counted:
+        found = cantor_inverse(number)
+        if found[0] == layer:
+            return found[1]
+    parts = re.fullmatch(r"(\d{1,6})_(?:[a-z]+_)?(\d{1,15})_-?\d+", raw.node_id)
+    if parts and int(parts[1]) == layer:
+        return int(parts[2])
+    if not isinstance(number, int) or number < 0:
+        raise HookeError(f"node {quote(raw.node_id)}: no feature number in 'feature' or its id")
+    digits_of = str(number)
+    if layer and digits_of.startswith(str(layer)) and len(digits_of) == len(str(layer)) + 5:
+        return int(digits_of[-5:])
+    return number
+
+
+def _middle(name: str) -> int | None:
+    """The number in the middle of `E_7_0` or `27_7_3`; None if there is none, or -1."""
+    parts = re.fullmatch(r"[^_]+_(\d{1,15})_-?\d+", name)
+    return int(parts[1]) if parts else None
+
+
+def _logit_token(label: str) -> str:
+    """The token in `Output "tok" (p=0.1)`, `Logit "tok" (p=0.1)` or `output: 'tok' (p=1.000)`; else the whole label."""
+    found = re.fullmatch(r"""[^"']*(["'])(.*)\1\s*(?:k?\(p=[^()]*\))?\s*""", label, re.DOTALL)
+    return found[2] if found else label
+
+
+def _resolve(
+    links: list[dict[str, Any]], raw: list[FileNode], nodes: list[Node]
+) -> tuple[list[tuple[int, int, dict[str, Any]]], int]:
+    """(source, target, link) by node number, and how many links had an unclear source; links to nowhere left out.
+
+    circuit-tracer once gave an error of layer L the id of feature L of layer 0. Errors have no inputs, act
+    only on later layers, and stand after the features among the links of one target.
+    """
+    places: dict[str, list[int]] = {}
+    for number, node in enumerate(raw):
+        places.setdefault(node.node_id, []).append(number)
+    for shared in places.values():
+        shared.sort(key=lambda i: nodes[i].kind == "error")
+    doubled = any(len(shared) > 1 for shared in places.values())
+    times = Counter((link["source"], link["target"]) for link in links) if doubled else Counter()
+    met: Counter[tuple[str, str]] = Counter()
+    past_features: set[int] = set()  # targets whose links have come to errors or tokens
+    found: list[tuple[int, int, dict[str, Any]]] = []
+    unclear = 0
+    for link in links:
+        pair = source, target = link["source"], link["target"]
+        if source not in places or target not in places:
+            continue
+        starts, end = places[source], places[target][0]
+        start = starts[0]
+        if len(starts) > 1:
+            met[pair] += 1
+            error, here = nodes[starts[1]].layer, nodes[end].layer
+            early = nodes[end].kind == "feature" and error is not None and here is not None and here <= error
+            if times[pair] > 1:
+                start = starts[min(met[pair], 2) - 1]
+            elif end in past_features:
+                start = starts[1]
+            elif not early:
+                unclear += 1
+        if nodes[start].kind != "feature":
+            past_features.add(end)
+        found.append((start, end, link))
+    return found, unclear
+
+
+def _qparams(raw: dict[str, Any], rename: dict[str, str]) -> dict[str, Any]:
+    """Lists in any of their written forms (a list, text with commas, JSON as text) as lists; ids renamed."""
+    out = dict(raw)
+    for key in ("pinnedIds", "hiddenIds", "supernodes", "clerps"):
+        value = raw.get(key)
+        if isinstance(value, str):
+            text = value.strip()
+            try:
+                value = json.loads(text) if text.startswith("[") else [part for part in text.split(",") if part]
+            except (ValueError, RecursionError):
+                raise HookeError(f"qParams: {key} is text that starts like JSON and is not") from None
+        if value is None:
+            out.pop(key, None)
+            continue
+        nested = key in ("supernodes", "clerps")
+        for item in value if isinstance(value, list) else [None]:
+            parts = item if nested and isinstance(item, list) and item else [None] if nested else [item]
+            if not all(isinstance(part, str) for part in parts):
+                raise HookeError(f"qParams: {key} must be a list of {'lists of text' if nested else 'node ids'}")
+        out[key] = value
+    for key in ("pinnedIds", "hiddenIds"):
+        if key in out:
+            out[key] = [rename.get(item, item) for item in out[key]]
+    if "supernodes" in out:
+        out["supernodes"] = [[name, *(rename.get(item, item) for item in items)] for name, *items in out["supernodes"]]
+    clicked = raw.get("clickedId")
+    if "clickedId" in out:
+        out["clickedId"] = "" if clicked in (None, "null", "undefined") else rename.get(str(clicked), str(clicked))
+    for key in ("linkType", "sg_pos"):
+        if raw.get(key) is None:
+            out.pop(key, None)
+        elif not isinstance(raw[key], str):
+            raise HookeError(f"qParams: {key} must be text")
+    for key in ("pruningThreshold", "densityThreshold"):
+        if isinstance(raw.get(key), str) and re.fullmatch(r"[0-9]{0,9}\.?[0-9]{1,20}", raw[key]):
+            out[key] = float(raw[key])
+    return out
+
+
+def _apply_labels(labels: list[list[str]] | None, raw: list[FileNode], nodes: list[Node]) -> None:
+    """Labels that people typed: [feature number, or layer_feature_position, and the label]."""
+    typed = {pair[0]: pair[1] for pair in labels or [] if len(pair) == 2}
+    for found, node in zip(raw, nodes, strict=True):
+        if node.kind == "feature":
+            place = f"{found.layer}_{found.feature}_{found.ctx_idx}"
+            label = typed.get(place, typed.get(str(found.feature)))
+            node.label = node.label if label is None else label

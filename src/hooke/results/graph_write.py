@@ -1,0 +1,343 @@
+"""Writing the attribution-graph file that circuit-tracer's and Neuronpedia's pages open (see graph_file)."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from hooke import __version__
+from hooke.errors import HookeError
+from hooke.results.graph import Graph, Kind, Node
+from hooke.results.graph_check import check_graph_file
+from hooke.results.graph_names import LORSA, cantor, clean, node_id, safe_name, shown
+from hooke.results.result import write_atomic
+
+MAX_WRITTEN = 500_000  # links; about 35 MB, well under Neuronpedia's 100 MiB
+TINY = 1e-30  # weights below this are left out: float32 holds no six digits of them
+ALWAYS: set[Kind] = {"feature", "token", "logit", "head", "mlp"}  # listed even without links
+FEATURE_TYPE: dict[Kind, str] = {
+    "feature": "cross layer transcoder",
+    "remainder": "mlp reconstruction error",
+    "error": "mlp reconstruction error",
+    "token": "embedding",
+    "logit": "logit",
+    "bias": "bias",
+    "head": "unknown",
+    "mlp": "unknown",
+}
+
+
+class Contrast(TypedDict):
+    """The other side of "why A rather than B": B's text and vocabulary id."""
+
+    token: str
+    id: int
+
+
+def graph_to_file(
+    graph: Graph,
+    *,
+    slug: str,
+    scan: str,
+    prompt: str,
+    prompt_tokens: Sequence[str],
+    node_threshold: float | None = 0.8,
+    edge_threshold: float = 0.98,
+    scores: Mapping[str, Any],
+    generation: Mapping[str, Any],
+    hooke: Mapping[str, Any] | None = None,
+    n_layers: int | None = None,
+    contrast: Contrast | None = None,
+    link_deltas: Mapping[tuple[int, int], float] | None = None,
+    qparams: Mapping[str, Any] | None = None,
+    max_links: int = MAX_WRITTEN,
+) -> dict[str, Any]:
+    """The graph as the interchange file's content: plain JSON values, checked.
+
+    Links are written, strongest first, until they hold `edge_threshold` of the edge score
+    |w| / sum|w of the target| * (influence of the target + its logit weight); `Node.influence` must be on
+    the scale of the logit weights (the probabilities, or 1 for a contrast or a target without one). Links with a
+    verdict or a delta are always written. `max_links` caps the rest, and `metadata.hooke.links` says what was
+    reached. What is left out of a target's inputs, its constant included, is its `hooke.dropped`, so written
+    links plus dropped are its value. Remainders, errors and biases without a written link are not listed.
+
+    `node_threshold` removes nothing: it is where the page's slider starts. `link_deltas` is keyed
+    (source, target) like `graph.verdicts`. Without `n_layers`, a logit's own layer stands for n_layers + 1,
+    else the highest layer + 2. `scan` and `slug` are made safe, the originals kept in `metadata.hooke`.
+    """
+    deltas = dict(link_deltas or {})
+    _check_graph(graph)
+    for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
+        if value is not None and not 0 <= value <= 1:
+            raise HookeError(f"{name} is {value}; it must lie between 0 and 1")
+    rows, columns, reached = _kept(graph, edge_threshold, contrast is not None, max_links, deltas)
+    written = [digits(weight, 6) for weight in graph.weights[rows, columns].tolist()]
+    full = graph.weights.sum(axis=1, dtype=np.float64) + graph.constants
+    dropped = full - np.bincount(rows, weights=np.asarray(written, float), minlength=len(full))
+
+    names = {"slug": slug, "scan": scan}
+    safe = {"slug": safe_name(slug), "scan": safe_name(scan.rstrip("/").rsplit("/", 1)[-1])}
+    own = dict(hooke or {}) | {key: value for key, value in names.items() if value != safe[key]}
+    links = {"written": len(written), "of": int(np.count_nonzero(graph.weights)), "score": reached}
+    metadata: dict[str, Any] = {
+        "slug": safe["slug"],
+        "scan": safe["scan"],
+        "transcoder_list": [],
+        "prompt_tokens": list(prompt_tokens),
+        "prompt": prompt,
+        "node_threshold": node_threshold,
+        "schema_version": 1,
+        "info": {"generator": {"name": "Hooke", "version": __version__}},
+        "generation_settings": generation,
+        "pruning_settings": {"node_threshold": node_threshold, "edge_threshold": edge_threshold},
+        **{key: scores[key] for key in ("replacement_score", "completeness_score") if scores.get(key) is not None},
+        "hooke": {**own, "scores": scores, "links": links},
+    }
+    if node_threshold is None:  # the published schema wants a number or nothing
+        del metadata["node_threshold"], metadata["pruning_settings"]["node_threshold"]
+    start = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
+    numbered = [node.layer for node in graph.nodes if node.layer is not None and node.kind != "logit"]
+    top = max(numbered, default=0) + 2 if n_layers is None else n_layers + 1
+    layers = [top if node.layer is None or n_layers is not None else node.layer for node in graph.nodes]
+    shape = (rows, columns, written)
+    data = assemble(graph, shape, dropped, _plain(metadata), start | dict(qparams or {}), contrast, deltas, layers)
+    check_graph_file(data)
+    return data
+
+
+def write_graph_file(data: dict[str, Any], path: str | Path, *, dialects: bool = False) -> Path:
+    """Check and write a graph file; `path` should be `<slug>.json`. Raises HookeError, and leaves no half file.
+
+    `dialects` as in `check_graph_file`: True allows, say, a `scan` with a slash, which circuit-tracer's page needs.
+    """
+    check_graph_file(data, dialects=dialects)
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    write_atomic(Path(path), text.encode(errors="replace"))
+    return Path(path)
+
+
+def assemble(
+    graph: Graph,
+    links: tuple[np.ndarray, np.ndarray, list[float]],
+    dropped: np.ndarray,
+    metadata: dict[str, Any],
+    qparams: Mapping[str, Any],
+    contrast: Contrast | None,
+    deltas: Mapping[tuple[int, int], float],
+    logit_layers: Sequence[int | None],
+) -> dict[str, Any]:
+    """The file with exactly these links: (rows into `graph.targets`, source nodes, weights)."""
+    rows, sources, weights = links
+    ends = graph.targets[rows]
+    row_of = {int(target): row for row, target in enumerate(graph.targets)}
+    linked = set(np.unique(np.concatenate([sources, ends])).tolist())
+    listed = [i for i, node in enumerate(graph.nodes) if node.kind in ALWAYS or i in linked or i in row_of]
+    logits = sorted(
+        (i for i in listed if graph.nodes[i].kind == "logit"),
+        key=lambda i: (graph.nodes[i].index or 0, graph.nodes[i].position or 0),
+    )
+    if contrast is not None and len(logits) != 1:
+        raise HookeError(f"a contrast is one logit node, and this graph has {len(logits)}")
+    listed = logits + [i for i in listed if graph.nodes[i].kind != "logit"]
+
+    nodes: list[dict[str, Any]] = []
+    ids: dict[int, str] = {}
+    seen: dict[str, int] = {}
+    for i in listed:
+        row = row_of.get(i)
+        layer = logit_layers[i] if graph.nodes[i].kind == "logit" else graph.nodes[i].layer
+        left = None if row is None else float(dropped[row])
+        entry = _entry(graph.nodes[i], layer, metadata["prompt_tokens"], left, contrast)
+        ids[i] = entry["node_id"]
+        if ids[i] in seen:
+            raise HookeError(f"nodes {seen[ids[i]]} and {i} of the graph are both {ids[i]!r}; merge them first")
+        seen[ids[i]] = i
+        if entry["hooke"]["value"] is None and row is not None:
+            entry["hooke"]["value"] = digits(float(graph.weights[row].sum(dtype=np.float64) + graph.constants[row]), 9)
+        nodes.append(entry)
+
+    place = np.zeros(len(graph.nodes), np.int64)
+    place[listed] = np.arange(len(listed))
+    order = np.lexsort((place[sources], place[ends])).tolist()
+    pairs = list(zip(sources.tolist(), ends.tolist(), weights, strict=True))
+    said: dict[tuple[int, int], dict[str, Any]] = {}
+    for pair, verdict in graph.verdicts.items():
+        if verdict != "untested":
+            said[pair] = {"verdict": verdict}
+    for pair, delta in deltas.items():
+        said.setdefault(pair, {})["delta"] = digits(delta, 6)
+    out: list[dict[str, Any]] = []
+    for s, t, weight in (pairs[i] for i in order):
+        link = {"source": ids[s], "target": ids[t], "weight": weight}
+        out.append(link | {"hooke": said[s, t]} if (s, t) in said else link)
+    return {"metadata": metadata, "qParams": _plain(qparams), "nodes": nodes, "links": out}
+
+
+def _entry(
+    node: Node, layer: int | None, tokens: Sequence[str], dropped: float | None, contrast: Contrast | None
+) -> dict[str, Any]:
+    """One node of the file."""
+    last = max(len(tokens) - 1, 0)
+    position = last if node.position is None else node.position
+    raw = clean(node.label)
+    feature: int | None = None
+    if node.kind == "token":
+        raw = clean(node.label or (tokens[position] if position < len(tokens) else ""))
+        feature, label = position, f'Emb: "{shown(raw)}"'
+    elif node.kind == "logit":
+        chance = 1.0 if node.probability is None else digits(node.probability, 6)
+        against = f" - {shown(contrast['token'])}" if contrast else ""
+        feature, label = node.index or 0, f'Output "{shown(raw)}{against}" (p={chance:.3f})'
+    else:
+        default = {
+            "error": "Err: mlp",
+            "remainder": "Features left out",
+            "bias": "bias",
+            "head": f"head {node.index}",
+            "mlp": "mlp",
+        }
+        label = raw or default.get(node.kind, "")
+        if node.kind == "feature":
+            feature = cantor(layer or 0, node.index or 0)
+        elif node.kind == "error":
+            feature = -1
+    attention = node.kind == "feature" and LORSA.fullmatch(node.id)
+    named = node_id(Node(node.id, node.kind, layer, position, node.index, node.label), last=last)
+    own: dict[str, Any] = {
+        "kind": node.kind,
+        "value": None if node.value is None else digits(node.value, 9),
+        "delta": None if node.delta is None else digits(node.delta, 9),
+        "share": digits(node.influence, 6),
+        "verdict": node.verdict,
+        "reason": clean(node.reason),
+        "reads": [clean(text) for text in node.reads],
+        "promotes": [clean(text) for text in node.promotes],
+    }
+    if dropped is not None:
+        own["dropped"] = digits(dropped, 9)
+    if node.rank is not None:
+        own["rank"] = node.rank
+    if node.suppresses:
+        own["suppresses"] = [clean(text) for text in node.suppresses]
+    if node.is_target and node.kind != "logit":
+        own["target"] = True  # not is_target_logit, which makes pages take it for a logit
+    if node.kind in ("head", "mlp") and node.index is not None:
+        own["index"] = node.index
+    if node.position is None:
+        own["position"] = None
+    if contrast and node.kind == "logit":
+        own["contrast"] = {"token": clean(contrast["token"]), "id": int(contrast["id"])}
+    entry: dict[str, Any] = {
+        "node_id": named,
+        "jsNodeId": named,
+        "feature": feature,
+        "layer": "E" if node.kind == "token" else str(layer or 0),
+        "ctx_idx": position,
+        "feature_type": "lorsa" if attention else FEATURE_TYPE[node.kind],
+        "clerp": label,
+        "token_prob": chance if node.kind == "logit" else 0.0,
+        "is_target_logit": node.is_target and node.kind == "logit",
+        "run_idx": 0,
+        "reverse_ctx_idx": 0,
+        "influence": digits(node.cumulative, 6),
+        "activation": own["value"] if node.kind == "feature" else None,
+        "hooke": own,
+    }
+    if node.kind in ("token", "logit"):
+        entry["token"] = raw
+    if node.kind == "error" and node.label == "attn":
+        entry["feature_type"] = "lorsa error"
+    return entry
+
+
+def _kept(
+    graph: Graph, threshold: float, single: bool, most: int, deltas: Mapping[tuple[int, int], float]
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Rows and columns of the weights to write, and the share of the edge score that they hold."""
+    size = np.abs(graph.weights)
+    output = np.array([_output(graph.nodes[t], single) for t in graph.targets.tolist()], float)
+    if not output.any():  # nobody computed influences: every target counts alike
+        output[:] = 1
+    scale = output / np.maximum(size.sum(axis=1, dtype=np.float64), 1e-10)
+    score = size * scale.astype(np.float32)[:, None]
+    score[size < TINY] = 0
+    ascending = np.sort(score[score > 0])
+    lost = np.cumsum(ascending, dtype=np.float64)
+    total = float(lost[-1]) if len(lost) else 0.0
+    keep = score > 0
+    if threshold >= 1:
+        keep = size >= TINY
+    elif total:
+        first = int(np.searchsorted(lost, (1 - threshold) * total, side="right"))
+        keep = score >= ascending[first] if first < len(ascending) else np.zeros_like(keep)
+    rows, columns = np.nonzero(keep)
+    if len(rows) > most:
+        best = np.sort(np.argsort(-score[rows, columns], kind="stable")[:most])
+        rows, columns = rows[best], columns[best]
+    row_of = {int(target): row for row, target in enumerate(graph.targets)}
+    have = {pair for pair, verdict in graph.verdicts.items() if verdict != "untested"} | set(deltas)
+    must = [(row_of[t], s) for s, t in have if t in row_of and size[row_of[t], s] >= TINY]
+    if must:
+        flat = np.union1d(rows * len(graph.nodes) + columns, [r * len(graph.nodes) + c for r, c in must])
+        rows, columns = np.divmod(flat, len(graph.nodes))
+    reached = float(score[rows, columns].sum(dtype=np.float64) / total) if total else 1.0
+    return rows, columns, digits(min(reached, 1.0), 6)
+
+
+def _output(node: Node, single: bool) -> float:
+    """How much of the answer leaves through a target: its influence and, for an output, its weight."""
+    weight = 0.0
+    if node.kind == "logit" or node.is_target:
+        weight = 1.0 if single or node.probability is None else node.probability
+    return max(node.influence, 0.0) + weight
+
+
+def _check_graph(graph: Graph) -> None:
+    """Shapes, ranges and finite numbers, before any work."""
+    count, shape = len(graph.nodes), (len(graph.targets), len(graph.nodes))
+    if graph.weights.shape != shape or np.shape(graph.constants) != shape[:1]:
+        raise HookeError(f"weights {graph.weights.shape} and constants {np.shape(graph.constants)} do not fit {shape}")
+    targets = np.asarray(graph.targets)
+    if len(np.unique(targets)) != len(targets) or (len(targets) and not 0 <= targets.min() <= targets.max() < count):
+        raise HookeError("the graph's targets must be distinct indices of its nodes")
+    if len(bad := np.argwhere(~np.isfinite(graph.weights))):
+        row, source = bad[0].tolist()
+        raise HookeError(
+            f"the weight from node {source} to node {targets[row]} is {graph.weights[row, source]}, not a finite number"
+        )
+    if len(bad := np.argwhere(~np.isfinite(graph.constants))):
+        raise HookeError(f"the constant of node {targets[bad[0, 0]]} is not a finite number")
+    for number, node in enumerate(graph.nodes):
+        if node.kind == "feature" and (node.layer is None or node.index is None or min(node.layer, node.index) < 0):
+            raise HookeError(f"node {number} is feature {node.index} of layer {node.layer}; both must be 0 or more")
+        for name in ("value", "delta", "influence", "cumulative", "probability"):
+            value = getattr(node, name)
+            if value is not None and not math.isfinite(value):
+                raise HookeError(f"{name} of node {number} ({node.kind}) is {value}, not a finite number")
+
+
+def digits(value: float, count: int) -> float:
+    """`value` rounded to `count` significant digits."""
+    return float(f"{float(value):.{count}g}")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, text, lists and objects as JSON has them; what is not finite becomes null."""
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {clean(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return clean(str(value))

@@ -1,0 +1,163 @@
+"""`Result`: the versioned envelope of everything that a method returns.
+
+It knows its own content id, the ids of what it was made from, and its claims with their evidence, so
+that a report can be rendered from claims alone. JSON on disk, tensors beside it as safetensors, never
+pickle. No torch in here: pages and notebooks read results without it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+
+from hooke.errors import HookeError
+
+VERSION = 1
+MAX_JSON_BYTES = 256 * 2**20  # sizes are bounded before work starts
+Verdict = Literal["tested", "refuted", "untested"]
+
+
+class Claim(BaseModel):
+    """One sentence that a result asserts, how it fared, and the ids that carry the evidence."""
+
+    model_config = ConfigDict(extra="forbid")
+    text: str
+    verdict: Verdict = "untested"
+    evidence: list[str] = Field(default_factory=list, description="ids of nodes, interventions or results")
+
+
+class Result(BaseModel):
+    """What a method returns. `payload` is the method's own; `tensors` are saved beside the JSON."""
+
+    model_config = ConfigDict(extra="forbid")
+    kind: str = Field(description="the verb that made it, e.g. trace")
+    version: int = VERSION
+    id: str = ""
+    parents: list[str] = Field(default_factory=list, description="ids of the results it was made from")
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    status: Literal["complete", "partial", "failed"] = "complete"
+    seconds: dict[str, float] = Field(default_factory=dict, description="by stage, and total")
+    claims: list[Claim] = Field(default_factory=list)
+    payload: dict[str, Any] = Field(default_factory=dict)
+    _tensors: dict[str, np.ndarray] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def make(cls, kind: str, *, tensors: Mapping[str, np.ndarray] | None = None, **fields: Any) -> Result:
+        """Build a result, attach its tensors and compute its content id."""
+        result = cls(kind=kind, **fields)
+        result._tensors = dict(tensors or {})
+        result.id = result.content_id()
+        return result
+
+    @property
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Arrays that are too large for JSON, by name."""
+        return self._tensors
+
+    def content_id(self) -> str:
+        """The hash of everything but the id itself and the timings (equal work gives an equal id)."""
+        content = self.model_dump(mode="json", exclude={"id", "seconds"})
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
+        for name in sorted(self._tensors):
+            array = np.ascontiguousarray(self._tensors[name])
+            digest.update(f"{name}{array.dtype}{array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()[:32]
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The result as JSON text, without its tensors."""
+        return json.dumps(self.model_dump(mode="json"), indent=indent, allow_nan=False, ensure_ascii=False)
+
+    def save(self, path: str | Path) -> Path:
+        """Write `path` (JSON) and, if there are tensors, `path` with the suffix .safetensors; atomic.
+
+        Raises HookeError if the folder cannot be written.
+        """
+        from safetensors.numpy import save
+
+        path = Path(path)
+        if self._tensors:
+            tensors = {name: np.ascontiguousarray(array) for name, array in self._tensors.items()}
+            write_atomic(tensor_path(path), save(tensors, metadata={"result": self.id}))
+        write_atomic(path, self.to_json(indent=1).encode())
+        return path
+
+
+def tensor_path(path: Path) -> Path:
+    """Where the tensors of the result at `path` lie."""
+    return path.with_suffix(".safetensors")
+
+
+def load_result(path: str | Path) -> Result:
+    """Read a saved result and its tensors, checking the version and the content id.
+
+    Raises HookeError, in one line, for a file that is missing, too large, not a result, changed
+    since it was written, or from a newer version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    data = read_json(path)
+    if not isinstance(data, dict) or "kind" not in data or "payload" not in data:
+        raise HookeError(f"{path} is not a Hooke result (no 'kind' and 'payload' in it)")
+    version = data.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise HookeError(f"{path} was written by a newer Hooke (version {version}, this one reads {VERSION}); upgrade")
+    try:
+        result = Result.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise HookeError(f"{path} is not a valid result: {where}: {first['msg']}") from None
+    beside = tensor_path(path)
+    if beside.exists():
+        try:
+            with safe_open(beside, "numpy") as file:
+                if (file.metadata() or {}).get("result") == result.id:
+                    result._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise HookeError(f"{beside} is damaged ({error}); make the result again") from None
+    return result
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file of bounded size; every failure is one clear line."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise HookeError(f"{path} is {size >> 20} MB; files over {MAX_JSON_BYTES >> 20} MB are not read")
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise HookeError(f"no file {path}") from None
+    except OSError as error:
+        raise HookeError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise HookeError(f"{path} is not JSON") from None
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write under a temporary name beside the target, then rename: a killed run leaves no half file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise HookeError(f"cannot write to {path.parent}: {error.strerror}; choose another place with --out") from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise HookeError(f"cannot write {path}: {error.strerror}") from None
+        raise
