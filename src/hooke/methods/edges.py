@@ -264,3 +264,31 @@ def _by_position(units: Units, block: int, n_pos: int) -> list[tuple[int, Tensor
     here = (units.blocks == block).nonzero()[:, 0]
     positions = units.positions[here]
     return [(p, here[positions == p]) for p in positions.unique().tolist() if p < n_pos]
+
+
+def hidden_gross(frozen: Frozen, book: Codebook, kept: Units, rows: Rows, values: list[Tensor]) -> Tensor:
+    """(n,): for each row, the sum of the absolute edges of all that the graph does not show: features
+    that were not kept, and errors. values: per block (pos, n_features), what multiplies the writers."""
+    gross = rows.vectors.new_zeros(len(rows.sites), dtype=frozen.dtype)
+    hidden = [v.abs() for v in values]
+    for b, p, i in zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist(), strict=True):
+        hidden[b][p, i] = 0
+    by_site: dict[Site, list[int]] = {}
+    for b, block in enumerate(book.basis):
+        for site in block.writes:
+            by_site.setdefault(site, []).append(b)
+    written: Written = {site: [(b, hidden[b]) for b in blocks] for site, blocks in by_site.items()}
+    for group in chunks(rows, max(v.shape[1] for v in values), gross.element_size()):
+        group = group.to(gross.device)
+        for site, cotangents in frozen.descend(take(rows, group)):
+            if site.point != "mlp_out":
+                continue
+            active, n = group[: len(cotangents)], cotangents.shape[1]
+            for place, cotangent in _at_writes(site, cotangents, frozen, written):
+                for b, size in written[place]:
+                    everything = torch.arange(book.basis[b].n_features, device=gross.device)
+                    writers = book.basis[b].writer(everything, place).to(cotangent.dtype)
+                    gross[active] += torch.einsum("npi,pi->n", (cotangent @ writers.T).abs_(), size[:n])
+            if site.layer in book.errors:
+                gross[active] += _contract(cotangents, book.errors[site.layer]).abs().sum(1)
+    return gross

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import mmap
 import re
 import struct
@@ -120,16 +121,16 @@ def _read_gguf(path: Path, data: mmap.mmap) -> dict[str, Any]:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hold back transformers' own bars and notes; ours is the one bar on the screen."""
-    from transformers.utils import logging
+    from transformers.utils import logging as notes
 
-    level = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
+    level = notes.get_verbosity()
+    notes.set_verbosity(logging.ERROR)
     try:
         # not all of its bars can be switched off, but all of them write here
         with contextlib.redirect_stderr(io.StringIO()):
             yield
     finally:
-        logging.set_verbosity(level)
+        notes.set_verbosity(level)
 
 
 def gguf_to_folder(path: Path, out: Path) -> None:

@@ -57,7 +57,8 @@ class Frozen:
     values: dict[Site, Tensor]  # resid_pre.0, and mlp_in, mlp_proj of each layer (pos, d_model)
     patterns: list[Tensor]  # (head, query, key) of each layer
     scales: dict[Site, Tensor]  # (pos, 1)
-    logits: Tensor  # (d_vocab,) of the last position, before any soft cap
+    logits: Tensor  # (d_vocab,) of the last position, the model's own, before any soft cap
+    replayed: Tensor  # (d_vocab,) the same from the frozen map
 
     @property
     def n_tokens(self) -> int:
@@ -245,8 +246,9 @@ def freeze(model: Model, tokens: Tokens) -> Frozen:
         patterns=[acts[Site("pattern", layer)] for layer in range(parts.n_layers)],
         scales={s: x for s, x in acts.items() if s.point.endswith("scale")},
         logits=logits,
+        replayed=logits,
     )
     # The values in between are the map's own, so that its sums are exact in its own precision whatever
     # the model rounds (transformers' norms compute in fp32, and a half-precision stream rounds each sum).
-    frozen.replay(lambda layer, x: frozen.keep(layer, x))
+    frozen.replayed = frozen.replay(frozen.keep)
     return frozen

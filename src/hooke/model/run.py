@@ -79,7 +79,8 @@ def forward(
     before = 0 if past_mask is None else past_mask.sum(1, keepdim=True)
     pos = (mask.cumsum(1) - 1 + before).masked_fill(~mask, -1)
     lengths = mask.sum(1) if prompt_lengths is None else prompt_lengths
-    where = Where(pos, lengths)
+    # rows that join later share the prompt, so one row of positions stands for all
+    where = Where(pos, lengths) if wave is None else Where(pos[:1], lengths[:1])
     if past is None:
         _check_positions(edits, lengths)
     acts = Activations()

@@ -122,7 +122,7 @@ def _progress(show: bool, title: str) -> Iterator[Step]:
     """Yield ``step(text, done, total)``: a bar on a terminal, one line elsewhere, nothing when not wanted."""
     if not show or not sys.stderr.isatty():
         if show:
-            _say(f"hooke: fetching {title}, once")
+            _say(f"hooke: {title}, once")
         yield lambda text, done, total: None
         return
     from rich.console import Console

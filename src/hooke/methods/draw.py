@@ -1,0 +1,159 @@
+"""From kept features to a graph as numbers: edges, influence, scores, labels and groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hooke.methods import explain
+from hooke.methods import influence as inf
+from hooke.methods.baselines import Baseline
+from hooke.methods.edges import Codebook, Edges, Units, edges, hidden_gross, join, readers, take
+from hooke.methods.metric import Metric
+from hooke.model import Frozen, Rows
+
+N_RANDOM_READERS = 32
+
+
+@dataclass
+class Logits:
+    """The logit nodes: token ids, the weight of each in influence, and their rows."""
+
+    ids: list[int]
+    weights: list[float]
+    rows: Rows
+
+
+@dataclass
+class Drawn:
+    """A graph as numbers. Rows: kept units, then logits. Columns: units, tokens, remainders, errors."""
+
+    edges: Edges
+    matrix: Tensor  # (n_kept, n_kept) effect of one unit of a kept feature on another
+    values: Tensor  # (n_targets,) what each row sums to
+    influence: inf.Influence  # of the columns
+    used: np.ndarray  # the weights that influence is computed on: clean, or with a counterfactual the deltas
+    scores: dict[str, float | int]
+    labels: explain.Labels
+    groups: list[explain.Group]
+    effects: Tensor  # (n_kept,) predicted effect of setting each unit to its baseline, over paths
+
+
+def draw(
+    frozen: Frozen,
+    book: Codebook,
+    kept: Units,
+    logits: Logits,
+    metric: Metric,
+    contrasted: list[Baseline],
+    *,
+    seed: int = 0,
+) -> Drawn:
+    """Compute the edges that are asked for, and all that follows from them.
+
+    contrasted: the counterfactuals, whose mean activations give the deltas (empty: none were given).
+    """
+    n, n_pos, device = len(kept), frozen.n_tokens, kept.ids.device
+    random = random_units(book, explain.N_RANDOM, torch.Generator().manual_seed(seed))
+    few = readers(book, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
+    baseline = None
+    if contrasted:
+        means = [torch.stack(values).mean(0) for values in zip(*(b.values for b in contrasted), strict=True)]
+        baseline = (means, torch.stack([b.tokens for b in contrasted]).mean(0))
+    found = edges(frozen, book, kept, join(logits.rows, few), baseline)
+    n_rows = n + len(logits.ids)
+    from_tokens = along_paths(found, n, found.weights[:n, n : n + n_pos], frozen.parts.n_layers)
+    per_unit = from_tokens / torch.where(kept.values.abs() < 1e-6, 1.0, kept.values)[:, None]
+    random_from_tokens = found.weights[n_rows:, n : n + n_pos] + found.unit[n_rows:] @ per_unit
+    shown = Edges(
+        found.weights[:n_rows],
+        found.unit[:n_rows],
+        found.constants[:n_rows],
+        None if found.delta is None else found.delta[:n_rows],
+    )
+    used = (shown.weights if shown.delta is None else shown.delta).cpu().double().numpy()
+    influence, scores = _influence(used, n, n_pos, logits.weights)
+    leaders = inf.leading(influence.rows)
+    everything = join(readers(book, kept), logits.rows)
+    sizes = book.values if baseline is None else [v - m for v, m in zip(book.values, baseline[0], strict=True)]
+    gross = hidden_gross(frozen, book, kept, take(everything, torch.as_tensor(leaders.copy(), device=device)), sizes)
+    hidden = np.arange(used.shape[1]) >= n + n_pos
+    scores["unexplained"] = inf.unexplained(used, influence.rows, hidden, leaders, gross.cpu().double().numpy())
+    assert kept.baselines is not None
+    row = shown.unit[n : n + 1] if metric.contrast is not None else _metric_row(shown, n, logits, metric)
+    effects = (kept.baselines - kept.values) * onto(row, shown.unit[:n])
+    layers = torch.tensor([book.basis[b].reads[0].layer or 0 for b in kept.blocks.tolist()], device=device)
+    share = torch.tensor(influence.nodes[:n], device=device)
+    return Drawn(
+        edges=shown,
+        matrix=shown.unit[:n],
+        values=torch.cat([kept.values, logit_values(frozen, logits, metric)]),
+        influence=influence,
+        used=used,
+        scores=scores | {"nodes": n},
+        labels=explain.label(frozen, book, kept, from_tokens, random, random_from_tokens),
+        groups=explain.group(frozen, book, kept, layers, share, effects, from_tokens),
+        effects=effects,
+    )
+
+
+def _influence(used: np.ndarray, n: int, n_pos: int, weights: list[float]) -> tuple[inf.Influence, dict[str, float | int]]:
+    """Influence of the columns, with the logits as columns of their own that lead nowhere."""
+    n_sources, n_logits = used.shape[1], len(weights)
+    padded = np.pad(used, ((0, 0), (0, n_logits)))
+    at = np.arange(n_sources + n_logits)
+    targets = np.concatenate([np.arange(n), n_sources + np.arange(n_logits)])
+    found = inf.influence(padded, targets, np.array([0.0] * n + weights), (at >= n) & (at < n_sources))
+    hidden = (at >= n + n_pos) & (at < n_sources)
+    scores: dict[str, float | int] = {
+        "completeness": inf.completeness_score(padded, found.rows, hidden),
+        "replacement": inf.replacement_score(found.nodes, (at >= n) & (at < n + n_pos), hidden),
+        "path_length": inf.mean_path_length(found.steps),
+    }
+    return inf.Influence(found.nodes[:n_sources], found.rows, found.steps), scores
+
+
+def along_paths(found: Edges, n: int, start: Tensor, depth: int) -> Tensor:
+    """(n, k): what `start` (n, k) sends into the kept features, along all paths among them."""
+    total, step = start.clone(), start.clone()
+    for _ in range(depth):
+        step = found.unit[:n] @ step
+        total += step
+    return total
+
+
+def onto(row: Tensor, matrix: Tensor) -> Tensor:
+    """(n,): effect of one unit of each feature on a target over all paths; row: (1, n) direct effects."""
+    total, step = row[0].clone(), row[0].clone()
+    while len(step) and float(step.abs().max()) > 1e-9:
+        step = step @ matrix
+        total += step
+    return total
+
+
+def _metric_row(shown: Edges, n: int, logits: Logits, metric: Metric) -> Tensor:
+    return shown.unit[n + logits.ids.index(metric.target)][None]
+
+
+def logit_values(frozen: Frozen, logits: Logits, metric: Metric) -> Tensor:
+    """What the logit rows sum to, by the frozen map: demeaned logits, or the one difference."""
+    x = frozen.replayed
+    if metric.contrast is not None:
+        return (x[metric.target] - x[metric.contrast])[None]
+    return x[logits.ids] - x.mean()
+
+
+def random_units(book: Codebook, count: int, generator: torch.Generator) -> Units:
+    """Active features drawn at random over blocks, positions and features."""
+    device, picks = book.values[0].device, []
+    for _ in range(count):
+        b = int(torch.randint(len(book.values), (1,), generator=generator))
+        p = int(torch.randint(book.values[0].shape[0], (1,), generator=generator))
+        active = book.values[b][p].nonzero()[:, 0]
+        if len(active):
+            picks.append((b, p, int(active[int(torch.randint(len(active), (1,), generator=generator))])))
+    b, p, i = (torch.tensor(x, dtype=torch.long, device=device) for x in zip(*picks, strict=True))
+    return Units(b, i, p, torch.stack([book.values[x][y, z] for x, y, z in picks]))

@@ -1,0 +1,231 @@
+"""Words for a graph: what nodes read and promote, which groups carry most, the strongest paths.
+
+Deterministic: every phrase is made from numbers, and verbs follow the evidence. A node is never named
+by its bare index, and gets a label only where it is clearer than a random feature's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hooke.methods.edges import Codebook, Units
+from hooke.methods.verify import Effect
+from hooke.model import Frozen
+from hooke.results import Verdict
+
+N_RANDOM = 200
+
+
+@dataclass
+class Labels:
+    """For each unit: tokens of the prompt it reads, tokens it promotes and suppresses (empty: no readable label)."""
+
+    reads: list[list[int]]  # positions
+    promotes: list[list[int]]  # token ids
+    suppresses: list[list[int]]
+
+
+def vocabulary_effects(frozen: Frozen, book: Codebook, units: Units) -> Tensor:
+    """(n, d_vocab): direct effect of each unit on the demeaned logits, were it written at the last position."""
+    out = []
+    norm = frozen.parts.final_norm
+    scale = frozen.scales[next(s for s in frozen.scales if s.point == "final_scale")][-1]
+    unembed = frozen.parts.unembed.weight
+    for b, value, i in zip(units.blocks.tolist(), units.values, units.ids, strict=True):
+        block = book.basis[b]
+        y = torch.stack([block.writer(i[None], site)[0].to(frozen.dtype) for site in block.writes]).sum(0)
+        out.append(norm.weight.to(frozen.dtype) * (y * value) / scale)
+    if not out:
+        return unembed.new_zeros(0, len(unembed))
+    written = torch.stack(out).to(unembed.dtype)
+    effects = written @ unembed.T
+    return effects - effects.mean(1, keepdim=True)
+
+
+def peak(effects: Tensor) -> Tensor:
+    """(n,): how far the largest effect stands out, in standard deviations over the vocabulary."""
+    return effects.amax(1) / effects.std(1).clamp(min=1e-9)
+
+
+def label(
+    frozen: Frozen, book: Codebook, units: Units, from_tokens: Tensor, random: Units, random_from_tokens: Tensor
+) -> Labels:
+    """Labels of the units; from_tokens: (n, pos) what each token contributes to a unit through the graph."""
+    effects = vocabulary_effects(frozen, book, units)
+    bar = float(np.quantile(peak(vocabulary_effects(frozen, book, random)).cpu(), 0.95)) if len(random) else 0.0
+    clear = (peak(effects) > bar).tolist()
+    best = effects.topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
+    worst = (-effects).topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
+    focus = _focus(from_tokens)
+    focus_bar = float(np.quantile(_focus(random_from_tokens).cpu(), 0.5)) if len(random_from_tokens) else 0.0
+    order = from_tokens.abs().argsort(1, descending=True)[:, :3].tolist()
+    reads = []
+    for row, share, share_of_top in zip(order, _shares(from_tokens).tolist(), focus.tolist(), strict=True):
+        reads.append([p for p in row if share[p] >= 0.15] if share_of_top > focus_bar else [])
+    return Labels(
+        reads,
+        [ids if ok else [] for ids, ok in zip(best, clear, strict=True)],
+        [ids if ok else [] for ids, ok in zip(worst, clear, strict=True)],
+    )
+
+
+def _shares(from_tokens: Tensor) -> Tensor:
+    return from_tokens.abs() / from_tokens.abs().sum(1, keepdim=True).clamp(min=1e-9)
+
+
+def _focus(from_tokens: Tensor) -> Tensor:
+    return _shares(from_tokens).amax(1) if len(from_tokens) else from_tokens.new_zeros(0)
+
+
+@dataclass
+class Group:
+    """Nodes at one position in one third of the depth."""
+
+    members: Tensor  # indices of units
+    position: int
+    layers: tuple[int, int]
+    share: float  # of the influence of all features
+    reads: list[int]  # positions
+    promotes: list[int]  # token ids
+    effect: float  # of holding them at their baseline, as the graph predicts member by member
+
+
+def group(
+    frozen: Frozen,
+    book: Codebook,
+    units: Units,
+    layers: Tensor,
+    influence: Tensor,
+    effects: Tensor,
+    from_tokens: Tensor,
+    count: int = 4,
+) -> list[Group]:
+    """The groups that carry most: nodes at the same position in the same third of the depth, ranked by
+    the influence they hold. effects: (n,) predicted effect of each unit's ablation."""
+    n_layers = frozen.parts.n_layers
+    stage = (3 * layers) // n_layers
+    found = []
+    for p in units.positions.unique().tolist():
+        for s in stage.unique().tolist():
+            members = ((units.positions == p) & (stage == s)).nonzero()[:, 0]
+            if len(members) < 2:
+                continue
+            found.append((float(influence[members].sum()), p, members))
+    found.sort(key=lambda item: (-item[0], item[1]))
+    whole = max(float(influence.sum()), 1e-12)
+    out = []
+    for share, p, members in found[:count]:
+        weight = influence[members, None] * _shares(from_tokens[members])
+        reads = weight.sum(0)
+        reads = reads / reads.sum().clamp(min=1e-9)
+        top = reads.argsort(descending=True)[:2].tolist()
+        written = vocabulary_effects(frozen, book, units.take(members)).sum(0)
+        here = layers[members]
+        out.append(
+            Group(
+                members,
+                p,
+                (int(here.min()), int(here.max())),
+                share / whole,
+                [q for q in top if float(reads[q]) >= 0.15],
+                written.topk(3).indices.tolist(),
+                float(effects[members].sum()),
+            )
+        )
+    return out
+
+
+def quote(text: str) -> str:
+    """A token as text: quoted, with what cannot be seen made visible."""
+    shown = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown) + '"'
+
+
+def phrase(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
+
+
+def sentence(
+    subject: str,
+    probability: float,
+    tokens: list[str],
+    groups: list[Group],
+    tests: list[tuple[Effect, Verdict]] | None,
+    names: dict[int, str],
+    hidden: float,
+    node_count: int,
+    against: str,
+) -> tuple[str, list[str]]:
+    """The sentence above the picture, and its claims one by one. tests: one a group, or None if nothing was tested."""
+    claims = []
+    for k, g in enumerate(groups):
+        layers = f"layer {g.layers[0]}" if g.layers[0] == g.layers[1] else f"layers {g.layers[0]} to {g.layers[1]}"
+        text = f"{len(g.members)} neurons at {quote(tokens[g.position])} in {layers} ({g.share:.0%} of the influence)"
+        if g.reads:
+            text += " that read " + phrase([quote(tokens[p]) for p in g.reads]) + " and"
+        else:
+            text += " that"
+        text += " promote " + phrase([quote(names[i]) for i in g.promotes])
+        if tests is None:
+            claims.append(text + ", which appear in the graph and were not tested")
+            continue
+        effect, verdict = tests[k]
+        change = f"setting them to {against} moves it by {effect.measured:+.2f}, predicted {effect.predicted:+.2f}"
+        if verdict == "tested":
+            claims.append(f"{text}, confirmed by ablation ({change})")
+        elif verdict == "untested":
+            claims.append(f"{text}, which contribute ({change})")
+        else:
+            claims.append(f"{text}, which ablation does not confirm ({change})")
+    lead = f"{subject} ({probability:.1%}) comes from "
+    lead += "; ".join(claims) if claims else f"{node_count} nodes of which no group stands out"
+    return f"{lead}. Left unexplained at this budget: {hidden:.0%} of the input to these nodes.", claims
+
+
+@dataclass
+class Path:
+    """A path from a token to the target through the kept nodes, and the share of influence it carries."""
+
+    token: int  # position
+    units: list[int]
+    weight: float  # product of normalised edges; signed by the edges
+    sign: int
+
+
+def strongest_paths(
+    weights: np.ndarray, logit_row: np.ndarray, n_units: int, n_pos: int, count: int = 5, beam: int = 64
+) -> list[Path]:
+    """Beam search from the target up to the tokens over normalised edges.
+
+    weights: (n_units, n_sources) edges into the units (sources: units, then tokens, …); logit_row: the
+    target's own edges.
+    """
+    size = np.abs(weights)
+    a = size / np.maximum(size.sum(1, keepdims=True), 1e-9)
+    first = np.abs(logit_row) / max(np.abs(logit_row).sum(), 1e-9)
+    done: list[Path] = []
+    front = [Path(-1, [], 1.0, 1)]
+    while front:
+        longer: list[Path] = []
+        for path in front:
+            row = first if not path.units else a[path.units[-1]]
+            raw = logit_row if not path.units else weights[path.units[-1]]
+            for s in np.argsort(-row[: n_units + n_pos])[:beam]:
+                if row[s] <= 0:
+                    break
+                sign = path.sign * (1 if raw[s] > 0 else -1)
+                if s >= n_units:
+                    done.append(Path(int(s - n_units), path.units, path.weight * row[s], sign))
+                else:
+                    longer.append(Path(-1, [*path.units, int(s)], path.weight * row[s], sign))
+        done = sorted(done, key=lambda p: -p.weight)[: 4 * count]
+        bar = done[count - 1].weight if len(done) >= count else 0.0
+        front = sorted((p for p in longer if p.weight > bar), key=lambda p: -p.weight)[:beam]
+    unique: dict[tuple[int, tuple[int, ...]], Path] = {}
+    for path in done:
+        unique.setdefault((path.token, tuple(path.units[:2])), path)
+    return list(unique.values())[:count]

@@ -1,0 +1,274 @@
+"""From a drawn and tested graph to the payload of a trace: nodes with their labels and verdicts, the
+interchange file, groups, paths and the sentence with its claims."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hooke.methods import explain
+from hooke.methods import influence as inf
+from hooke.methods.draw import Drawn, Logits
+from hooke.methods.edges import Codebook, Units
+from hooke.methods.metric import Metric
+from hooke.methods.verify import Verification
+from hooke.model import Frozen, Model
+from hooke.results import Claim, Graph, Kind, Node
+from hooke.results.graph_file import graph_to_file, node_id
+
+UNSURE = 0.3  # a first choice below this probability is called unsure
+
+
+def build_graph(
+    model: Model,
+    frozen: Frozen,
+    book: Codebook,
+    kept: Units,
+    drawn: Drawn,
+    logits: Logits,
+    probabilities: Tensor,
+    verification: Verification | None,
+    wanted: int,
+) -> Graph:
+    """Nodes in the order of the matrix's columns, the logits after them."""
+    n_pos, n_layers = frozen.n_tokens, model.parts.n_layers
+    texts = model.text(frozen.ids)
+    blocks, ids, positions = kept.blocks.tolist(), kept.ids.tolist(), kept.positions.tolist()
+    layers = [book.basis[b].reads[0].layer or 0 for b in range(len(book.basis))]
+    nodes: list[Node] = []
+    for k, (b, i, p) in enumerate(zip(blocks, ids, positions, strict=True)):
+        node = _node("feature", layers[b], p, i)
+        node.value, node.rank = float(kept.values[k]), k + 1
+        if drawn.edges.delta is not None and kept.baselines is not None:
+            node.delta = float(kept.values[k] - kept.baselines[k])
+        node.reads = [texts[q] for q in drawn.labels.reads[k]]
+        node.promotes = model.text(drawn.labels.promotes[k])
+        node.suppresses = model.text(drawn.labels.suppresses[k])
+        node.label = describe(node)
+        if verification is not None:
+            node.verdict, node.reason = verification.verdicts.get(k, ("untested", "not in the sample that was tested"))
+        else:
+            node.reason = "verification was switched off"
+        nodes.append(node)
+    for p, token in enumerate(frozen.ids.tolist()):
+        nodes.append(_node("token", None, p, token, explain.quote(texts[p])))
+    for b, layer in enumerate(layers):
+        for p in range(n_pos):
+            label = f"features of layer {layer} that the budget hides"
+            nodes.append(_node("remainder", layer, p, None, label))
+    for layer in sorted(book.errors):
+        for p in range(n_pos):
+            nodes.append(_node("error", layer, p, None, "dictionary"))
+    n_sources = len(nodes)
+    share = inf.cumulative(drawn.influence.nodes)
+    for node, own, rest in zip(nodes, drawn.influence.nodes.tolist(), share.tolist(), strict=True):
+        node.influence, node.cumulative = own, min(rest, 1.0)
+    for token, text in zip(logits.ids, model.text(logits.ids), strict=True):
+        node = _node("logit", n_layers + 1, n_pos - 1, token, text)
+        node.probability, node.is_target, node.cumulative = float(probabilities[token]), token == wanted, 0.0
+        nodes.append(node)
+    for node, value in zip(nodes[n_sources:], drawn.values[len(kept) :].tolist(), strict=True):
+        node.value = value
+    targets = np.concatenate([np.arange(len(kept)), n_sources + np.arange(len(logits.ids))])
+    weights = np.pad(drawn.edges.weights.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
+    verdicts = {} if verification is None else dict(verification.edge_verdicts)
+    return Graph(nodes, targets, weights, drawn.edges.constants.cpu().double().numpy(), verdicts, texts)
+
+
+def _node(kind: Kind, layer: int | None, position: int, index: int | None, label: str = "") -> Node:
+    node = Node("", kind, layer, position, index, label)
+    node.id = node_id(node)
+    return node
+
+
+def describe(node: Node) -> str:
+    """The label of a feature: what it reads here and what it promotes."""
+    parts = []
+    if node.reads:
+        parts.append("reads " + explain.phrase([explain.quote(t) for t in node.reads[:2]]))
+    if node.promotes:
+        parts.append("promotes " + explain.phrase([explain.quote(t) for t in node.promotes[:3]]))
+    return ", ".join(parts) or "no readable label"
+
+
+def payload_of(
+    model: Model,
+    frozen: Frozen,
+    book: Codebook,
+    kept: Units,
+    drawn: Drawn,
+    logits: Logits,
+    metric: Metric,
+    probabilities: Tensor,
+    verification: Verification | None,
+    summary: dict[str, Any],
+    checks: dict[str, float],
+    against: str,
+    budget: int,
+    prompt: str,
+) -> tuple[dict[str, Any], list[Claim], Graph]:
+    """The payload, the claims and the graph."""
+    graph = build_graph(model, frozen, book, kept, drawn, logits, probabilities, verification, metric.target)
+    texts = graph.tokens
+    best = probabilities.topk(5)
+    top = [_token(model, i, float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    target = _token(model, metric.target, float(probabilities[metric.target]))
+    contrast = None if metric.contrast is None else _token(model, metric.contrast, float(probabilities[metric.contrast]))
+    subject = explain.quote(target["token"])
+    if contrast is not None:
+        subject += f" rather than {explain.quote(contrast['token'])}"
+    names = {i: t for g in drawn.groups for i, t in zip(g.promotes, model.text(g.promotes), strict=True)}
+    text, claims, groups = _sentence(graph, kept, drawn, verification, subject, target["probability"], names, against)
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", prompt).strip("-").lower()[:60] or "trace"
+    n_sources = drawn.edges.weights.shape[1]
+    deltas = {} if drawn.edges.delta is None else _deltas(graph, drawn, len(kept), n_sources)
+    file = graph_to_file(
+        graph,
+        slug=slug,
+        scan=model.name,
+        prompt=prompt,
+        prompt_tokens=texts,
+        scores={
+            "replacement_score": drawn.scores["replacement"],
+            "completeness_score": drawn.scores["completeness"],
+            "unexplained": drawn.scores["unexplained"],
+        },
+        generation={"max_n_logits": len(logits.ids), "desired_logit_prob": 0.95, "max_feature_nodes": budget},
+        hooke={"sentence": text, "budget": budget},
+        n_layers=model.parts.n_layers,
+        contrast=None if contrast is None else {"token": contrast["token"], "id": contrast["id"]},
+        link_deltas=deltas,
+    )
+    paths = explain.strongest_paths(
+        drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), frozen.n_tokens
+    )
+    return (
+        {
+            "top": top,
+            "target": target,
+            "contrast": contrast,
+            "own_choice": top[0],
+            "scores": drawn.scores,
+            "checks": checks,
+            "verification": summary,
+            "sentence": text,
+            "groups": groups,
+            "paths": [
+                {
+                    "token": texts[p.token],
+                    "position": p.token,
+                    "nodes": [graph.nodes[u].id for u in reversed(p.units)],
+                    "labels": [graph.nodes[u].label for u in reversed(p.units)],
+                    "share": p.weight,
+                    "sign": p.sign,
+                }
+                for p in paths
+            ],
+            "notes": _notes(model, top, target, contrast, frozen.n_tokens),
+            "graph": file,
+        },
+        claims,
+        graph,
+    )
+
+
+def _token(model: Model, token: int, probability: float) -> dict[str, Any]:
+    return {"token": model.text([token])[0], "id": token, "probability": probability}
+
+
+def _notes(model: Model, top: list[dict[str, Any]], target: dict[str, Any], contrast: dict[str, Any] | None, n: int) -> list[str]:
+    """What a reader must know before anything else."""
+    notes = []
+    if top[0]["probability"] < UNSURE:
+        notes.append(
+            f"the model is unsure: its first choice, {explain.quote(top[0]['token'])}, has {top[0]['probability']:.0%}"
+        )
+    if target["id"] != top[0]["id"]:
+        notes.append(
+            f"this explains {explain.quote(target['token'])} ({target['probability']:.2%}); "
+            f"the model's own choice is {explain.quote(top[0]['token'])} ({top[0]['probability']:.1%})"
+        )
+    if contrast is not None and contrast["probability"] > target["probability"]:
+        notes.append(f"the model prefers the contrast, {explain.quote(contrast['token'])}, to the target")
+    if n == 1:
+        notes.append("a prompt of one token leaves nothing to compare: nothing precedes it")
+    if model.info.get("note"):
+        notes.append(str(model.info["note"]))
+    return notes
+
+
+def _sentence(
+    graph: Graph,
+    kept: Units,
+    drawn: Drawn,
+    verification: Verification | None,
+    subject: str,
+    probability: float,
+    names: dict[int, str],
+    against: str,
+) -> tuple[str, list[Claim], list[dict[str, Any]]]:
+    tests = None
+    if verification is not None:
+        tests = [(e, v) for e, (v, _) in zip(verification.groups, verification.group_verdicts, strict=True)]
+    text, parts = explain.sentence(
+        subject, probability, graph.tokens, drawn.groups, tests, names, drawn.scores["unexplained"], len(kept), against
+    )
+    claims, groups = [], []
+    for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):
+        members = [graph.nodes[i].id for i in g.members.tolist()]
+        verdict = "untested" if verification is None else verification.group_verdicts[k][0]
+        claims.append(Claim(text=part, verdict=verdict, evidence=members))
+        entry: dict[str, Any] = {
+            "nodes": members,
+            "position": g.position,
+            "token": graph.tokens[g.position],
+            "layers": list(g.layers),
+            "share": g.share,
+            "reads": [graph.tokens[p] for p in g.reads],
+            "promotes": [names[i] for i in g.promotes],
+            "verdict": verdict,
+            "text": part,
+        }
+        if verification is not None:
+            effect, double = verification.groups[k], verification.doubles_named[k]
+            entry |= {
+                "predicted": effect.predicted,
+                "measured": effect.measured,
+                "range": list(effect.spread),
+                "doubling_predicted": double.predicted,
+                "doubling_measured": double.measured,
+                "reason": verification.group_verdicts[k][1],
+            }
+        groups.append(entry)
+    return text, claims, groups
+
+
+def _deltas(graph: Graph, drawn: Drawn, n: int, n_sources: int, share: float = 0.98) -> dict[tuple[int, int], float]:
+    """Deltas of the links that hold `share` of the edge score in delta form, keyed (source, target) nodes."""
+    delta = drawn.used
+    score = inf.normalised(delta) * drawn.influence.rows[:, None]
+    order = np.argsort(-score, axis=None)
+    reach = np.cumsum(score.ravel()[order])
+    count = min(int(np.searchsorted(reach, share * reach[-1])) + 1, 200_000)
+    rows, columns = np.unravel_index(order[:count], delta.shape)
+    targets = graph.targets[rows]
+    return {
+        (int(s), int(t)): float(d) for s, t, d in zip(columns, targets, delta[rows, columns], strict=True) if abs(d) > 1e-9
+    }
+
+
+def tensors_of(graph: Graph, drawn: Drawn) -> dict[str, np.ndarray]:
+    """The whole matrix, for those who want every edge."""
+    out = {
+        "weights": graph.weights,
+        "targets": graph.targets,
+        "constants": graph.constants,
+        "influence": drawn.influence.nodes,
+    }
+    if drawn.edges.delta is not None:
+        out["deltas"] = drawn.edges.delta.cpu().float().numpy()
+    return out

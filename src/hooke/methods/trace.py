@@ -1,0 +1,203 @@
+"""`trace`: which parts of the model produced the next token, as a tested graph."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hooke.dictionaries import Dictionary, neurons
+from hooke.errors import HookeError
+from hooke.methods import select
+from hooke.methods import verify as ver
+from hooke.methods.baselines import baselines
+from hooke.methods.draw import Drawn, Logits, draw
+from hooke.methods.edges import encode
+from hooke.methods.metric import Metric, logit_targets
+from hooke.methods.report import payload_of, tensors_of
+from hooke.model import Frozen, Model, Tokens, freeze
+from hooke.model.checks import TOLERANCE
+from hooke.results import Result
+
+MEMORY_SHARE = 0.6  # of what is free, which a graph may take
+
+
+def trace(
+    model: Model,
+    prompt: str | Tokens,
+    *,
+    basis: str | Sequence[Dictionary] = "neurons",
+    target: str | int | None = None,
+    contrast: str | int | None = None,
+    counterfactual: str | Sequence[str | Tokens] | None = None,
+    nodes: int = 1000,
+    verify: bool = True,
+    seed: int = 0,
+    progress: Callable[[str], None] | None = None,
+) -> Result:
+    """Trace the next token to its causes: tokens, features and their direct effects, tested.
+
+    prompt: text, or tokens (for a chat prompt, `model.chat(question)`).
+    basis: "neurons" (any model, no training), or dictionaries, one block a layer.
+    target: the token to explain, its leading space included (None: the model's own choice).
+    contrast: explain why `target` rather than this token, as one difference.
+    counterfactual: one or several prompts of equal token length; their activations become the
+        baseline of scores and ablations. None: passages of the same length.
+    nodes: how many (layer, feature, position) to draw; the rest is counted in remainder nodes.
+    verify: intervene in the live model and compare with what the graph predicts.
+    Returns a `Result` of kind "trace"; payload: top, target, contrast, scores, checks, verification,
+    sentence, groups, paths, notes, graph (the interchange form). tensors: weights (targets by nodes),
+    constants, targets.
+    Raises HookeError for an empty or too long prompt, a target of several tokens, a counterfactual of
+    another length, or a budget that would not fit in memory.
+    """
+    clock = Clock(progress)
+    tokens = model.tokens(prompt)
+    if tokens.ids.shape[0] != 1:
+        raise HookeError("trace explains one prompt at a time")
+    if nodes < 1:
+        raise HookeError("the node budget must be at least 1")
+    dictionaries = _basis(model, basis)
+    check_memory(model, tokens.ids.shape[1], nodes, len(dictionaries))
+    counterfactuals = [counterfactual] if isinstance(counterfactual, str) else list(counterfactual or ())
+    with clock("forward"):
+        frozen = freeze(model, tokens)
+        tolerance = TOLERANCE.get(model.dtype, 6e-2) * 10
+        book = encode(frozen, dictionaries, min(tolerance, 0.1))
+        based = baselines(model, tokens, counterfactuals, dictionaries, frozen.dtype)
+        run = model.run(tokens, logits="last")
+    assert run.logits is not None
+    probabilities = run.logits[0].float().softmax(-1)
+    own = int(probabilities.argmax())
+    wanted = own if target is None else _token(model, target)
+    other = None if contrast is None else _token(model, contrast)
+    if other == wanted:
+        raise HookeError("the target and the contrast are the same token")
+    metric = Metric(wanted, other, model.parts.softcap)
+    with clock("select"):
+        kept = select.rank(model, tokens, frozen, book, metric, based, nodes, given=bool(counterfactuals))
+    with clock("graph"):
+        logits = _logit_nodes(frozen, probabilities, metric, target is not None)
+        drawn = draw(frozen, book, kept, logits, metric, based if counterfactuals else [], seed=seed)
+    verification: ver.Verification | None = None
+    summary: dict[str, Any] = {}
+    if verify:
+        with clock("verification"):
+            bench = ver.make_bench(model, tokens, frozen, book, metric, based)
+            verification = ver.verify(bench, kept, drawn.matrix, [g.members for g in drawn.groups], seed=seed)
+            fits = [ver.faithfulness(bench, kept, b, seed=seed) for b in based]
+            summary = {"fit": None, "random_fit": None} | verification.summary
+            summary |= {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
+    with clock("write"):
+        against = "their counterfactual values" if counterfactuals else "their values on other passages"
+        text = prompt if isinstance(prompt, str) else "".join(model.text(tokens.ids[0]))
+        payload, claims, graph = payload_of(
+            model, frozen, book, kept, drawn, logits, metric, probabilities, verification, summary,
+            _checks(frozen, drawn), against, nodes, text,
+        )  # fmt: skip
+        tensors = tensors_of(graph, drawn)
+    return Result.make(
+        "trace",
+        arguments={
+            "prompt": text,
+            "basis": basis if isinstance(basis, str) else [d.hash for d in basis],
+            "target": target,
+            "contrast": contrast,
+            "counterfactual": [b.name for b in based] if counterfactuals else [],
+            "nodes": nodes,
+            "verify": verify,
+            "seed": seed,
+        },
+        provenance=model.provenance() | {"dictionaries": sorted({d.hash for d in dictionaries})},
+        seconds=clock.done(),
+        claims=claims,
+        payload=payload,
+        tensors=tensors,
+    )
+
+
+class Clock:
+    """Seconds by stage."""
+
+    def __init__(self, progress: Callable[[str], None] | None) -> None:
+        self.start, self.progress = time.perf_counter(), progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        if self.progress:
+            self.progress(stage)
+        before = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - before, 3)
+
+    def done(self) -> dict[str, float]:
+        return {**self.seconds, "total": round(time.perf_counter() - self.start, 3)}
+
+
+def _basis(model: Model, basis: str | Sequence[Dictionary]) -> Sequence[Dictionary]:
+    if isinstance(basis, str):
+        if basis != "neurons":
+            raise HookeError(f"no basis called {basis!r}; use 'neurons', or give dictionaries")
+        return neurons(model)
+    return tuple(basis)
+
+
+def _token(model: Model, token: str | int) -> int:
+    if isinstance(token, str):
+        return model.token(token)
+    if not 0 <= token < model.parts.d_vocab:
+        raise HookeError(f"token id {token} is not in the vocabulary of {model.parts.d_vocab}")
+    return token
+
+
+def check_memory(model: Model, n_pos: int, nodes: int, n_blocks: int) -> None:
+    """Raise HookeError before starting if the graph would not fit, saying what would."""
+    free = _free_bytes(model)
+
+    def need(n: int) -> float:
+        sources = n + n_pos * (2 + n_blocks)
+        patterns = model.parts.n_layers * model.parts.n_heads * n_pos**2
+        codes = 3 * n_blocks * n_pos * model.parts.d_mlp
+        return 4 * (4.0 * n * sources + 2.0 * patterns + 2.0 * codes) + 1.5 * 2**30
+
+    if need(nodes) > free:
+        fits = nodes
+        while fits > 1 and need(fits) > free:
+            fits //= 2
+        raise HookeError(
+            f"{nodes} nodes on {n_pos} tokens would take about {need(nodes) / 2**30:.1f} GB and {free / 2**30:.1f} GB "
+            f"are free; " + (f"--nodes {fits} would fit" if fits > 1 else "a shorter prompt would fit")
+        )
+
+
+def _free_bytes(model: Model) -> float:
+    if model.device.type == "cuda":
+        return MEMORY_SHARE * torch.cuda.mem_get_info(model.device)[0]
+    import psutil
+
+    return MEMORY_SHARE * psutil.virtual_memory().available
+
+
+def _logit_nodes(frozen: Frozen, probabilities: Tensor, metric: Metric, given: bool) -> Logits:
+    """One demeaned logit for a given target, one difference for a contrast, else the likeliest tokens."""
+    if given or metric.contrast is not None:
+        return Logits([metric.target], [1.0], metric.row(frozen))
+    ids = logit_targets(probabilities)
+    return Logits(ids.tolist(), probabilities[ids].tolist(), frozen.unembed_rows(ids))
+
+
+def _checks(frozen: Frozen, drawn: Drawn) -> dict[str, float]:
+    """How exactly the map reproduces the model, and the edges their targets."""
+    weights, constants = drawn.edges.weights.double(), drawn.edges.constants.double()
+    off = (weights.sum(1) + constants - drawn.values.double()).abs()
+    size = weights.abs().sum(1) + constants.abs()
+    return {
+        "replacement_max_abs_diff": float((frozen.replayed - frozen.logits).abs().max()),
+        "edge_sum_max_rel_error": float((off / size.clamp(min=1e-12)).max()),
+    }
