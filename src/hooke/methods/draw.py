@@ -16,6 +16,7 @@ from hooke.methods.metric import Metric
 from hooke.model import Frozen, Rows
 
 N_RANDOM_READERS = 32
+N_LIKELY = 50  # next tokens among which groups at the last position are told by what they promote
 
 
 @dataclass
@@ -48,21 +49,23 @@ def draw(
     kept: Units,
     logits: Logits,
     metric: Metric,
-    contrasted: list[Baseline],
+    based: list[Baseline],
     *,
+    given: bool,
     seed: int = 0,
 ) -> Drawn:
     """Compute the edges that are asked for, and all that follows from them.
 
-    contrasted: the counterfactuals, whose mean activations give the deltas (empty: none were given).
+    based: what the prompt is contrasted with; given: it is counterfactuals that a person chose, so edges
+    have deltas, and influence and words follow those.
     """
     n, n_pos, device = len(kept), frozen.n_tokens, kept.ids.device
-    random = random_units(book, explain.N_RANDOM, torch.Generator().manual_seed(seed))
+    means = [torch.stack(values).mean(0) for values in zip(*(b.values for b in based), strict=True)]
+    random = random_units(book, means, explain.N_RANDOM, torch.Generator().manual_seed(seed))
     few = readers(book, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
     baseline = None
-    if contrasted:
-        means = [torch.stack(values).mean(0) for values in zip(*(b.values for b in contrasted), strict=True)]
-        baseline = (means, torch.stack([b.tokens for b in contrasted]).mean(0))
+    if given:
+        baseline = (means, torch.stack([b.tokens for b in based]).mean(0))
     found = edges(frozen, book, kept, join(logits.rows, few), baseline)
     n_rows = n + len(logits.ids)
     from_tokens = along_paths(found, n, found.weights[:n, n : n + n_pos], frozen.parts.n_layers)
@@ -87,6 +90,8 @@ def draw(
     effects = (kept.baselines - kept.values) * onto(row, shown.unit[:n])
     layers = torch.tensor([book.basis[b].reads[0].layer or 0 for b in kept.blocks.tolist()], device=device)
     share = torch.tensor(influence.nodes[:n], device=device)
+    bar = explain.clarity_bar(frozen, book, random)
+    likely = frozen.logits.topk(min(N_LIKELY, len(frozen.logits))).indices
     return Drawn(
         edges=shown,
         matrix=shown.unit[:n],
@@ -94,8 +99,8 @@ def draw(
         influence=influence,
         used=used,
         scores=scores | {"nodes": n},
-        labels=explain.label(frozen, book, kept, from_tokens, random, random_from_tokens),
-        groups=explain.group(frozen, book, kept, layers, share, effects, from_tokens),
+        labels=explain.label(frozen, book, kept, from_tokens, bar, random_from_tokens),
+        groups=explain.group(frozen, book, kept, layers, share, effects, from_tokens, likely, bar),
         effects=effects,
     )
 
@@ -146,7 +151,7 @@ def logit_values(frozen: Frozen, logits: Logits, metric: Metric) -> Tensor:
     return x[logits.ids] - x.mean()
 
 
-def random_units(book: Codebook, count: int, generator: torch.Generator) -> Units:
+def random_units(book: Codebook, means: list[Tensor], count: int, generator: torch.Generator) -> Units:
     """Active features drawn at random over blocks, positions and features."""
     device, picks = book.values[0].device, []
     for _ in range(count):
@@ -156,4 +161,5 @@ def random_units(book: Codebook, count: int, generator: torch.Generator) -> Unit
         if len(active):
             picks.append((b, p, int(active[int(torch.randint(len(active), (1,), generator=generator))])))
     b, p, i = (torch.tensor(x, dtype=torch.long, device=device) for x in zip(*picks, strict=True))
-    return Units(b, i, p, torch.stack([book.values[x][y, z] for x, y, z in picks]))
+    values, base = (torch.stack([x[u][v, w] for u, v, w in picks]) for x in (book.values, means))
+    return Units(b, i, p, values, base)

@@ -288,7 +288,8 @@ def hidden_gross(frozen: Frozen, book: Codebook, kept: Units, rows: Rows, values
                 for b, size in written[place]:
                     everything = torch.arange(book.basis[b].n_features, device=gross.device)
                     writers = book.basis[b].writer(everything, place).to(cotangent.dtype)
-                    gross[active] += torch.einsum("npi,pi->n", (cotangent @ writers.T).abs_(), size[:n])
+                    effects = (cotangent.reshape(len(active) * n, -1) @ writers.T).abs_()
+                    gross[active] += effects.view(len(active), -1) @ size[:n].flatten()
             if site.layer in book.errors:
                 gross[active] += _contract(cotangents, book.errors[site.layer]).abs().sum(1)
     return gross

@@ -16,6 +16,7 @@ from hooke.methods.edges import Codebook, Units
 from hooke.methods.verify import Effect
 from hooke.model import Frozen
 from hooke.results import Verdict
+from hooke.sites import Site
 
 N_RANDOM = 200
 
@@ -29,21 +30,24 @@ class Labels:
     suppresses: list[list[int]]
 
 
-def vocabulary_effects(frozen: Frozen, book: Codebook, units: Units) -> Tensor:
-    """(n, d_vocab): direct effect of each unit on the demeaned logits, were it written at the last position."""
-    out = []
-    norm = frozen.parts.final_norm
-    scale = frozen.scales[next(s for s in frozen.scales if s.point == "final_scale")][-1]
+def written(frozen: Frozen, book: Codebook, units: Units) -> Tensor:
+    """(n, d_model): what each unit writes, times how far its value is from its baseline, as the last norm
+    would scale it at the last position."""
+    norm, scale = frozen.parts.final_norm, frozen.scales[Site("final_scale")][-1]
+    out = torch.zeros(len(units), frozen.parts.d_model, dtype=frozen.dtype, device=units.ids.device)
+    for b in units.blocks.unique().tolist():
+        here = (units.blocks == b).nonzero()[:, 0]
+        for site in book.basis[b].writes:
+            out[here] += book.basis[b].writer(units.ids[here], site).to(frozen.dtype)
+    change = units.values if units.baselines is None else units.values - units.baselines
+    return norm.weight.to(frozen.dtype) * out * change[:, None] / scale
+
+
+def vocabulary_effects(frozen: Frozen, vectors: Tensor) -> Tensor:
+    """(n, d_vocab): direct effects of `written` vectors on the demeaned logits."""
     unembed = frozen.parts.unembed.weight
-    for b, value, i in zip(units.blocks.tolist(), units.values, units.ids, strict=True):
-        block = book.basis[b]
-        y = torch.stack([block.writer(i[None], site)[0].to(frozen.dtype) for site in block.writes]).sum(0)
-        out.append(norm.weight.to(frozen.dtype) * (y * value) / scale)
-    if not out:
-        return unembed.new_zeros(0, len(unembed))
-    written = torch.stack(out).to(unembed.dtype)
-    effects = written @ unembed.T
-    return effects - effects.mean(1, keepdim=True)
+    effects = vectors.to(unembed.dtype) @ unembed.T
+    return effects.sub_(effects.mean(1, keepdim=True))
 
 
 def peak(effects: Tensor) -> Tensor:
@@ -51,12 +55,19 @@ def peak(effects: Tensor) -> Tensor:
     return effects.amax(1) / effects.std(1).clamp(min=1e-9)
 
 
+def clarity_bar(frozen: Frozen, book: Codebook, random: Units) -> float:
+    """How far the best token of a random feature stands out, 95th percentile."""
+    if not len(random):
+        return 0.0
+    return float(np.quantile(peak(vocabulary_effects(frozen, written(frozen, book, random))).cpu(), 0.95))
+
+
 def label(
-    frozen: Frozen, book: Codebook, units: Units, from_tokens: Tensor, random: Units, random_from_tokens: Tensor
+    frozen: Frozen, book: Codebook, units: Units, from_tokens: Tensor, bar: float, random_from_tokens: Tensor
 ) -> Labels:
-    """Labels of the units; from_tokens: (n, pos) what each token contributes to a unit through the graph."""
-    effects = vocabulary_effects(frozen, book, units)
-    bar = float(np.quantile(peak(vocabulary_effects(frozen, book, random)).cpu(), 0.95)) if len(random) else 0.0
+    """Labels of the units. from_tokens: (n, pos) what each token contributes to a unit through the graph;
+    bar: how far the best token must stand out, from `clarity_bar`."""
+    effects = vocabulary_effects(frozen, written(frozen, book, units))
     clear = (peak(effects) > bar).tolist()
     best = effects.topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
     worst = (-effects).topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
@@ -102,10 +113,17 @@ def group(
     influence: Tensor,
     effects: Tensor,
     from_tokens: Tensor,
+    likely: Tensor,
+    bar: float,
     count: int = 4,
 ) -> list[Group]:
     """The groups that carry most: nodes at the same position in the same third of the depth, ranked by
-    the influence they hold. effects: (n,) predicted effect of each unit's ablation."""
+    the influence they hold.
+
+    effects: (n,) predicted effect of each unit's ablation. likely: ids of likely next tokens, among which
+    a group at the last position is told by what it promotes. bar: how far the best token must stand out
+    for a group elsewhere, which acts through attention, to be told by tokens at all.
+    """
     n_layers = frozen.parts.n_layers
     stage = (3 * layers) // n_layers
     found = []
@@ -123,7 +141,12 @@ def group(
         reads = weight.sum(0)
         reads = reads / reads.sum().clamp(min=1e-9)
         top = reads.argsort(descending=True)[:2].tolist()
-        written = vocabulary_effects(frozen, book, units.take(members)).sum(0)
+        total = written(frozen, book, units.take(members)).sum(0, keepdim=True)
+        promoted = vocabulary_effects(frozen, total)
+        if p == frozen.n_tokens - 1:
+            names = likely[promoted[0, likely].topk(min(3, len(likely))).indices].tolist()
+        else:
+            names = promoted[0].topk(3).indices.tolist() if float(peak(promoted)) > bar else []
         here = layers[members]
         out.append(
             Group(
@@ -132,7 +155,7 @@ def group(
                 (int(here.min()), int(here.max())),
                 share / whole,
                 [q for q in top if float(reads[q]) >= 0.15],
-                written.topk(3).indices.tolist(),
+                names,
                 float(effects[members].sum()),
             )
         )
@@ -159,22 +182,27 @@ def sentence(
     hidden: float,
     node_count: int,
     against: str,
+    moved: str,
 ) -> tuple[str, list[str]]:
     """The sentence above the picture, and its claims one by one. tests: one a group, or None if nothing was tested."""
     claims = []
     for k, g in enumerate(groups):
         layers = f"layer {g.layers[0]}" if g.layers[0] == g.layers[1] else f"layers {g.layers[0]} to {g.layers[1]}"
-        text = f"{len(g.members)} neurons at {quote(tokens[g.position])} in {layers} ({g.share:.0%} of the influence)"
+        place = quote(tokens[g.position])
+        if tokens.count(tokens[g.position]) > 1:
+            place += f" (token {g.position + 1})"
+        text = f"{len(g.members)} neurons at {place} in {layers} ({g.share:.0%} of the influence)"
+        does = []
         if g.reads:
-            text += " that read " + phrase([quote(tokens[p]) for p in g.reads]) + " and"
-        else:
-            text += " that"
-        text += " promote " + phrase([quote(names[i]) for i in g.promotes])
+            does.append("read " + phrase([quote(tokens[p]) for p in g.reads]))
+        if g.promotes:
+            does.append("promote " + phrase([quote(names[i]) for i in g.promotes]))
+        text += " that " + " and ".join(does) if does else " with no readable label"
         if tests is None:
             claims.append(text + ", which appear in the graph and were not tested")
             continue
         effect, verdict = tests[k]
-        change = f"setting them to {against} moves it by {effect.measured:+.2f}, predicted {effect.predicted:+.2f}"
+        change = f"setting them to {against} moves {moved} by {effect.measured:+.2f}, predicted {effect.predicted:+.2f}"
         if verdict == "tested":
             claims.append(f"{text}, confirmed by ablation ({change})")
         elif verdict == "untested":

@@ -122,10 +122,13 @@ def payload_of(
     if contrast is not None:
         subject += f" rather than {explain.quote(contrast['token'])}"
     names = {i: t for g in drawn.groups for i, t in zip(g.promotes, model.text(g.promotes), strict=True)}
-    text, claims, groups = _sentence(graph, kept, drawn, verification, subject, target["probability"], names, against)
+    text, claims, groups = _sentence(
+        graph, kept, drawn, verification, subject, target["probability"], names, against, metric
+    )
     slug = re.sub(r"[^A-Za-z0-9]+", "-", prompt).strip("-").lower()[:60] or "trace"
-    n_sources = drawn.edges.weights.shape[1]
-    deltas = {} if drawn.edges.delta is None else _deltas(graph, drawn, len(kept), n_sources)
+    deltas = None
+    if drawn.edges.delta is not None:
+        deltas = np.pad(drawn.edges.delta.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
     file = graph_to_file(
         graph,
         slug=slug,
@@ -141,7 +144,7 @@ def payload_of(
         hooke={"sentence": text, "budget": budget},
         n_layers=model.parts.n_layers,
         contrast=None if contrast is None else {"token": contrast["token"], "id": contrast["id"]},
-        link_deltas=deltas,
+        deltas=deltas,
     )
     paths = explain.strongest_paths(
         drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), frozen.n_tokens
@@ -210,13 +213,15 @@ def _sentence(
     probability: float,
     names: dict[int, str],
     against: str,
+    metric: Metric,
 ) -> tuple[str, list[Claim], list[dict[str, Any]]]:
     tests = None
     if verification is not None:
         tests = [(e, v) for e, (v, _) in zip(verification.groups, verification.group_verdicts, strict=True)]
     text, parts = explain.sentence(
-        subject, probability, graph.tokens, drawn.groups, tests, names, drawn.scores["unexplained"], len(kept), against
-    )
+        subject, probability, graph.tokens, drawn.groups, tests, names, drawn.scores["unexplained"], len(kept), against,
+        "its logit" if metric.contrast is None else "the difference of their logits",
+    )  # fmt: skip
     claims, groups = [], []
     for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):
         members = [graph.nodes[i].id for i in g.members.tolist()]
@@ -245,20 +250,6 @@ def _sentence(
             }
         groups.append(entry)
     return text, claims, groups
-
-
-def _deltas(graph: Graph, drawn: Drawn, n: int, n_sources: int, share: float = 0.98) -> dict[tuple[int, int], float]:
-    """Deltas of the links that hold `share` of the edge score in delta form, keyed (source, target) nodes."""
-    delta = drawn.used
-    score = inf.normalised(delta) * drawn.influence.rows[:, None]
-    order = np.argsort(-score, axis=None)
-    reach = np.cumsum(score.ravel()[order])
-    count = min(int(np.searchsorted(reach, share * reach[-1])) + 1, 200_000)
-    rows, columns = np.unravel_index(order[:count], delta.shape)
-    targets = graph.targets[rows]
-    return {
-        (int(s), int(t)): float(d) for s, t, d in zip(columns, targets, delta[rows, columns], strict=True) if abs(d) > 1e-9
-    }
 
 
 def tensors_of(graph: Graph, drawn: Drawn) -> dict[str, np.ndarray]:

@@ -83,7 +83,7 @@ def trace(
         kept = select.rank(model, tokens, frozen, book, metric, based, nodes, given=bool(counterfactuals))
     with clock("graph"):
         logits = _logit_nodes(frozen, probabilities, metric, target is not None)
-        drawn = draw(frozen, book, kept, logits, metric, based if counterfactuals else [], seed=seed)
+        drawn = draw(frozen, book, kept, logits, metric, based, given=bool(counterfactuals), seed=seed)
     verification: ver.Verification | None = None
     summary: dict[str, Any] = {}
     if verify:

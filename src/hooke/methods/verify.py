@@ -24,6 +24,7 @@ from hooke.results import Verdict
 from hooke.sites import Site
 
 N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
+N_GROUP_CONTROLS, N_NAMED_CONTROLS = 10, 5
 LEAST_EFFECT = 1e-4  # logits; a smaller prediction has no sign to test
 
 
@@ -33,6 +34,7 @@ class Effect:
 
     members: Units
     factor: float  # 0: set to baseline; 2: double
+    control: bool = False  # controls are run against the first baseline only: a wider, so stricter, spread
     predicted: float = 0.0
     measured: float = 0.0
     spread: tuple[float, float] = (0.0, 0.0)  # least and greatest over baselines
@@ -76,7 +78,8 @@ def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> li
 
 def measure(bench: Bench, effects: Sequence[Effect], *, read: Sequence[Site] = ()) -> None:
     """Carry the interventions out in the live model, all in one batch; fills `measured` and `spread`."""
-    jobs = [(e, b) for e in effects for b in (bench.baselines if e.factor == 0 else bench.baselines[:1])]
+    several = [bench.baselines if e.factor == 0 and not e.control else bench.baselines[:1] for e in effects]
+    jobs = [(e, b) for e, chosen in zip(effects, several, strict=True) for b in chosen]
     sets = [setting(bench, e.members, e.factor, b) for e, b in jobs]
     if not sets:
         return
@@ -229,19 +232,21 @@ def verify(
     singles = {int(i): Effect(kept.take(i[None]), 0.0) for i in torch.cat([strongest, sample]).unique()}
     doubles = [Effect(kept.take(i[None]), 2.0) for i in strongest]
     others = matched(bench, kept.take(sample), kept, generator)
-    controls = [Effect(others.take(torch.tensor([i])), 0.0) for i in range(len(others))]
+    controls = [Effect(others.take(torch.tensor([i])), 0.0, control=True) for i in range(len(others))]
     groups, group_controls = [], []
     size = min(GROUP_SIZE, len(kept))
     for _ in range(N_GROUPS if len(kept) > 1 else 0):
         members = kept.take(torch.randperm(len(kept), generator=generator)[:size].to(kept.ids.device))
         groups.append(Effect(members, 0.0))
-        group_controls.append(Effect(matched(bench, members, kept, generator), 0.0))
+        if len(group_controls) < N_GROUP_CONTROLS:
+            group_controls.append(Effect(matched(bench, members, kept, generator), 0.0, control=True))
     named_effects = [Effect(kept.take(members), 0.0) for members in named]
     named_doubles = [Effect(kept.take(members), 2.0) for members in named]
     named_controls = []
     for members in named:
         like = kept.take(members[torch.randperm(len(members), generator=generator)[:200]])
-        named_controls.append([Effect(matched(bench, like, kept, generator), 0.0) for _ in range(5)])
+        random = [matched(bench, like, kept, generator) for _ in range(N_NAMED_CONTROLS)]
+        named_controls.append([Effect(r, 0.0, control=True) for r in random])
 
     everything = [*singles.values(), *doubles, *controls, *groups, *group_controls, *named_effects, *named_doubles]
     predict(bench, [*everything], unit, kept, matrix)
@@ -259,8 +264,8 @@ def verify(
         else:
             verdicts[i] = judge(effect.predicted, effect.measured, bar)
     group_verdicts = []
-    for effect, random in zip(named_effects, named_controls, strict=True):
-        control = float(np.quantile([abs(c.measured) for c in random], 0.95))
+    for effect, chance in zip(named_effects, named_controls, strict=True):
+        control = float(np.quantile([abs(c.measured) for c in chance], 0.95))
         group_verdicts.append(judge(effect.predicted, effect.measured, control))
     edge_verdicts = _edges(bench, kept, matrix, strongest, singles, controls)
 

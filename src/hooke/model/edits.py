@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from hooke.sites import Site
 
 Op = Literal["set", "add", "scale", "project_out"]
 Positions = Sequence[int] | Literal["prompt", "generated"] | None
+SQUARE = ("scores", "pattern")  # points whose values are (batch head query key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,14 +23,18 @@ class Edit:
 
     site: where, as a `Site` or "resid_post.12".
     op: "set", "add", "scale" by `value`, or "project_out" the direction `value`.
-    value: a number or a tensor of the selected features' shape, optionally led by an axis of
-        positions (as many as `positions`, or one per position of the prompt), then of rows.
+    value: a number, or a tensor of the selected features' shape. An axis of positions may lead it: as
+        many as `positions`, or else one per position of the prompt, counted over real tokens. An axis
+        of rows may lead that; then, without named positions, the two line up with the batch, padding
+        included, as a read does, so that what was read can be written back.
     positions: token positions counted over real tokens whatever the padding (negative ones from the
         end of the prompt), "prompt", "generated", or None for all.
     index: which features: neurons or heads as ints; a pair for sites with two feature axes (head and
-        dimension, head and key), either of them None; or a boolean mask over ([rows] positions features).
+        dimension, head and key), either of them None; or a boolean mask over ([[rows] positions] features),
+        led like `value`. Keys are counted over real tokens, like positions.
     rows: which rows of the batch, or None for all.
-    when: (dictionary, threshold): only where some feature of the dictionary exceeds the threshold.
+    when: (dictionary, threshold): only where some feature of the dictionary exceeds the threshold. If it
+        reads the edited site, it reads what the earlier edits left there.
     """
 
     site: Site
@@ -44,8 +49,19 @@ class Edit:
         object.__setattr__(self, "site", Site.parse(self.site))
         if self.op not in ("set", "add", "scale", "project_out"):
             raise HookeError(f"no edit operation {self.op!r}; use set, add, scale or project_out")
-        if isinstance(self.positions, str) and self.positions not in ("prompt", "generated"):
-            raise HookeError(f"positions {self.positions!r} are neither numbers, 'prompt' nor 'generated'")
+        for name in ("positions", "rows"):
+            given = getattr(self, name)
+            if given is None or (name == "positions" and given in ("prompt", "generated")):
+                continue
+            numbers = given.tolist() if isinstance(given, Tensor) else given
+            try:
+                numbers = [int(i) for i in numbers if not isinstance(i, bool)]
+            except (TypeError, ValueError):
+                numbers = None
+            if numbers is None or len(numbers) != len(given):
+                also = ", 'prompt' or 'generated'" if name == "positions" else ""
+                raise HookeError(f"edit at {self.site}: {name} {given!r} are not a list of numbers{also}")
+            object.__setattr__(self, name, numbers)
 
 
 @dataclass
@@ -54,131 +70,220 @@ class Where:
 
     pos: Tensor  # (batch or 1, pos) position of each entry counted over real tokens, -1 for padding
     prompt: Tensor  # (batch or 1,) number of real prompt tokens
+    keys: Tensor  # (batch or 1, key) like pos, for the cached tokens and then these
+    padded: bool = False  # some entry of pos or keys is padding
+    first: bool = True  # this pass is over the prompt; else over a generated token
     seen: dict[Site, Tensor] = field(default_factory=dict)  # values kept for edits with `when`
 
-    def take(self, rows: Any) -> Where:
+    def take(self, rows: Tensor) -> Where:
+        """The same for some rows of the batch."""
+
         def pick(x: Tensor) -> Tensor:
             return x if x.shape[0] == 1 else x[rows]
 
-        return Where(pick(self.pos), pick(self.prompt), {s: pick(x) for s, x in self.seen.items()})
+        seen = {s: pick(x) for s, x in self.seen.items()}
+        return Where(pick(self.pos), pick(self.prompt), pick(self.keys), self.padded, self.first, seen)
+
+    def covers(self, positions: Positions) -> bool | None:
+        """True if an edit with these positions applies to every real token of the pass, False if to none."""
+        if positions is None:
+            return True
+        return (positions == "prompt") == self.first if isinstance(positions, str) else None
 
     def selected(self, positions: Positions) -> Tensor:
         """(batch or 1, pos) True where an edit with these positions applies."""
         real = self.pos >= 0
-        if positions is None:
-            return real
-        generated = self.pos >= self.prompt[:, None]
-        if isinstance(positions, str):
-            return real & (generated if positions == "generated" else ~generated)
-        wanted = self.resolve(positions)
-        return real & (self.pos[:, :, None] == wanted[:, None, :]).any(-1)
+        if positions is None or isinstance(positions, str):
+            return real if self.covers(positions) else torch.zeros_like(real)
+        return real & self._match(positions).any(-1)
 
-    def resolve(self, positions: Sequence[int]) -> Tensor:
-        """(batch or 1, n) absolute positions, negative ones counted from the end of the prompt."""
-        wanted = torch.as_tensor(list(positions), device=self.pos.device)[None, :]
-        return torch.where(wanted < 0, self.prompt[:, None] + wanted, wanted)
+    def place(self, positions: Sequence[int]) -> Tensor:
+        """(batch or 1, pos) which of the positions each entry is; 0 where it is none of them."""
+        return self._match(positions).long().argmax(-1)
+
+    def _match(self, positions: Sequence[int]) -> Tensor:
+        """(batch or 1, pos, n); negative positions count from the end of the prompt."""
+        wanted = torch.tensor(list(positions), dtype=torch.long, device=self.pos.device)[None, :]
+        wanted = torch.where(wanted < 0, self.prompt[:, None] + wanted, wanted)
+        return self.pos[:, :, None] == wanted[:, None, :]
 
 
-def apply(edit: Edit, x: Tensor, where: Where) -> Tensor:
-    """The value at `edit.site` after the edit. x: batch pos …, or batch head query key. A new tensor."""
+def apply(edit: Edit, x: Tensor, where: Where, *, owned: bool = False) -> Tensor:
+    """The value at `edit.site` after the edit: a new tensor, or x itself where nothing changes.
+
+    x: batch pos …, or batch head query key. owned: x may be written to (an earlier edit made it).
+    """
+    if where.covers(edit.positions) is False:
+        return x
     if edit.rows is None:
         return _apply(edit, x, where)
-    rows = torch.as_tensor(edit.rows, device=x.device)
-    if len(rows) and (int(rows.min()) < 0 or int(rows.max()) >= x.shape[0]):
-        raise HookeError(f"edit at {edit.site}: row {int(rows.max())} of a batch of {x.shape[0]}")
-    return x.index_copy(0, rows, _apply(edit, x[rows], where.take(rows)))
+    if any(not 0 <= row < x.shape[0] for row in edit.rows):
+        raise HookeError(f"edit at {edit.site}: rows {list(edit.rows)} of a batch of {x.shape[0]}")
+    rows = torch.tensor(list(edit.rows), dtype=torch.long, device=x.device)
+    new = _apply(edit, x[rows], where.take(rows))
+    if owned and not torch.is_grad_enabled():
+        return x.index_copy_(0, rows, new)
+    return x.index_copy(0, rows, new)
 
 
 def _apply(edit: Edit, x: Tensor, where: Where) -> Tensor:
-    square = edit.site.point in ("scores", "pattern")
-    if square:
-        x = x.transpose(1, 2)  # positions before heads, as everywhere else
+    if edit.site.point not in SQUARE:
+        return _change(edit, x, where)
+    x = x.transpose(1, 2)  # positions before heads, as everywhere else
+    # What leads with rows lines up with the batch as it is; everything else counts keys over real tokens.
+    by_batch = _leads(edit.value, 4) or (isinstance(edit.index, Tensor) and edit.index.ndim == 4)
+    if by_batch and (edit.index is None or isinstance(edit.index, Tensor)):
+        return _change(edit, x, where).transpose(1, 2)
+    return _by_key(x, where, edit.site, lambda y: _change(edit, y, where)).transpose(1, 2)
+
+
+def _leads(value: Any, ndim: int) -> bool:
+    return isinstance(value, Tensor) and value.ndim == ndim
+
+
+def _by_key(x: Tensor, where: Where, site: Site, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Change x (batch query head key) with column k being the k-th real token, whatever the padding and
+    whatever a sliding window has dropped."""
+    keys = where.keys[:, -x.shape[-1] :]
+    if not where.padded and keys.shape[1] == where.keys.shape[1]:
+        return change(x)
+    n = int(keys.max()) + 1
+    at = keys.masked_fill(keys < 0, n)[:, None, None, :].expand(x.shape)  # padding goes to one more column
+    absent = torch.finfo(x.dtype).min if site.point == "scores" else 0.0
+    lined = x.new_full((*x.shape[:-1], n + 1), absent).scatter(-1, at, x)
+    lined = torch.cat([change(lined[..., :n]), lined[..., n:]], -1)
+    return torch.where(keys[:, None, None, :] < 0, x, lined.gather(-1, at))
+
+
+def _change(edit: Edit, x: Tensor, where: Where) -> Tensor:
+    """The edit on x (batch pos features…)."""
+    square = edit.site.point in SQUARE
     n_features = x.ndim - 2
-    mask = where.selected(edit.positions).expand(x.shape[:2])
+    mask: Tensor | None = None  # None: everywhere
+    if where.padded or where.covers(edit.positions) is None:
+        mask = _open(where.selected(edit.positions), n_features)
     if edit.when is not None:
-        mask = mask & _fires(edit, where)
-    mask = mask.reshape(*mask.shape, *[1] * n_features)
+        fires = _open(_fires(edit, where), n_features)
+        mask = fires if mask is None else mask & fires
     index = edit.index
     if isinstance(index, Tensor) and index.dtype == torch.bool:
-        mask = mask & _at_positions(_positions_first(index.to(x.device), square), where, n_features, edit, x)
+        chosen = _lined_up(_positions_first(index.to(x.device), square), mask, where, edit, x)
+        chosen = _fitted(chosen, x.shape, edit, "a mask")
+        mask = chosen if mask is None else mask & chosen
         index = None
-    pick = _picker(index, n_features, x.device, edit)
+    pick = None if index is None else _picker(index, x, edit)
     part = x if pick is None else x[pick]
-    value = _positions_first(torch.as_tensor(edit.value, device=x.device), square)
-    if value.ndim > n_features:
-        value = _at_positions(value, where, n_features, edit, part)
-    value = value.to(part.dtype)
-    try:
-        if edit.op == "set":
-            new = value.expand_as(part)
-        elif edit.op == "add":
-            new = part + value
-        elif edit.op == "scale":
-            new = part * value
-        else:
-            unit = value / value.norm(dim=-1, keepdim=True)
-            new = part - (part * unit).sum(-1, keepdim=True) * unit
-    except RuntimeError:
-        raise HookeError(
-            f"edit at {edit.site}: a value of shape {tuple(value.shape)} does not fit {tuple(part.shape)}"
-        ) from None
-    new = torch.where(mask, new, part)
-    if pick is not None:
-        whole = x.clone()
-        whole[pick] = new
-        new = whole
-    return new.transpose(1, 2) if square else new
+    value = torch.as_tensor(edit.value, device=x.device)
+    value = _lined_up(_positions_first(value, square), mask, where, edit, part)
+    if edit.op == "project_out":
+        new = _without(part, value, edit)
+    else:
+        value = _fitted(value.to(part.dtype), part.shape, edit, "a value")
+        new = value if edit.op == "set" else part + value if edit.op == "add" else part * value
+    if mask is not None:
+        new = torch.where(mask, new, part)
+    elif edit.op == "set":
+        new = new.clone()  # the caller's tensor stays theirs
+    if pick is None:
+        return new
+    whole = x.clone()
+    whole[pick] = new
+    return whole
+
+
+def _without(x: Tensor, direction: Tensor, edit: Edit) -> Tensor:
+    """x less its component along the direction (… d), computed in at least fp32."""
+    if direction.ndim == 0:
+        raise HookeError(f"edit at {edit.site}: project_out takes a direction, not a number")
+    wide = torch.float64 if x.dtype == torch.float64 else torch.float32
+    direction = _fitted(direction.to(wide), x.shape, edit, "a direction")
+    y = x.to(wide)
+    square = direction.pow(2).sum(-1, keepdim=True).clamp(min=torch.finfo(wide).tiny)
+    return (y - (y * direction).sum(-1, keepdim=True) / square * direction).to(x.dtype)
+
+
+def _open(mask: Tensor, n_features: int) -> Tensor:
+    return mask.reshape(*mask.shape, *[1] * n_features)
 
 
 def _positions_first(value: Tensor, square: bool) -> Tensor:
     return value.transpose(-3, -2) if square and value.ndim > 2 else value
 
 
-def _picker(index: Any, n_features: int, device: torch.device, edit: Edit) -> tuple[Any, ...] | None:
-    """An index expression for the selected features, or None for all of them."""
-    if index is None:
-        return None
+def _fitted(value: Tensor, shape: torch.Size, edit: Edit, what: str) -> Tensor:
+    try:
+        return value.expand(shape)
+    except RuntimeError:
+        raise HookeError(
+            f"edit at {edit.site}: {what} of shape {tuple(value.shape)} does not fit {tuple(shape)}"
+        ) from None
+
+
+def _picker(index: Any, x: Tensor, edit: Edit) -> tuple[Any, ...]:
+    """An index expression for the selected features of x (batch pos features…)."""
+    sizes = x.shape[2:]
     if not isinstance(index, tuple):
         index = (index,)
-    if len(index) > n_features:
-        raise HookeError(f"edit at {edit.site}: {len(index)} indices for {n_features} feature axes")
-    lists = [None if i is None else torch.as_tensor(i, device=device).reshape(-1) for i in index]
-    if len(lists) == 2 and lists[0] is not None and lists[1] is not None:
-        return (slice(None), slice(None), lists[0][:, None], lists[1][None, :])
-    rest = [slice(None)] * (n_features - len(lists))
-    return (slice(None), slice(None), *(slice(None) if i is None else i for i in lists), *rest)
+    if len(index) > len(sizes):
+        raise HookeError(f"edit at {edit.site}: {len(index)} indices for {len(sizes)} feature axes")
+    found: list[Any] = []
+    for i, size in zip(index, sizes, strict=False):
+        if i is None:
+            found.append(slice(None))
+            continue
+        try:
+            numbers = torch.as_tensor(i).reshape(-1).long()
+        except (TypeError, ValueError, RuntimeError):
+            raise HookeError(f"edit at {edit.site}: {i!r} is no index of features") from None
+        if numbers.numel() and not -size <= int(numbers.min()) <= int(numbers.max()) < size:
+            raise HookeError(f"edit at {edit.site}: index {int(numbers.abs().max())} of {size} features")
+        found.append(numbers.to(x.device))
+    if len(found) == 2 and all(isinstance(i, Tensor) for i in found):
+        found = [found[0][:, None], found[1][None, :]]
+    return (slice(None), slice(None), *found, *[slice(None)] * (len(sizes) - len(found)))
 
 
-def _at_positions(value: Tensor, where: Where, n_features: int, edit: Edit, x: Tensor) -> Tensor:
-    """Line a ([rows] positions features) tensor up with the entries of x, whatever their padding."""
-    axis = value.ndim - n_features - 1
+def _lined_up(value: Tensor, mask: Tensor | None, where: Where, edit: Edit, x: Tensor) -> Tensor:
+    """Line a ([[rows] positions] features) tensor up with the entries of x (batch pos features…)."""
+    axis = value.ndim - (x.ndim - 2) - 1  # the axis of positions
+    if axis < 0:
+        return value
     if axis > 1:
         raise HookeError(f"edit at {edit.site}: a value of shape {tuple(value.shape)} has too many axes")
-    n = value.shape[axis]
-    if edit.positions is None or isinstance(edit.positions, str):
+    if axis == 1 and value.shape[0] not in (1, x.shape[0]):
+        raise HookeError(f"edit at {edit.site}: values for {value.shape[0]} rows, but {x.shape[0]} are edited")
+    n, named = value.shape[axis], not (edit.positions is None or isinstance(edit.positions, str))
+    if named:
+        if n != len(edit.positions or ()):
+            raise HookeError(f"edit at {edit.site}: values for {n} positions, but {len(edit.positions or ())} are named")
+        at = where.place(edit.positions)  # type: ignore[arg-type]
+    elif axis == 1 or (where.first and not where.padded):
+        if n != x.shape[1]:
+            raise HookeError(f"edit at {edit.site}: values for {n} positions, but the batch has {x.shape[1]}")
+        return value
+    else:
         at = where.pos
         if int(at.max()) >= n:
             raise HookeError(f"edit at {edit.site}: {n} positions given for a prompt of {int(at.max()) + 1}")
-    else:
-        if n != len(edit.positions):
-            raise HookeError(f"edit at {edit.site}: values for {n} positions, but {len(edit.positions)} are named")
-        match = where.pos[:, :, None] == where.resolve(edit.positions)[:, None, :]
-        at = match.float().argmax(-1)
-    at = at.clamp(min=0).expand(x.shape[:2])
+    at = at.clamp(min=0)
     if axis == 0:
         return value[at]
-    if value.shape[0] == 1:
-        return value[0][at]
-    if value.shape[0] != x.shape[0]:
-        raise HookeError(f"edit at {edit.site}: values for {value.shape[0]} rows, but {x.shape[0]} are edited")
-    return value[torch.arange(x.shape[0], device=x.device)[:, None], at]
+    rows = torch.arange(value.shape[0], device=x.device)[:, None]
+    return value[rows, at]
 
 
 def _fires(edit: Edit, where: Where) -> Tensor:
     """(batch, pos) True where a feature of the edit's dictionary exceeds its threshold."""
     assert edit.when is not None
     dictionary, threshold = edit.when
-    (site,) = dictionary.reads
-    if site not in where.seen:
-        raise HookeError(f"edit at {edit.site} depends on {site}, which is computed after it")
-    return dictionary.encode({site: where.seen[site]}).dense().amax(-1) > threshold
+    late = [str(site) for site in dictionary.reads if site not in where.seen]
+    if late:
+        raise HookeError(f"edit at {edit.site} depends on {', '.join(late)}, which is computed after it")
+    values = {site: where.seen[site] for site in dictionary.reads}
+    batch, n_pos = values[dictionary.reads[0]].shape[:2]
+    codes = dictionary.encode({site: x.flatten(0, 1) for site, x in values.items()})
+    if threshold < 0:  # features that are not coded are zero, and exceed it
+        return codes.dense().amax(-1).view(batch, n_pos) > threshold
+    fires = torch.zeros(batch * n_pos, dtype=torch.bool, device=codes.values.device)
+    fires[codes.positions[codes.values > threshold]] = True
+    return fires.view(batch, n_pos)

@@ -22,7 +22,6 @@ class Family:
     name: str
     model_types: tuple[str, ...]  # `config.model_type` of the configurations it covers
     blocks: str = "model.layers"  # from the top
-    embed: str = "model.embed_tokens"  # from the top
     final_norm: str = "model.norm"  # from the top
     unembed: str = "lm_head"  # from the top
     attn: str = "self_attn"
@@ -75,7 +74,6 @@ FAMILIES: tuple[Family, ...] = (
         "GPT-2",
         ("gpt2",),
         blocks="transformer.h",
-        embed="transformer.wte",
         final_norm="transformer.ln_f",
         attn="attn",
         attn_norm="ln_1",
@@ -94,7 +92,6 @@ FAMILIES: tuple[Family, ...] = (
         "GPT-NeoX",
         ("gpt_neox",),
         blocks="gpt_neox.layers",
-        embed="gpt_neox.embed_in",
         final_norm="gpt_neox.final_layer_norm",
         unembed="embed_out|lm_head",
         attn="attention",
@@ -161,7 +158,10 @@ class Norm:
         """(d,)"""
         weight = self.module.weight
         assert isinstance(weight, Tensor)
-        return weight.detach() + self.offset if self.offset else weight.detach()
+        weight = weight.detach()
+        if not self.offset:
+            return weight
+        return (weight if weight.dtype == torch.float64 else weight.float()) + self.offset  # 1 + w in half would round w
 
     @property
     def bias(self) -> Tensor | None:
@@ -202,16 +202,43 @@ class Linear:
         weight = self.module.weight
         assert isinstance(weight, Tensor)
         weight = weight.detach()
-        if self.transposed:
-            weight = weight.T
-        return weight if self.rows is None else weight[self.rows]
+        return self.take(weight.T if self.transposed else weight, 0)
 
     @property
     def bias(self) -> Tensor | None:
         bias = getattr(self.module, "bias", None)
-        if bias is None:
-            return None
-        return bias.detach() if self.rows is None else bias.detach()[self.rows]
+        return None if bias is None else self.take(bias.detach(), 0)
+
+    @property
+    def n_out(self) -> int:
+        """How many numbers this use of the matrix gives."""
+        whole = int(self.module.weight.shape[1 if self.transposed else 0])  # type: ignore[index,arg-type,union-attr]
+        if isinstance(self.rows, slice):
+            return len(range(whole)[self.rows])
+        return whole if self.rows is None else len(self.rows)
+
+    @property
+    def n_in(self) -> int:
+        """How many numbers it takes."""
+        return int(self.module.weight.shape[0 if self.transposed else 1])  # type: ignore[index,arg-type,union-attr]
+
+    def take(self, x: Tensor, axis: int) -> Tensor:
+        """The rows of this use along an axis of the module's outputs; a view where they are a slice."""
+        if self.rows is None:
+            return x
+        if isinstance(self.rows, slice):
+            return x.narrow(axis, self.rows.start, self.rows.stop - self.rows.start)
+        if self.rows.device != x.device:
+            self.rows = self.rows.to(x.device)
+        return x.index_select(axis, self.rows)
+
+    def put(self, x: Tensor, axis: int, part: Tensor) -> Tensor:
+        """A copy of x with the rows of this use replaced by `part`."""
+        if self.rows is None:
+            return part
+        if isinstance(self.rows, slice):
+            return x.slice_scatter(part, axis, self.rows.start, self.rows.stop)
+        return x.index_copy(axis, self.rows.to(x.device), part)
 
 
 @dataclass
@@ -241,7 +268,6 @@ class Parts:
 
     family: Family
     blocks: list[Block]
-    embed: nn.Module
     final_norm: Norm
     unembed: Linear
     softcap: float | None
@@ -280,14 +306,16 @@ def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
     config: Any = hf.config
     family = family or family_of(config)
     final_norm = _norm(hf, family.final_norm, family.norm_offset)
-    assert final_norm is not None
+    if final_norm is None:
+        raise HookeError(f"the adapter row {family.name} names no final norm")
     n_heads = int(config.num_attention_heads)
     n_kv_heads = int(getattr(config, "num_key_value_heads", None) or n_heads)
     d_model = int(config.hidden_size)
     d_head = int(getattr(config, "head_dim", None) or d_model // n_heads)
     blocks = []
     layers = _get(hf, family.blocks, "the list of blocks")
-    assert isinstance(layers, nn.ModuleList)
+    if not isinstance(layers, nn.ModuleList) or not len(layers):
+        raise HookeError(f"{family.blocks!r} is not a list of blocks; the adapter row {family.name} does not fit")
     for module in layers:
         q, k, v = _qkv(module, family, n_heads, n_kv_heads, d_head)
         gate, up = _gate_up(module, family)
@@ -311,10 +339,13 @@ def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
             )
         )
     unembed = _linear(hf, family.unembed)
+    d_mlp = blocks[0].down.n_in
+    for block in blocks:
+        _check_widths(family, block, d_model, n_heads * d_head, n_kv_heads * d_head, d_mlp)
+    _check_width(family.unembed, "takes", unembed.n_in, d_model)
     return Parts(
         family=family,
         blocks=blocks,
-        embed=_get(hf, family.embed, "the embedding"),
         final_norm=final_norm,
         unembed=unembed,
         softcap=getattr(config, "final_logit_softcapping", None),
@@ -323,21 +354,45 @@ def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
         n_kv_heads=n_kv_heads,
         d_head=d_head,
         d_model=d_model,
-        d_mlp=blocks[0].down.weight.shape[1],
+        d_mlp=d_mlp,
         n_layers=len(blocks),
-        d_vocab=unembed.weight.shape[0],
+        d_vocab=unembed.n_out,
         context=int(getattr(config, "max_position_embeddings", 0) or 2**31),
     )
 
 
+def _check_widths(family: Family, block: Block, d_model: int, d_q: int, d_kv: int, d_mlp: int) -> None:
+    """Raise HookeError naming a matrix that cannot be what the row says it is."""
+    for path, linear, n_in, n_out in (
+        (family.q, block.q, d_model, d_q),
+        (family.k, block.k, d_model, d_kv),
+        (family.v, block.v, d_model, d_kv),
+        (family.o, block.o, d_q, d_model),
+        (family.gate or family.up, block.gate or block.up, d_model, d_mlp),
+        (family.up, block.up, d_model, d_mlp),
+        (family.down, block.down, d_mlp, d_model),
+    ):
+        _check_width(path, "takes", linear.n_in, n_in)
+        _check_width(path, "gives", linear.n_out, n_out)
+
+
+def _check_width(path: str, verb: str, found: int, needed: int) -> None:
+    if found != needed:
+        raise HookeError(f"the matrix {path!r} {verb} {found} numbers where {needed} are needed; its adapter row does not fit")
+
+
 def _linear(root: nn.Module, path: str, rows: Tensor | slice | None = None) -> Linear:
     module = _get(root, path, "a matrix")
+    weight = getattr(module, "weight", None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2:
+        raise HookeError(f"{path!r} is not a matrix; its adapter row does not fit this model")
     return Linear(module, rows, transposed=type(module).__name__ == "Conv1D")
 
 
 def _qkv(block: nn.Module, family: Family, n_heads: int, n_kv: int, d_head: int) -> list[Linear]:
     if family.fused_qkv is None:
         return [_linear(block, path) for path in (family.q, family.k, family.v)]
+    _check_width(family.q, "gives", _linear(block, family.q).n_out, (n_heads + 2 * n_kv) * d_head)
     if family.fused_qkv == "blocks":
         a, b = n_heads * d_head, n_kv * d_head
         return [_linear(block, family.q, slice(i, j)) for i, j in ((0, a), (a, a + b), (a + b, a + 2 * b))]
@@ -350,5 +405,5 @@ def _gate_up(block: nn.Module, family: Family) -> tuple[Linear | None, Linear]:
         return None, _linear(block, family.up)
     if not family.fused_gate:
         return _linear(block, family.gate), _linear(block, family.up)
-    width = _linear(block, family.gate).weight.shape[0] // 2
+    width = _linear(block, family.gate).n_out // 2
     return _linear(block, family.gate, slice(0, width)), _linear(block, family.up, slice(width, 2 * width))

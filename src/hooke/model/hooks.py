@@ -51,10 +51,10 @@ def sites_of(parts: Parts) -> list[Site]:
 
 @contextmanager
 def attached(hf: nn.Module, parts: Parts, sites: Iterable[Site], visit: Visit) -> Iterator[None]:
-    """Call `visit` at each of the sites for the length of the block, whatever happens in it."""
+    """Call `visit` at each of the sites (of those the model has) for the length of the block, whatever
+    happens in it."""
     by_layer: dict[int | None, set[str]] = {}
     for site in sites:
-        check_site(parts, site)
         by_layer.setdefault(site.layer, set()).add(site.point)
     with ExitStack() as stack:
         taps: dict[nn.Module, Callable[[str, Tensor], Tensor]] = {}
@@ -181,13 +181,9 @@ def _on_rows(linear: Linear, change: Callable[[Tensor], Tensor], stack: ExitStac
         return _on_output(linear.module, change, stack)
 
     def part(x: Tensor) -> Tensor:
-        before = x[..., linear.rows]
+        before = linear.take(x, -1)
         after = change(before)
-        if after is before:
-            return x
-        whole = x.clone()
-        whole[..., linear.rows] = after
-        return whole
+        return x if after is before else linear.put(x, -1, after)
 
     _on_output(linear.module, part, stack)
 

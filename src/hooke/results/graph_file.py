@@ -27,9 +27,9 @@ from hooke.results.graph_names import LORSA, cantor, cantor_inverse, node_id, sa
 from hooke.results.graph_write import (
     Contrast,
     assemble,
-    digits,
     graph_to_file,
     plain,
+    six_digits,
     write_graph_file,
 )
 from hooke.results.result import Verdict, read_json
@@ -73,7 +73,7 @@ class GraphFile:
     def to_dict(self) -> dict[str, Any]:
         """The file again, with every link of the graph; for a file of ours, identical to what was read."""
         rows, columns = np.nonzero(self.graph.weights)
-        weights = [digits(weight, 6) for weight in self.graph.weights[rows, columns].tolist()]
+        weights = six_digits(self.graph.weights[rows, columns]).tolist()
         dropped = np.array([self.graph.nodes[t].dropped for t in self.graph.targets.tolist()], float)
         layers = [node.layer for node in self.graph.nodes]
         links = (rows, columns, weights)

@@ -53,30 +53,33 @@ def graph_to_file(
     hooke: Mapping[str, Any] | None = None,
     n_layers: int | None = None,
     contrast: Contrast | None = None,
-    link_deltas: Mapping[tuple[int, int], float] | None = None,
+    deltas: np.ndarray | None = None,
     qparams: Mapping[str, Any] | None = None,
     max_links: int = MAX_WRITTEN,
 ) -> dict[str, Any]:
-    """The graph as the interchange file's content: plain JSON values, checked.
+    """The graph as the interchange file's content: plain JSON values.
 
     Links are written, strongest first, until they hold `edge_threshold` of the edge score
     |w| / sum|w of the target| * (influence of the target + its logit weight); `Node.influence` must be on
     the scale of the logit weights (the probabilities, or 1 for a contrast or a target without one). Links with a
-    verdict or a delta are always written. `max_links` caps the rest, and `metadata.hooke.links` says what was
+    verdict are always written. `max_links` caps the rest, and `metadata.hooke.links` says what was
     reached. What is left out of a target's inputs, its constant included, is its `hooke.dropped`, so written
     links plus dropped are its value. Remainders, errors and biases without a written link are not listed.
 
-    `node_threshold` removes nothing: it is where the page's slider starts. `link_deltas` is keyed
-    (source, target) like `graph.verdicts`. Without `n_layers`, a logit's own layer stands for n_layers + 1,
+    `node_threshold` removes nothing: it is where the page's slider starts. `deltas`, of the shape of
+    `graph.weights`, stand on the links that are written. Without `n_layers`, a logit's own layer stands for n_layers + 1,
     else the highest layer + 2. `scan` and `slug` are made safe, the originals kept in `metadata.hooke`.
     """
-    deltas = dict(link_deltas or {})
     _check_graph(graph)
     for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
         if value is not None and not 0 <= value <= 1:
             raise HookeError(f"{name} is {value}; it must lie between 0 and 1")
-    rows, columns, reached = _kept(graph, edge_threshold, contrast is not None, max_links, deltas)
-    written = [digits(weight, 6) for weight in graph.weights[rows, columns].tolist()]
+    rows, columns, reached = _kept(graph, edge_threshold, contrast is not None, max_links)
+    written = six_digits(graph.weights[rows, columns]).tolist()
+    moved: dict[tuple[int, int], float] = {}
+    if deltas is not None:
+        ends = zip(columns.tolist(), graph.targets[rows].tolist(), strict=True)
+        moved = dict(zip(ends, six_digits(deltas[rows, columns]).tolist(), strict=True))
     full = graph.weights.sum(axis=1, dtype=np.float64) + graph.constants
     dropped = full - np.bincount(rows, weights=np.asarray(written, float), minlength=len(full))
 
@@ -105,8 +108,8 @@ def graph_to_file(
     top = max(numbered, default=0) + 2 if n_layers is None else n_layers + 1
     layers = [top if node.layer is None or n_layers is not None else node.layer for node in graph.nodes]
     shape = (rows, columns, written)
-    data = assemble(graph, shape, dropped, plain(metadata), start | dict(qparams or {}), contrast, deltas, layers)
-    check_graph_file(data)
+    data = assemble(graph, shape, dropped, plain(metadata), start | dict(qparams or {}), contrast, moved, layers)
+    check_graph_file(data | {"links": []})  # the links are right by construction, and many
     return data
 
 
@@ -171,11 +174,13 @@ def assemble(
         if verdict != "untested":
             said[pair] = {"verdict": verdict}
     for pair, delta in deltas.items():
-        said.setdefault(pair, {})["delta"] = digits(delta, 6)
+        said.setdefault(pair, {})["delta"] = delta
     out: list[dict[str, Any]] = []
     for s, t, weight in (pairs[i] for i in order):
-        link = {"source": ids[s], "target": ids[t], "weight": weight}
-        out.append(link | {"hooke": said[s, t]} if (s, t) in said else link)
+        link: dict[str, Any] = {"source": ids[s], "target": ids[t], "weight": weight}
+        if (s, t) in said:
+            link["hooke"] = said[s, t]
+        out.append(link)
     return {"metadata": metadata, "qParams": plain(qparams), "nodes": nodes, "links": out}
 
 
@@ -261,9 +266,7 @@ def _entry(
     return entry
 
 
-def _kept(
-    graph: Graph, threshold: float, single: bool, most: int, deltas: Mapping[tuple[int, int], float]
-) -> tuple[np.ndarray, np.ndarray, float]:
+def _kept(graph: Graph, threshold: float, single: bool, most: int) -> tuple[np.ndarray, np.ndarray, float]:
     """Rows and columns of the weights to write, and the share of the edge score that they hold."""
     size = np.abs(graph.weights)
     output = np.array([_output(graph.nodes[t], single) for t in graph.targets.tolist()], float)
@@ -286,7 +289,7 @@ def _kept(
         best = np.sort(np.argsort(-score[rows, columns], kind="stable")[:most])
         rows, columns = rows[best], columns[best]
     row_of = {int(target): row for row, target in enumerate(graph.targets)}
-    have = {pair for pair, verdict in graph.verdicts.items() if verdict != "untested"} | set(deltas)
+    have = {pair for pair, verdict in graph.verdicts.items() if verdict != "untested"}
     must = [(row_of[t], s) for s, t in have if t in row_of and size[row_of[t], s] >= TINY]
     if must:
         flat = np.union1d(rows * len(graph.nodes) + columns, [r * len(graph.nodes) + c for r, c in must])
@@ -330,6 +333,18 @@ def _check_graph(graph: Graph) -> None:
 def digits(value: float, count: int) -> float:
     """`value` rounded to `count` significant digits."""
     return float(f"{float(value):.{count}g}")
+
+
+def six_digits(values: np.ndarray) -> np.ndarray:
+    """Each value rounded to 6 significant digits: an integer times or over a power of ten, so it prints short."""
+    values = np.asarray(values, np.float64)
+    size = np.abs(values)
+    shift = 5 - np.floor(np.log10(np.where(size < TINY, 1.0, size))).astype(int)
+    up, down = 10.0 ** np.clip(shift, 0, 22), 10.0 ** np.clip(-shift, 0, 22)
+    far = (shift > 22) & (size > 0)
+    out = np.where(shift >= 0, np.rint(values * up) / up, np.rint(values / down) * down)
+    out[far] = [digits(value, 6) for value in values[far].tolist()]
+    return out
 
 
 def plain(value: Any) -> Any:

@@ -37,7 +37,7 @@ class Claim(BaseModel):
 class Result(BaseModel):
     """What a method returns. `payload` is the method's own; `tensors` are saved beside the JSON."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null")
     kind: str = Field(description="the verb that made it, e.g. trace")
     version: int = VERSION
     id: str = ""
@@ -65,8 +65,7 @@ class Result(BaseModel):
 
     def content_id(self) -> str:
         """The hash of everything but the id itself and the timings (equal work gives an equal id)."""
-        content = self.model_dump(mode="json", exclude={"id", "seconds"})
-        digest = hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode())
+        digest = hashlib.sha256(self.model_dump_json(exclude={"id", "seconds"}).encode())
         for name in sorted(self._tensors):
             array = np.ascontiguousarray(self._tensors[name])
             digest.update(f"{name}{array.dtype}{array.shape}".encode())
@@ -74,8 +73,8 @@ class Result(BaseModel):
         return digest.hexdigest()[:32]
 
     def to_json(self, indent: int | None = None) -> str:
-        """The result as JSON text, without its tensors."""
-        return json.dumps(self.model_dump(mode="json"), indent=indent, allow_nan=False, ensure_ascii=False)
+        """The result as JSON text, without its tensors; a number that is not finite becomes null."""
+        return self.model_dump_json(indent=indent)
 
     def save(self, path: str | Path) -> Path:
         """Write `path` (JSON) and, if there are tensors, `path` with the suffix .safetensors; atomic.
@@ -88,7 +87,7 @@ class Result(BaseModel):
         if self._tensors:
             tensors = {name: np.ascontiguousarray(array) for name, array in self._tensors.items()}
             write_atomic(tensor_path(path), save(tensors, metadata={"result": self.id}))
-        write_atomic(path, self.to_json(indent=1).encode())
+        write_atomic(path, self.to_json().encode())
         return path
 
 
