@@ -16,7 +16,7 @@ from torch import Tensor
 
 from hooke.dictionaries.protocol import Codes
 from hooke.model import Edit, Model
-from hooke.model.families import Block
+from hooke.model.families import Block, Linear
 from hooke.sites import Site
 
 
@@ -35,6 +35,11 @@ class Neurons:
     @property
     def writes(self) -> tuple[Site, ...]:
         return (Site("mlp_proj", self.layer),)
+
+    @property
+    def site(self) -> Site:
+        """Where the model itself computes the values of these features."""
+        return Site("mlp_act", self.layer)
 
     @property
     def n_features(self) -> int:
@@ -96,8 +101,9 @@ class Neurons:
             return [Edit(site, value=value, index=ids)]
         mask = torch.zeros(n_pos, self.n_features, dtype=torch.bool, device=ids.device)
         mask[positions, ids] = True
-        values = torch.zeros(n_pos, self.n_features, device=ids.device)
-        values[positions, ids] = torch.as_tensor(value, dtype=values.dtype, device=ids.device)
+        given = torch.as_tensor(value, device=ids.device)
+        values = torch.zeros(n_pos, self.n_features, dtype=given.dtype, device=ids.device)
+        values[positions, ids] = given
         return [Edit(site, value=values, index=mask)]
 
     def _ratio(self, z: Tensor) -> Tensor:
@@ -106,18 +112,12 @@ class Neurons:
         return self.block.act(safe) / safe
 
 
-def _affine(linear: object, x: Tensor) -> Tensor:
-    from hooke.model.families import Linear
-
-    assert isinstance(linear, Linear)
+def _affine(linear: Linear, x: Tensor) -> Tensor:
     y = x @ linear.weight.to(x.dtype).T
     return y if linear.bias is None else y + linear.bias.to(x.dtype)
 
 
-def _bias(linear: object, ids: Tensor, at: Tensor) -> Tensor:
-    from hooke.model.families import Linear
-
-    assert isinstance(linear, Linear)
+def _bias(linear: Linear, ids: Tensor, at: Tensor) -> Tensor:
     return at.new_zeros(len(ids)) if linear.bias is None else linear.bias[ids].to(at.dtype)
 
 

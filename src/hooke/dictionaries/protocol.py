@@ -95,25 +95,33 @@ class Dictionary(Protocol):
 
 
 def check_dictionary(dictionary: Dictionary, x: Mapping[Site, Tensor], *, atol: float = 1e-4) -> None:
-    """Prove the contract on values at the read sites (pos, width). Raises AssertionError saying what fails."""
+    """Prove the contract on values at the read sites (pos, width). Raises AssertionError saying what fails.
+
+    atol is relative to the largest value compared, or absolute where that is under 1.
+    """
     codes = dictionary.encode(x)
     (read,) = dictionary.reads
     at = x[read][codes.positions]
     readers, consts = dictionary.reader(codes.ids, at)
     edges = (readers * at).sum(-1) + consts
-    worst = float((edges - codes.values).abs().max())
-    assert worst <= atol, f"reader · x + const differs from the value by {worst:.2g}"
+    _same(edges, codes.values, atol, "reader · x + const differs from the value")
     for site, decoded in dictionary.decode(codes).items():
         writers = dictionary.writer(codes.ids, site) * codes.values[:, None]
-        total = torch.zeros_like(decoded).index_add(0, codes.positions, writers)
+        total = torch.zeros_like(decoded).index_add(0, codes.positions, writers.to(decoded.dtype))
         offset = dictionary.offset(site)
         total = total if offset is None else total + offset
-        worst = float((total - decoded).abs().max())
-        assert worst <= atol, f"decode differs from the sum of writers at {site} by {worst:.2g}"
+        _same(total, decoded, atol, f"decode differs from the sum of writers at {site}")
     generator = torch.Generator().manual_seed(0)
     cotangent = torch.randn(codes.shape, generator=generator).to(x[read])
     expected = torch.zeros_like(x[read]).index_add(
         0, codes.positions, readers * cotangent[codes.positions, codes.ids][:, None]
     )
-    worst = float((dictionary.push_back(cotangent, x[read]) - expected).abs().max())
-    assert worst <= atol, f"push_back differs from the sum of readers by {worst:.2g}"
+    _same(dictionary.push_back(cotangent, x[read]), expected, atol, "push_back differs from the sum of readers")
+
+
+def _same(a: Tensor, b: Tensor, atol: float, what: str) -> None:
+    if not a.numel():
+        return
+    worst = float((a - b).abs().max()) / max(1.0, float(b.abs().max()))
+    if not worst <= atol:  # also catches NaN
+        raise AssertionError(f"{what} by {worst:.2g}")

@@ -3,13 +3,13 @@ linear rule of the basis (RelP, 2508.21258: two forward passes and one backward)
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hooke.methods.edges import Codebook
 from hooke.model import Frozen, Rows
+from hooke.sites import Site
 
 
 def unit_effects(
@@ -22,7 +22,6 @@ def unit_effects(
     Returns per block (pos, n_features), and the cotangent at the tokens (pos, d_model).
     """
     effects: list[Tensor | None] = [None] * len(book.basis)
-    reading = {block.reads[0].layer: b for b, block in enumerate(book.basis)}
 
     def note(layer: int, at_proj: Tensor, at_out: Tensor | None) -> None:
         for b, block in enumerate(book.basis):
@@ -38,21 +37,23 @@ def unit_effects(
 
     at_out: list[Tensor] = []
 
-    def through(layer: int, at_proj: Tensor) -> Tensor:
+    def through(layer: int, at_proj: Tensor) -> list[tuple[Site, Tensor]]:
         note(layer, at_proj, at_out[0])
-        b = reading.get(layer)
-        if b is None:
-            return torch.zeros_like(at_proj)
-        effect = effects[b]
-        assert effect is not None
-        passing = book.values[b] != 0 if keep is None else keep[b]
-        return book.basis[b].push_back(torch.where(passing, effect, 0.0), book.inputs[b])[None]
+        back = []
+        for b, block in enumerate(book.basis):
+            (read,), effect, n = block.reads, effects[b], at_proj.shape[1]
+            if read.layer == layer and effect is not None:
+                passing = book.values[b] != 0 if keep is None else keep[b]
+                back.append((read, block.push_back(torch.where(passing[:n], effect, 0.0), book.inputs[b][:n])[None]))
+        return back
 
     down = torch.zeros_like(frozen.tokens())[None]
     for site, cotangents in frozen.descend(target, through=through):
         if site.point == "mlp_out":
             at_out[:] = [cotangents]
         down = cotangents
-    return [e if e is not None else torch.zeros_like(v) for e, v in zip(effects, book.values, strict=True)], down[0]
+    later = len(frozen.tokens()) - down.shape[1]  # positions after the target, which it cannot depend on
+    found = [torch.zeros_like(v) if e is None else pad(e, (0, 0, 0, later)) for e, v in zip(effects, book.values, strict=True)]
+    return found, pad(down[0], (0, 0, 0, later))
 
 

@@ -1,6 +1,18 @@
-"""Which features to draw: one ranking of (block, feature, position), nested in the budget."""
+"""Which features to draw: one ranking of (block, feature, position), nested in the budget.
+
+A set explains an answer if it carries it whatever it is contrasted with. So the ranking is learned on
+the model itself: relaxed masks of several sizes are optimised together, against the counterfactuals
+given and against many more made from the prompt. In each step
+  - a keep row holds everything outside a mask at a variant's values, and should still give the clean
+    prediction;
+  - a drop row holds everything inside it there, and should give the prediction with everything held.
+Where features are not part of the model's own computation (transcoders), and on long prompts, one-pass
+RelP scores stand in.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +21,19 @@ from hooke.methods.baselines import Baseline
 from hooke.methods.edges import Codebook, Units
 from hooke.methods.metric import Metric
 from hooke.methods.scores import unit_effects
-from hooke.model import Frozen, Model, Tokens
+from hooke.methods.variants import elsewhere, like_counterfactuals
+from hooke.model import Edit, Frozen, Model, Tokens
+from hooke.sites import Site
+
+SIZES = (100, 300, 1000, 3000)  # masks that are optimised together; a smaller one leads in the ranking
+DROPPED = ((1, 2), (2, 3))  # whose complements run, step by step in turn
+N_VARIANTS, N_STEPS = 12, 16
+ELSEWHERE = 1 / 3  # of the variants differ from the prompt where no counterfactual does
+AMPLIFY = 1.15  # variants are taken a little further from the prompt than they are, as a margin
+FIRST_MOVE, LAST_MOVE, DECAY = 0.25, 0.05, 0.75
+MARGIN_WEIGHT, DROP_WEIGHT = 3.0, 1.0
+OWN_SHARE = 0.5
+LONGEST = 192  # tokens; a longer prompt is ranked by RelP
 
 
 def relp(frozen: Frozen, book: Codebook, metric: Metric, baselines: list[Baseline]) -> list[Tensor]:
@@ -19,11 +43,148 @@ def relp(frozen: Frozen, book: Codebook, metric: Metric, baselines: list[Baselin
     return [(v - m) * e for v, m, e in zip(book.values, means, effects, strict=True)]
 
 
+def rank(
+    model: Model,
+    tokens: Tokens,
+    frozen: Frozen,
+    book: Codebook,
+    metric: Metric,
+    baselines: list[Baseline],
+    count: int,
+    *,
+    given: bool,
+    seed: int = 0,
+) -> Units:
+    """The `count` features to draw, strongest first. given: the baselines are counterfactuals."""
+    order = ranking(model, tokens, frozen, book, metric, baselines, given=given, seed=seed)
+    return units_at(book, order[:count], baselines)
+
+
+def ranking(
+    model: Model,
+    tokens: Tokens,
+    frozen: Frozen,
+    book: Codebook,
+    metric: Metric,
+    baselines: list[Baseline],
+    *,
+    given: bool,
+    seed: int = 0,
+) -> Tensor:
+    """Indices into all (block, position, feature), best first; a smaller budget is a prefix of a larger."""
+    linear = torch.cat([s.abs().flatten() for s in relp(frozen, book, metric, baselines)])
+    if not learnable(book, tokens):
+        return linear.argsort(descending=True, stable=True)
+    learned = learn(model, tokens, metric, [b.ids for b in baselines] if given else [], seed=seed)
+    # what no mask ever wanted follows in the order of RelP
+    return (learned + 1e-6 * linear / linear.max().clamp(min=1e-12)).argsort(descending=True, stable=True)
+
+
+def learnable(book: Codebook, tokens: Tokens) -> bool:
+    """True if all features are values of the model itself (one site a block), and the prompt is short enough."""
+    return tokens.ids.shape[1] <= LONGEST and all(getattr(block, "site", None) is not None for block in book.basis)
+
+
+def learn(
+    model: Model, tokens: Tokens, metric: Metric, others: Sequence[Tensor], *, seed: int = 0
+) -> Tensor:
+    """Scores of all neurons, flat over (layer, position, neuron), from masks optimised against variants.
+
+    others: token ids of counterfactuals (may be none).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    ids, n_layers = tokens.ids[0], model.parts.n_layers
+    sites = [Site("mlp_act", layer) for layer in range(n_layers)]
+    variants = make_variants(model, tokens, others, generator)
+    run = model.run(_rows(torch.stack([ids, *variants])), read=sites, logits="last")
+    assert run.logits is not None
+    acts = torch.stack([run.acts[s] for s in sites])  # (layer, 1 + variant, pos, neuron)
+    held = acts[:, :1] + AMPLIFY * (acts[:, 1:] - acts[:, :1])
+    clean, log = run.logits[0].float(), run.logits[0].float().log_softmax(-1)
+    watched = _watched(run.logits, metric)
+    n_variants, shape = held.shape[1], acts[:, 0].shape
+    nothing = model.run(
+        _rows(ids.expand(n_variants, -1)), edits=[Edit(s, value=h) for s, h in zip(sites, held, strict=True)], logits="last"
+    ).logits
+    assert nothing is not None
+    empty = nothing.float().log_softmax(-1)
+    n_sizes = len(SIZES)
+    average = held.mean(1, keepdim=True)
+    mask = acts.new_zeros(n_layers, n_sizes, *shape[1:])
+    gain_keep, gain_drop, gain = (torch.zeros_like(mask) for _ in range(3))
+    sizes = [min(size, mask[:, 0].numel()) for size in SIZES]
+    for step in range(N_STEPS):
+        dropped = list(DROPPED[step % len(DROPPED)])
+        against = [(row * n_variants // n_sizes + step) % n_variants for row in [*range(n_sizes), *dropped]]
+        hold = torch.cat([1 - mask, mask[:, dropped]], 1)
+        edits = [Edit(s, value=h[against], weight=w) for s, h, w in zip(sites, held, hold, strict=True)]
+        run = model.run(_rows(ids.expand(len(against), -1)), read=sites, edits=edits, grad=True, logits="last")
+        out = run.logits
+        assert out is not None
+        kept, rest = out[:n_sizes].float(), out[n_sizes:].float()
+        loss = divergence(log, kept.log_softmax(-1)).sum() + MARGIN_WEIGHT * margin_error(kept, clean, watched).sum()
+        loss = loss + divergence(empty[against[n_sizes:]], rest.log_softmax(-1)).sum()
+        grad = torch.stack(torch.autograd.grad(loss, [run.acts[s] for s in sites]))
+        # how the loss moves if a value goes from the prompt's to the variants': this one's and the average
+        grad = grad * (OWN_SHARE * held[:, against] + (1 - OWN_SHARE) * average - acts[:, :1])
+        largest = grad.transpose(0, 1).flatten(1).abs().topk(min(300, mask[:, 0].numel())).values.mean(1)
+        grad = grad / largest.clamp(min=1e-20).view(1, -1, 1, 1)
+        gain_keep = DECAY * gain_keep + grad[:, :n_sizes]
+        gain_drop[:, dropped] = DECAY * gain_drop[:, dropped] - grad[:, n_sizes:]
+        gain = gain_keep + DROP_WEIGHT * gain_drop
+        move = FIRST_MOVE * (1 - step / N_STEPS) + LAST_MOVE
+        for z, size in enumerate(sizes):  # the best rise, the others sink
+            cut = gain[:, z].flatten().topk(size).values[-1]
+            mask[:, z] = (mask[:, z] + torch.where(gain[:, z] >= cut, move, -move)).clamp_(0, 1)
+    weight = torch.arange(n_sizes, 0, -1, device=mask.device, dtype=mask.dtype).view(1, -1, 1, 1)
+    late = gain.sum(1)
+    return ((mask * weight).sum(1) + 1e-3 * late / late.abs().max().clamp(min=1e-20)).flatten()
+
+
+def make_variants(
+    model: Model, tokens: Tokens, others: Sequence[Tensor], generator: torch.Generator
+) -> list[Tensor]:
+    """The counterfactuals, prompts that differ where they do, and prompts that differ elsewhere, interleaved."""
+    if not others:
+        return elsewhere(model, tokens, N_VARIANTS, generator)
+    far = elsewhere(model, tokens, round(ELSEWHERE * N_VARIANTS), generator)
+    room = max(0, N_VARIANTS - len(far) - len(others))
+    near = [*others, *like_counterfactuals(model, tokens.ids[0], others, room, generator)]
+    out: list[Tensor] = []
+    for k in range(max(len(near), len(far))):
+        out += near[2 * k : 2 * k + 2] + far[k : k + 1]
+    return out
+
+
+def divergence(p: Tensor, q: Tensor) -> Tensor:
+    """KL(p || q) of log-probabilities (… d_vocab), in nats."""
+    return (p.exp() * (p - q)).sum(-1)
+
+
+def margin_error(logits: Tensor, clean: Tensor, watched: Tensor) -> Tensor:
+    """Squared error of the watched logits relative to the first of them, in units of the clean ones."""
+    want = clean[watched[1:]] - clean[watched[0]]
+    have = logits[:, watched[1:]] - logits[:, watched[:1]]
+    return (have - want).pow(2).mean(-1) / want.pow(2).mean().clamp(min=1e-12)
+
+
+def _watched(logits: Tensor, metric: Metric) -> Tensor:
+    """The target, then the likely answers of the prompt and of its variants."""
+    likely = logits.topk(min(10, logits.shape[-1])).indices.flatten()
+    if metric.contrast is not None:
+        likely = torch.cat([likely, likely.new_tensor([metric.contrast])])
+    likely = likely.unique()
+    return torch.cat([likely.new_tensor([metric.target]), likely[likely != metric.target]])
+
+
+def _rows(ids: Tensor) -> Tokens:
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
 def top(book: Codebook, scores: list[Tensor], count: int, baselines: list[Baseline]) -> Units:
     """The `count` features with the largest |score|, strongest first."""
     flat = torch.cat([s.abs().flatten() for s in scores])
-    chosen = flat.topk(min(count, int((flat > 0).sum()))).indices
-    return units_at(book, chosen, baselines)
+    return units_at(book, flat.topk(min(count, len(flat))).indices, baselines)
 
 
 def units_at(book: Codebook, flat: Tensor, baselines: list[Baseline]) -> Units:
@@ -41,18 +202,3 @@ def units_at(book: Codebook, flat: Tensor, baselines: list[Baseline]) -> Units:
 
     base = torch.stack([values_of(b.values) for b in baselines]).mean(0)
     return Units(blocks, ids, positions, values_of(book.values), base)
-
-
-def rank(
-    model: Model,
-    tokens: Tokens,
-    frozen: Frozen,
-    book: Codebook,
-    metric: Metric,
-    baselines: list[Baseline],
-    count: int,
-    *,
-    given: bool,
-) -> Units:
-    """The nodes to draw, strongest first."""
-    return top(book, relp(frozen, book, metric, baselines), count, baselines)

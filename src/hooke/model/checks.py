@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hooke.errors import HookeError
 from hooke.model.edits import Edit
+from hooke.model.families import Linear
 from hooke.model.frozen import Frozen, freeze
 from hooke.model.run import Activations, Tokens
 from hooke.sites import Site
@@ -39,13 +40,20 @@ def check_model(model: Model, tokens: Tokens | None = None) -> list[Check]:
     tokens = tokens or _short_input(model)
     allowed = TOLERANCE.get(model.dtype, 6e-2)
     done = []
-    for check in _equations(model, tokens):
-        if not check.error <= allowed:  # also catches NaN
-            raise HookeError(
-                f"{model.name} was refused: {check.equation} is off by {check.error:.2g} of its size "
-                f"(allowed {allowed:g}); its row in hooke/model/families.py ({model.parts.family.name}) does not fit"
-            )
-        done.append(check)
+    row = f"its row in hooke/model/families.py ({model.parts.family.name}) does not fit"
+    try:
+        for check in _equations(model, tokens):
+            if not check.error <= allowed:  # also catches NaN
+                raise HookeError(
+                    f"{model.name} was refused: {check.equation} is off by {check.error:.2g} of its size "
+                    f"(allowed {allowed:g}); {row}"
+                )
+            done.append(check)
+    except (RuntimeError, IndexError, TypeError, AttributeError) as error:  # shapes that cannot be multiplied
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        after = f"after {done[-1].equation!r}" if done else "at its first run"
+        raise HookeError(f"{model.name} was refused {after}: {str(error).strip().splitlines()[0]}; {row}") from error
     return done
 
 
@@ -56,7 +64,9 @@ def _short_input(model: Model) -> Tokens:
 
 
 def _off(a: Tensor, b: Tensor) -> float:
-    a, b = a.double(), b.double()
+    if a.shape != b.shape:
+        return float("inf")
+    a, b = a.to(at_least_fp32(a)), b.to(at_least_fp32(b))
     return float((a - b).abs().max() / b.abs().max().clamp(min=1e-6))
 
 
@@ -72,13 +82,32 @@ def _equations(model: Model, tokens: Tokens) -> Iterator[Check]:
     yield Check(
         "unembedding final_norm = logits", _off(_capped(model, _times(model.parts.unembed, final)), run.logits)
     )
-    back = model.run(tokens, edits=[Edit(site, value=acts[site]) for site in model.sites if site.point != "scores"])
-    assert back.logits is not None
-    yield Check("writing back what was read leaves the logits", _off(back.logits, run.logits))
-    frozen = freeze(model, tokens)
-    replayed = frozen.replay(lambda layer, _: frozen.values[Site("mlp_proj", layer)])
-    yield Check("the frozen linear view = the logits", _off(_capped(model, replayed), run.logits[0, -1]))
+    yield from _edit_equations(model, tokens, acts, run.logits)
+    frozen = freeze(model, tokens, acts)
+    yield Check("the frozen linear view = the logits", _off(_capped(model, frozen.replayed), run.logits[0, -1]))
     yield Check("the frozen view's transpose = the view", _transpose_error(frozen))
+
+
+def _edit_equations(model: Model, tokens: Tokens, acts: Activations, logits: Tensor) -> Iterator[Check]:
+    """One run of three rows: row 0 writes back what was read; rows 1 and 2 clear q and k at one position
+    of every layer, each layer with its clean input."""
+    at = tokens.ids.shape[1] // 2
+    edits = [Edit(site, value=acts[site], rows=[0]) for site in model.sites if site.point != "scores"]
+    for layer in range(model.parts.n_layers):
+        stream = Site("resid_pre", layer)
+        edits.append(Edit(stream, value=acts[stream], rows=[1, 2]))
+        edits += [Edit(Site(point, layer), positions=[at], rows=[row]) for row, point in ((1, "q"), (2, "k"))]
+    sites = [Site("scores", layer) for layer in range(model.parts.n_layers)]
+    run = model.run(Tokens(tokens.ids.expand(3, -1), tokens.mask.expand(3, -1)), read=sites, edits=edits)
+    assert run.logits is not None
+    yield Check("writing back what was read leaves the logits", _off(run.logits[:1], logits))
+    for site in sites:
+        clean, (_, no_q, no_k) = acts[site][0].float(), run.acts[site].float()
+        seen = clean > torch.finfo(acts[site].dtype).min / 2
+        expected_q, expected_k = clean.clone(), clean.clone()
+        expected_q[:, at], expected_k[:, :, at] = 0, 0
+        yield Check(f"q.{site.layer} enters {site} at its own query only", _off(no_q[seen], expected_q[seen]))
+        yield Check(f"k.{site.layer} enters {site} at its own key only", _off(no_k[seen], expected_k[seen]))
 
 
 def _block_equations(model: Model, acts: Activations) -> Iterator[Check]:
@@ -88,6 +117,9 @@ def _block_equations(model: Model, acts: Activations) -> Iterator[Check]:
         def at(point: str, layer: int = layer) -> Tensor:
             return acts[Site(point, layer)]
 
+        for point in ("attn_in", "attn_out", "mlp_in", "mlp_proj", "mlp_out", "resid_post"):
+            if at(point).shape != at("resid_pre").shape:
+                raise HookeError(f"{model.name} was refused: {point}.{layer} is not as wide as the stream")
         total = at("resid_pre") + at("attn_out") + at("mlp_out")
         yield Check(f"resid_pre.{layer} + attn_out + mlp_out = resid_post", _off(total, at("resid_post")))
         if layer:
@@ -124,10 +156,7 @@ def at_least_fp32(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _times(linear: object, x: Tensor) -> Tensor:
-    from hooke.model.families import Linear
-
-    assert isinstance(linear, Linear)
+def _times(linear: Linear, x: Tensor) -> Tensor:
     y = x @ linear.weight.T.to(x.dtype)
     return y if linear.bias is None else y + linear.bias.to(x.dtype)
 

@@ -33,6 +33,7 @@ class Edit:
         dimension, head and key), either of them None; or a boolean mask over ([[rows] positions] features),
         led like `value`. Keys are counted over real tokens, like positions.
     rows: which rows of the batch, or None for all.
+    weight: how much of the change to make, from 0 (none) to 1 (all, also if None); shaped like `value`.
     when: (dictionary, threshold): only where some feature of the dictionary exceeds the threshold. If it
         reads the edited site, it reads what the earlier edits left there.
     """
@@ -43,6 +44,7 @@ class Edit:
     positions: Positions = None
     index: Any = None
     rows: Sequence[int] | Tensor | None = None
+    weight: Any = None
     when: tuple[Any, float] | None = None
 
     def __post_init__(self) -> None:
@@ -131,14 +133,10 @@ def _apply(edit: Edit, x: Tensor, where: Where) -> Tensor:
         return _change(edit, x, where)
     x = x.transpose(1, 2)  # positions before heads, as everywhere else
     # What leads with rows lines up with the batch as it is; everything else counts keys over real tokens.
-    by_batch = _leads(edit.value, 4) or (isinstance(edit.index, Tensor) and edit.index.ndim == 4)
+    by_batch = 4 in (getattr(edit.value, "ndim", 0), getattr(edit.index, "ndim", 0))
     if by_batch and (edit.index is None or isinstance(edit.index, Tensor)):
         return _change(edit, x, where).transpose(1, 2)
     return _by_key(x, where, edit.site, lambda y: _change(edit, y, where)).transpose(1, 2)
-
-
-def _leads(value: Any, ndim: int) -> bool:
-    return isinstance(value, Tensor) and value.ndim == ndim
 
 
 def _by_key(x: Tensor, where: Where, site: Site, change: Callable[[Tensor], Tensor]) -> Tensor:
@@ -167,19 +165,23 @@ def _change(edit: Edit, x: Tensor, where: Where) -> Tensor:
         mask = fires if mask is None else mask & fires
     index = edit.index
     if isinstance(index, Tensor) and index.dtype == torch.bool:
-        chosen = _lined_up(_positions_first(index.to(x.device), square), mask, where, edit, x)
+        chosen = _lined_up(_positions_first(index.to(x.device), square), where, edit, x)
         chosen = _fitted(chosen, x.shape, edit, "a mask")
         mask = chosen if mask is None else mask & chosen
         index = None
     pick = None if index is None else _picker(index, x, edit)
     part = x if pick is None else x[pick]
-    value = torch.as_tensor(edit.value, device=x.device)
-    value = _lined_up(_positions_first(value, square), mask, where, edit, part)
+    given = None if isinstance(edit.value, Tensor) else x.dtype  # a Python number is no fp32 number
+    value = torch.as_tensor(edit.value, dtype=given, device=x.device)
+    value = _lined_up(_positions_first(value, square), where, edit, part)
     if edit.op == "project_out":
         new = _without(part, value, edit)
     else:
         value = _fitted(value.to(part.dtype), part.shape, edit, "a value")
         new = value if edit.op == "set" else part + value if edit.op == "add" else part * value
+    if edit.weight is not None:
+        weight = _lined_up(_positions_first(torch.as_tensor(edit.weight, device=x.device), square), where, edit, part)
+        new = part + _fitted(weight.to(part.dtype), part.shape, edit, "a weight") * (new - part)
     if mask is not None:
         new = torch.where(mask, new, part)
     elif edit.op == "set":
@@ -232,9 +234,14 @@ def _picker(index: Any, x: Tensor, edit: Edit) -> tuple[Any, ...]:
             found.append(slice(None))
             continue
         try:
-            numbers = torch.as_tensor(i).reshape(-1).long()
+            numbers = torch.as_tensor(i).reshape(-1)
         except (TypeError, ValueError, RuntimeError):
-            raise HookeError(f"edit at {edit.site}: {i!r} is no index of features") from None
+            numbers = torch.empty(1)
+        if numbers.dtype == torch.bool and len(numbers) == size:
+            numbers = numbers.nonzero()[:, 0]
+        if numbers.numel() and (numbers.is_floating_point() or numbers.dtype == torch.bool):
+            raise HookeError(f"edit at {edit.site}: {i!r} is no index of {size} features")
+        numbers = numbers.long()
         if numbers.numel() and not -size <= int(numbers.min()) <= int(numbers.max()) < size:
             raise HookeError(f"edit at {edit.site}: index {int(numbers.abs().max())} of {size} features")
         found.append(numbers.to(x.device))
@@ -243,7 +250,7 @@ def _picker(index: Any, x: Tensor, edit: Edit) -> tuple[Any, ...]:
     return (slice(None), slice(None), *found, *[slice(None)] * (len(sizes) - len(found)))
 
 
-def _lined_up(value: Tensor, mask: Tensor | None, where: Where, edit: Edit, x: Tensor) -> Tensor:
+def _lined_up(value: Tensor, where: Where, edit: Edit, x: Tensor) -> Tensor:
     """Line a ([[rows] positions] features) tensor up with the entries of x (batch pos features…)."""
     axis = value.ndim - (x.ndim - 2) - 1  # the axis of positions
     if axis < 0:

@@ -390,6 +390,8 @@ def _linear(root: nn.Module, path: str, rows: Tensor | slice | None = None) -> L
 
 
 def _qkv(block: nn.Module, family: Family, n_heads: int, n_kv: int, d_head: int) -> list[Linear]:
+    if family.fused_qkv is not None and not family.q == family.k == family.v:
+        raise HookeError(f"the adapter row {family.name} fuses q, k and v but names several matrices")
     if family.fused_qkv is None:
         return [_linear(block, path) for path in (family.q, family.k, family.v)]
     _check_width(family.q, "gives", _linear(block, family.q).n_out, (n_heads + 2 * n_kv) * d_head)
@@ -401,6 +403,8 @@ def _qkv(block: nn.Module, family: Family, n_heads: int, n_kv: int, d_head: int)
 
 
 def _gate_up(block: nn.Module, family: Family) -> tuple[Linear | None, Linear]:
+    if family.fused_gate and family.gate != family.up:
+        raise HookeError(f"the adapter row {family.name} fuses gate and up but does not name one matrix for both")
     if family.gate is None:
         return None, _linear(block, family.up)
     if not family.fused_gate:

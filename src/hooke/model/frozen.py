@@ -21,7 +21,7 @@ from hooke.sites import Site
 
 if TYPE_CHECKING:
     from hooke.model.model import Model
-    from hooke.model.run import Tokens
+    from hooke.model.run import Activations, Tokens
 
 
 class Rows(NamedTuple):
@@ -40,8 +40,9 @@ class Stage(NamedTuple):
     cotangents: Tensor
 
 
-# through(layer, cotangent at mlp_proj) -> cotangent at mlp_in: what the MLPs add when they are not cut out
-Through = Callable[[int, Tensor], Tensor]
+# through(layer, cotangent at mlp_proj) -> [(site, cotangent at mlp_in or resid_mid of the layer)]: what the
+# MLPs add when they are not cut out
+Through = Callable[[int, Tensor], list[tuple[Site, Tensor]]]
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Frozen:
     parts: Parts
     ids: Tensor  # (pos,)
     dtype: torch.dtype
-    values: dict[Site, Tensor]  # resid_pre.0, and mlp_in, mlp_proj of each layer (pos, d_model)
+    values: dict[Site, Tensor]  # resid_pre.0, and resid_mid, mlp_in, mlp_proj of each layer (pos, d_model)
     patterns: list[Tensor]  # (head, query, key) of each layer
     scales: dict[Site, Tensor]  # (pos, 1)
     logits: Tensor  # (d_vocab,) of the last position, the model's own, before any soft cap
@@ -92,21 +93,23 @@ class Frozen:
         y = self._norm(self.parts.final_norm, Site("final_scale"), x[..., last, :], bias, last)
         return self._linear(self.parts.unembed, y[..., 0, :], bias)
 
-    def replay(self, mlp_proj: Callable[[int, Tensor], Tensor]) -> Tensor:
+    def replay(self, mlp_proj: Callable[[int, Tensor], Tensor], *, seen: dict[Site, Tensor] | None = None) -> Tensor:
         """Logits of the replacement model: tokens pushed up the frozen map, `mlp_proj(layer, mlp_in)` in
-        the place of each MLP. With the true MLP outputs it gives the model's own logits."""
+        the place of each MLP. With the true MLP outputs it gives the model's own logits.
+
+        seen: filled with the map's values at resid_mid (not in parallel blocks) and mlp_in.
+        """
         x = self.tokens()
         for layer in range(self.parts.n_layers):
             attn = self.attend(layer, x)
             before = x if self.parts.parallel else x + attn
-            out = self.after_mlp(layer, mlp_proj(layer, self.mlp_input(layer, before)))
-            x = x + attn + out
+            into = self.mlp_input(layer, before)
+            if seen is not None:
+                seen[Site("mlp_in", layer)] = into
+                if not self.parts.parallel:
+                    seen[Site("resid_mid", layer)] = before
+            x = x + attn + self.after_mlp(layer, mlp_proj(layer, into))
         return self.read_out(x)
-
-    def keep(self, layer: int, mlp_in: Tensor) -> Tensor:
-        """The model's own MLP output, remembering the input that the map has there."""
-        self.values[Site("mlp_in", layer)] = mlp_in
-        return self.values[Site("mlp_proj", layer)]
 
     def unembed_rows(self, ids: Tensor, weights: Tensor | None = None, *, demean: bool = True) -> Rows:
         """Readers of logits at the last position: unembedding rows minus the mean row, or, with
@@ -142,8 +145,10 @@ class Frozen:
                 yield Stage(Site("mlp_out", layer), stream[:active])
             into_mlp: Tensor | None = None
             if through is not None and active:
-                pulled = through(layer, self.pull_mlp_out(layer, stream[:active]))
-                into_mlp = self._pull(self.parts.blocks[layer].mlp_norm, Site("mlp_scale", layer), pulled)
+                for site, into in through(layer, self.pull_mlp_out(layer, stream[:active])):
+                    if site.point == "mlp_in":
+                        into = self._pull(self.parts.blocks[layer].mlp_norm, Site("mlp_scale", layer), into)
+                    into_mlp = into if into_mlp is None else into_mlp + into
             if self.parts.parallel:
                 if active:
                     yield Stage(Site("attn_out", layer), stream[:active])
@@ -224,31 +229,36 @@ class Frozen:
         return y + linear.bias.to(self.dtype) if bias and linear.bias is not None else y
 
 
-def freeze(model: Model, tokens: Tokens) -> Frozen:
-    """Run one prompt and hold its patterns and denominators. Raises HookeError for a batch."""
+def freeze(model: Model, tokens: Tokens, acts: Activations | None = None) -> Frozen:
+    """Run one prompt and hold its patterns and denominators. Raises HookeError for a batch.
+
+    acts: reads at all sites of such a run, if there has been one.
+    """
     if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
         raise HookeError("the frozen view is of one prompt without padding")
     parts = model.parts
     dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
     read = [s for s in model.sites if s.point in ("mlp_proj", "pattern") or s.point.endswith("scale")]
     first, final = Site("resid_pre", 0), Site("final_norm")
-    run = model.run(tokens, read=[*read, first, final], logits=None)
-    acts = {site: x[0].to(dtype) for site, x in run.acts.items()}
+    if acts is None:
+        acts = model.run(tokens, read=[*read, first, final], logits=None).acts
+    held = {site: acts[site][0].to(dtype) for site in [*read, first]}
     unembed = parts.unembed
-    logits = (run.acts[final][0, -1] @ unembed.weight.T).to(dtype)
+    logits = (acts[final][0, -1] @ unembed.weight.T).to(dtype)
     if unembed.bias is not None:
         logits = logits + unembed.bias.to(dtype)
     frozen = Frozen(
         parts=parts,
         ids=tokens.ids[0],
         dtype=dtype,
-        values={s: x for s, x in acts.items() if s == first or s.point == "mlp_proj"},
-        patterns=[acts[Site("pattern", layer)] for layer in range(parts.n_layers)],
-        scales={s: x for s, x in acts.items() if s.point.endswith("scale")},
+        values={s: x for s, x in held.items() if s == first or s.point == "mlp_proj"},
+        patterns=[held[Site("pattern", layer)] for layer in range(parts.n_layers)],
+        scales={s: x for s, x in held.items() if s.point.endswith("scale")},
         logits=logits,
         replayed=logits,
     )
     # The values in between are the map's own, so that its sums are exact in its own precision whatever
     # the model rounds (transformers' norms compute in fp32, and a half-precision stream rounds each sum).
-    frozen.replayed = frozen.replay(frozen.keep)
+    own = dict(frozen.values)
+    frozen.replayed = frozen.replay(lambda layer, _: own[Site("mlp_proj", layer)], seen=frozen.values)
     return frozen

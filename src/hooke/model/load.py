@@ -25,14 +25,21 @@ def load(
     """Load a model and prove that its sites are where their equations say.
 
     name: an alias of the zoo (None: the embedded default), a hub id, a local folder, a .gguf file, or
-        a transformers model that is already in memory (then give its tokenizer too).
+        a transformers model that is already in memory (then give its tokenizer too), which keeps its
+        device and dtype and is put in evaluation mode.
     revision: a hub revision. device: "auto" is CUDA if there is any, else the CPU.
     dtype: "auto" is float32 on a CPU and the checkpoint's own elsewhere.
     Raises HookeError: unknown name (with the nearest), folder without weights, architecture without
     an adapter, or a failed load-time check.
     """
     if isinstance(name, torch.nn.Module):
+        if (revision, device, dtype) != (None, "auto", "auto"):
+            raise HookeError("a model in memory keeps its device and dtype; move it before loading it")
         return _wrap(name, tokenizer, name=getattr(name, "name_or_path", "") or type(name).__name__)
+    if not isinstance(name, (str, Path, type(None))):
+        raise HookeError(f"a model is a name, a path or a transformers model, not {type(name).__name__}")
+    target = _device(device)
+    wanted = _dtype(dtype, target)
     kind, where = zoo.resolve(name)
     info: dict[str, Any] = {}
     if kind == "zoo":
@@ -42,56 +49,76 @@ def load(
         folder = zoo.convert_gguf(Path(where))
     else:
         folder = Path(where) if kind == "folder" else None
-    target = torch.device(_device(device))
     source = str(folder or where)
     if folder is not None:
         info["weights_sha256"] = zoo.weights_hash(folder)
-    if revision:
-        info["revision"] = revision
-    hf, tok = _from_pretrained(source, revision, _dtype(dtype, target))
+    hf, tokenizer = _from_pretrained(source, revision, wanted, tokenizer)
+    if folder is None:
+        info["revision"] = getattr(hf.config, "_commit_hash", None) or revision
     for parameter in hf.parameters():
         parameter.requires_grad_(False)
-    return _wrap(hf.to(target), tokenizer or tok, name=str(where), info=info)
+    return _wrap(hf.to(target), tokenizer, name=str(where), info=info)
 
 
 def _wrap(hf: Any, tokenizer: Any, *, name: str, info: dict[str, Any] | None = None) -> Model:
-    family_of(hf.config)
     model = Model(hf.eval(), tokenizer, name=name, info=info)
     check_model(model)
     return model
 
 
-def _from_pretrained(source: str, revision: str | None, dtype: Any) -> tuple[Any, Any]:
+def _from_pretrained(source: str, revision: str | None, dtype: Any, tokenizer: Any) -> tuple[Any, Any]:
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    what = ""
     try:
         config = AutoConfig.from_pretrained(source, **options)
         family_of(config)  # refuse before reading gigabytes
-        hf = AutoModelForCausalLM.from_pretrained(source, dtype=dtype, use_safetensors=True, **options)
-        return hf, AutoTokenizer.from_pretrained(source, **options)
+        hf, report = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=dtype,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # reported below
+            output_loading_info=True,
+            **options,
+        )
+        what = "the tokenizer of "
+        if tokenizer is None:
+            tokenizer = AutoTokenizer.from_pretrained(source, **options)
     except HookeError:
         raise
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except Exception as error:  # damaged files fail in as many ways as there are parsers
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise HookeError(f"cannot load {source!r}: {reason}") from None
+        hint = "; give one with tokenizer=" if what else ""
+        raise HookeError(f"cannot load {what}{source!r}: {reason}{hint}") from None
+    # transformers leaves these random
+    absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if absent:
+        raise HookeError(f"{source!r} lacks {len(absent)} of the weights that its config needs, as {absent[0]}")
+    return hf, tokenizer
 
 
-def _device(device: str) -> str:
-    if device != "auto":
-        return device
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _device(device: str) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.zeros(1, device=found).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise HookeError(f"cannot use device {device!r}: {reason}; try cpu, cuda or cuda:0") from None
+    return found
 
 
 def _dtype(dtype: str | torch.dtype, device: torch.device) -> Any:
     if dtype == "auto":
         return torch.float32 if device.type == "cpu" else "auto"
-    if isinstance(dtype, torch.dtype):
-        return dtype
-    found = getattr(torch, dtype, None)
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
         raise HookeError(f"no floating-point dtype called {dtype!r}; try float32, bfloat16 or float16")
     return found

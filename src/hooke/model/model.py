@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -11,13 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from hooke.errors import HookeError
-from hooke.model.edits import Edit
+from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts, find_parts
 from hooke.model.hooks import sites_of
 from hooke.model.run import Activations, Run, Tokens, forward, run_each
 from hooke.sites import Site
 
 Text = str | Sequence[str]
+
+
+# A run changes the model's hooks and its configuration, so runs take turns, also those of several
+# `Model`s over one transformers model or one configuration. By id of the configuration.
+_LOCKS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 class Step(NamedTuple):
@@ -29,7 +35,8 @@ class Step(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """Generated ids (batch new), the texts, logits (batch new d_vocab), and reads over prompt and answer."""
+    """Generated ids (batch new), the texts (none without a tokenizer), logits (batch new d_vocab), and reads
+    over prompt and answer."""
 
     tokens: Tensor
     texts: list[str]
@@ -40,7 +47,7 @@ class Generation(NamedTuple):
 class Model:
     """A transformers model that can be read and edited at sites. Make one with `hooke.load`.
 
-    hf: the model, not modified: hooks exist only during a run.
+    hf: the model, not modified: hooks exist only during a run. It should be in evaluation mode.
     parts: where its pieces are (sizes as `parts.n_layers`, `parts.d_model`, …).
     info: name, weights hash and other facts that results record.
     """
@@ -51,7 +58,7 @@ class Model:
         self.name = name
         self.parts: Parts = find_parts(hf)
         self.info = info or {}
-        self._lock = threading.RLock()  # hooks belong to the model, so runs take turns
+        self._lock = _LOCKS.setdefault(id(hf.config), threading.RLock())
 
     @property
     def device(self) -> torch.device:
@@ -90,19 +97,26 @@ class Model:
     def tokens(self, text: Text | Tensor | Tokens, *, padding: Literal["left", "right"] = "left") -> Tokens:
         """Token ids and mask of one or several plain prompts, tokenised exactly as `tokenizer(prompt)`.
 
-        A tensor of ids (pos, or batch pos) is taken as it is. Raises HookeError for an empty prompt or
-        one longer than the model's context.
+        A tensor of ids (pos, or batch pos) is taken as it is, and so are `Tokens`, whose ids are not
+        looked at. Raises HookeError for an empty prompt or one longer than the model's context.
         """
         if isinstance(text, Tokens):
-            return Tokens(text.ids.to(self.device), text.mask.bool().to(self.device))
+            ids, mask = text
+            if ids.ndim != 2 or ids.shape != mask.shape or not ids.numel():
+                raise HookeError(f"ids {tuple(ids.shape)} and mask {tuple(mask.shape)} must both be (batch, pos)")
+            return Tokens(ids.to(self.device), mask.to(self.device, torch.bool))
         if isinstance(text, Tensor):
             ids = text.to(self.device)
             ids = ids[None] if ids.ndim == 1 else ids
+            if ids.ndim != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
+                raise HookeError(f"token ids must be integers (pos) or (batch, pos), not {ids.dtype} {tuple(ids.shape)}")
             return self._checked(Tokens(ids, torch.ones_like(ids, dtype=torch.bool)))
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
             raise HookeError("no prompt given")
-        rows = [self.tokenizer(t)["input_ids"] if t else [] for t in texts]
+        if not all(isinstance(t, str) for t in texts):
+            raise HookeError("a prompt is a text; give token ids as a tensor")
+        rows = [self._tokenizer()(t)["input_ids"] if t else [] for t in texts]
         return self._checked(self._pad(rows, padding))
 
     def chat(self, question: str | list[dict[str, str]]) -> Tokens:
@@ -110,7 +124,7 @@ class Model:
         messages = [{"role": "user", "content": question}] if isinstance(question, str) else question
         if not messages or not str(messages[-1].get("content", "")).strip():
             raise HookeError("the question is empty")
-        if not getattr(self.tokenizer, "chat_template", None):
+        if not getattr(self._tokenizer(), "chat_template", None):
             raise HookeError(f"{self.name} has no chat template; give it a plain prompt instead")
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -118,7 +132,7 @@ class Model:
 
     def token(self, text: str) -> int:
         """The id of a text that is exactly one token (a leading space counts). Raises HookeError otherwise."""
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self._tokenizer()(text, add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             pieces = ", ".join(repr(self.tokenizer.decode([i])) for i in ids) or "nothing"
             hint = f"; with a leading space, {' ' + text!r}, it is one" if self._is_token(" " + text) else ""
@@ -127,7 +141,7 @@ class Model:
 
     def text(self, ids: Tensor | Sequence[int]) -> list[str]:
         """Each token of a sequence as text."""
-        return [self.tokenizer.decode([int(i)]) for i in ids]
+        return [self._tokenizer().decode([int(i)]) for i in ids]
 
     def run(
         self,
@@ -190,23 +204,28 @@ class Model:
     ) -> Iterator[Step]:
         """Generate step by step with the key-value cache; closing the iterator stops.
 
-        The first step's reads cover the prompt, each later one its new token. Rows that have ended
-        go on with the end token; the iterator stops when all have. temperature 0 is greedy.
-        Raises HookeError if prompt and answer would not fit the context.
+        The first step's reads cover the prompt (with its padding on the left), each later one its new
+        token. Rows that have ended go on with the end token; the iterator stops when all have.
+        temperature 0 is greedy. Edits may name positions of the answer.
+        Raises HookeError, at once, if prompt and answer would not fit the context.
         """
         batch = self._left(self.tokens(tokens))
-        if int(batch.mask.sum(1).max()) + max_new_tokens > self.parts.context:
+        longest = int(batch.mask.sum(1).max())
+        if longest + max_new_tokens > self.parts.context:
             raise HookeError(
-                f"{batch.ids.shape[1]} prompt tokens and {max_new_tokens} new ones do not fit the context "
-                f"of {self.parts.context}"
+                f"{longest} prompt tokens and {max_new_tokens} new ones do not fit the context of {self.parts.context}"
             )
+        return self._steps(batch, max_new_tokens, list(read), list(edits), temperature, seed)
+
+    def _steps(
+        self, batch: Tokens, count: int, read: list[Site | str], edits: list[Edit], temperature: float, seed: int
+    ) -> Iterator[Step]:
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        end = self._end_ids()
+        end = torch.tensor(self._end_ids(), dtype=torch.long, device=self.device)
         lengths = batch.mask.sum(1)
         done = torch.zeros(batch.ids.shape[0], dtype=torch.bool, device=self.device)
         past, past_mask = None, None
-        read, edits = list(read), list(edits)
-        for _ in range(max_new_tokens):
+        for _ in range(count):
             with self._lock:
                 run, past = forward(
                     self.hf,
@@ -218,6 +237,7 @@ class Model:
                     past=past,
                     past_mask=past_mask,
                     prompt_lengths=lengths,
+                    horizon=count,
                     keep_cache=True,
                 )
             assert run.logits is not None
@@ -226,11 +246,11 @@ class Model:
                 chosen = torch.multinomial(chances, 1, generator=generator)[:, 0]
             else:
                 chosen = run.logits.argmax(-1)
-            if end:
-                chosen = torch.where(done, torch.full_like(chosen, end[0]), chosen)
-                done = done | torch.isin(chosen, torch.tensor(end, device=chosen.device))
+            if len(end):
+                chosen = torch.where(done, end[0], chosen)
+                done = done | torch.isin(chosen, end)
             yield Step(chosen, run.logits, run.acts)
-            if end and bool(done.all()):
+            if len(end) and bool(done.all()):
                 return
             past_mask = batch.mask if past_mask is None else torch.cat([past_mask, batch.mask], 1)
             batch = Tokens(chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool))
@@ -245,7 +265,8 @@ class Model:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Generation:
-        """A loop over `stream`. Reads cover the prompt and all new tokens but the last (batch pos …)."""
+        """A loop over `stream`. Reads cover the prompt and all new tokens but the last (batch pos …), except
+        scores and patterns, which are the prompt's own."""
         steps = list(
             self.stream(
                 tokens, max_new_tokens=max_new_tokens, read=read, edits=edits, temperature=temperature, seed=seed
@@ -257,16 +278,13 @@ class Model:
         acts = Activations()
         for site in steps[0].acts:
             pieces = [step.acts[site] for step in steps]
-            if site.point not in ("scores", "pattern"):  # those grow with the cache and stay the prompt's own
-                acts[site] = torch.cat(pieces, 1)
-            else:
-                acts[site] = pieces[0]
-        texts = [self.tokenizer.decode(row, skip_special_tokens=True) for row in ids]
+            acts[site] = pieces[0] if site.point in SQUARE else torch.cat(pieces, 1)  # squares grow with the cache
+        texts = [self.tokenizer.decode(row, skip_special_tokens=True) for row in ids] if self.tokenizer is not None else []
         return Generation(ids, texts, torch.stack([step.logits for step in steps], 1), acts)
 
     def _checked(self, tokens: Tokens) -> Tokens:
         lengths = tokens.mask.sum(1)
-        if tokens.ids.shape[1] == 0 or int(lengths.min()) == 0:
+        if not tokens.ids.numel() or int(lengths.min()) == 0:
             raise HookeError("the prompt is empty; give it at least one token")
         if int(lengths.max()) > self.parts.context:
             raise HookeError(
@@ -278,7 +296,8 @@ class Model:
 
     def _pad(self, rows: list[list[int]], side: str) -> Tokens:
         width = max(len(row) for row in rows)
-        pad = next((i for i in (getattr(self.tokenizer, "pad_token_id", None), *self._end_ids()) if i is not None), 0)
+        own = [getattr(self.tokenizer, "pad_token_id", None), *self._end_ids()]
+        pad = next((i for i in own if i is not None and 0 <= i < self.parts.d_vocab), 0)  # any id will do
         ids = torch.full((len(rows), width), int(pad), dtype=torch.long)
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
         for i, row in enumerate(rows):
@@ -300,6 +319,11 @@ class Model:
         if end is None:
             end = getattr(self.tokenizer, "eos_token_id", None)
         return [] if end is None else [int(i) for i in (end if isinstance(end, (list, tuple)) else [end])]
+
+    def _tokenizer(self) -> Any:
+        if self.tokenizer is None:
+            raise HookeError(f"{self.name} has no tokenizer; give it token ids")
+        return self.tokenizer
 
     def _is_token(self, text: str) -> bool:
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hooke.errors import HookeError
-from hooke.model.edits import Edit, Where, apply
+from hooke.model.edits import SQUARE, Edit, Where, apply
 from hooke.model.families import Parts
 from hooke.model.hooks import attached, check_site
 from hooke.sites import Site
@@ -30,6 +31,9 @@ class Activations(dict[Site, Tensor]):
     def __getitem__(self, site: Site | str) -> Tensor:
         return super().__getitem__(Site.parse(site))
 
+    def __contains__(self, site: object) -> bool:
+        return super().__contains__(Site.parse(site) if isinstance(site, str) else site)
+
 
 class Run(NamedTuple):
     """What one run gives: logits (batch pos d_vocab, or batch d_vocab), reads, and the mask of real tokens."""
@@ -44,10 +48,13 @@ class _Stop(Exception):
 
 
 class Wave(NamedTuple):
-    """Rows that join a pass at the layer where they first differ, having shared it until then."""
+    """Rows that join a pass at the layer where they first differ, having shared it until then.
+
+    The pass itself is of one row, which none of them is: those of the first layer take its place.
+    """
 
     resid: dict[int, Tensor]  # layer -> (1, pos, d_model), the shared stream entering it
-    joining: dict[int, int]  # layer -> how many rows enter there
+    joining: dict[int, int]  # layer -> how many rows enter there, from the first such layer up
 
 
 def forward(
@@ -62,42 +69,51 @@ def forward(
     past: Any = None,
     past_mask: Tensor | None = None,
     prompt_lengths: Tensor | None = None,
+    horizon: int = 0,
     keep_cache: bool = False,
     wave: Wave | None = None,
 ) -> tuple[Run, Any]:
-    """Run the model once. Returns the run and, if asked, transformers' key-value cache."""
+    """Run the model once. Returns the run and, if asked, transformers' key-value cache.
+
+    past: the cache of the prompt and what followed, then tokens is one more token of each row.
+    horizon: how many tokens will follow the prompt, so that edits may name their positions.
+    """
     ids, mask = tokens
     wanted = {Site.parse(site) for site in read}
     by_site: dict[Site, list[Edit]] = {}
     for edit in edits:
         by_site.setdefault(edit.site, []).append(edit)
-    conditions = {edit.when[0].reads[0] for edit in edits if edit.when is not None}
+    conditions = {site for edit in edits if edit.when is not None for site in edit.when[0].reads}
     watch = wanted | by_site.keys() | conditions
     for site in watch:
         check_site(parts, site)
-    padded = not bool(mask.all())
-    before = 0 if past_mask is None else past_mask.sum(1, keepdim=True)
-    pos = (mask.cumsum(1) - 1 + before).masked_fill(~mask, -1)
-    lengths = mask.sum(1) if prompt_lengths is None else prompt_lengths
-    # rows that join later share the prompt, so one row of positions stands for all
-    where = Where(pos, lengths) if wave is None else Where(pos[:1], lengths[:1])
-    if past is None:
-        _check_positions(edits, lengths)
-    acts = Activations()
     last = max(wanted, default=None)
     if logits is None and last is None:
         raise HookeError("nothing to compute: ask for reads or for logits")
+    whole_mask = mask if past_mask is None else torch.cat([past_mask, mask], 1)
+    padded = not bool(whole_mask.all())
+    keys = (whole_mask.cumsum(1) - 1).masked_fill(~whole_mask, -1)
+    pos = keys[:, keys.shape[1] - mask.shape[1] :]
+    lengths = mask.sum(1) if prompt_lengths is None else prompt_lengths
+    where = Where(pos, lengths, keys, padded, past is None)
+    if past is None:
+        _check_positions(edits, lengths, horizon)
+    acts = Activations()
     entry = Site("resid_pre", 0)
-    joins = {Site("resid_pre", layer) for layer in wave.joining} if wave else set()
+    joins = {Site("resid_pre", layer): count for layer, count in wave.joining.items()} if wave else {}
+    lowest = min(joins, default=None)
 
     def visit(site: Site, x: Tensor) -> Tensor:
-        if site in joins and wave is not None and site.layer:
-            new = wave.resid[site.layer].to(x.dtype).expand(wave.joining[site.layer], -1, -1)
-            x = torch.cat([x, new])
+        if wave is not None and site in joins:
+            new = wave.resid[site.layer or 0].to(x.dtype).expand(joins[site], -1, -1)
+            x = new if site == lowest else torch.cat([x, new])
         if grad and site == entry and not x.requires_grad:
             x = x.detach().requires_grad_()
+        before = x
         for edit in by_site.get(site, ()):
-            x = apply(edit, x, where)
+            if site in conditions:
+                where.seen[site] = x.detach()
+            x = apply(edit, x, where, owned=x is not before)
         if site in conditions:
             where.seen[site] = x.detach()
         if site in wanted:
@@ -107,46 +123,49 @@ def forward(
         return x
 
     inputs: dict[str, Any] = {"input_ids": ids, "use_cache": keep_cache}
-    whole_mask = mask if past_mask is None else torch.cat([past_mask, mask], 1)
-    if padded or not bool(whole_mask.all()):
+    if padded:
         inputs |= {"attention_mask": whole_mask.long(), "position_ids": pos.clamp(min=0)}
     if past is not None:
         inputs["past_key_values"] = past
-    if logits == "last" and not padded:
+    ends: Tensor | None = None  # which of the kept logits is the last of each row
+    if logits == "last":
         inputs["logits_to_keep"] = 1
+        if padded:
+            inputs["logits_to_keep"], ends = pos.argmax(1).unique(return_inverse=True)
     if grad:
         watch.add(entry)
-    with torch.set_grad_enabled(grad), attached(hf, parts, watch | joins, visit):
+    with torch.set_grad_enabled(grad), attached(hf, parts, watch | joins.keys(), visit):
         try:
             output = hf(**inputs)
         except _Stop:
             return Run(None, acts, mask), None
+    missed = wanted - acts.keys()
+    if missed:
+        raise HookeError(f"{min(missed)} was never computed; the adapter row {parts.family.name} does not fit this model")
     result = None
     if logits == "all":
         result = output.logits.masked_fill(~mask[:, :, None], 0) if padded else output.logits
+    elif ends is not None:
+        result = output.logits[torch.arange(len(ends), device=ends.device), ends]
     elif logits == "last":
         result = output.logits[:, -1]
-        if padded:
-            ends = mask.shape[1] - 1 - mask.long().flip(1).argmax(1)
-            result = output.logits[torch.arange(len(ends), device=ends.device), ends]
     return Run(result, acts, mask), output.past_key_values if keep_cache else None
 
 
 def _zero_padding(x: Tensor, site: Site, mask: Tensor) -> Tensor:
     """Entries of padding are zero, so that a forgotten mask cannot pass for data."""
-    if site.point in ("scores", "pattern"):
+    if site.point in SQUARE:
         return x.masked_fill(~mask[:, None, :, None], 0)
     return x.masked_fill(~mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), 0)
 
 
-def _check_positions(edits: Sequence[Edit], lengths: Tensor) -> None:
+def _check_positions(edits: Sequence[Edit], lengths: Tensor, horizon: int) -> None:
     """A position that no row has is a mistake, not an edit without effect."""
-    longest = int(lengths.max())
-    for edit in edits:
-        if edit.positions is None or isinstance(edit.positions, str):
-            continue
-        for position in edit.positions:
-            if not -longest <= position < longest:
+    named = [edit for edit in edits if not (edit.positions is None or isinstance(edit.positions, str))]
+    longest = int(lengths.max()) if named else 0
+    for edit in named:
+        for position in edit.positions or ():
+            if not -longest <= int(position) < longest + horizon:
                 raise HookeError(f"edit at {edit.site}: position {position} of a prompt of {longest} tokens")
 
 
@@ -170,6 +189,8 @@ def run_each(
     """
     if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
         raise HookeError("run_each takes one prompt without padding")
+    if not edit_sets:
+        raise HookeError("run_each was given no sets of edits")
     read = [Site.parse(site) for site in read]
     entry = [_first_layer(edits, parts) for edits in edit_sets]
     order = sorted(range(len(edit_sets)), key=lambda i: entry[i])
@@ -180,13 +201,11 @@ def run_each(
         chunk = order[start : start + size]
         layers = [entry[i] for i in chunk]
         first = layers[0]
-        n_first = layers.count(first)
-        joining = {layer: layers.count(layer) for layer in layers if layer > first}
         edits = _stacked([(row, edit) for row, i in enumerate(chunk) for edit in edit_sets[i]])
-        batch = Tokens(tokens.ids.expand(n_first, -1), tokens.mask.expand(n_first, -1))
         here = [site for site in read if site.layer is None or site.layer >= first]
-        with _entering(parts, first, resid):
-            run, _ = forward(hf, parts, batch, read=here, edits=edits, logits="last", wave=Wave(resid, joining))
+        wave = Wave(resid, {layer: layers.count(layer) for layer in layers})
+        with _skipping(parts, first):
+            run, _ = forward(hf, parts, tokens, read=here, edits=edits, logits="last", wave=wave)
         assert run.logits is not None
         for row, i in enumerate(chunk):
             logits[i] = run.logits[row]
@@ -206,38 +225,38 @@ def _stacked(edits: Sequence[tuple[int, Edit]]) -> list[Edit]:
     """Give each edit its row; masked edits of one site and operation become one (one pass over the value)."""
     alone: list[Edit] = []
     alike: dict[tuple[Any, ...], list[tuple[int, Edit]]] = {}
+    count = Counter((row, edit.site) for row, edit in edits)
     for row, edit in edits:
-        masked = isinstance(edit.index, Tensor) and edit.index.dtype == torch.bool and edit.positions is None
-        if masked and isinstance(edit.value, Tensor) and edit.value.shape == edit.index.shape:
-            alike.setdefault((edit.site, edit.op, edit.value.shape), []).append((row, edit))
+        mask, value = edit.index, edit.value
+        n_axes = len(edit.site.shape.split()) - 1  # of a mask over positions and features
+        masked = isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim == n_axes and edit.positions is None
+        # a row edited several times at a site keeps its order
+        if masked and isinstance(value, Tensor) and value.shape == mask.shape and count[row, edit.site] == 1:
+            alike.setdefault((edit.site, edit.op, value.shape, value.dtype), []).append((row, edit))
         else:
             alone.append(replace(edit, rows=[row]))
     for group in alike.values():
-        rows = [row for row, _ in group]
-        if len(set(rows)) < len(rows):  # a row edited twice at a site keeps its order
-            alone += [replace(edit, rows=[row]) for row, edit in group]
-            continue
         values = torch.stack([edit.value for _, edit in group])
         masks = torch.stack([edit.index for _, edit in group])
-        alone.append(replace(group[0][1], rows=rows, value=values, index=masks))
+        alone.append(replace(group[0][1], rows=[row for row, _ in group], value=values, index=masks))
     return alone
 
 
 @contextmanager
-def _entering(parts: Parts, first: int, resid: dict[int, Tensor]) -> Iterator[None]:
-    """Skip the blocks before `first` and enter it with the stored stream."""
+def _skipping(parts: Parts, first: int) -> Iterator[None]:
+    """Leave the blocks before `first` out of the pass."""
     skipped = [block.module for block in parts.blocks[:first]]
+    before = [module.__dict__.get("forward") for module in skipped]
 
     def skip(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         return hidden_states
 
-    def enter(hidden_states: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return resid[first].to(hidden_states.dtype).expand(hidden_states.shape[0], -1, -1)
-
     try:
         for module in skipped:
-            module.forward = enter if module is skipped[-1] else skip  # type: ignore[method-assign]
+            module.forward = skip  # type: ignore[method-assign]
         yield
     finally:
-        for module in skipped:
+        for module, own in zip(skipped, before, strict=True):
             module.__dict__.pop("forward", None)
+            if own is not None:
+                module.__dict__["forward"] = own

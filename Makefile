@@ -1,0 +1,84 @@
+# Hooke. `make demo` sets everything up and traces a prompt; `make test` runs the tests; `make help` lists the rest.
+#   PYTHON=python3.12   another Python (3.11 or newer)
+#   TORCH=any           without an NVIDIA GPU: take the standard build of torch if the CPU build cannot be had
+
+PYTHON ?= python3
+BIN := .venv/bin
+ANY_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,"$(PYTHON)")
+PROMPT := When Mary and John went to the store, John gave a drink to
+export TORCH
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo install test lint types format bench clean check-python
+
+help:
+	@echo "make demo    set up .venv, fetch the small model, trace a sample prompt (says first what it downloads)"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff: style and format        make types   mypy"
+	@echo "make format  let ruff rewrite the files    make bench   the measured comparisons"
+	@echo "make install only set up .venv             make clean   remove .venv and caches"
+
+demo: check-python
+	@$(ANY_PYTHON) scripts/install_torch.py --plan
+	@$(MAKE) --no-print-directory .venv/.installed
+	@echo; echo '$$ hooke trace "$(PROMPT)" --out traces/demo.json'; echo
+	@$(BIN)/hooke trace "$(PROMPT)" --out traces/demo.json
+	@echo
+	@echo "Where to go next:"
+	@echo "  your own prompt    $(BIN)/hooke trace \"The capital of France is\""
+	@echo "  why A and not B    $(BIN)/hooke trace \"The capital of France is\" --contrast \" Rome\""
+	@echo "  layer by layer     $(BIN)/hooke lens \"The capital of France is\""
+	@echo "  the picture        open traces/demo.graph.json in the attribution-graph page of circuit-tracer or Neuronpedia"
+	@echo "  from Python        docs/python.md; every verb has a page in docs/"
+	@echo "  what to believe    README.md, \"What it can and cannot tell you\""
+
+install: .venv/.installed
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/.installed-dev
+	$(BIN)/mypy
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/.installed
+	@set -e; for file in $(sort $(wildcard bench/[a-z]*.py)); do \
+		echo "== $$file"; $(BIN)/python $$file; done
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Only asked while there is no environment: an existing one keeps its Python.
+check-python:
+	@if [ ! -x $(BIN)/python ]; then \
+		command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+			echo "There is no $(PYTHON). Hooke needs Python 3.11 or newer: install it, or say which one to use," >&2; \
+			echo "for example: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12" >&2; exit 1; }; \
+		"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+			echo "$(PYTHON) is $$("$(PYTHON)" --version 2>&1), and Hooke needs Python 3.11 or newer. Say which one to use," >&2; \
+			echo "for example: make $(or $(MAKECMDGOALS),demo) PYTHON=python3.12" >&2; exit 1; }; \
+	fi
+
+$(BIN)/python: | check-python
+	@"$(PYTHON)" -m venv .venv || { rm -rf .venv; \
+		echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+# The two stamps: built once, and again when the requirements change.
+.venv/.installed: pyproject.toml constraints.txt scripts/install_torch.py | $(BIN)/python
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=24"
+	$(BIN)/python scripts/install_torch.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

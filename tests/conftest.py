@@ -1,0 +1,51 @@
+"""What all tests share: no hub, a few threads, and two models loaded once.
+
+The models lie in HOOKE_HOME, by default where Hooke keeps them anyway, so they are downloaded once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))  # before torch is imported
+
+import pytest
+
+if TYPE_CHECKING:
+    from hooke import Model
+
+HOME = os.environ.get("HOOKE_HOME")
+
+
+@contextmanager
+def _shared_home() -> Iterator[None]:
+    """The session's home, whatever a test has set for itself."""
+    with pytest.MonkeyPatch.context() as patch:
+        if HOME is None:
+            patch.delenv("HOOKE_HOME", raising=False)
+        else:
+            patch.setenv("HOOKE_HOME", HOME)
+        yield
+
+
+@pytest.fixture(scope="session")
+def glass() -> Model:
+    """The tiny Llama (4 layers, context 128), fp32."""
+    import hooke
+
+    with _shared_home():
+        return hooke.load("glassllm", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def smol() -> Model:
+    """The default model, fp32."""
+    import hooke
+
+    with _shared_home():
+        return hooke.load(device="cpu")

@@ -1,0 +1,209 @@
+"""The house rules of DESIGN sections 2, 9 and 10, checked on the syntax trees."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import hooke
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCE = ROOT / "src" / "hooke"
+FILES = sorted(SOURCE.rglob("*.py"))
+TREES = {path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in FILES}
+MAX_LINES = 500
+
+# Top to bottom: a room imports only from rooms above it, and from itself.
+ROOMS = (
+    "errors",
+    "sites",
+    "results",
+    "data",
+    "model",
+    "harvest",
+    "dictionaries",
+    "features",
+    "methods",
+    "truth",
+    "safety",
+    "viewer",
+    "server",
+    "cli",
+)
+NO_TORCH = ("errors", "sites", "results", "viewer")  # rooms that never import torch, not even later
+
+# Names by which other libraries call places in a model. Only dictionaries/formats may know them.
+FOREIGN = (
+    "hook_resid_pre",
+    "hook_resid_mid",
+    "hook_resid_post",
+    "hook_mlp_out",
+    "hook_mlp_in",
+    "hook_attn_out",
+    "hook_embed",
+    "hook_normalized",
+    "ln2.hook",
+    "ln1.hook",
+    "mlp.hook_",
+    "attn.hook_",
+    "hook_z",
+)
+
+
+def name(path: Path) -> str:
+    return path.relative_to(SOURCE).as_posix()
+
+
+def room(path: Path) -> str:
+    first = path.relative_to(SOURCE).parts[0]
+    return first.removesuffix(".py")
+
+
+def imported(tree: ast.AST, path: Path) -> list[tuple[int, str]]:
+    """(line, dotted name) of everything a file imports, wherever the import stands."""
+    found = []
+    package = ("hooke", *path.relative_to(SOURCE).parts[:-1])
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                kept = package[: len(package) - node.level + 1]
+                base = ".".join([*kept, *([base] if base else [])])
+            found += [(node.lineno, f"{base}.{alias.name}") for alias in node.names]
+    return found
+
+
+def test_every_room_has_its_place() -> None:
+    rooms = {room(path) for path in FILES} - {"__init__", "__main__"}
+    assert rooms <= set(ROOMS), f"no place in the order of rooms for {rooms - set(ROOMS)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_a_room_imports_only_from_rooms_above_it(path: Path) -> None:
+    here = room(path)
+    if here in ("__init__", "__main__"):
+        return  # the door: it opens on every room
+    allowed = ROOMS[: ROOMS.index(here) + 1]
+    for line, dotted in imported(TREES[path], path):
+        parts = dotted.split(".")
+        if parts[0] != "hooke":
+            continue
+        if len(parts) == 1:  # `import hooke`: only the command line, which stands below all rooms
+            assert here == "cli", f"{name(path)}:{line} imports the whole of hooke"
+        elif parts[1] != "__version__":
+            assert parts[1] in allowed, f"{name(path)}:{line} imports {dotted}, which is below {here}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_rooms_that_pages_use_never_import_torch(path: Path) -> None:
+    if room(path) in NO_TORCH:
+        heavy = {dotted.split(".")[0] for _, dotted in imported(TREES[path], path)} & {"torch", "transformers"}
+        assert not heavy, f"{name(path)} imports {heavy}"
+
+
+@pytest.mark.parametrize("module", ["hooke", "hooke.sites", "hooke.results", "hooke.results.graph_file", "hooke.cli"])
+def test_importing_does_not_import_torch(module: str) -> None:
+    code = f"import json, sys, {module}; print(json.dumps([m for m in ('torch', 'transformers') if m in sys.modules]))"
+    places = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": places}
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_files_stay_short(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines())
+    assert lines <= MAX_LINES, f"{name(path)} has {lines} lines; split it"
+
+
+def test_what_hooke_exports() -> None:
+    assert sorted(hooke.__all__) == [
+        "Claim",
+        "Edit",
+        "Graph",
+        "HookeError",
+        "Model",
+        "Node",
+        "Result",
+        "Site",
+        "lens",
+        "load",
+        "load_result",
+        "trace",
+    ]
+    for export in hooke.__all__:
+        assert getattr(hooke, export).__name__ == export
+        assert export in dir(hooke)
+    with pytest.raises(AttributeError, match="no attribute"):
+        _ = hooke.nothing_of_the_kind
+
+
+def test_lazy_names_are_the_typed_ones() -> None:
+    """What type checkers see in `__init__` is what is loaded when the name is used."""
+    tree = TREES[SOURCE / "__init__.py"]
+    block = next(n for n in tree.body if isinstance(n, ast.If) and ast.unparse(n.test) == "TYPE_CHECKING")
+    typed = {alias.name for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert typed == set(hooke.__all__)
+
+
+def called(node: ast.Call) -> str:
+    return ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_nothing_from_outside_can_run_code(path: Path) -> None:
+    modules = {dotted.split(".")[0] for _, dotted in imported(TREES[path], path)}
+    assert not modules & {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Dict):  # options that are passed on with **
+            for key, setting in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "trust_remote_code":
+                    assert isinstance(setting, ast.Constant) and setting.value is False
+        if not isinstance(node, ast.Call):
+            continue
+        where = f"{name(path)}:{node.lineno}"
+        assert called(node) not in ("eval", "exec", "torch.load", "os.system"), f"{where} calls {called(node)}"
+        for keyword in node.keywords:
+            value = keyword.value.value if isinstance(keyword.value, ast.Constant) else None
+            assert not (keyword.arg == "trust_remote_code" and value is not False), f"{where} trusts remote code"
+            assert not (keyword.arg == "allow_pickle" and value is not False), f"{where} allows pickles"
+            assert not (keyword.arg == "shell" and value is not False), f"{where} uses a shell"
+
+
+def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_foreign_hook_names_live_in_formats(path: Path) -> None:
+    if path.is_relative_to(SOURCE / "dictionaries" / "formats"):
+        return
+    for line, text in texts(TREES[path]):
+        for word in FOREIGN:
+            assert word not in text, f"{name(path)}:{line} knows the foreign name {word}"
+
+
+def test_the_map_of_the_house_is_complete() -> None:
+    """CONTRIBUTING names every room that there is, in order."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    there = [r for r in ROOMS if (SOURCE / r).is_dir() or (SOURCE / f"{r}.py").is_file()]
+    places = []
+    for r in there:
+        written = f"`{r}.py`" if (SOURCE / f"{r}.py").is_file() else f"`{r}/`"
+        row = f"| {written}"
+        assert row in text, f"CONTRIBUTING.md has no row for {written}"
+        places.append(text.index(row))
+    assert places == sorted(places)

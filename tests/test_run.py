@@ -1,0 +1,882 @@
+"""Runs: what is read, what edits do, and that the user's model is left as it was.
+
+Expected values come from plain forward hooks, transformers' own outputs, finite differences, or loops
+over rows and positions.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from families import N_LAYERS, NAMES, VOCAB, WINDOW, model_of, new_hf, one_thread, padded, random_ids  # noqa: F401
+from torch import Tensor, nn
+
+from hooke.dictionaries import Codes, neurons
+from hooke.errors import HookeError
+from hooke.model import Edit, Model, Tokens
+from hooke.sites import Site
+
+F64 = torch.float64
+SLIDING = ("mistral", "gemma2", "gemma3")
+
+
+def close(a: Tensor | None, b: Tensor | None, tolerance: float = 1e-4) -> None:
+    """Equal up to a share of the largest value."""
+    assert a is not None and b is not None
+    assert a.shape == b.shape
+    off = float((a - b).abs().max()) if a.numel() else 0.0
+    assert off <= tolerance * max(1e-3, float(b.abs().max())), off
+
+
+def logits_of(model: Model, *args: Any, **kwargs: Any) -> Tensor:
+    logits = model.run(*args, **kwargs).logits
+    assert logits is not None
+    return logits
+
+
+# Reads
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reads_equal_what_transformers_gives(name: str) -> None:
+    model = Model(new_hf(name), None, name=name)  # its own: output_attentions leaves transformers' hooks behind
+    ids = random_ids(2, 6)
+    sites = [s for s in model.sites if s.point in ("resid_pre", "resid_post", "pattern", "final_norm")]
+    run = model.run(ids, read=sites)
+    with torch.no_grad():
+        plain = model.hf(ids, output_hidden_states=True, output_attentions=True)
+    close(run.logits, plain.logits, 1e-5)
+    for layer in range(N_LAYERS):
+        close(run.acts[f"resid_pre.{layer}"], plain.hidden_states[layer], 1e-5)
+        close(run.acts[f"pattern.{layer}"], plain.attentions[layer], 1e-5)
+        after = "final_norm" if layer == N_LAYERS - 1 else f"resid_post.{layer}"
+        close(run.acts[after], plain.hidden_states[layer + 1], 1e-5)
+
+
+def test_reads_equal_plain_hooks() -> None:
+    """Every point of a Llama, against hooks written by hand on its modules."""
+    model, ids = model_of("llama"), random_ids(2, 6)
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str, output: bool) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: Any, out: Any = None) -> None:
+            value = (out[0] if isinstance(out, tuple) else out) if output else (args or list(kwargs.values()))[0]
+            found[name] = value.detach().clone()
+
+        return hook
+
+    removers = []
+    for i, layer in enumerate(model.hf.model.layers):
+        a, m = layer.self_attn, layer.mlp
+        for name, module in (("resid_pre", layer), ("z", a.o_proj), ("mlp_in", m.gate_proj), ("mlp_act", m.down_proj)):
+            removers.append(module.register_forward_pre_hook(keep(f"{name}.{i}", False), with_kwargs=True))
+        for name, module in (
+            ("resid_post", layer),
+            ("attn_in", layer.input_layernorm),
+            ("q", a.q_proj),
+            ("k", a.k_proj),
+            ("v", a.v_proj),
+            ("attn_out", a.o_proj),
+            ("mlp_pre", m.gate_proj),
+            ("mlp_up", m.up_proj),
+            ("mlp_out", m.down_proj),
+            ("mlp_proj", m),
+        ):
+            removers.append(module.register_forward_hook(keep(f"{name}.{i}", True), with_kwargs=True))
+    with torch.no_grad():
+        model.hf(ids)
+    for remover in removers:
+        remover.remove()
+    assert len(found) == 14 * N_LAYERS
+    acts = model.run(ids, read=list(found)).acts
+    for name, value in found.items():
+        close(acts[name].flatten(2), value.flatten(2), 1e-5)
+    for i in range(N_LAYERS):
+        x = found[f"resid_pre.{i}"]
+        mid = x + found[f"attn_out.{i}"]
+        extra = model.run(ids, read=[f"resid_mid.{i}", f"attn_scale.{i}", f"mlp_scale.{i}"]).acts
+        close(extra[f"resid_mid.{i}"], mid, 1e-6)
+        close(extra[f"attn_scale.{i}"], (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt(), 1e-5)
+        close(extra[f"mlp_scale.{i}"], (mid.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt(), 1e-5)
+
+
+def test_shapes_are_those_of_the_table() -> None:
+    model = model_of("llama")
+    parts = model.parts
+    sizes = {"batch": 2, "pos": 5, "query": 5, "key": 5, "head": parts.n_heads, "kv_head": parts.n_kv_heads}
+    sizes |= {"d_head": parts.d_head, "d_model": parts.d_model, "d_mlp": parts.d_mlp, "1": 1}
+    for site, x in model.run(random_ids(2, 5), read=model.sites).acts.items():
+        assert x.shape == tuple(sizes[axis] for axis in site.shape.split()), site
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_padding_on_either_side_changes_nothing(name: str) -> None:
+    model = model_of(name)
+    rows = [random_ids(n, seed=n) for n in (7, 4, 1)]
+    alone = [model.run(row, read=model.sites) for row in rows]
+    for side in ("left", "right"):
+        batch = padded(rows, side)
+        run = model.run(batch, read=model.sites)
+        last = logits_of(model, batch, logits="last")
+        assert run.logits is not None
+        for i, row in enumerate(rows):
+            n = len(row)
+            real = slice(7 - n, 7) if side == "left" else slice(0, n)
+            padding = ~batch.mask[i]
+            assert torch.equal(batch.ids[i, real], row)
+            close(run.logits[i, real], logits_of(model, row)[0])
+            close(last[i], logits_of(model, row)[0, -1])
+            assert not run.logits[i, padding].any()
+            for site, x in run.acts.items():
+                expected = alone[i].acts[site][0]
+                if site.point in ("scores", "pattern"):
+                    low = torch.finfo(x.dtype).min / 2
+                    close(x[i][:, real, real].clamp(min=low), expected.clamp(min=low))
+                    assert not x[i][:, padding].any(), site
+                    if site.point == "pattern":
+                        assert not x[i][:, real][:, :, padding].any()
+                else:
+                    close(x[i][real], expected)
+                    assert not x[i][padding].any(), site
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_patterns_are_causal_sum_to_one_and_keep_their_window(name: str) -> None:
+    model = model_of(name)
+    kinds = getattr(model.hf.config, "layer_types", None) or ["sliding_attention"] * N_LAYERS
+    batch = padded([random_ids(9, seed=1), random_ids(6, seed=2)], "left")
+    acts = model.run(batch, read=[f"pattern.{layer}" for layer in range(N_LAYERS)]).acts
+    for layer in range(N_LAYERS):
+        windowed = name in SLIDING and kinds[layer] == "sliding_attention"
+        for row in range(2):
+            for query in range(9):
+                if not batch.mask[row, query]:
+                    continue
+                weights = acts[f"pattern.{layer}"][row, :, query]
+                close(weights.sum(-1), torch.ones(4), 1e-5)
+                for key in range(9):
+                    seen = key <= query and bool(batch.mask[row, key]) and (not windowed or query - key < WINDOW)
+                    assert bool((weights[:, key] > 0).all()) == seen, (layer, row, query, key)
+    assert any(name in SLIDING and kind == "sliding_attention" for kind in kinds) == (name in SLIDING)
+
+
+def test_without_logits_the_run_stops_after_the_last_read() -> None:
+    model = Model(new_hf("llama"), None, name="llama")
+    calls: list[str] = []
+    for i, layer in enumerate(model.hf.model.layers):
+        layer.self_attn.register_forward_pre_hook(lambda *_, i=i: calls.append(f"attn{i}"))
+        layer.mlp.register_forward_pre_hook(lambda *_, i=i: calls.append(f"mlp{i}"))
+    model.hf.lm_head.register_forward_pre_hook(lambda *_: calls.append("head"))
+    ids = random_ids(5)
+    run = model.run(ids, read=["attn_out.1", "resid_post.0"], logits=None)
+    assert run.logits is None and set(run.acts) == {Site("attn_out", 1), Site("resid_post", 0)}
+    assert calls == ["attn0", "mlp0", "attn1"]
+    calls.clear()
+    model.run(ids, read=["attn_out.1"])
+    assert calls == ["attn0", "mlp0", "attn1", "mlp1", "attn2", "mlp2", "head"]
+    with pytest.raises(HookeError, match="nothing to compute"):
+        model.run(ids, logits=None)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "neox"])
+def test_last_logits_compute_only_what_they_give(name: str) -> None:
+    model = Model(new_hf(name), None, name=name)
+    widths: list[int] = []
+    model.parts.unembed.module.register_forward_pre_hook(lambda _, args: widths.append(args[0].shape[1]))
+    for batch, width in (
+        (random_ids(2, 6), 1),
+        (padded([random_ids(6), random_ids(3, seed=3)], "left"), 1),
+        (padded([random_ids(6), random_ids(3, seed=3)], "right"), 2),
+    ):
+        widths.clear()
+        last = logits_of(model, batch, logits="last")
+        every = logits_of(model, batch)
+        ends = model.tokens(batch).mask.long().cumsum(1).argmax(1)
+        close(last, every[torch.arange(2), ends], 1e-5)
+        assert widths == [width, 6]
+
+
+def test_reads_by_name_and_by_site() -> None:
+    acts = model_of("llama").run(random_ids(3), read=["q.1"]).acts
+    assert acts["q.1"] is acts[Site("q", 1)]
+    assert "q.1" in acts and Site("q", 1) in acts and "k.1" not in acts
+    with pytest.raises(KeyError):
+        acts["k.1"]
+
+
+def test_bad_inputs_are_refused_with_a_reason() -> None:
+    model = model_of("llama")
+    for given, says in (
+        (torch.zeros(0, dtype=torch.long), "the prompt is empty"),
+        (torch.tensor([1, VOCAB]), "must lie between 0 and 96"),
+        (torch.tensor([-1, 3]), "must lie between 0 and 96"),
+        (torch.full((65,), 3), "65 tokens and the context of llama is 64"),
+        (torch.tensor([1.0, 2.0]), "must be integers"),
+        (torch.ones(2, 2, 2, dtype=torch.long), "must be integers"),
+        (Tokens(torch.ones(1, 3, dtype=torch.long), torch.ones(1, 4)), "must both be"),
+        ([3, 5], "give token ids as a tensor"),
+        ([], "no prompt given"),
+        ("", "the prompt is empty"),
+        ("some text", "has no tokenizer"),
+    ):
+        with pytest.raises(HookeError, match=says):
+            model.run(given)
+
+
+# Edits: expected values by plain hooks and loops
+
+
+@contextmanager
+def by_hand(module: nn.Module, change: Callable[[Tensor], Tensor], *, output: bool) -> Iterator[None]:
+    """Replace what enters or leaves a module, with one plain hook."""
+
+    def after(_: nn.Module, args: Any, out: Any) -> Any:
+        return (change(out[0]), *out[1:]) if isinstance(out, tuple) else change(out)
+
+    def before(_: nn.Module, args: Any) -> Any:
+        return (change(args[0]), *args[1:])
+
+    handle = module.register_forward_hook(after) if output else module.register_forward_pre_hook(before)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def llama_place(hf: Any, site: Site) -> tuple[nn.Module, bool]:
+    """Where a site lies in a Llama: a module, and whether it is its output."""
+    layer = hf.model.layers[site.layer]
+    return {
+        "resid_post": (layer, True),
+        "q": (layer.self_attn.q_proj, True),
+        "z": (layer.self_attn.o_proj, False),
+        "attn_out": (layer.self_attn.o_proj, True),
+        "mlp_act": (layer.mlp.down_proj, False),
+        "mlp_out": (layer.mlp.down_proj, True),
+    }[site.point]
+
+
+def expect(model: Model, batch: Tokens, site: Site, change: Callable[[Tensor], Tensor]) -> Tensor:
+    """Logits at real tokens of a run in which `change` acts on (batch pos features…) at a site of a Llama."""
+    module, output = llama_place(model.hf, site)
+    heads = site.point in ("q", "z")
+
+    def flat(x: Tensor) -> Tensor:
+        y = change((x.view(*x.shape[:2], 4, -1) if heads else x).clone())
+        return y.reshape(x.shape)
+
+    mask = batch.mask
+    model.hf.config._attn_implementation = "sdpa"  # eager attention rounds patterns to fp32
+    try:
+        with torch.no_grad(), by_hand(module, flat, output=output):
+            pos = (mask.cumsum(1) - 1).clamp(min=0)
+            logits = model.hf(input_ids=batch.ids, attention_mask=mask.long(), position_ids=pos).logits
+    finally:
+        model.hf.config._attn_implementation = "eager"
+    return logits.masked_fill(~mask[:, :, None], 0)
+
+
+def columns(batch: Tokens, row: int) -> list[int]:
+    """The columns of a row's real tokens, in order: position p of the prompt is columns[p]."""
+    return batch.mask[row].nonzero()[:, 0].tolist()
+
+
+BATCHES = {
+    "one": lambda: Tokens(random_ids(1, 6), torch.ones(1, 6, dtype=torch.bool)),
+    "left": lambda: padded([random_ids(6), random_ids(4, seed=5), random_ids(5, seed=6)], "left"),
+    "right": lambda: padded([random_ids(6), random_ids(4, seed=5), random_ids(5, seed=6)], "right"),
+}
+
+
+def operate(op: str, old: Tensor, value: Tensor | float) -> Tensor:
+    """One edit of one vector (d)."""
+    if op == "set":
+        return torch.zeros_like(old) + value
+    if op == "add":
+        return old + value
+    if op == "scale":
+        return old * value
+    assert isinstance(value, Tensor)
+    return old - (old @ value) * value / (value @ value)
+
+
+@pytest.mark.parametrize("side", BATCHES)
+@pytest.mark.parametrize("op", ["set", "add", "scale", "project_out"])
+@pytest.mark.parametrize("site", ["resid_post.1", "mlp_act.0", "attn_out.2", "mlp_out.1"])
+def test_each_operation_at_each_kind_of_position(side: str, op: str, site: str) -> None:
+    model, batch, place = model_of("llama", F64), BATCHES[side](), Site.parse(site)
+    width = model.parts.d_mlp if "mlp_act" in site else model.parts.d_model
+    generator = torch.Generator().manual_seed(3)
+    direction = torch.randn(width, generator=generator, dtype=F64)
+    for positions in (None, [0], [1, -1], [-2], "prompt", "generated", []):
+        for value in (direction,) if op == "project_out" else (0.7, direction):
+
+            def change(x: Tensor, positions: Any = positions, value: Any = value) -> Tensor:
+                for row in range(len(batch.ids)):
+                    real = columns(batch, row)
+                    at = range(len(real)) if positions in (None, "prompt") else [] if positions == "generated" else positions
+                    for p in at:
+                        if -len(real) <= p < len(real):
+                            x[row, real[p]] = operate(op, x[row, real[p]], value)
+                return x
+
+            got = logits_of(model, batch, edits=[Edit(place, op, value, positions=positions)])
+            close(got, expect(model, batch, place, change), 1e-9)
+
+
+def test_values_that_differ_by_position_and_row() -> None:
+    model, site = model_of("llama", F64), Site("resid_post", 1)
+    generator = torch.Generator().manual_seed(4)
+    for side in ("left", "right"):
+        batch = BATCHES[side]()
+        for shape, positions, rows in (
+            ((6, 32), None, None),  # one a position of the prompt
+            ((6, 32), "prompt", None),
+            ((2, 32), [2, -1], None),  # one a named position
+            ((2, 32), [2, -1], [2, 0]),
+            ((3, 2, 32), [2, -1], None),  # one a row and named position
+            ((2, 2, 32), [2, -1], [2, 0]),
+            ((1, 2, 32), [2, -1], None),
+        ):
+            values = torch.randn(*shape, generator=generator, dtype=F64)
+
+            def change(x: Tensor, v: Tensor = values, positions: Any = positions, rows: Any = rows) -> Tensor:
+                for i, row in enumerate(rows or range(3)):
+                    real = columns(batch, row)
+                    named = isinstance(positions, list)
+                    for j, p in enumerate(positions if named else range(len(real))):
+                        per_row = v if v.ndim == 2 else v[min(i, len(v) - 1)]
+                        if p < len(real):
+                            x[row, real[p]] = per_row[j]
+                return x
+
+            got = logits_of(model, batch, edits=[Edit(site, value=values, positions=positions, rows=rows)])
+            close(got, expect(model, batch, site, change), 1e-9)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_was_read_can_be_written_back_into_a_padded_batch(name: str, side: str) -> None:
+    """The whole of another run's reads makes it that run, at every site that decides the rest."""
+    model = model_of(name)
+    one = padded([random_ids(6, seed=1), random_ids(4, seed=2)], side)
+    two = padded([random_ids(6, seed=3), random_ids(4, seed=4)], side)
+    sites = [s for s in model.sites if s.point != "scores"]
+    run = model.run(one, read=model.sites)
+    same = logits_of(model, one, edits=[Edit(s, value=run.acts[s]) for s in sites])
+    close(same, run.logits)
+    for point in ("resid_pre", "resid_post"):
+        moved = logits_of(model, two, edits=[Edit(Site(point, 1), value=run.acts[Site(point, 1)])])
+        close(moved, run.logits)
+    for point in ("z", "pattern"):  # with all patterns (or z) and the embedding of the other run too
+        edits = [Edit(Site(point, layer), value=run.acts[Site(point, layer)]) for layer in range(N_LAYERS)]
+        edits.append(Edit(Site("resid_pre", 0), value=run.acts[Site("resid_pre", 0)]) if point == "pattern" else edits[0])
+        if point == "pattern":
+            close(logits_of(model, two, edits=edits), run.logits)
+
+
+@pytest.mark.parametrize("side", BATCHES)
+def test_index_forms(side: str) -> None:
+    model, batch = model_of("llama", F64), BATCHES[side]()
+    generator = torch.Generator().manual_seed(5)
+    five = torch.randn(5, generator=generator, dtype=F64)
+    tensor = torch.tensor
+    cases: list[tuple[str, Any, Any, Callable[[Tensor], None]]] = [
+        ("mlp_act.1", 7, 2.0, lambda v: v[7].fill_(2.0)),
+        ("mlp_act.1", -1, 2.0, lambda v: v[55].fill_(2.0)),
+        ("mlp_act.1", [3, 9, 1, 0, 4], five, lambda v: v[[3, 9, 1, 0, 4]].copy_(five)),
+        ("z.1", 2, 0.5, lambda v: v[2].fill_(0.5)),
+        ("z.1", [0, 3], 0.5, lambda v: v[[0, 3]].copy_(torch.full((2, 8), 0.5))),
+        ("z.1", (2, 5), 0.5, lambda v: v[2, 5].fill_(0.5)),
+        ("q.0", (None, 5), 0.5, lambda v: v[:, 5].fill_(0.5)),
+        ("q.0", (tensor([1, 3]), tensor([0, 2, 4])), 0.5, lambda v: None),
+        ("z.1", (tensor([True, False, False, True]), None), 0.5, lambda v: None),
+    ]
+    for text, index, value, _ in cases:
+        site = Site.parse(text)
+
+        def change(x: Tensor, index: Any = index, value: Any = value) -> Tensor:
+            for row in range(len(batch.ids)):
+                for column in columns(batch, row):
+                    v = x[row, column]
+                    axes = index if isinstance(index, tuple) else (index,)
+                    lists = [range(v.shape[0]), range(v.shape[1] if v.ndim == 2 else 1)]
+                    for axis, i in enumerate(axes):
+                        if i is None:
+                            continue
+                        i = tensor(i) if not isinstance(i, Tensor) else i
+                        i = i.nonzero()[:, 0] if i.dtype == torch.bool else i
+                        lists[axis] = i.reshape(-1).tolist()
+                    for n, a in enumerate(lists[0]):
+                        for b in lists[1]:
+                            v[(a, b) if v.ndim == 2 else (a,)] = value[n] if isinstance(value, Tensor) else value
+            return x
+
+        got = logits_of(model, batch, edits=[Edit(site, value=value, index=index)])
+        wanted = expect(model, batch, site, change)
+        close(got, wanted, 1e-9)
+        assert float((got - logits_of(model, batch)).abs().max()) > 1e-4  # the edit does something
+
+
+@pytest.mark.parametrize("side", BATCHES)
+def test_boolean_masks(side: str) -> None:
+    model, batch, site = model_of("llama", F64), BATCHES[side](), Site("mlp_act", 1)
+    generator = torch.Generator().manual_seed(6)
+    n_rows = len(batch.ids)
+    by_feature = torch.rand(56, generator=generator) < 0.3
+    by_position = torch.rand(6, 56, generator=generator) < 0.3
+    by_row = torch.rand(n_rows, 6, 56, generator=generator) < 0.3
+    values = torch.randn(6, 56, generator=generator, dtype=F64)
+    for mask, value in ((by_feature, 1.5), (by_position, 1.5), (by_position, values), (by_row, 1.5)):
+
+        def change(x: Tensor, mask: Tensor = mask, value: Any = value) -> Tensor:
+            for row in range(n_rows):
+                for p, column in enumerate(columns(batch, row)):
+                    for i in range(56):
+                        # a mask over rows lines up with the batch, any other with the positions of the prompt
+                        on = mask[i] if mask.ndim == 1 else mask[p, i] if mask.ndim == 2 else mask[row, column, i]
+                        if on:
+                            x[row, column, i] = value[p, i] if isinstance(value, Tensor) else value
+            return x
+
+        got = logits_of(model, batch, edits=[Edit(site, value=value, index=mask)])
+        close(got, expect(model, batch, site, change), 1e-9)
+
+
+@pytest.mark.parametrize("side", BATCHES)
+def test_pattern_edits_count_keys_over_real_tokens(side: str) -> None:
+    """An edited pattern acts as z = pattern · v with the changed entries, key k being the k-th real token."""
+    model, batch, site = model_of("llama", F64), BATCHES[side](), Site("pattern", 1)
+    acts = model.run(batch, read=["pattern.1", "v.1"]).acts
+    generator = torch.Generator().manual_seed(7)
+    whole = torch.rand(4, 6, 6, generator=generator, dtype=F64)
+    by_key = torch.rand(4, 6, generator=generator, dtype=F64)
+    mask = torch.rand(4, 6, 6, generator=generator) < 0.4
+    cases: list[tuple[dict[str, Any], Callable[[int, int, int, float], float]]] = [
+        ({"index": (2, 0)}, lambda h, q, k, old: 0.0 if h == 2 and k == 0 else old),
+        ({"index": ([1, 2], [0, 3]), "value": 0.3}, lambda h, q, k, old: 0.3 if h in (1, 2) and k in (0, 3) else old),
+        ({"index": (None, 1), "op": "scale", "value": 2.0}, lambda h, q, k, old: 2 * old if k == 1 else old),
+        ({"index": (3, 1), "positions": [3]}, lambda h, q, k, old: 0.0 if (h, q, k) == (3, 3, 1) else old),
+        ({"value": whole}, lambda h, q, k, old: float(whole[h, q, k])),
+        ({"value": by_key, "positions": [2]}, lambda h, q, k, old: float(by_key[h, k]) if q == 2 else old),
+        ({"index": mask, "value": 0.1}, lambda h, q, k, old: 0.1 if mask[h, q, k] else old),
+    ]
+    for arguments, rule in cases:
+        pattern = acts[site].clone()
+        for row in range(len(batch.ids)):
+            real = columns(batch, row)
+            for h in range(4):
+                for q, a in enumerate(real):
+                    for k, b in enumerate(real):
+                        pattern[row, h, a, b] = rule(h, q, k, float(pattern[row, h, a, b]))
+        v = acts["v.1"].repeat_interleave(2, 2)
+        z = torch.einsum("bhqk,bkhd->bqhd", pattern, v)
+        run = model.run(batch, read=[site], edits=[Edit(site, **arguments)])
+        close(run.acts[site], pattern, 1e-9)
+        wanted = expect(model, batch, Site("z", 1), lambda x, z=z: torch.where(batch.mask[..., None, None], z, x))
+        close(run.logits, wanted, 1e-9)
+
+
+def test_scores_edits_reach_the_pattern() -> None:
+    model = model_of("llama", F64)
+    batch = BATCHES["left"]()
+    acts = model.run(batch, read=["scores.1", "pattern.1"], edits=[Edit("scores.1", "add", 3.0, index=(1, 2))]).acts
+    clean = model.run(batch, read=["scores.1"]).acts["scores.1"]
+    for row in range(3):
+        real = columns(batch, row)
+        for q, a in enumerate(real):
+            scores = clean[row, 1, a].clone()
+            scores[real[2]] += 3.0
+            if q >= 2:
+                close(acts["scores.1"][row, 1, a], scores, 1e-9)
+            close(acts["pattern.1"][row, 1, a], scores.softmax(-1), 1e-9)
+
+
+def test_edits_apply_in_list_order_and_reads_see_them() -> None:
+    model, ids, site = model_of("llama", F64), random_ids(1, 5), Site("resid_post", 1)
+    clean = model.run(ids, read=[site]).acts[site]
+    add, double = Edit(site, "add", 1.0), Edit(site, "scale", 2.0, positions=[1])
+    for edits, rule in (([add, double], lambda x: (x + 1) * 2), ([double, add], lambda x: x * 2 + 1)):
+        run = model.run(ids, read=[site, "resid_pre.2"], edits=edits)
+        close(run.acts[site][:, 1], rule(clean[:, 1]), 1e-12)
+        close(run.acts[site][:, 0], clean[:, 0] + 1, 1e-12)
+        assert torch.equal(run.acts[site], run.acts["resid_pre.2"])
+    here, rows = Edit(site, "add", 1.0, rows=[0]), Edit(site, "scale", 3.0, rows=[1, 0])
+    two = model.run(ids.expand(2, -1), read=[site], edits=[here, rows]).acts[site]
+    close(two[0], (clean[0] + 1) * 3, 1e-12)
+    close(two[1], clean[0] * 3, 1e-12)
+
+
+def test_an_edit_leaves_its_value_and_other_reads_alone() -> None:
+    model, ids = model_of("llama", F64), random_ids(1, 5)
+    value = torch.randn(32, dtype=F64, generator=torch.Generator().manual_seed(0))
+    before = value.clone()
+    edits = [Edit("resid_post.1", value=value), Edit("resid_post.1", "add", 1.0, rows=[0])]
+    run = model.run(ids, read=["mlp_out.1", "resid_post.1"], edits=edits)
+    assert torch.equal(value, before)
+    assert torch.equal(run.acts["mlp_out.1"], model.run(ids, read=["mlp_out.1"]).acts["mlp_out.1"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_site_can_be_edited_and_what_follows_changes(name: str) -> None:
+    """An edit at the last real token changes its logits at every site, and nothing before that site."""
+    model, ids = model_of(name), random_ids(1, 5)
+    clean = model.run(ids, read=model.sites)
+    for site in model.sites:
+        x = clean.acts[site]
+        # neither a constant that a norm takes out, nor the same for all keys, which the softmax takes out
+        edit = Edit(site, "add", torch.linspace(-1, 1, x.shape[-1]), positions=[1] if site.point == "k" else None)
+        if site.point.endswith("scale"):
+            edit = Edit(site, "scale", 1.5)
+        run = model.run(ids, read=model.sites, edits=[edit])
+        assert float((run.logits - clean.logits).abs().max()) > 1e-6, site
+        for other, y in run.acts.items():
+            if other < site:
+                assert torch.equal(y, clean.acts[other]), (site, other)
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "olmo2", "neox"])
+def test_a_changed_denominator_is_what_the_norm_divides_by(name: str) -> None:
+    model, ids = model_of(name, F64), random_ids(1, 5)
+    for site in [s for s in model.sites if s.point.endswith("scale") and s.layer in (1, None)]:
+        after = {"attn_scale": "attn_in", "mlp_scale": "mlp_in", "attn_post_scale": "attn_out"}
+        read = Site({**after, "mlp_post_scale": "mlp_out", "final_scale": "final_norm"}[site.point], site.layer)
+        norm = getattr(model.parts.blocks[1], site.point.replace("scale", "norm")) if site.layer else model.parts.final_norm
+        clean = model.run(ids, read=[site, read]).acts
+        changed = model.run(ids, read=[read], edits=[Edit(site, "scale", 2.0)]).acts
+        bias = 0 if norm.bias is None else norm.bias
+        close(changed[read] - bias, (clean[read] - bias) / 2, 1e-6)
+
+
+class Above:
+    """A dictionary of one feature: the dot product with a direction."""
+
+    hash = "above"
+
+    def __init__(self, site: str, direction: Tensor) -> None:
+        self.reads, self.direction = (Site.parse(site),), direction
+
+    def encode(self, x: Any) -> Codes:
+        return Codes.of((x[self.reads[0]] @ self.direction)[:, None])
+
+
+@pytest.mark.parametrize("threshold", [0.5, -0.5])
+def test_when_applies_an_edit_only_where_a_feature_fires(threshold: float) -> None:
+    model, batch = model_of("llama", F64), BATCHES["left"]()
+    direction = torch.randn(32, dtype=F64, generator=torch.Generator().manual_seed(8))
+    site = Site("resid_post", 1)
+    for read, at in (("resid_post.0", site), ("resid_post.1", site)):
+        probe = Above(read, direction)
+        value = model.run(batch, read=[read]).acts[read] @ direction
+        fires = (value > threshold) & batch.mask
+        assert 0 < int(fires.sum()) < int(batch.mask.sum())
+        edits = [Edit(at, "add", 2.0, when=(probe, threshold))]
+        got = model.run(batch, read=[at], edits=edits).acts[at]
+        close(got, model.run(batch, read=[at]).acts[at] + 2.0 * fires[..., None], 1e-12)
+        some = model.run(batch, read=[at], edits=[Edit(at, "add", 2.0, rows=[1], when=(probe, threshold))]).acts[at]
+        fires[[0, 2]] = False
+        close(some, model.run(batch, read=[at]).acts[at] + 2.0 * fires[..., None], 1e-12)
+    # what the earlier edits left, at the same site
+    shift = Edit(site, "add", 100.0 * direction)
+    twice = model.run(batch, read=[site], edits=[shift, Edit(site, "set", 1.0, when=(Above("resid_post.1", direction), 50.0))])
+    assert bool((twice.acts[site][batch.mask] == 1.0).all())
+    with pytest.raises(HookeError, match="computed after it"):
+        model.run(batch, edits=[Edit("resid_post.0", when=(Above("resid_post.1", direction), 0.0))])
+
+
+def test_when_reads_the_neuron_basis() -> None:
+    model, ids = model_of("llama", F64), random_ids(2, 5)
+    block = neurons(model)[1]
+    value = model.run(ids, read=["mlp_act.1"]).acts["mlp_act.1"].amax(-1)
+    middle = float(value.median())
+    got = model.run(ids, read=["mlp_out.1"], edits=[Edit("mlp_out.1", value=0.0, when=(block, middle))]).acts["mlp_out.1"]
+    assert torch.equal(got.eq(0).all(-1), value > middle)
+
+
+@pytest.mark.parametrize(
+    ("edit", "says"),
+    [
+        (lambda: Edit("resid_post.1", value=torch.zeros(31)), "does not fit"),
+        (lambda: Edit("resid_post.1", "add", torch.zeros(31)), "does not fit"),
+        (lambda: Edit("z.1", "add", torch.zeros(5, 8), index=2), "does not fit"),
+        (lambda: Edit("resid_post.1", "project_out", torch.zeros(31)), "does not fit"),
+        (lambda: Edit("resid_post.1", "project_out", 1.0), "takes a direction"),
+        (lambda: Edit("resid_post.1", value=torch.zeros(3, 32)), "values for 3 positions, but the batch has 5"),
+        (lambda: Edit("resid_post.1", value=torch.zeros(3, 32), positions=[0, 1]), "values for 3 positions, but 2"),
+        (lambda: Edit("resid_post.1", value=torch.zeros(3, 5, 32)), "values for 3 rows, but 2"),
+        (lambda: Edit("resid_post.1", value=torch.zeros(1, 1, 5, 32)), "too many axes"),
+        (lambda: Edit("resid_post.1", positions=[5]), "position 5 of a prompt of 5 tokens"),
+        (lambda: Edit("resid_post.1", positions=[-6]), "position -6 of a prompt of 5 tokens"),
+        (lambda: Edit("resid_post.1", rows=[2]), r"rows \[2\] of a batch of 2"),
+        (lambda: Edit("resid_post.1", rows=[-1]), r"rows \[-1\] of a batch of 2"),
+        (lambda: Edit("mlp_act.1", index=56), "index 56 of 56 features"),
+        (lambda: Edit("mlp_act.1", index=[0, -57]), "index 57 of 56 features"),
+        (lambda: Edit("mlp_act.1", index=(1, 2)), "2 indices for 1 feature axes"),
+        (lambda: Edit("mlp_act.1", index=1.5), "is no index"),
+        (lambda: Edit("mlp_act.1", index="all"), "is no index"),
+        (lambda: Edit("mlp_act.1", index=torch.ones(5, 55, dtype=torch.bool)), "does not fit"),
+        (lambda: Edit("resid_post.3"), "the model has 3 layers"),
+        (lambda: Edit("resid_post"), "needs a layer"),
+        (lambda: Edit("resid_post.1", "multiply"), "no edit operation 'multiply'"),  # type: ignore[arg-type]
+        (lambda: Edit("resid_post.1", positions="answer"), "are not a list of numbers"),  # type: ignore[arg-type]
+        (lambda: Edit("resid_post.1", positions=3), "are not a list of numbers"),  # type: ignore[arg-type]
+        (lambda: Edit("resid_post.1", rows=torch.tensor([True, False])), "are not a list of numbers"),
+    ],
+)
+def test_an_edit_that_does_not_fit_is_refused(edit: Callable[[], Edit], says: str) -> None:
+    model = model_of("llama")
+    with pytest.raises(HookeError, match=says):
+        model.run(random_ids(2, 5), edits=[edit()])
+    assert untouched(model.hf)
+
+
+# Gradients
+
+
+@pytest.mark.parametrize("name", ["gpt2", "neox"])  # LayerNorm in fp64; the RMS norms of transformers round to fp32
+def test_gradients_equal_finite_differences(name: str) -> None:
+    model, ids = model_of(name, F64), random_ids(1, 5)
+    value = torch.randn(32, dtype=F64, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    edits = [
+        Edit("resid_post.0", "add", value, positions=[2]),
+        Edit("mlp_act.1", "scale", 0.5, index=[1, 2]),
+        Edit("pattern.1", "scale", 0.5, index=(1, 0)),
+        Edit("z.1", "set", 0.1, index=(2, 3)),
+        Edit("attn_out.2", "project_out", torch.ones(32, dtype=F64)),
+    ]
+    sites = [Site.parse(s) for s in ("resid_pre.0", "mlp_act.0", "z.1", "pattern.2", "resid_post.2", "final_norm")]
+    run = model.run(ids, read=sites, edits=edits, grad=True)
+    assert run.logits is not None
+    metric = (run.logits[0, -1] * torch.linspace(-1, 1, VOCAB, dtype=F64)).sum()
+    grads = torch.autograd.grad(metric, [value, *(run.acts[s] for s in sites)])
+
+    def at(extra: list[Edit], v: Tensor) -> float:
+        now = [Edit("resid_post.0", "add", v, positions=[2]), *edits[1:], *extra]
+        return float((logits_of(model, ids, edits=now)[0, -1] * torch.linspace(-1, 1, VOCAB, dtype=F64)).sum())
+
+    step = 1e-5
+    generator = torch.Generator().manual_seed(2)
+    v = value.detach()
+    u = torch.randn(v.shape, generator=generator, dtype=F64)
+    slope = (at([], v + step * u) - at([], v - step * u)) / (2 * step)
+    assert abs(slope - float((grads[0] * u).sum())) < 1e-6 * max(1, abs(slope))
+    for site, grad in zip(sites, grads[1:], strict=True):
+        u = torch.randn(grad.shape, generator=generator, dtype=F64)
+        slope = (at([Edit(site, "add", step * u)], v) - at([Edit(site, "add", -step * u)], v)) / (2 * step)
+        assert abs(slope - float((grad * u).sum())) < 1e-6 * max(1, abs(slope)), site
+        assert float(grad.abs().max()) > 0
+
+
+def test_grad_is_off_unless_asked_for() -> None:
+    hf = new_hf("llama")
+    for parameter in hf.parameters():
+        parameter.requires_grad_(True)
+    model = Model(hf, None, name="llama")
+    run = model.run(random_ids(1, 4), read=["resid_post.1"])
+    assert not run.logits.requires_grad and not run.acts["resid_post.1"].requires_grad
+    with torch.no_grad():
+        assert model.run(random_ids(1, 4), grad=True).logits.requires_grad
+
+
+# Many edits of one prompt
+
+
+def one_by_one(model: Model, ids: Tensor, sets: list[list[Edit]], read: list[Site]) -> tuple[Tensor, list[Any]]:
+    runs = [model.run(ids, edits=edits, read=read) for edits in sets]
+    return torch.stack([run.logits[0, -1] for run in runs]), [run.acts for run in runs]
+
+
+def some_sets(model: Model, n_pos: int) -> list[list[Edit]]:
+    generator = torch.Generator().manual_seed(9)
+    d, f = model.parts.d_model, model.parts.d_mlp
+    masks = [torch.rand(n_pos, f, generator=generator) < 0.2 for _ in range(4)]
+    values = [torch.randn(n_pos, f, generator=generator) for _ in range(4)]
+    vector = torch.randn(d, generator=generator)
+    return [
+        [],
+        [Edit("resid_post.1", "add", vector, positions=[2])],
+        [Edit("mlp_act.0", value=values[0], index=masks[0])],
+        [Edit("mlp_act.0", value=values[1], index=masks[1]), Edit("mlp_act.2", value=values[2], index=masks[2])],
+        [Edit("mlp_act.2", value=values[3], index=masks[3])],
+        # in this order: the masked one first, then the scaling, which another order would undo
+        [Edit("mlp_act.1", value=values[1], index=masks[1]), Edit("mlp_act.1", "scale", 3.0)],
+        [Edit("mlp_act.1", "scale", 3.0), Edit("mlp_act.1", value=values[1], index=masks[1])],
+        [Edit("mlp_act.0", value=values[0], index=masks[0]), Edit("mlp_act.0", value=values[1], index=masks[1])],
+        [Edit("mlp_act.1", value=1.0, index=masks[2])],
+        [Edit("mlp_act.1", value=torch.ones(f), index=torch.arange(f) % 3 == 0)],
+        [Edit("pattern.2", index=(1, 0))],
+        [Edit("z.0", value=0.0, index=[1, 2]), Edit("resid_mid.2" if not model.parts.parallel else "z.2", "scale", 0.5)],
+        [Edit("q.1", value=0.3, positions=[-1])],
+        [Edit("resid_pre.0", "add", vector, positions=[0])],
+        [Edit("final_norm", "scale", 2.0)],
+        [Edit("resid_post.2", "project_out", vector)],
+    ]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_run_each_equals_one_run_for_each_set(name: str) -> None:
+    model, n_pos = model_of(name), 6
+    ids = random_ids(1, n_pos)
+    sets = some_sets(model, n_pos)
+    read = [Site.parse(s) for s in ("mlp_in.0", "resid_pre.1", "mlp_act.1", "pattern.2", "resid_post.2", "final_norm")]
+    logits, acts = one_by_one(model, ids, sets, read)
+    for max_tokens in (8192, 5 * n_pos, 1):
+        got, reads = model.run_each(ids, sets, read=read, max_tokens=max_tokens)
+        close(got, logits)
+        for edits, found, expected in zip(sets, reads, acts, strict=True):
+            first = min((e.site.layer if e.site.layer is not None else 2 for e in edits), default=2)
+            for site in read:
+                if site.layer is None or site.layer >= first:
+                    low = torch.finfo(torch.float32).min / 2
+                    close(found[site].clamp(min=low), expected[site][0].clamp(min=low))
+                else:
+                    assert site not in found
+    assert untouched(model.hf)
+
+
+def test_run_each_joins_rows_where_they_first_differ() -> None:
+    """Counts rows through each block: none before the first edit, and each row from its own layer on."""
+    model = Model(new_hf("llama"), None, name="llama")
+    rows: list[tuple[int, int]] = []
+    for i, layer in enumerate(model.hf.model.layers):
+        layer.mlp.register_forward_pre_hook(lambda _, args, i=i: rows.append((i, args[0].shape[0])))
+    ids = random_ids(1, 4)
+    resid = {i: model.run(ids, read=[f"resid_pre.{i}"]).acts[f"resid_pre.{i}"] for i in range(N_LAYERS)}
+    rows.clear()
+    model.run_each(ids, [[Edit("z.1")], [Edit("mlp_act.2")], [Edit("z.2")], [Edit("mlp_act.1")]], resid=resid)
+    assert rows == [(1, 2), (2, 4)]
+    rows.clear()
+    model.run_each(ids, [[Edit("z.2")], [Edit("z.0")]], resid=resid)
+    assert rows == [(0, 1), (1, 1), (2, 2)]
+
+
+def test_run_each_refuses_what_it_cannot_do() -> None:
+    model, ids = model_of("llama"), random_ids(1, 5)
+    for tokens, sets, says in (
+        (random_ids(2, 5), [[]], "one prompt without padding"),
+        (padded([random_ids(5), random_ids(3)], "left"), [[]], "one prompt without padding"),
+        (ids, [], "no sets of edits"),
+        (ids, [[Edit("z.1", rows=[0])]], "neither rows nor a condition"),
+        (ids, [[Edit("z.1", positions=[5])]], "position 5"),
+        (ids, [[Edit("z.7")]], "3 layers"),
+    ):
+        with pytest.raises(HookeError, match=says):
+            model.run_each(tokens, sets)
+    assert untouched(model.hf)
+
+
+# The user's model
+
+
+def untouched(hf: Any) -> bool:
+    """No hooks, no replaced forward, the user's own attention."""
+    hooks = any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in hf.modules())
+    return not hooks and hf.config._attn_implementation == "eager"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_users_model_is_left_as_it_was(name: str) -> None:
+    hf = new_hf(name)
+    before = {key: value.clone() for key, value in hf.state_dict().items()}
+    with torch.no_grad():
+        plain = hf(random_ids(1, 6)).logits
+    model = Model(hf, None, name=name)
+    ids = random_ids(1, 6)
+    model.run(ids, read=model.sites, edits=[Edit("resid_post.1", "scale", 2.0)])
+    model.run(ids, read=["z.1"], logits=None)
+    model.run_each(ids, [[Edit("z.2")], [Edit("z.1")]])
+    stream = model.stream(ids, max_new_tokens=3, read=["z.1"])
+    next(stream)
+    assert untouched(hf)  # also between the steps of a stream
+    with pytest.raises(HookeError):
+        model.run(ids, edits=[Edit("resid_post.1", value=torch.zeros(7))])
+    assert untouched(hf)
+    with torch.no_grad():
+        assert torch.equal(hf(ids).logits, plain)
+    assert all(torch.equal(value, before[key]) for key, value in hf.state_dict().items())
+
+
+def test_an_exception_inside_leaves_the_model_as_it_was() -> None:
+    hf = new_hf("llama")
+    model, ids = Model(hf, None, name="llama"), random_ids(1, 5)
+    own = hf.model.layers[0].forward
+    hf.model.layers[0].forward = own  # as libraries that wrap forward leave it
+
+    class Boom:
+        reads = (Site("resid_post", 1),)
+
+        def encode(self, x: Any) -> Any:
+            raise ZeroDivisionError
+
+    def calls() -> None:
+        model.run(ids, read=model.sites, edits=[Edit("resid_post.2", when=(Boom(), 0.0))])
+
+    with pytest.raises(ZeroDivisionError):
+        calls()
+    assert hf.config._attn_implementation == "eager"
+    handle = hf.model.layers[2].register_forward_pre_hook(lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        model.run_each(ids, [[Edit("mlp_act.2")]], resid={2: torch.zeros(1, 5, 32)})
+    handle.remove()
+    assert hf.model.layers[0].__dict__["forward"] is own and "forward" not in hf.model.layers[1].__dict__
+    del hf.model.layers[0].__dict__["forward"]
+    assert untouched(hf)
+    assert torch.equal(model.run(ids).logits, model.run(ids).logits)
+
+
+def test_two_models_at_once_and_one_configuration_between_them() -> None:
+    """Threads over two models that share a configuration, and over two views of one model."""
+    from transformers import LlamaForCausalLM
+
+    first = new_hf("llama")
+    second = LlamaForCausalLM(first.config).eval()
+    assert second.config is first.config
+    models = [Model(first, None, name="a"), Model(second, None, name="b"), Model(first, None, name="again")]
+    ids = [random_ids(1, 8, seed=i) for i in range(3)]
+    sites = [f"pattern.{layer}" for layer in range(N_LAYERS)]
+    expected = [m.run(x, read=sites) for m, x in zip(models, ids, strict=True)]
+    wrong: list[str] = []
+
+    def work(i: int) -> None:
+        try:
+            for turn in range(15):
+                edits = [Edit("resid_post.1", "scale", 1.0 + turn)] if turn % 2 else []
+                run = models[i].run(ids[i], read=sites, edits=edits)
+                for site in sites:
+                    changed = bool(edits) and site == "pattern.2"
+                    if torch.equal(run.acts[site], expected[i].acts[site]) == changed and turn:
+                        wrong.append(f"{i} {turn} {site}")
+        except Exception as error:
+            wrong.append(repr(error))
+
+    threads = [threading.Thread(target=work, args=(i % 3,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+    assert untouched(first) and untouched(second)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_runs_edits_and_generates(name: str, dtype: torch.dtype) -> None:
+    model, full = model_of(name, dtype), model_of(name)
+    batch = padded([random_ids(6), random_ids(4, seed=1)], "left")
+    edits = [
+        Edit("resid_post.0", "add", torch.ones(32), positions=[-1]),
+        Edit("mlp_act.1", "scale", 0.5, index=[1]),
+        Edit("pattern.1", index=(0, 0)),
+        Edit("resid_post.1", "project_out", torch.ones(32)),
+    ]
+    run = model.run(batch, read=model.sites, edits=edits)
+    assert run.logits is not None and run.logits.dtype == dtype
+    close(run.logits.float(), logits_of(full, batch, edits=edits), 0.08)
+    assert all(x.dtype == (torch.float32 if s.point.endswith("scale") else dtype) for s, x in run.acts.items())
+    assert float((run.acts["resid_post.1"].float().sum(-1)).abs().max()) < 0.2
+    assert model.generate(batch, max_new_tokens=2, edits=edits[:2]).tokens.shape == (2, 2)
