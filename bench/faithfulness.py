@@ -26,7 +26,7 @@ from hooke.methods import verify as ver
 from hooke.methods.baselines import Baseline, baselines, run_baseline
 from hooke.methods.edges import Codebook, encode
 from hooke.methods.metric import Metric
-from hooke.model import Frozen, Model, Tokens, freeze
+from hooke.model import Frozen, Model, freeze
 
 SIZES = (100, 300, 1000, 3000)
 LEAST_RANGE = 2.0  # logits
@@ -159,7 +159,8 @@ def sentences(model: Model, flips: list[Flip]) -> str:
         named, right = named + len(signs), right + sum(signs)
     return (
         f"The sentence's first group moved the answer with the predicted sign on {first} of {len(flips)} prompts "
-        f"({first / len(flips):.0%}); of all {named} groups that sentences named, {right} did ({right / max(named, 1):.0%})."
+        f"({first / len(flips):.0%}); of all {named} groups that sentences named, {right} did "
+        f"({right / max(named, 1):.0%})."
     )
 
 
@@ -225,7 +226,8 @@ def report(
         lines += ["| | fit | unseen f | mean abs(1 − f) | KL | complement |", "| --- | --- | --- | --- | --- | --- |"]
         for method, results in found.items():
             lines.append(f"| {method} | " + " | ".join(f"{x:.2f}" for x in row(results, size)) + " |")
-    lines += ["", "Seconds a prompt to choose: " + ", ".join(f"{m} {s / max(count, 1):.1f}" for m, s in seconds.items()) + "."]
+    each = ", ".join(f"{method} {s / max(count, 1):.1f}" for method, s in seconds.items())
+    lines += ["", f"Seconds a prompt to choose: {each}."]
     return "\n".join(lines) + "\n"
 
 

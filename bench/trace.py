@@ -61,7 +61,8 @@ def main() -> None:
     loading = time.perf_counter() - start
     after_load = rss_mb()
     tokens = model.tokens(PROMPT)
-    print(f"{tokens.ids.shape[1]} tokens, {args.nodes} nodes, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    threads = torch.get_num_threads()
+    print(f"{tokens.ids.shape[1]} tokens, {args.nodes} nodes, {threads} threads, torch {torch.__version__}")
     print(f"imports {imports:.2f} s, load from the cache {loading:.2f} s, peak memory after load {after_load:.0f} MB")
 
     basis = neurons(model)

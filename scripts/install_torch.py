@@ -52,9 +52,7 @@ def needs_cpu_wheel() -> bool:
 def plan() -> int:
     """Print what a first `make demo` downloads; 1 when the disk has no room for it."""
     if (ROOT / ".venv" / ".installed").exists():
-        print(
-            "The environment .venv is there. Downloaded now: what has changed, and the model if it is missing."
-        )
+        print("The environment .venv is there. Downloaded now: what has changed, and the model if it is missing.")
         return 0
     cuda = platform.system() == "Linux" and (has_nvidia() or os.environ.get("TORCH") == "any")
     rows = [REST, MODEL] if cuda else [CPU_TORCH, REST, MODEL]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -19,17 +19,17 @@ from hooke.model import Model, Tokens
 tf.logging.set_verbosity_error()
 
 N_LAYERS, CONTEXT, VOCAB, WINDOW = 3, 64, 97, 3
-_ALL: dict[str, Any] = dict(
-    vocab_size=VOCAB,
-    hidden_size=32,
-    intermediate_size=56,
-    num_hidden_layers=N_LAYERS,
-    num_attention_heads=4,
-    max_position_embeddings=CONTEXT,
-    pad_token_id=0,
-    bos_token_id=1,
-    eos_token_id=2,
-)
+_ALL: dict[str, Any] = {
+    "vocab_size": VOCAB,
+    "hidden_size": 32,
+    "intermediate_size": 56,
+    "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": 4,
+    "max_position_embeddings": CONTEXT,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 _GROUPED = {**_ALL, "num_key_value_heads": 2}
 
 CONFIGS: dict[str, Callable[[], Any]] = {
@@ -85,7 +85,7 @@ def new_hf(name: str, dtype: torch.dtype = torch.float32, **changes: Any) -> Any
     return hf.to(dtype)
 
 
-@lru_cache(maxsize=None)
+@cache
 def model_of(name: str, dtype: torch.dtype = torch.float32) -> Model:
     """The shared model of a family; tests leave it as it is."""
     return Model(new_hf(name, dtype), None, name=name)

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from families import NAMES, model_of, one_thread, random_ids  # noqa: F401
 from torch import Tensor
 from torch.nn.functional import gelu, silu
-from transcoders import Transcoder
 
+from families import NAMES, model_of, one_thread, random_ids  # noqa: F401
 from hooke.dictionaries import Codes, check_dictionary, neurons
 from hooke.model import Edit
 from hooke.sites import Site
+from transcoders import Transcoder
 
 F64 = torch.float64
 
@@ -110,7 +110,9 @@ def test_edits_set_neurons_in_the_live_model(name: str) -> None:
         got = model.run(ids, read=["mlp_act.1"], edits=block.edits(chosen, value, positions, 6)).acts["mlp_act.1"][0]
         tolerance = 1e-8 if isinstance(value, float) else 1e-12
         torch.testing.assert_close(got, expected, atol=tolerance, rtol=0)
-    everywhere = model.run(ids, read=["mlp_act.1"], edits=block.edits(chosen[1:], torch.tensor([1.0, 2.0]))).acts["mlp_act.1"][0]
+    everywhere = model.run(ids, read=["mlp_act.1"], edits=block.edits(chosen[1:], torch.tensor([1.0, 2.0]))).acts[
+        "mlp_act.1"
+    ][0]
     expected = clean.clone()
     expected[:, 3], expected[:, 40] = 1.0, 2.0
     assert torch.equal(everywhere, expected)
@@ -118,7 +120,11 @@ def test_edits_set_neurons_in_the_live_model(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("read", "writes"),
-    [("mlp_in.1", ["mlp_out.1"]), ("resid_mid.1", ["mlp_out.1"]), ("mlp_in.0", ["mlp_out.0", "mlp_out.1", "mlp_out.2"])],
+    [
+        ("mlp_in.1", ["mlp_out.1"]),
+        ("resid_mid.1", ["mlp_out.1"]),
+        ("mlp_in.0", ["mlp_out.0", "mlp_out.1", "mlp_out.2"]),
+    ],
 )
 def test_transcoders_keep_the_contract(read: str, writes: list[str]) -> None:
     model = model_of("llama", F64)

@@ -73,6 +73,7 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hooke, "load", load)
 
 
+@pytest.mark.timeout(1200)  # a page may hold several traces of the default model
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
 def test_examples_run(
     page: Path,

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 import transformers as tf
-from families import NAMES, model_of, new_hf, one_thread, random_ids  # noqa: F401
 
 import hooke
+from families import NAMES, model_of, new_hf, one_thread, random_ids  # noqa: F401
 from hooke.errors import HookeError
 from hooke.model import Model, check_model, families
 from hooke.model.families import Family, family_of
@@ -168,7 +168,16 @@ def test_a_model_with_nan_is_refused() -> None:
 def test_dropout_and_training_mode() -> None:
     """`load` puts a model in evaluation mode; left in training mode, one with dropout does not pass."""
     hf = tf.GPT2LMHeadModel(
-        tf.GPT2Config(vocab_size=97, n_embd=32, n_layer=2, n_head=4, resid_pdrop=0.5, attn_pdrop=0.5, bos_token_id=1, eos_token_id=2)
+        tf.GPT2Config(
+            vocab_size=97,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            resid_pdrop=0.5,
+            attn_pdrop=0.5,
+            bos_token_id=1,
+            eos_token_id=2,
+        )
     )
     hf.train()
     with pytest.raises(HookeError, match="is off by"):

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from families import N_LAYERS, NAMES, VOCAB, WINDOW, model_of, new_hf, one_thread, padded, random_ids  # noqa: F401
 from torch import Tensor
 
+from families import N_LAYERS, NAMES, VOCAB, WINDOW, model_of, new_hf, one_thread, padded, random_ids  # noqa: F401
 from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.model import Edit, Model, Tokens
@@ -37,7 +37,9 @@ def endless(name: str) -> Model:
 
 def whole(batch: Tokens, new: Tensor) -> Tokens:
     """The prompt and all new tokens but the last, as one uncached batch."""
-    return Tokens(torch.cat([batch.ids, new[:, :-1]], 1), torch.cat([batch.mask, torch.ones_like(new[:, :-1]).bool()], 1))
+    return Tokens(
+        torch.cat([batch.ids, new[:, :-1]], 1), torch.cat([batch.mask, torch.ones_like(new[:, :-1]).bool()], 1)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -169,9 +171,11 @@ def test_conditions_hold_at_each_step() -> None:
     block = neurons(model)[0]
     values = model.generate(ids, max_new_tokens=NEW, read=["mlp_act.0"]).acts["mlp_act.0"].amax(-1)
     middle = float(values.median())
-    got = model.generate(ids, max_new_tokens=NEW, read=["mlp_act.0", "mlp_out.1"], edits=[Edit("mlp_out.1", when=(block, middle))])
+    got = model.generate(
+        ids, max_new_tokens=NEW, read=["mlp_act.0", "mlp_out.1"], edits=[Edit("mlp_out.1", when=(block, middle))]
+    )
     fires = got.acts["mlp_act.0"].amax(-1) > middle
-    assert 0 < int(fires[:, 5:].sum()) and not bool(fires.all())
+    assert int(fires[:, 5:].sum()) > 0 and not bool(fires.all())
     assert torch.equal(got.acts["mlp_out.1"].eq(0).all(-1), fires)
 
 

@@ -125,7 +125,12 @@ def test_counterfactual_gives_deltas_and_contrast_one_logit(glass):
     from hooke.model import Tokens
 
     result = hooke.trace(
-        glass, PROMPT, nodes=40, contrast=7, target=11, counterfactual=[Tokens(changed[None], torch.ones(1, len(tokens), dtype=torch.bool))]
+        glass,
+        PROMPT,
+        nodes=40,
+        contrast=7,
+        target=11,
+        counterfactual=[Tokens(changed[None], torch.ones(1, len(tokens), dtype=torch.bool))],
     )
     graph = result.payload["graph"]
     check_graph_file(graph)

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -244,7 +244,7 @@ class Stages:
     """Progress by stage, with the time left, on standard error when that is a terminal."""
 
     # what a stage takes of the whole, roughly, so that the time left can be told
-    SHARE = {"load": 25, "forward": 3, "select": 30, "graph": 15, "verification": 25, "write": 2}
+    SHARE: ClassVar = {"load": 25, "forward": 3, "select": 30, "graph": 15, "verification": 25, "write": 2}
 
     def __init__(self, *names: str) -> None:
         self.names = names
@@ -291,7 +291,8 @@ def show_trace(result: Result) -> None:
         f"unexplained {s['unexplained']:.2f}, path length {s['path_length']:.1f}"
     )
     if v:
-        shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in ("spearman", "groups_spearman", "fit", "random_fit")}
+        keys = ("spearman", "groups_spearman", "fit", "random_fit")
+        shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
         print(
             f"Tested in the live model: {v['tested']} nodes confirmed, {v['refuted']} refuted; rank correlation of "
             f"predicted and measured effects {shown['spearman']} (random groups {shown['groups_spearman']}); the nodes "
@@ -300,8 +301,9 @@ def show_trace(result: Result) -> None:
     if p["paths"]:
         print("\nStrongest paths (share of the influence):")
     for path in p["paths"]:
-        steps = [repr(path["token"]), *(f"layer {n.split('_')[0]} ({d})" for n, d in zip(path["nodes"], path["labels"]))]
-        print(f"  {path['share']:6.2%} {'+' if path['sign'] > 0 else '-'}  " + " -> ".join([*steps, repr(p['target']['token'])]))
+        middle = [f"layer {n.split('_')[0]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
+        steps = " -> ".join([repr(path["token"]), *middle, repr(p["target"]["token"])])
+        print(f"  {path['share']:6.2%} {'+' if path['sign'] > 0 else '-'}  {steps}")
     print("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
 
 

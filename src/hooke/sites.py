@@ -39,7 +39,9 @@ _ROWS = [
     Point("attn_out", "batch pos d_model", "what the stream receives: W_O z + b_O, after any post-norm"),
     Point("resid_mid", "batch pos d_model", "resid_pre + attn_out (not in parallel blocks)"),
     Point("mlp_scale", "batch pos 1", "denominator of the norm before the MLP"),
-    Point("mlp_in", "batch pos d_model", "what the first MLP matrix multiplies: LN(resid_mid), or resid_mid without a norm"),
+    Point(
+        "mlp_in", "batch pos d_model", "what the first MLP matrix multiplies: LN(resid_mid), or resid_mid with no norm"
+    ),
     Point("mlp_pre", "batch pos d_mlp", "what the nonlinearity takes: W_gate mlp_in (gated) or W_in mlp_in, with bias"),
     Point("mlp_up", "batch pos d_mlp", "W_up mlp_in + b_up (gated MLPs only)"),
     Point("mlp_act", "batch pos d_mlp", "what W_down multiplies: act(mlp_pre) * mlp_up, or act(mlp_pre)"),
@@ -47,8 +49,8 @@ _ROWS = [
     Point("mlp_post_scale", "batch pos 1", "denominator of the norm after the MLP, where there is one"),
     Point("mlp_out", "batch pos d_model", "what the stream receives: mlp_proj, after any post-norm"),
     Point("resid_post", "batch pos d_model", "resid_pre + attn_out + mlp_out"),
-    Point("final_scale", "batch pos 1", "denominator of the last norm", scope="model"),
-    Point("final_norm", "batch pos d_model", "LN(last resid_post); W_U times it (soft-capped) gives the logits", scope="model"),
+    Point("final_scale", "batch pos 1", "denominator of the last norm", "model"),
+    Point("final_norm", "batch pos d_model", "LN(last resid_post); W_U times it, soft-capped, is the logits", "model"),
 ]
 POINTS: dict[str, Point] = {row.name: row for row in _ROWS}
 _ORDER = {row.name: i for i, row in enumerate(_ROWS)}

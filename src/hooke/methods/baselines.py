@@ -29,7 +29,11 @@ class Baseline:
 
 
 def baselines(
-    model: Model, tokens: Tokens, counterfactuals: Sequence[str | Tokens], basis: Sequence[Dictionary], dtype: torch.dtype
+    model: Model,
+    tokens: Tokens,
+    counterfactuals: Sequence[str | Tokens],
+    basis: Sequence[Dictionary],
+    dtype: torch.dtype,
 ) -> list[Baseline]:
     """Run the counterfactuals, or, with none, several passages cut to the prompt's length.
 

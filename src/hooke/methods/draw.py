@@ -105,7 +105,9 @@ def draw(
     )
 
 
-def _influence(used: np.ndarray, n: int, n_pos: int, weights: list[float]) -> tuple[inf.Influence, dict[str, float | int]]:
+def _influence(
+    used: np.ndarray, n: int, n_pos: int, weights: list[float]
+) -> tuple[inf.Influence, dict[str, float | int]]:
     """Influence of the columns, with the logits as columns of their own that lead nowhere."""
     n_sources, n_logits = used.shape[1], len(weights)
     padded = np.pad(used, ((0, 0), (0, n_logits)))
@@ -155,11 +157,12 @@ def random_units(book: Codebook, means: list[Tensor], count: int, generator: tor
     """Active features drawn at random over blocks, positions and features."""
     device, picks = book.values[0].device, []
     for _ in range(count):
-        b = int(torch.randint(len(book.values), (1,), generator=generator))
-        p = int(torch.randint(book.values[0].shape[0], (1,), generator=generator))
-        active = book.values[b][p].nonzero()[:, 0]
+        block = int(torch.randint(len(book.values), (1,), generator=generator))
+        position = int(torch.randint(book.values[0].shape[0], (1,), generator=generator))
+        active = book.values[block][position].nonzero()[:, 0]
         if len(active):
-            picks.append((b, p, int(active[int(torch.randint(len(active), (1,), generator=generator))])))
+            feature = int(active[int(torch.randint(len(active), (1,), generator=generator))])
+            picks.append((block, position, feature))
     b, p, i = (torch.tensor(x, dtype=torch.long, device=device) for x in zip(*picks, strict=True))
     values, base = (torch.stack([x[u][v, w] for u, v, w in picks]) for x in (book.values, means))
     return Units(b, i, p, values, base)

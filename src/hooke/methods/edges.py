@@ -92,7 +92,7 @@ def readers(book: Codebook, units: Units) -> Rows:
     width = book.inputs[0].shape[-1]
     vectors = book.inputs[0].new_zeros(len(units), width)
     consts = book.inputs[0].new_zeros(len(units))
-    sites = [book.basis[int(b)].reads[0] for b in units.blocks]
+    sites = [book.basis[b].reads[0] for b in units.blocks.tolist()]
     for b in units.blocks.unique().tolist():
         here = (units.blocks == b).nonzero()[:, 0]
         at = book.inputs[b][units.positions[here]]
@@ -111,13 +111,14 @@ def take(rows: Rows, at: Tensor) -> Rows:
 def chunks(rows: Rows, width: int, itemsize: int) -> list[Tensor]:
     """Indices of rows that go down together: of near positions, since a row needs none after its own,
     and few enough for memory; each sorted from the last site to the first."""
-    order = sorted(range(len(rows.sites)), key=lambda i: int(rows.positions[i]))
+    positions = rows.positions.tolist()
+    order = sorted(range(len(positions)), key=lambda i: positions[i])
     groups: list[list[int]] = []
     for i in order:
-        n_pos = int(rows.positions[i]) + 1
+        n_pos = positions[i] + 1
         full = groups and (len(groups[-1]) + 1) * n_pos * width * itemsize > ROW_BYTES
         # a group may waste at most a third of its work on positions that its first rows do not need
-        wide = groups and len(groups[-1]) >= 256 and n_pos > 1.5 * (int(rows.positions[groups[-1][0]]) + 1)
+        wide = groups and len(groups[-1]) >= 256 and n_pos > 1.5 * (positions[groups[-1][0]] + 1)
         if not groups or full or wide:
             groups.append([])
         groups[-1].append(i)

@@ -80,7 +80,7 @@ def lens(model: Model, prompt: str | Tokens, *, top: int = 5) -> Result:
             "layers": list(range(-1, n_layers)),
             "next": rows,
             "entropy": entropy.tolist(),
-            "choice": {"token": names[choice], "id": choice, "probability": float(p[-1, -1, 0]), "from_layer": first - 1},
+            "choice": rows[-1][-1][0] | {"from_layer": first - 1},
             "sentence": text + ".",
         },
         tensors={"ids": at.cpu().numpy(), "probabilities": p.cpu().numpy()},

@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hooke.methods import explain
@@ -56,7 +55,7 @@ def build_graph(
         nodes.append(node)
     for p, token in enumerate(frozen.ids.tolist()):
         nodes.append(_node("token", None, p, token, explain.quote(texts[p])))
-    for b, layer in enumerate(layers):
+    for layer in layers:
         for p in range(n_pos):
             label = f"features of layer {layer} that the budget hides"
             nodes.append(_node("remainder", layer, p, None, label))
@@ -117,7 +116,8 @@ def payload_of(
     best = probabilities.topk(5)
     top = [_token(model, i, float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
     target = _token(model, metric.target, float(probabilities[metric.target]))
-    contrast = None if metric.contrast is None else _token(model, metric.contrast, float(probabilities[metric.contrast]))
+    other = metric.contrast
+    contrast = None if other is None else _token(model, other, float(probabilities[other]))
     subject = explain.quote(target["token"])
     if contrast is not None:
         subject += f" rather than {explain.quote(contrast['token'])}"
@@ -146,9 +146,7 @@ def payload_of(
         contrast=None if contrast is None else {"token": contrast["token"], "id": contrast["id"]},
         deltas=deltas,
     )
-    paths = explain.strongest_paths(
-        drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), frozen.n_tokens
-    )
+    paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), frozen.n_tokens)
     return (
         {
             "top": top,
@@ -183,7 +181,9 @@ def _token(model: Model, token: int, probability: float) -> dict[str, Any]:
     return {"token": model.text([token])[0], "id": token, "probability": probability}
 
 
-def _notes(model: Model, top: list[dict[str, Any]], target: dict[str, Any], contrast: dict[str, Any] | None, n: int) -> list[str]:
+def _notes(
+    model: Model, top: list[dict[str, Any]], target: dict[str, Any], contrast: dict[str, Any] | None, n: int
+) -> list[str]:
     """What a reader must know before anything else."""
     notes = []
     if top[0]["probability"] < UNSURE:

@@ -53,7 +53,6 @@ def unit_effects(
             at_out[:] = [cotangents]
         down = cotangents
     later = len(frozen.tokens()) - down.shape[1]  # positions after the target, which it cannot depend on
-    found = [torch.zeros_like(v) if e is None else pad(e, (0, 0, 0, later)) for e, v in zip(effects, book.values, strict=True)]
+    pairs = zip(effects, book.values, strict=True)
+    found = [torch.zeros_like(v) if e is None else pad(e, (0, 0, 0, later)) for e, v in pairs]
     return found, pad(down[0], (0, 0, 0, later))
-
-

@@ -25,14 +25,14 @@ from hooke.methods.variants import elsewhere, like_counterfactuals
 from hooke.model import Edit, Frozen, Model, Tokens
 from hooke.sites import Site
 
-SIZES = (100, 300, 1000, 3000)  # masks that are optimised together; a smaller one leads in the ranking
-DROPPED = ((1, 2), (2, 3))  # whose complements run, step by step in turn
+SIZES = (300, 1000)  # masks that are optimised together; a smaller one leads in the ranking
+KEEP_ROWS = (0, 0, 1, 1)  # which mask each keep row of a step uses
+DROP_ROWS = (1, 1)  # and each drop row
 N_VARIANTS, N_STEPS = 12, 16
 ELSEWHERE = 1 / 3  # of the variants differ from the prompt where no counterfactual does
 AMPLIFY = 1.15  # variants are taken a little further from the prompt than they are, as a margin
 FIRST_MOVE, LAST_MOVE, DECAY = 0.25, 0.05, 0.75
 MARGIN_WEIGHT, DROP_WEIGHT = 3.0, 1.0
-OWN_SHARE = 0.5
 LONGEST = 192  # tokens; a longer prompt is ranked by RelP
 
 
@@ -85,9 +85,7 @@ def learnable(book: Codebook, tokens: Tokens) -> bool:
     return tokens.ids.shape[1] <= LONGEST and all(getattr(block, "site", None) is not None for block in book.basis)
 
 
-def learn(
-    model: Model, tokens: Tokens, metric: Metric, others: Sequence[Tensor], *, seed: int = 0
-) -> Tensor:
+def learn(model: Model, tokens: Tokens, metric: Metric, others: Sequence[Tensor], *, seed: int = 0) -> Tensor:
     """Scores of all neurons, flat over (layer, position, neuron), from masks optimised against variants.
 
     others: token ids of counterfactuals (may be none).
@@ -103,35 +101,32 @@ def learn(
     clean, log = run.logits[0].float(), run.logits[0].float().log_softmax(-1)
     watched = _watched(run.logits, metric)
     n_variants, shape = held.shape[1], acts[:, 0].shape
-    nothing = model.run(
-        _rows(ids.expand(n_variants, -1)), edits=[Edit(s, value=h) for s, h in zip(sites, held, strict=True)], logits="last"
-    ).logits
+    everything = [Edit(s, value=h) for s, h in zip(sites, held, strict=True)]
+    nothing = model.run(_rows(ids.expand(n_variants, -1)), edits=everything, logits="last").logits
     assert nothing is not None
     empty = nothing.float().log_softmax(-1)
-    n_sizes = len(SIZES)
-    average = held.mean(1, keepdim=True)
+    n_sizes, n_keep = len(SIZES), len(KEEP_ROWS)
     mask = acts.new_zeros(n_layers, n_sizes, *shape[1:])
-    gain_keep, gain_drop, gain = (torch.zeros_like(mask) for _ in range(3))
+    gain = torch.zeros_like(mask)
     sizes = [min(size, mask[:, 0].numel()) for size in SIZES]
     for step in range(N_STEPS):
-        dropped = list(DROPPED[step % len(DROPPED)])
-        against = [(row * n_variants // n_sizes + step) % n_variants for row in [*range(n_sizes), *dropped]]
-        hold = torch.cat([1 - mask, mask[:, dropped]], 1)
+        against = [(row * n_variants // n_keep + step) % n_variants for row in range(n_keep + len(DROP_ROWS))]
+        hold = [torch.cat([1 - m[list(KEEP_ROWS)], m[list(DROP_ROWS)]]).requires_grad_() for m in mask]
         edits = [Edit(s, value=h[against], weight=w) for s, h, w in zip(sites, held, hold, strict=True)]
-        run = model.run(_rows(ids.expand(len(against), -1)), read=sites, edits=edits, grad=True, logits="last")
-        out = run.logits
+        out = model.run(_rows(ids.expand(len(against), -1)), edits=edits, grad=True, logits="last").logits
         assert out is not None
-        kept, rest = out[:n_sizes].float(), out[n_sizes:].float()
+        kept, rest = out[:n_keep].float(), out[n_keep:].float()
         loss = divergence(log, kept.log_softmax(-1)).sum() + MARGIN_WEIGHT * margin_error(kept, clean, watched).sum()
-        loss = loss + divergence(empty[against[n_sizes:]], rest.log_softmax(-1)).sum()
-        grad = torch.stack(torch.autograd.grad(loss, [run.acts[s] for s in sites]))
-        # how the loss moves if a value goes from the prompt's to the variants': this one's and the average
-        grad = grad * (OWN_SHARE * held[:, against] + (1 - OWN_SHARE) * average - acts[:, :1])
+        loss = loss + divergence(empty[against[n_keep:]], rest.log_softmax(-1)).sum()
+        grad = torch.stack(torch.autograd.grad(loss, hold))
         largest = grad.transpose(0, 1).flatten(1).abs().topk(min(300, mask[:, 0].numel())).values.mean(1)
         grad = grad / largest.clamp(min=1e-20).view(1, -1, 1, 1)
-        gain_keep = DECAY * gain_keep + grad[:, :n_sizes]
-        gain_drop[:, dropped] = DECAY * gain_drop[:, dropped] - grad[:, n_sizes:]
-        gain = gain_keep + DROP_WEIGHT * gain_drop
+        # a drop row holds what its mask keeps, so both gradients say how much the loss falls if it grows
+        gain = DECAY * gain
+        for row, size in enumerate(KEEP_ROWS):
+            gain[:, size] += grad[:, row]
+        for row, size in enumerate(DROP_ROWS, n_keep):
+            gain[:, size] -= DROP_WEIGHT * grad[:, row]
         move = FIRST_MOVE * (1 - step / N_STEPS) + LAST_MOVE
         for z, size in enumerate(sizes):  # the best rise, the others sink
             cut = gain[:, z].flatten().topk(size).values[-1]
@@ -141,13 +136,12 @@ def learn(
     return ((mask * weight).sum(1) + 1e-3 * late / late.abs().max().clamp(min=1e-20)).flatten()
 
 
-def make_variants(
-    model: Model, tokens: Tokens, others: Sequence[Tensor], generator: torch.Generator
-) -> list[Tensor]:
+def make_variants(model: Model, tokens: Tokens, others: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
     """The counterfactuals, prompts that differ where they do, and prompts that differ elsewhere, interleaved."""
     if not others:
         return elsewhere(model, tokens, N_VARIANTS, generator)
-    far = elsewhere(model, tokens, round(ELSEWHERE * N_VARIANTS), generator)
+    n_far = round(ELSEWHERE * N_VARIANTS)
+    far = elsewhere(model, tokens, n_far, generator) if n_far else []
     room = max(0, N_VARIANTS - len(far) - len(others))
     near = [*others, *like_counterfactuals(model, tokens.ids[0], others, room, generator)]
     out: list[Tensor] = []

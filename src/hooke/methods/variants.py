@@ -21,7 +21,7 @@ class Vocabulary:
         codes: dict[tuple[bool, ...], int] = {}
         kinds = [codes.setdefault(_kind(text or ""), len(codes)) for text in texts]
         self.kinds = torch.tensor(kinds, device=model.device)
-        self.embed: Tensor = model.hf.get_input_embeddings().weight.detach()  # type: ignore[operator, union-attr]
+        self.embed: Tensor = model.hf.get_input_embeddings().weight.detach()  # type: ignore[operator]
 
     def substitute(self, token: int, near: bool, avoid: Sequence[int], generator: torch.Generator) -> int:
         """Another token of the same kind: one of the nearest by cosine, or any frequent one."""

@@ -30,7 +30,7 @@ LEAST_EFFECT = 1e-4  # logits; a smaller prediction has no sign to test
 
 @dataclass
 class Effect:
-    """A set of features, what the graph predicts for setting them to their baseline (or doubling), and what happened."""
+    """A set of features, what the graph predicts for setting them to their baseline (or doubling), and what came."""
 
     members: Units
     factor: float  # 0: set to baseline; 2: double
@@ -104,7 +104,7 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
     matrix: (n_kept, n_kept) effect of one unit of a kept feature on another.
     """
     n_pos = bench.frozen.n_tokens
-    place = {key: i for i, key in enumerate(zip(*(x.tolist() for x in (kept.blocks, kept.ids, kept.positions))))}
+    place = {key: i for i, key in enumerate(_triples(kept))}
     direct = _direct(bench, kept, unit, matrix)
     for effect in effects:
         m = effect.members
@@ -116,9 +116,9 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
             b, p, i = int(m.blocks[0]), int(m.positions[0]), int(m.ids[0])
             effect.predicted = float(unit[b][p, i] * change[0])
             continue
-        where = [place.get(key, -1) for key in zip(*(x.tolist() for x in (m.blocks, m.ids, m.positions)))]
+        where = [place.get(key, -1) for key in _triples(m)]
         if min(where) < 0:  # a control group outside the graph: its members' own sums
-            values = torch.stack([unit[int(b)][int(p), int(i)] for b, p, i in zip(m.blocks, m.positions, m.ids)])
+            values = torch.stack([unit[b][p, i] for b, p, i in _triples(m)])
             effect.predicted = float((values * change).sum())
             continue
         at = torch.tensor(where, device=matrix.device)
@@ -136,7 +136,7 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
 
 def _direct(bench: Bench, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tensor:
     """Direct effect of one unit of each kept feature on the metric: total minus what goes through others."""
-    total = torch.stack([unit[int(b)][int(p), int(i)] for b, p, i in zip(kept.blocks, kept.positions, kept.ids)])
+    total = torch.stack([unit[b][p, i] for b, p, i in _triples(kept)])
     return total - total @ matrix
 
 
@@ -175,7 +175,9 @@ def gradient(bench: Bench) -> list[Tensor]:
     sites = sorted({site for block in bench.book.basis for site in block.writes})
     run = bench.model.run(bench.tokens, read=sites, grad=True, logits="last")
     assert run.logits is not None
-    grads = dict(zip(sites, torch.autograd.grad(bench.metric(run.logits[0]), [run.acts[s] for s in sites]), strict=True))
+    grads = dict(
+        zip(sites, torch.autograd.grad(bench.metric(run.logits[0]), [run.acts[s] for s in sites]), strict=True)
+    )
     out = []
     for block, values in zip(bench.book.basis, bench.book.values, strict=True):
         everything = torch.arange(block.n_features, device=values.device)
@@ -209,9 +211,7 @@ def judge(predicted: float, measured: float, control: float) -> tuple[Verdict, s
     return "tested", said
 
 
-def verify(
-    bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *, seed: int = 0
-) -> Verification:
+def verify(bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *, seed: int = 0) -> Verification:
     """Test the strongest nodes, the named groups and samples of both against the live model.
 
     matrix: (n_kept, n_kept), effect of one unit of a kept feature (column) on another (row).
@@ -233,20 +233,21 @@ def verify(
     doubles = [Effect(kept.take(i[None]), 2.0) for i in strongest]
     others = matched(bench, kept.take(sample), kept, generator)
     controls = [Effect(others.take(torch.tensor([i])), 0.0, control=True) for i in range(len(others))]
-    groups, group_controls = [], []
+    groups: list[Effect] = []
+    group_controls: list[Effect] = []
     size = min(GROUP_SIZE, len(kept))
     for _ in range(N_GROUPS if len(kept) > 1 else 0):
         members = kept.take(torch.randperm(len(kept), generator=generator)[:size].to(kept.ids.device))
         groups.append(Effect(members, 0.0))
         if len(group_controls) < N_GROUP_CONTROLS:
             group_controls.append(Effect(matched(bench, members, kept, generator), 0.0, control=True))
-    named_effects = [Effect(kept.take(members), 0.0) for members in named]
-    named_doubles = [Effect(kept.take(members), 2.0) for members in named]
+    named_effects = [Effect(kept.take(at), 0.0) for at in named]
+    named_doubles = [Effect(kept.take(at), 2.0) for at in named]
     named_controls = []
-    for members in named:
-        like = kept.take(members[torch.randperm(len(members), generator=generator)[:200]])
-        random = [matched(bench, like, kept, generator) for _ in range(N_NAMED_CONTROLS)]
-        named_controls.append([Effect(r, 0.0, control=True) for r in random])
+    for at in named:
+        like = kept.take(at[torch.randperm(len(at), generator=generator)[:200].to(at.device)])
+        alike = [matched(bench, like, kept, generator) for _ in range(N_NAMED_CONTROLS)]
+        named_controls.append([Effect(units, 0.0, control=True) for units in alike])
 
     everything = [*singles.values(), *doubles, *controls, *groups, *group_controls, *named_effects, *named_doubles]
     predict(bench, [*everything], unit, kept, matrix)
@@ -300,6 +301,10 @@ def _signs(effects: Sequence[Effect]) -> float | None:
     return float(np.mean([e.predicted * e.measured > 0 for e in clear])) if clear else None
 
 
+def _mean_size(effects: Sequence[Effect]) -> float | None:
+    return float(np.mean([abs(e.measured) for e in effects])) if effects else None
+
+
 def _summary(
     bench: Bench,
     tried: Sequence[Effect],
@@ -325,8 +330,8 @@ def _summary(
         "activation_spearman": _rank(size, [abs(x) for x in measured]),
         "groups_spearman": _rank([e.predicted for e in groups], [e.measured for e in groups]),
         "groups_sign_agreement": _signs(groups),
-        "random_groups_mean_effect": float(np.mean([abs(e.measured) for e in group_controls])) if group_controls else None,
-        "groups_mean_effect": float(np.mean([abs(e.measured) for e in groups])) if groups else None,
+        "random_groups_mean_effect": _mean_size(group_controls),
+        "groups_mean_effect": _mean_size(groups),
         "named_sign_agreement": _signs(named),
         "nodes_tried": len(tried),
         "groups_tried": len(groups),
@@ -390,9 +395,7 @@ def _change(bench: Bench, kept: Units, target: int, effect: Effect) -> float:
     return float(np.mean(changes)) if changes else 0.0
 
 
-def faithfulness(
-    bench: Bench, kept: Units, baseline: Baseline, *, seed: int = 0
-) -> dict[str, float]:
+def faithfulness(bench: Bench, kept: Units, baseline: Baseline, *, seed: int = 0) -> dict[str, float]:
     """f = (m(C) − m(∅)) / (m(M) − m(∅)) with everything outside C at its baseline, attention live; beside
     it a random set of equal size, the complement (C at its baseline), and the KL from the model's own
     next-token distribution in nats."""

@@ -79,9 +79,7 @@ def _equations(model: Model, tokens: Tokens) -> Iterator[Check]:
     yield Check("the logits read by hooks = the model's own", _off(run.logits, hf_logits))
     yield from _block_equations(model, acts)
     final = acts["final_norm"]
-    yield Check(
-        "unembedding final_norm = logits", _off(_capped(model, _times(model.parts.unembed, final)), run.logits)
-    )
+    yield Check("unembedding final_norm = logits", _off(_capped(model, _times(model.parts.unembed, final)), run.logits))
     yield from _edit_equations(model, tokens, acts, run.logits)
     frozen = freeze(model, tokens, acts)
     yield Check("the frozen linear view = the logits", _off(_capped(model, frozen.replayed), run.logits[0, -1]))
@@ -123,7 +121,9 @@ def _block_equations(model: Model, acts: Activations) -> Iterator[Check]:
         total = at("resid_pre") + at("attn_out") + at("mlp_out")
         yield Check(f"resid_pre.{layer} + attn_out + mlp_out = resid_post", _off(total, at("resid_post")))
         if layer:
-            yield Check(f"resid_post.{layer - 1} = resid_pre", _off(acts[Site("resid_post", layer - 1)], at("resid_pre")))
+            yield Check(
+                f"resid_post.{layer - 1} = resid_pre", _off(acts[Site("resid_post", layer - 1)], at("resid_pre"))
+            )
         before = at("resid_pre") if parts.parallel else at("resid_mid")
         if not parts.parallel:
             yield Check(f"resid_pre.{layer} + attn_out = resid_mid", _off(at("resid_pre") + at("attn_out"), before))

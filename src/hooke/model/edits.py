@@ -262,7 +262,9 @@ def _lined_up(value: Tensor, where: Where, edit: Edit, x: Tensor) -> Tensor:
     n, named = value.shape[axis], not (edit.positions is None or isinstance(edit.positions, str))
     if named:
         if n != len(edit.positions or ()):
-            raise HookeError(f"edit at {edit.site}: values for {n} positions, but {len(edit.positions or ())} are named")
+            raise HookeError(
+                f"edit at {edit.site}: values for {n} positions, but {len(edit.positions or ())} are named"
+            )
         at = where.place(edit.positions)  # type: ignore[arg-type]
     elif axis == 1 or (where.first and not where.padded):
         if n != x.shape[1]:

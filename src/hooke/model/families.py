@@ -161,7 +161,9 @@ class Norm:
         weight = weight.detach()
         if not self.offset:
             return weight
-        return (weight if weight.dtype == torch.float64 else weight.float()) + self.offset  # 1 + w in half would round w
+        return (
+            weight if weight.dtype == torch.float64 else weight.float()
+        ) + self.offset  # 1 + w in half would round w
 
     @property
     def bias(self) -> Tensor | None:
@@ -212,7 +214,7 @@ class Linear:
     @property
     def n_out(self) -> int:
         """How many numbers this use of the matrix gives."""
-        whole = int(self.module.weight.shape[1 if self.transposed else 0])  # type: ignore[index,arg-type,union-attr]
+        whole = self._shape()[1 if self.transposed else 0]
         if isinstance(self.rows, slice):
             return len(range(whole)[self.rows])
         return whole if self.rows is None else len(self.rows)
@@ -220,7 +222,12 @@ class Linear:
     @property
     def n_in(self) -> int:
         """How many numbers it takes."""
-        return int(self.module.weight.shape[0 if self.transposed else 1])  # type: ignore[index,arg-type,union-attr]
+        return self._shape()[0 if self.transposed else 1]
+
+    def _shape(self) -> torch.Size:
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        return weight.shape
 
     def take(self, x: Tensor, axis: int) -> Tensor:
         """The rows of this use along an axis of the module's outputs; a view where they are a slice."""
@@ -378,7 +385,9 @@ def _check_widths(family: Family, block: Block, d_model: int, d_q: int, d_kv: in
 
 def _check_width(path: str, verb: str, found: int, needed: int) -> None:
     if found != needed:
-        raise HookeError(f"the matrix {path!r} {verb} {found} numbers where {needed} are needed; its adapter row does not fit")
+        raise HookeError(
+            f"the matrix {path!r} {verb} {found} numbers where {needed} are needed; its adapter row does not fit"
+        )
 
 
 def _linear(root: nn.Module, path: str, rows: Tensor | slice | None = None) -> Linear:

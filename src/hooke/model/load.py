@@ -42,13 +42,14 @@ def load(
     wanted = _dtype(dtype, target)
     kind, where = zoo.resolve(name)
     info: dict[str, Any] = {}
+    folder: Path | None = None
     if kind == "zoo":
         folder = zoo.fetch(str(where))
         info["note"] = zoo.ZOO[str(where)].note
     elif kind == "gguf":
         folder = zoo.convert_gguf(Path(where))
-    else:
-        folder = Path(where) if kind == "folder" else None
+    elif kind == "folder":
+        folder = Path(where)
     source = str(folder or where)
     if folder is not None:
         info["weights_sha256"] = zoo.weights_hash(folder)

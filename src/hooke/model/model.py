@@ -86,7 +86,9 @@ class Model:
             "family": self.parts.family.name,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
-            "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest() if isinstance(template, str) else None,
+            "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest()
+            if isinstance(template, str)
+            else None,
             "versions": {
                 "hooke": __version__,
                 "torch": str(torch.__version__),
@@ -104,12 +106,15 @@ class Model:
             ids, mask = text
             if ids.ndim != 2 or ids.shape != mask.shape or not ids.numel():
                 raise HookeError(f"ids {tuple(ids.shape)} and mask {tuple(mask.shape)} must both be (batch, pos)")
-            return Tokens(ids.to(self.device), mask.to(self.device, torch.bool))
+            device = self.device
+            return Tokens(ids.to(device), mask.to(device, torch.bool))
         if isinstance(text, Tensor):
             ids = text.to(self.device)
             ids = ids[None] if ids.ndim == 1 else ids
             if ids.ndim != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
-                raise HookeError(f"token ids must be integers (pos) or (batch, pos), not {ids.dtype} {tuple(ids.shape)}")
+                raise HookeError(
+                    f"token ids must be integers (pos) or (batch, pos), not {ids.dtype} {tuple(ids.shape)}"
+                )
             return self._checked(Tokens(ids, torch.ones_like(ids, dtype=torch.bool)))
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
@@ -188,9 +193,7 @@ class Model:
                 acts = self.run(batch, read=sites, logits=None).acts
                 resid = {layer: acts[Site("resid_pre", layer)] for layer in range(self.parts.n_layers)}
             with torch.no_grad():
-                return run_each(
-                    self.hf, self.parts, batch, edit_sets, resid=resid, read=read, max_tokens=max_tokens
-                )
+                return run_each(self.hf, self.parts, batch, edit_sets, resid=resid, read=read, max_tokens=max_tokens)
 
     def stream(
         self,
@@ -279,7 +282,9 @@ class Model:
         for site in steps[0].acts:
             pieces = [step.acts[site] for step in steps]
             acts[site] = pieces[0] if site.point in SQUARE else torch.cat(pieces, 1)  # squares grow with the cache
-        texts = [self.tokenizer.decode(row, skip_special_tokens=True) for row in ids] if self.tokenizer is not None else []
+        texts = (
+            [self.tokenizer.decode(row, skip_special_tokens=True) for row in ids] if self.tokenizer is not None else []
+        )
         return Generation(ids, texts, torch.stack([step.logits for step in steps], 1), acts)
 
     def _checked(self, tokens: Tokens) -> Tokens:

@@ -92,12 +92,9 @@ def forward(
         raise HookeError("nothing to compute: ask for reads or for logits")
     whole_mask = mask if past_mask is None else torch.cat([past_mask, mask], 1)
     padded = not bool(whole_mask.all())
-    keys = (whole_mask.cumsum(1) - 1).masked_fill(~whole_mask, -1)
-    pos = keys[:, keys.shape[1] - mask.shape[1] :]
-    lengths = mask.sum(1) if prompt_lengths is None else prompt_lengths
-    where = Where(pos, lengths, keys, padded, past is None)
-    if past is None:
-        _check_positions(edits, lengths, horizon)
+    where = _where(mask, whole_mask, prompt_lengths, padded, past is None) if padded or edits else None
+    if past is None and where is not None:
+        _check_positions(edits, where.prompt, horizon)
     acts = Activations()
     entry = Site("resid_pre", 0)
     joins = {Site("resid_pre", layer): count for layer, count in wave.joining.items()} if wave else {}
@@ -109,13 +106,14 @@ def forward(
             x = new if site == lowest else torch.cat([x, new])
         if grad and site == entry and not x.requires_grad:
             x = x.detach().requires_grad_()
-        before = x
-        for edit in by_site.get(site, ()):
+        if where is not None:
+            before = x
+            for edit in by_site.get(site, ()):
+                if site in conditions:
+                    where.seen[site] = x.detach()
+                x = apply(edit, x, where, owned=x is not before)
             if site in conditions:
                 where.seen[site] = x.detach()
-            x = apply(edit, x, where, owned=x is not before)
-        if site in conditions:
-            where.seen[site] = x.detach()
         if site in wanted:
             acts[site] = _zero_padding(x, site, mask) if padded else x
         if logits is None and site == last:
@@ -123,15 +121,15 @@ def forward(
         return x
 
     inputs: dict[str, Any] = {"input_ids": ids, "use_cache": keep_cache}
-    if padded:
-        inputs |= {"attention_mask": whole_mask.long(), "position_ids": pos.clamp(min=0)}
+    if where is not None and padded:
+        inputs |= {"attention_mask": whole_mask.long(), "position_ids": where.pos.clamp(min=0)}
     if past is not None:
         inputs["past_key_values"] = past
     ends: Tensor | None = None  # which of the kept logits is the last of each row
     if logits == "last":
         inputs["logits_to_keep"] = 1
-        if padded:
-            inputs["logits_to_keep"], ends = pos.argmax(1).unique(return_inverse=True)
+        if where is not None and padded:
+            inputs["logits_to_keep"], ends = where.pos.argmax(1).unique(return_inverse=True)
     if grad:
         watch.add(entry)
     with torch.set_grad_enabled(grad), attached(hf, parts, watch | joins.keys(), visit):
@@ -141,7 +139,9 @@ def forward(
             return Run(None, acts, mask), None
     missed = wanted - acts.keys()
     if missed:
-        raise HookeError(f"{min(missed)} was never computed; the adapter row {parts.family.name} does not fit this model")
+        raise HookeError(
+            f"{min(missed)} was never computed; the adapter row {parts.family.name} does not fit this model"
+        )
     result = None
     if logits == "all":
         result = output.logits.masked_fill(~mask[:, :, None], 0) if padded else output.logits
@@ -150,6 +150,13 @@ def forward(
     elif logits == "last":
         result = output.logits[:, -1]
     return Run(result, acts, mask), output.past_key_values if keep_cache else None
+
+
+def _where(mask: Tensor, whole_mask: Tensor, lengths: Tensor | None, padded: bool, first: bool) -> Where:
+    """Positions of the entries of a pass, whose mask is the end of the whole one."""
+    keys = (whole_mask.cumsum(1) - 1).masked_fill(~whole_mask, -1)
+    pos = keys[:, keys.shape[1] - mask.shape[1] :]
+    return Where(pos, mask.sum(1) if lengths is None else lengths, keys, padded, first)
 
 
 def _zero_padding(x: Tensor, site: Site, mask: Tensor) -> Tensor:
@@ -191,7 +198,7 @@ def run_each(
         raise HookeError("run_each takes one prompt without padding")
     if not edit_sets:
         raise HookeError("run_each was given no sets of edits")
-    read = [Site.parse(site) for site in read]
+    sites = [Site.parse(site) for site in read]
     entry = [_first_layer(edits, parts) for edits in edit_sets]
     order = sorted(range(len(edit_sets)), key=lambda i: entry[i])
     size = max(1, max_tokens // tokens.ids.shape[1])
@@ -202,7 +209,7 @@ def run_each(
         layers = [entry[i] for i in chunk]
         first = layers[0]
         edits = _stacked([(row, edit) for row, i in enumerate(chunk) for edit in edit_sets[i]])
-        here = [site for site in read if site.layer is None or site.layer >= first]
+        here = [site for site in sites if site.layer is None or site.layer >= first]
         wave = Wave(resid, {layer: layers.count(layer) for layer in layers})
         with _skipping(parts, first):
             run, _ = forward(hf, parts, tokens, read=here, edits=edits, logits="last", wave=wave)
@@ -218,7 +225,9 @@ def _first_layer(edits: Sequence[Edit], parts: Parts) -> int:
     for edit in edits:
         if edit.rows is not None or edit.when is not None:
             raise HookeError("run_each gives every set its own row; its edits take neither rows nor a condition")
-    return min((parts.n_layers - 1 if e.site.layer is None else e.site.layer for e in edits), default=parts.n_layers - 1)
+    return min(
+        (parts.n_layers - 1 if e.site.layer is None else e.site.layer for e in edits), default=parts.n_layers - 1
+    )
 
 
 def _stacked(edits: Sequence[tuple[int, Edit]]) -> list[Edit]:
@@ -229,7 +238,9 @@ def _stacked(edits: Sequence[tuple[int, Edit]]) -> list[Edit]:
     for row, edit in edits:
         mask, value = edit.index, edit.value
         n_axes = len(edit.site.shape.split()) - 1  # of a mask over positions and features
-        masked = isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim == n_axes and edit.positions is None
+        masked = (
+            isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim == n_axes and edit.positions is None
+        )
         # a row edited several times at a site keeps its order
         if masked and isinstance(value, Tensor) and value.shape == mask.shape and count[row, edit.site] == 1:
             alike.setdefault((edit.site, edit.op, value.shape, value.dtype), []).append((row, edit))
@@ -253,7 +264,7 @@ def _skipping(parts: Parts, first: int) -> Iterator[None]:
 
     try:
         for module in skipped:
-            module.forward = skip  # type: ignore[method-assign]
+            module.forward = skip
         yield
     finally:
         for module, own in zip(skipped, before, strict=True):

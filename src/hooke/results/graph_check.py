@@ -72,7 +72,7 @@ class FileNode(_Model):
     """One node, of any dialect."""
 
     node_id: str = Field(min_length=1, max_length=1000)
-    jsNodeId: str = ""  # noqa: N815
+    jsNodeId: str = ""
     feature: int | float | str | None = None
     layer: int | str
     ctx_idx: int = Field(ge=-(10**7), le=10**7)

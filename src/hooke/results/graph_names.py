@@ -1,7 +1,8 @@
 """Ids, numbers and labels in attribution-graph files. Decisions, each because some page or reader needs it:
 
-- ids: feature `L_f_ctx`, remainder `L_error_mlp_ctx`, error the same or, beside a remainder, `L_error_dictionary_ctx` (or `attn`), token
-  `E_vocab_ctx`, logit `(n_layers+1)_vocab_ctx`, bias `L_bias_<kind>_ctx`, head and mlp `L_unknown_..._ctx`. An id
+- ids: feature `L_f_ctx`, remainder `L_error_mlp_ctx`, error the same or, beside a remainder,
+  `L_error_dictionary_ctx` (or `attn`), token `E_vocab_ctx`, logit
+  `(n_layers+1)_vocab_ctx`, bias `L_bias_<kind>_ctx`, head and mlp `L_unknown_..._ctx`. An id
   depends on its node alone, so claims can quote it before the file exists. `jsNodeId` equals it: pages of 2025
   take that as the key.
 - `feature`: Cantor number, position (token) or vocabulary id (logit); -1 for errors and null for remainders, biases,

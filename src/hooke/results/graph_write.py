@@ -67,8 +67,8 @@ def graph_to_file(
     links plus dropped are its value. Remainders, errors and biases without a written link are not listed.
 
     `node_threshold` removes nothing: it is where the page's slider starts. `deltas`, of the shape of
-    `graph.weights`, stand on the links that are written. Without `n_layers`, a logit's own layer stands for n_layers + 1,
-    else the highest layer + 2. `scan` and `slug` are made safe, the originals kept in `metadata.hooke`.
+    `graph.weights`, stand on the links that are written. Without `n_layers`, a logit's own layer stands for
+    n_layers + 1, else the highest layer + 2. `scan` and `slug` are made safe, the originals kept in `metadata.hooke`.
     """
     _check_graph(graph)
     for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
