@@ -25,14 +25,14 @@ from hooke.methods.variants import elsewhere, like_counterfactuals
 from hooke.model import Edit, Frozen, Model, Tokens
 from hooke.sites import Site
 
-SIZES = (300, 1000)  # masks that are optimised together; a smaller one leads in the ranking
-KEEP_ROWS = (0, 0, 1, 1)  # which mask each keep row of a step uses
+SIZES = (100, 1000)  # masks that are optimised together; a smaller one leads in the ranking
+KEEP_ROWS = (0, 1, 1, 1)  # which mask each keep row of a step uses
 DROP_ROWS = (1, 1)  # and each drop row
 N_VARIANTS, N_STEPS = 12, 16
-ELSEWHERE = 1 / 3  # of the variants differ from the prompt where no counterfactual does
 AMPLIFY = 1.15  # variants are taken a little further from the prompt than they are, as a margin
 FIRST_MOVE, LAST_MOVE, DECAY = 0.25, 0.05, 0.75
 MARGIN_WEIGHT, DROP_WEIGHT = 3.0, 1.0
+SHORT = 32  # tokens; a longer prompt gets half the steps, each twice as long
 LONGEST = 192  # tokens; a longer prompt is ranked by RelP
 
 
@@ -82,7 +82,7 @@ def ranking(
 
 def learnable(book: Codebook, tokens: Tokens) -> bool:
     """True if all features are values of the model itself (one site a block), and the prompt is short enough."""
-    return tokens.ids.shape[1] <= LONGEST and all(getattr(block, "site", None) is not None for block in book.basis)
+    return 1 < tokens.ids.shape[1] <= LONGEST and all(getattr(block, "site", None) is not None for block in book.basis)
 
 
 def learn(model: Model, tokens: Tokens, metric: Metric, others: Sequence[Tensor], *, seed: int = 0) -> Tensor:
@@ -93,7 +93,11 @@ def learn(model: Model, tokens: Tokens, metric: Metric, others: Sequence[Tensor]
     generator = torch.Generator().manual_seed(seed)
     ids, n_layers = tokens.ids[0], model.parts.n_layers
     sites = [Site("mlp_act", layer) for layer in range(n_layers)]
-    variants = make_variants(model, tokens, others, generator)
+    if others:
+        room = max(0, N_VARIANTS - len(others))
+        variants = [*others, *like_counterfactuals(model, ids, others, room, generator)]
+    else:
+        variants = elsewhere(model, tokens, N_VARIANTS, generator)
     run = model.run(_rows(torch.stack([ids, *variants])), read=sites, logits="last")
     assert run.logits is not None
     acts = torch.stack([run.acts[s] for s in sites])  # (layer, 1 + variant, pos, neuron)
@@ -109,7 +113,8 @@ def learn(model: Model, tokens: Tokens, metric: Metric, others: Sequence[Tensor]
     mask = acts.new_zeros(n_layers, n_sizes, *shape[1:])
     gain = torch.zeros_like(mask)
     sizes = [min(size, mask[:, 0].numel()) for size in SIZES]
-    for step in range(N_STEPS):
+    steps = N_STEPS if len(ids) <= SHORT else N_STEPS // 2
+    for step in range(steps):
         against = [(row * n_variants // n_keep + step) % n_variants for row in range(n_keep + len(DROP_ROWS))]
         hold = [torch.cat([1 - m[list(KEEP_ROWS)], m[list(DROP_ROWS)]]).requires_grad_() for m in mask]
         edits = [Edit(s, value=h[against], weight=w) for s, h, w in zip(sites, held, hold, strict=True)]
@@ -127,27 +132,13 @@ def learn(model: Model, tokens: Tokens, metric: Metric, others: Sequence[Tensor]
             gain[:, size] += grad[:, row]
         for row, size in enumerate(DROP_ROWS, n_keep):
             gain[:, size] -= DROP_WEIGHT * grad[:, row]
-        move = FIRST_MOVE * (1 - step / N_STEPS) + LAST_MOVE
+        move = (FIRST_MOVE * (1 - step / steps) + LAST_MOVE) * N_STEPS / steps
         for z, size in enumerate(sizes):  # the best rise, the others sink
             cut = gain[:, z].flatten().topk(size).values[-1]
             mask[:, z] = (mask[:, z] + torch.where(gain[:, z] >= cut, move, -move)).clamp_(0, 1)
     weight = torch.arange(n_sizes, 0, -1, device=mask.device, dtype=mask.dtype).view(1, -1, 1, 1)
     late = gain.sum(1)
     return ((mask * weight).sum(1) + 1e-3 * late / late.abs().max().clamp(min=1e-20)).flatten()
-
-
-def make_variants(model: Model, tokens: Tokens, others: Sequence[Tensor], generator: torch.Generator) -> list[Tensor]:
-    """The counterfactuals, prompts that differ where they do, and prompts that differ elsewhere, interleaved."""
-    if not others:
-        return elsewhere(model, tokens, N_VARIANTS, generator)
-    n_far = round(ELSEWHERE * N_VARIANTS)
-    far = elsewhere(model, tokens, n_far, generator) if n_far else []
-    room = max(0, N_VARIANTS - len(far) - len(others))
-    near = [*others, *like_counterfactuals(model, tokens.ids[0], others, room, generator)]
-    out: list[Tensor] = []
-    for k in range(max(len(near), len(far))):
-        out += near[2 * k : 2 * k + 2] + far[k : k + 1]
-    return out
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:

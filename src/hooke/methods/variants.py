@@ -22,14 +22,15 @@ class Vocabulary:
         kinds = [codes.setdefault(_kind(text or ""), len(codes)) for text in texts]
         self.kinds = torch.tensor(kinds, device=model.device)
         self.embed: Tensor = model.hf.get_input_embeddings().weight.detach()  # type: ignore[operator]
+        self.norms = self.embed.float().norm(dim=-1).clamp(min=1e-9)
 
     def substitute(self, token: int, near: bool, avoid: Sequence[int], generator: torch.Generator) -> int:
         """Another token of the same kind: one of the nearest by cosine, or any frequent one."""
         same = self.kinds == self.kinds[token]
         same[list(avoid)] = False
         if near:
-            cosine = torch.cosine_similarity(self.embed, self.embed[token][None], dim=-1).masked_fill(~same, -2)
-            found = cosine.topk(min(N_NEAR, int(same.sum()))).indices
+            cosine = (self.embed @ self.embed[token]).float() / self.norms
+            found = cosine.masked_fill(~same, -torch.inf).topk(min(N_NEAR, int(same.sum()))).indices
         else:
             found = same[:N_FREQUENT].nonzero()[:, 0]
         if not len(found):
@@ -46,13 +47,24 @@ def _kind(text: str) -> tuple[bool, ...]:
 def like_counterfactuals(
     model: Model, ids: Tensor, others: Sequence[Tensor], count: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """Prompts with other tokens where a counterfactual differs; equal pairs of tokens change alike."""
+    """Prompts with other tokens where a counterfactual differs; equal pairs of tokens change alike.
+
+    Where the tokens that a counterfactual exchanges also stand elsewhere in the prompt, every second
+    prompt changes them there instead: the answer may hang on those places as well.
+    """
     vocabulary = Vocabulary(model)
     out = []
     for k in range(count):
         other, turn = others[k % len(others)], k // len(others)
+        differs = ids != other
         row, chosen = ids.clone(), {}
-        for p in (ids != other).nonzero()[:, 0].tolist():
+        echoes = [t for t in torch.cat([ids[differs], other[differs]]).unique().tolist() if (ids[~differs] == t).any()]
+        if echoes and turn % 2 == 1:
+            token = echoes[(turn // 2) % len(echoes)]
+            row[~differs & (ids == token)] = vocabulary.substitute(token, True, echoes, generator)
+            out.append(row)
+            continue
+        for p in differs.nonzero()[:, 0].tolist():
             pair = (int(ids[p]), int(other[p]))
             if pair not in chosen:
                 chosen[pair] = vocabulary.substitute(pair[turn % 4 // 2], turn % 2 == 0, pair, generator)

@@ -97,10 +97,10 @@ def tensor_path(path: Path) -> Path:
 
 
 def load_result(path: str | Path) -> Result:
-    """Read a saved result and its tensors, checking the version and the content id.
+    """Read a saved result and its tensors; a tensor file of another result is left alone.
 
-    Raises HookeError, in one line, for a file that is missing, too large, not a result, changed
-    since it was written, or from a newer version.
+    Raises HookeError, in one line, for a file that is missing, too large, not a result, damaged, or
+    from a newer version.
     """
     from safetensors import SafetensorError, safe_open
 
