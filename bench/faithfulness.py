@@ -116,10 +116,10 @@ def ours(case: Case, seen: list[int] | None = None) -> Tensor:
 METHODS: dict[str, Method] = {
     "random sets": random_sets,
     "attribution patching": attribution_patching,
-    "RelP, one pass": relp,
-    "RelP, sign balance bisected": relp_bisected,
+    "RelP (one pass)": relp,
+    "RelP (sign balance bisected)": relp_bisected,
     "Hooke": ours,
-    "Hooke, no counterfactual": lambda case: ours(case, []),
+    "Hooke (no counterfactual given)": lambda case: ours(case, []),
 }
 
 
