@@ -37,7 +37,9 @@ def run(capsys, monkeypatch, glass):
 def test_trace_prints_next_tokens_first_then_the_sentence(run):
     code, out, _ = run("trace", PROMPT, "--nodes", 40)
     assert code == 0 and out.startswith("Next tokens: ")
-    assert "Left unexplained at this budget" in out and "Scores at 40 nodes" in out and "Tested in the live model" in out
+    assert (
+        "Left unexplained at this budget" in out and "Scores at 40 nodes" in out and "Tested in the live model" in out
+    )
 
 
 def test_json_is_one_result_and_nothing_else(run):

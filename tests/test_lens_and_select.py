@@ -104,9 +104,7 @@ def test_target_of_the_issue_on_real_weights_carries_to_an_unseen_counterfactual
     seen = Metric(smol.token(" Paris"), smol.token(" Rome"), None)
     order = select.ranking(smol, tokens, frozen, book, Metric(seen.target, None, None), based, given=True)
     relp = torch.cat([s.abs().flatten() for s in select.relp(frozen, book, seen, based)]).argsort(descending=True)
-    f, plain = (
-        faithfulness(bench, select.units_at(book, o[:1000], based), unseen) for o in (order, relp)
-    )
+    f, plain = (faithfulness(bench, select.units_at(book, o[:1000], based), unseen) for o in (order, relp))
     assert f["fit"] > 0.4 and f["fit"] > plain["fit"] + 0.1 and abs(f["random_fit"]) < 0.1
     assert f["kl"] < plain["kl"] and f["kl"] < f["kl_random"] / 2
 

@@ -110,8 +110,7 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
         m = effect.members
         change = (effect.factor - 1) * m.values
         if effect.factor == 0:
-            assert m.baselines is not None
-            change = m.baselines - m.values
+            change = _baseline(bench, effect) - m.values
         if len(m) == 1:
             b, p, i = int(m.blocks[0]), int(m.positions[0]), int(m.ids[0])
             effect.predicted = float(unit[b][p, i] * change[0])
@@ -132,6 +131,15 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
                 break
             moved = after
         effect.predicted = float(direct @ moved)
+
+
+def _baseline(bench: Bench, effect: Effect) -> Tensor:
+    """(n,): what an ablation sets the members to, averaged over the baselines it is run against."""
+    m = effect.members
+    if not effect.control:
+        assert m.baselines is not None
+        return m.baselines
+    return torch.stack([bench.baselines[0].values[b][p, i] for b, p, i in _triples(m)])
 
 
 def _direct(bench: Bench, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tensor:
@@ -318,8 +326,7 @@ def _summary(
     plain, size = [], []
     for e in tried:
         (b, p, i), m = _triples(e.members)[0], e.members
-        assert m.baselines is not None
-        plain.append(float(grads[b][p, i] * (m.baselines[0] - m.values[0])))
+        plain.append(float(grads[b][p, i] * (_baseline(bench, e)[0] - m.values[0])))
         size.append(abs(float(m.values[0])))
     spreads = [hi - lo for e in tried for lo, hi in [e.spread]]
     return {

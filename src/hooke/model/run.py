@@ -127,7 +127,8 @@ def forward(
         inputs["past_key_values"] = past
     ends: Tensor | None = None  # which of the kept logits is the last of each row
     if logits == "last":
-        inputs["logits_to_keep"] = 1
+        # an index and not the number 1: that makes a strided view, on which the unembedding takes ten times as long
+        inputs["logits_to_keep"] = torch.tensor([ids.shape[1] - 1], device=ids.device)
         if where is not None and padded:
             inputs["logits_to_keep"], ends = where.pos.argmax(1).unique(return_inverse=True)
     if grad:
