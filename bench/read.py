@@ -13,7 +13,8 @@ import time
 import numpy as np
 import torch
 
-from hooke.model import Tokens, load
+import hooke
+from hooke.model import Tokens
 from hooke.sites import Site
 
 
@@ -24,13 +25,13 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--batch", type=int, default=4)
     args = parser.parse_args()
-    model = load(args.model)
+    model = hooke.load(args.model)
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.parts.d_vocab, (args.batch, args.tokens), generator=generator).to(model.device)
     tokens = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
     sites = [Site("resid_post", layer) for layer in range(model.parts.n_layers)]
 
-    def hooke() -> None:
+    def ours() -> None:
         model.run(tokens, read=sites)
 
     def plain() -> None:
@@ -52,22 +53,22 @@ def main() -> None:
             torch.cuda.synchronize()
         return time.perf_counter() - start
 
-    hooke()
+    ours()
     plain()
     pairs = []
     for i in range(args.pairs):  # in turn, the first of a pair alternating, so that drift cancels
         if i % 2:
-            a, b = seconds(hooke), seconds(plain)
+            a, b = seconds(ours), seconds(plain)
         else:
-            b, a = seconds(plain), seconds(hooke)
+            b, a = seconds(plain), seconds(ours)
         pairs.append((a, b))
-    ours, theirs = np.array(pairs).T
-    ratios = ours / theirs
+    mine, theirs = np.array(pairs).T
+    ratios = mine / theirs
     rng = np.random.default_rng(0)
     medians = np.median(rng.choice(ratios, (2000, len(ratios))), axis=1)
     low, high = np.quantile(medians, [0.025, 0.975])
     print(
-        f"{args.batch} x {args.tokens} tokens, {len(sites)} layers: Hooke {1000 * np.median(ours):.0f} ms, plain hooks "
+        f"{args.batch} x {args.tokens} tokens, {len(sites)} layers: Hooke {1000 * np.median(mine):.0f} ms, plain hooks "
         f"{1000 * np.median(theirs):.0f} ms, ratio {np.median(ratios):.3f} (95 % interval {low:.3f} to {high:.3f})"
     )
 

@@ -48,16 +48,17 @@ def main() -> None:
     start = time.perf_counter()
     import torch
 
+    import hooke
     from hooke.dictionaries import neurons
     from hooke.methods.baselines import baselines
     from hooke.methods.edges import edges, encode
     from hooke.methods.metric import Metric
     from hooke.methods.select import relp, top
-    from hooke.model import freeze, load
+    from hooke.model import freeze
 
     imports = time.perf_counter() - start
     start = time.perf_counter()
-    model = load(args.model)
+    model = hooke.load(args.model)
     loading = time.perf_counter() - start
     after_load = rss_mb()
     tokens = model.tokens(PROMPT)
