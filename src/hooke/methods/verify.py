@@ -25,6 +25,8 @@ from hooke.sites import Site
 
 N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
 N_GROUP_CONTROLS, N_NAMED_CONTROLS = 10, 5
+JOB_TOKENS = 16384  # of interventions prepared together
+FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
 LEAST_EFFECT = 1e-4  # logits; a smaller prediction has no sign to test
 
 
@@ -80,16 +82,17 @@ def measure(bench: Bench, effects: Sequence[Effect], *, read: Sequence[Site] = (
     """Carry the interventions out in the live model, all in one batch; fills `measured` and `spread`."""
     several = [bench.baselines if e.factor == 0 and not e.control else bench.baselines[:1] for e in effects]
     jobs = [(e, b) for e, chosen in zip(effects, several, strict=True) for b in chosen]
-    sets = [setting(bench, e.members, e.factor, b) for e, b in jobs]
-    if not sets:
-        return
-    logits, reads = bench.model.run_each(bench.tokens, sets, resid=bench.resid, read=read)
-    changes = (bench.metric(logits) - bench.clean).tolist()
     found: dict[int, list[float]] = {}
-    for (effect, _), change, got in zip(jobs, changes, reads, strict=True):
-        found.setdefault(id(effect), []).append(change)
-        if read:
-            effect.reads.append(got)
+    size = max(8, JOB_TOKENS // bench.frozen.n_tokens)  # edits are dense over a prompt, so few at a time
+    for start in range(0, len(jobs), size):
+        part = jobs[start : start + size]
+        sets = [setting(bench, e.members, e.factor, b) for e, b in part]
+        logits, reads = bench.model.run_each(bench.tokens, sets, resid=bench.resid, read=read)
+        changes = (bench.metric(logits) - bench.clean).tolist()
+        for (effect, _), change, got in zip(part, changes, reads, strict=True):
+            found.setdefault(id(effect), []).append(change)
+            if read:
+                effect.reads.append(got)
     for effect in effects:
         values = found[id(effect)]
         effect.measured = float(np.mean(values))
@@ -226,6 +229,8 @@ def verify(bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *
     named: indices of kept units for each group that the sentence names.
     """
     generator = torch.Generator().manual_seed(seed)
+    thin = max(0.2, min(1.0, FULL_TOKENS / bench.frozen.n_tokens))
+    n_sample, n_groups, n_strongest = (round(thin * n) for n in (N_SAMPLE, N_GROUPS, N_STRONGEST))
     masks = [torch.zeros_like(v, dtype=torch.bool) for v in bench.book.values]
     for b, p, i in zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist(), strict=True):
         masks[b][p, i] = True
@@ -234,8 +239,8 @@ def verify(bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *
     totals = torch.stack([unit[b][p, i] for b, p, i in _triples(kept)]) if len(kept) else torch.zeros(0)
     strength = (totals * (kept.baselines - kept.values)).abs()
     ranked = strength.argsort(descending=True)
-    sample = ranked[torch.linspace(0, max(len(ranked) - 1, 0), min(N_SAMPLE, len(ranked))).round().long().unique()]
-    strongest = ranked[:N_STRONGEST]
+    sample = ranked[torch.linspace(0, max(len(ranked) - 1, 0), min(n_sample, len(ranked))).round().long().unique()]
+    strongest = ranked[:n_strongest]
 
     singles = {int(i): Effect(kept.take(i[None]), 0.0) for i in torch.cat([strongest, sample]).unique()}
     doubles = [Effect(kept.take(i[None]), 2.0) for i in strongest]
@@ -244,10 +249,10 @@ def verify(bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *
     groups: list[Effect] = []
     group_controls: list[Effect] = []
     size = min(GROUP_SIZE, len(kept))
-    for _ in range(N_GROUPS if len(kept) > 1 else 0):
+    for _ in range(n_groups if len(kept) > 1 else 0):
         members = kept.take(torch.randperm(len(kept), generator=generator)[:size].to(kept.ids.device))
         groups.append(Effect(members, 0.0))
-        if len(group_controls) < N_GROUP_CONTROLS:
+        if len(group_controls) < thin * N_GROUP_CONTROLS:
             group_controls.append(Effect(matched(bench, members, kept, generator), 0.0, control=True))
     named_effects = [Effect(kept.take(at), 0.0) for at in named]
     named_doubles = [Effect(kept.take(at), 2.0) for at in named]
