@@ -54,9 +54,9 @@ class Neurons:
 
     def activations(self, mlp_in: Tensor) -> Tensor:
         """(… d_model) to (… d_mlp)."""
-        z = _affine(self.block.gate or self.block.up, mlp_in)
+        z = (self.block.gate or self.block.up).apply(mlp_in)
         act = self.block.act(z)
-        return act * _affine(self.block.up, mlp_in) if self.block.gate else act
+        return act * self.block.up.apply(mlp_in) if self.block.gate else act
 
     def decode(self, codes: Codes) -> dict[Site, Tensor]:
         site = self.writes[0]
@@ -87,11 +87,11 @@ class Neurons:
 
     def push_back(self, cotangent: Tensor, at: Tensor) -> Tensor:
         first = self.block.gate or self.block.up
-        z = _affine(first, at)
+        z = first.apply(at)
         ratio = self._ratio(z)
         if self.block.gate is None:
             return (cotangent * ratio) @ first.weight.to(at.dtype)
-        u = _affine(self.block.up, at)
+        u = self.block.up.apply(at)
         by_gate = (cotangent * (0.5 * ratio * u)) @ first.weight.to(at.dtype)
         return by_gate + (cotangent * (0.5 * ratio * z)) @ self.block.up.weight.to(at.dtype)
 
@@ -110,11 +110,6 @@ class Neurons:
         """act(z) / z, with its limit (a half, for SiLU and GELU) where z is zero."""
         safe = torch.where(z.abs() < 1e-6, torch.full_like(z, 1e-6), z)
         return self.block.act(safe) / safe
-
-
-def _affine(linear: Linear, x: Tensor) -> Tensor:
-    y = x @ linear.weight.to(x.dtype).T
-    return y if linear.bias is None else y + linear.bias.to(x.dtype)
 
 
 def _bias(linear: Linear, ids: Tensor, at: Tensor) -> Tensor:

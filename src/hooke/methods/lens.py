@@ -42,9 +42,7 @@ def lens(model: Model, prompt: str | Tokens, *, top: int = 5) -> Result:
         else:
             wide = x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
             y = norm.apply(wide, norm.scale(wide)).to(x.dtype)
-            logits = (y @ unembed.weight.T).float()
-            if unembed.bias is not None:
-                logits = logits + unembed.bias.float()
+            logits = unembed.apply(y).float()
             if model.parts.softcap is not None:
                 logits = model.parts.softcap * torch.tanh(logits / model.parts.softcap)
         log = logits.log_softmax(-1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hooke.model import Frozen, Model, Rows
+from hooke.model import Frozen, Rows
 
 
 @dataclass
@@ -40,7 +40,3 @@ def logit_targets(probabilities: Tensor, share: float = 0.95, most: int = 10) ->
     top = probabilities.topk(min(most, len(probabilities)))
     reach = top.values.cumsum(0)
     return top.indices[: int((reach < share).sum()) + 1]
-
-
-def make_metric(model: Model, target: int, contrast: int | None) -> Metric:
-    return Metric(target, contrast, model.parts.softcap)

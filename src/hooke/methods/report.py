@@ -54,7 +54,7 @@ def build_graph(
             node.reason = "verification was switched off"
         nodes.append(node)
     for p, token in enumerate(frozen.ids.tolist()):
-        nodes.append(_node("token", None, p, token, explain.quote(texts[p])))
+        nodes.append(_node("token", None, p, token, texts[p]))
     for layer in layers:
         for p in range(n_pos):
             label = f"features of layer {layer} that the budget hides"

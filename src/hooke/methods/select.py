@@ -43,23 +43,6 @@ def relp(frozen: Frozen, book: Codebook, metric: Metric, baselines: list[Baselin
     return [(v - m) * e for v, m, e in zip(book.values, means, effects, strict=True)]
 
 
-def rank(
-    model: Model,
-    tokens: Tokens,
-    frozen: Frozen,
-    book: Codebook,
-    metric: Metric,
-    baselines: list[Baseline],
-    count: int,
-    *,
-    given: bool,
-    seed: int = 0,
-) -> Units:
-    """The `count` features to draw, strongest first. given: the baselines are counterfactuals."""
-    order = ranking(model, tokens, frozen, book, metric, baselines, given=given, seed=seed)
-    return units_at(book, order[:count], baselines)
-
-
 def ranking(
     model: Model,
     tokens: Tokens,

@@ -80,7 +80,8 @@ def trace(
         raise HookeError("the target and the contrast are the same token")
     metric = Metric(wanted, other, model.parts.softcap)
     with clock("select"):
-        kept = select.rank(model, tokens, frozen, book, metric, based, nodes, given=bool(counterfactuals))
+        order = select.ranking(model, tokens, frozen, book, metric, based, given=bool(counterfactuals))
+        kept = select.units_at(book, order[:nodes], based)
     with clock("graph"):
         logits = _logit_nodes(frozen, probabilities, metric, target is not None)
         drawn = draw(frozen, book, kept, logits, metric, based, given=bool(counterfactuals), seed=seed)

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from hooke.errors import HookeError
 from hooke.model.edits import Edit
-from hooke.model.families import Linear
 from hooke.model.frozen import Frozen, freeze
 from hooke.model.run import Activations, Tokens
 from hooke.sites import Site
@@ -79,7 +78,7 @@ def _equations(model: Model, tokens: Tokens) -> Iterator[Check]:
     yield Check("the logits read by hooks = the model's own", _off(run.logits, hf_logits))
     yield from _block_equations(model, acts)
     final = acts["final_norm"]
-    yield Check("unembedding final_norm = logits", _off(_capped(model, _times(model.parts.unembed, final)), run.logits))
+    yield Check("unembedding final_norm = logits", _off(_capped(model, model.parts.unembed.apply(final)), run.logits))
     yield from _edit_equations(model, tokens, acts, run.logits)
     frozen = freeze(model, tokens, acts)
     yield Check("the frozen linear view = the logits", _off(_capped(model, frozen.replayed), run.logits[0, -1]))
@@ -130,35 +129,30 @@ def _block_equations(model: Model, acts: Activations) -> Iterator[Check]:
         for norm, scale, x, y in (
             (block.attn_norm, "attn_scale", at("resid_pre"), at("attn_in")),
             (block.mlp_norm, "mlp_scale", before, at("mlp_in")),
-            (block.attn_post_norm, "attn_post_scale", _times(block.o, at("z").flatten(2)), at("attn_out")),
+            (block.attn_post_norm, "attn_post_scale", block.o.apply(at("z").flatten(2)), at("attn_out")),
             (block.mlp_post_norm, "mlp_post_scale", at("mlp_proj"), at("mlp_out")),
         ):
             expected = x if norm is None else norm.apply(x.to(at_least_fp32(x)), at(scale))
             yield Check(f"the norm with {scale}.{layer}", _off(expected, y))
         for point, linear in (("q", block.q), ("k", block.k), ("v", block.v)):
-            yield Check(f"{point}.{layer} = W attn_in + b", _off(_times(linear, at("attn_in")), at(point).flatten(2)))
+            yield Check(f"{point}.{layer} = W attn_in + b", _off(linear.apply(at("attn_in")), at(point).flatten(2)))
         pattern, v = at("pattern"), at("v").repeat_interleave(parts.n_heads // parts.n_kv_heads, 2)
         yield Check(f"pattern.{layer} = softmax(scores)", _off(at("scores").float().softmax(-1), pattern))
         yield Check(f"pattern.{layer} . v = z", _off(torch.einsum("bhqk,bkhd->bqhd", pattern, v), at("z")))
         yield Check(f"pattern.{layer} is causal", float(pattern.triu(1).abs().max()))
         pre = at("mlp_pre")
         gated = block.gate is not None
-        yield Check(f"mlp_pre.{layer} = W mlp_in + b", _off(_times(block.gate or block.up, at("mlp_in")), pre))
+        yield Check(f"mlp_pre.{layer} = W mlp_in + b", _off((block.gate or block.up).apply(at("mlp_in")), pre))
         act = block.act(pre)
         if gated:
-            yield Check(f"mlp_up.{layer} = W_up mlp_in + b", _off(_times(block.up, at("mlp_in")), at("mlp_up")))
+            yield Check(f"mlp_up.{layer} = W_up mlp_in + b", _off(block.up.apply(at("mlp_in")), at("mlp_up")))
             act = act * at("mlp_up")
         yield Check(f"mlp_act.{layer} = act(mlp_pre) * mlp_up", _off(act, at("mlp_act")))
-        yield Check(f"mlp_proj.{layer} = W_down mlp_act + b", _off(_times(block.down, at("mlp_act")), at("mlp_proj")))
+        yield Check(f"mlp_proj.{layer} = W_down mlp_act + b", _off(block.down.apply(at("mlp_act")), at("mlp_proj")))
 
 
 def at_least_fp32(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _times(linear: Linear, x: Tensor) -> Tensor:
-    y = x @ linear.weight.T.to(x.dtype)
-    return y if linear.bias is None else y + linear.bias.to(x.dtype)
 
 
 def _capped(model: Model, logits: Tensor) -> Tensor:

@@ -211,6 +211,11 @@ class Linear:
         bias = getattr(self.module, "bias", None)
         return None if bias is None else self.take(bias.detach(), 0)
 
+    def apply(self, x: Tensor, *, bias: bool = True) -> Tensor:
+        """W x + b in the precision of x, (… in) to (… out)."""
+        y = x @ self.weight.to(x.dtype).T
+        return y if self.bias is None or not bias else y + self.bias.to(x.dtype)
+
     @property
     def n_out(self) -> int:
         """How many numbers this use of the matrix gives."""

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.model.families import Linear, Norm, Parts
+from hooke.model.families import Norm, Parts
 from hooke.sites import Site
 
 if TYPE_CHECKING:
@@ -73,11 +73,11 @@ class Frozen:
         """What attention adds to the stream x (… pos d_model) with its pattern held; affine in x."""
         block, parts = self.parts.blocks[layer], self.parts
         x = self._norm(block.attn_norm, Site("attn_scale", layer), x, bias)
-        v = self._linear(block.v, x, bias).unflatten(-1, (parts.n_kv_heads, parts.d_head))
+        v = block.v.apply(x, bias=bias).unflatten(-1, (parts.n_kv_heads, parts.d_head))
         v = v.repeat_interleave(parts.n_heads // parts.n_kv_heads, -2)
         n = x.shape[-2]
         z = torch.einsum("hqk,...khd->...qhd", self.patterns[layer][:, :n, :n], v).flatten(-2)
-        return self._norm(block.attn_post_norm, Site("attn_post_scale", layer), self._linear(block.o, z, bias), bias)
+        return self._norm(block.attn_post_norm, Site("attn_post_scale", layer), block.o.apply(z, bias=bias), bias)
 
     def after_mlp(self, layer: int, y: Tensor, *, bias: bool = True) -> Tensor:
         """mlp_proj (… pos d_model) to mlp_out: the post-norm with its denominator held, if there is one."""
@@ -91,7 +91,7 @@ class Frozen:
         """The last position of the final stream (… pos d_model) to logits before any soft cap (… d_vocab)."""
         last = slice(x.shape[-2] - 1, x.shape[-2])
         y = self._norm(self.parts.final_norm, Site("final_scale"), x[..., last, :], bias, last)
-        return self._linear(self.parts.unembed, y[..., 0, :], bias)
+        return self.parts.unembed.apply(y[..., 0, :], bias=bias)
 
     def replay(self, mlp_proj: Callable[[int, Tensor], Tensor], *, seen: dict[Site, Tensor] | None = None) -> Tensor:
         """Logits of the replacement model: tokens pushed up the frozen map, `mlp_proj(layer, mlp_in)` in
@@ -223,10 +223,6 @@ class Frozen:
 
     def _pull(self, norm: Norm | None, scale: Site, cotangent: Tensor) -> Tensor:
         return cotangent if norm is None else norm.pull(cotangent, self.scales[scale][: cotangent.shape[-2]])
-
-    def _linear(self, linear: Linear, x: Tensor, bias: bool) -> Tensor:
-        y = x @ linear.weight.to(self.dtype).T
-        return y + linear.bias.to(self.dtype) if bias and linear.bias is not None else y
 
 
 def freeze(model: Model, tokens: Tokens, acts: Activations | None = None) -> Frozen:
