@@ -1,6 +1,6 @@
 """Does a set of neurons carry the answer, against a counterfactual that the selection never saw?
 
-    python bench/faithfulness.py [--set held_out|development] [--sentence] [--write docs/faithfulness.md]
+    python bench/faithfulness.py [--set held_out|earlier|development] [--sentence] [--write docs/faithfulness.md]
 
 Every neuron outside the set is held at its value on the counterfactual, attention live; f = (m(C) − m(∅)) /
 (m(M) − m(∅)) for the difference m of the two answers' logits. The tool sees the first counterfactual; on it
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 import hooke
-from hooke.data import DEVELOPMENT, HELD_OUT, Flip
+from hooke.data import DEVELOPMENT, EARLIER, HELD_OUT, Flip
 from hooke.dictionaries import neurons
 from hooke.methods import select
 from hooke.methods import verify as ver
@@ -29,6 +29,7 @@ from hooke.methods.metric import Metric
 from hooke.model import Frozen, Model, freeze
 
 SIZES = (100, 300, 1000, 3000)
+SETS = {"held_out": HELD_OUT, "earlier": EARLIER, "development": DEVELOPMENT}
 LEAST_RANGE = 2.0  # logits
 
 
@@ -105,12 +106,12 @@ def relp_bisected(case: Case) -> Tensor:
 
 def ours(case: Case, seen: list[int] | None = None) -> Tensor:
     """Hooke's own ranking, with the first counterfactual, or as many as `seen` names."""
-    seen = [0] if seen is None else seen
-    based = [case.based[i] for i in seen]
+    based = [case.based[i] for i in ([0] if seen is None else seen)]
     metric = Metric(case.answer, None, case.cap)
-    if not seen:
+    rows = select.contrasts(case.model, case.tokens, case.basis, case.answer, [b.ids for b in based])
+    if not based:
         based = baselines(case.model, case.tokens, [], case.basis, case.frozen.dtype)
-    return select.ranking(case.model, case.tokens, case.frozen, case.book, metric, based, given=bool(seen))
+    return select.ranking(case.model, case.tokens, case.frozen, case.book, metric, based, rows)
 
 
 METHODS: dict[str, Method] = {
@@ -165,13 +166,13 @@ def sentences(model: Model, flips: list[Flip]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--set", choices=["held_out", "development"], default="held_out")
+    parser.add_argument("--set", choices=list(SETS), default="held_out")
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--limit", type=int, default=None)
     parser.add_argument("--sentence", action="store_true")
     parser.add_argument("--write", type=Path)
     args = parser.parse_args()
-    flips = list(HELD_OUT if args.set == "held_out" else DEVELOPMENT)[: args.limit]
+    flips = list(SETS[args.set])[: args.limit]
     model = hooke.load()
     cases, left_out = [], 0
     found: dict[str, list[dict[tuple[int, int], dict[str, float]]]] = {m: [] for m in args.methods.split(",")}
@@ -211,7 +212,7 @@ def report(
         "",
         "Made by `bench/faithfulness.py` on SmolLM2-135M-Instruct (default model, float32, CPU).",
         "",
-        f"{count} prompts of the set `{name}` in `hooke/data/flips.py`; {left_out} more were left out because a",
+        f"{count} prompts of the set `{name}` in `hooke/data`; {left_out} more were left out because a",
         "counterfactual does not flip the answer or the ablated range is under 2 logits.",
         "Every neuron outside the chosen set is held at its counterfactual value, attention live.",
         "f = (m(C) − m(∅)) / (m(M) − m(∅)) for the difference of the two answers' logits.",

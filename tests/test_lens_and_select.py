@@ -12,7 +12,7 @@ from hooke.methods import select
 from hooke.methods.baselines import baselines, passages
 from hooke.methods.edges import encode
 from hooke.methods.metric import Metric
-from hooke.methods.variants import Vocabulary, elsewhere, like_counterfactuals
+from hooke.methods.variants import Substitutes, _places, elsewhere, exchanges, pick, variants
 from hooke.methods.verify import faithfulness, make_bench
 from hooke.model import freeze
 from hooke.sites import Site
@@ -41,22 +41,73 @@ def test_lens_against_a_slow_version(glass):
         hooke.lens(glass, glass.tokens([PROMPT, PROMPT]))
 
 
+def substitutes_of(model, tokens):
+    return Substitutes(model, tokens.ids[0], model.run(tokens).logits[0], torch.Generator().manual_seed(0))
+
+
 def test_variants_differ_only_where_they_should(glass):
     tokens = glass.tokens(PROMPT)
     ids = tokens.ids[0]
     other = ids.clone()
     other[3] = 500
-    generator = torch.Generator().manual_seed(0)
-    kinds = Vocabulary(glass).kinds
-    for row in like_counterfactuals(glass, ids, [other], 8, generator):
+    substitutes = substitutes_of(glass, tokens)
+    kinds = substitutes.kinds
+    for row in exchanges(substitutes, [other], 16):
         changed = (row != ids).nonzero()[:, 0].tolist()
         echoes = [p for p in range(len(ids)) if int(ids[p]) in (int(ids[3]), 500)]
         assert changed and set(changed) <= {3, *echoes}
         assert all(kinds[row[p]] in (kinds[ids[p]], kinds[other[p]]) for p in changed)
-    for row in elsewhere(glass, tokens, 8, generator):
+    target = int(substitutes.logits[-1].argmax())
+    for row in elsewhere(glass, tokens, substitutes, target, 8):
         changed = (row != ids).nonzero()[:, 0].tolist()
         assert changed and 0 not in changed
         assert len({int(ids[p]) for p in changed}) == 1
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_variants_are_as_many_as_asked_and_repeatable(glass, given):
+    tokens = glass.tokens(PROMPT)
+    other = tokens.ids[0].clone()
+    other[3] = 500
+    target = int(glass.run(tokens, logits="last").logits[0].argmax())
+    others = [other] if given else []
+    one, two = (variants(glass, tokens, target, others, 16, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert len(one) == 16 and all(torch.equal(a, b) for a, b in zip(one, two, strict=True))
+
+
+def test_picked_variants_give_another_answer_of_the_targets_kind(glass):
+    """Against a slow version: the score is computed row by row, and no picked row is worse than one left out
+    whose answer was not taken often already."""
+    tokens = glass.tokens(PROMPT)
+    ids = tokens.ids[0]
+    substitutes = substitutes_of(glass, tokens)
+    clean = glass.run(tokens, logits="last").logits[0].log_softmax(-1)
+    target = int(clean.argmax())
+    candidates = [ids, *elsewhere(glass, tokens, substitutes, target, 30)]
+    picked = pick(glass, substitutes, target, candidates, 6)
+    assert len(picked) == 6 and not any(torch.equal(row, ids) for row in picked)
+
+    def score(row):
+        log = glass.run(row, logits="last").logits[0].log_softmax(-1)
+        fall = min(max(float(clean[target] - log[target]), 0), 5)
+        alike = [i for i in range(len(log)) if substitutes.kinds[i] == substitutes.kinds[target] and i != target]
+        return float(log[alike].max().exp()) * fall, int(log.argmax())
+
+    have = [score(row) for row in picked]
+    worst, answers = min(s for s, _ in have), [a for _, a in have]
+    kept = {tuple(row.tolist()) for row in picked}
+    for row in candidates[1:]:
+        s, answer = score(row)
+        if tuple(row.tolist()) not in kept and not torch.equal(row, ids):
+            assert s <= worst + 1e-5 or answers.count(answer) >= 3
+
+
+def test_places_of_a_long_prompt_are_those_that_matter(glass):
+    tokens = glass.tokens((PROMPT + ". ") * 4)
+    target = int(glass.run(tokens, logits="last").logits[0].argmax())
+    places = _places(glass, tokens, target)
+    assert len(places) == 16 and 0 not in places and len(set(places)) == 16
+    assert _places(glass, glass.tokens(PROMPT), target) == list(range(1, glass.tokens(PROMPT).ids.shape[1]))
 
 
 def test_passages_keep_the_first_token(glass):
@@ -77,7 +128,10 @@ def prepared(model, prompt, others):
 def test_ranking_is_repeatable_and_complete(glass):
     tokens, frozen, book, based = prepared(glass, PROMPT, [])
     metric = Metric(int(frozen.logits.argmax()), None, None)
-    one, two = (select.ranking(glass, tokens, frozen, book, metric, based, given=False) for _ in range(2))
+    rows = select.contrasts(glass, tokens, book.basis, metric.target)
+    again = select.contrasts(glass, tokens, book.basis, metric.target)
+    assert len(rows) > 20 and all(torch.equal(a, b) for a, b in zip(rows, again, strict=True))
+    one, two = (select.ranking(glass, tokens, frozen, book, metric, based, rows) for _ in range(2))
     assert torch.equal(one, two)
     assert torch.equal(one.sort().values, torch.arange(sum(v.numel() for v in book.values)))
     units = select.units_at(book, one[:20], based)
@@ -89,7 +143,9 @@ def test_long_prompts_are_ranked_by_relp(glass, monkeypatch):
     tokens, frozen, book, based = prepared(glass, PROMPT, [])
     metric = Metric(int(frozen.logits.argmax()), None, None)
     monkeypatch.setattr(select, "LONGEST", 3)
-    order = select.ranking(glass, tokens, frozen, book, metric, based, given=False)
+    rows = select.contrasts(glass, tokens, book.basis, metric.target)
+    assert rows == []
+    order = select.ranking(glass, tokens, frozen, book, metric, based, rows)
     scores = torch.cat([s.abs().flatten() for s in select.relp(frozen, book, metric, based)])
     assert torch.equal(order, scores.argsort(descending=True, stable=True))
 
@@ -102,7 +158,8 @@ def test_target_of_the_issue_on_real_weights_carries_to_an_unseen_counterfactual
     metric = Metric(smol.token(" Paris"), smol.token(" Tokyo"), None)
     bench = make_bench(smol, tokens, frozen, book, metric, [unseen])
     seen = Metric(smol.token(" Paris"), smol.token(" Rome"), None)
-    order = select.ranking(smol, tokens, frozen, book, Metric(seen.target, None, None), based, given=True)
+    rows = select.contrasts(smol, tokens, book.basis, seen.target, [based[0].ids])
+    order = select.ranking(smol, tokens, frozen, book, Metric(seen.target, None, None), based, rows)
     relp = torch.cat([s.abs().flatten() for s in select.relp(frozen, book, seen, based)]).argsort(descending=True)
     f, plain = (faithfulness(bench, select.units_at(book, o[:1000], based), unseen) for o in (order, relp))
     assert f["fit"] > 0.4 and f["fit"] > plain["fit"] + 0.1 and abs(f["random_fit"]) < 0.1

@@ -12,6 +12,7 @@ import hooke
 from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.methods import influence as inf
+from hooke.methods import select
 from hooke.methods.baselines import baselines
 from hooke.methods.draw import logit_values
 from hooke.methods.edges import edges, encode
@@ -274,3 +275,29 @@ def test_logit_values_are_what_the_rows_sum_to(glass):
     assert float(logit_values(frozen, Logits([3], [1.0], row), metric)[0]) == pytest.approx(
         float(frozen.replayed[3] - frozen.replayed[8])
     )
+
+
+def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranking_did_not_see(glass, monkeypatch):
+    seen = []
+    real = select.ranking
+
+    def ranking(model, tokens, frozen, book, metric, baselines, contrasts):
+        seen.append((contrasts, [b.ids for b in baselines]))
+        return real(model, tokens, frozen, book, metric, baselines, contrasts)
+
+    monkeypatch.setattr(select, "ranking", ranking)
+    prompt = "Alice was beginning to get very tired of sitting"
+    result = hooke.trace(glass, prompt, nodes=20)
+    (learned, held_out) = seen[0]
+    assert len(learned) > 20 and len(held_out) == 3
+    ids = glass.tokens(prompt).ids[0]
+    for row in held_out:
+        assert len(row) == len(ids) and not torch.equal(row, ids) and int(row[0]) == int(ids[0])
+        assert not any(torch.equal(row, other) for other in learned)
+    assert result.payload["verification"]["baselines"] == ["".join(glass.text(row)) for row in held_out]
+    assert result.payload["graph"]["links"] and "deltas" in result.tensors
+
+    monkeypatch.setattr(select, "LONGEST", 3)
+    result = hooke.trace(glass, prompt, nodes=20)
+    assert seen[1][0] == [] and result.payload["verification"]["baselines"][0] == "passage 1"
+    assert "deltas" not in result.tensors

@@ -229,8 +229,8 @@ DEVELOPMENT: tuple[Flip, ...] = (
     Flip("alphabet", "A, B, C, D,", " E", "B, C, D, E,", " F", "F, G, H, I,", " J"),
 )
 
-# looked at only to report
-HELD_OUT: tuple[Flip, ...] = (
+# reported on while the ranking was another one
+EARLIER: tuple[Flip, ...] = (
     Flip(
         "ioi",
         "When Sarah and David came home, David gave a present to",

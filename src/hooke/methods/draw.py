@@ -56,8 +56,8 @@ def draw(
 ) -> Drawn:
     """Compute the edges that are asked for, and all that follows from them.
 
-    based: what the prompt is contrasted with; given: it is counterfactuals that a person chose, so edges
-    have deltas, and influence and words follow those.
+    based: what the prompt is contrasted with; given: it is counterfactuals, so edges have deltas, and
+    influence and words follow those.
     """
     n, n_pos, device = len(kept), frozen.n_tokens, kept.ids.device
     means = [torch.stack(values).mean(0) for values in zip(*(b.values for b in based), strict=True)]

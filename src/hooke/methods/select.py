@@ -17,22 +17,23 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hooke.dictionaries import Dictionary
 from hooke.methods.baselines import Baseline
 from hooke.methods.edges import Codebook, Units
 from hooke.methods.metric import Metric
 from hooke.methods.scores import unit_effects
-from hooke.methods.variants import elsewhere, like_counterfactuals
+from hooke.methods.variants import variants
 from hooke.model import Edit, Frozen, Model, Tokens
 from hooke.sites import Site
 
 SIZES = (100, 1000)  # masks that are optimised together; a smaller one leads in the ranking
 KEEP_ROWS = (0, 1, 1, 1)  # which mask each keep row of a step uses
-DROP_ROWS = (1, 1)  # and each drop row
-N_VARIANTS, N_STEPS = 12, 16
+DROP_ROW = 1  # and the drop row
+N_VARIANTS, N_STEPS = 32, 16
 AMPLIFY = 1.15  # variants are taken a little further from the prompt than they are, as a margin
 FIRST_MOVE, LAST_MOVE, DECAY = 0.25, 0.05, 0.75
-MARGIN_WEIGHT, DROP_WEIGHT = 3.0, 1.0
-SHORT = 32  # tokens; a longer prompt gets half the steps, each twice as long
+MARGIN_WEIGHT, DROP_WEIGHT = 3.0, 1.2
+SHORT = 32  # tokens; a longer prompt gets half the variants and half the steps, each twice as long
 LONGEST = 192  # tokens; a longer prompt is ranked by RelP
 
 
@@ -50,62 +51,75 @@ def ranking(
     book: Codebook,
     metric: Metric,
     baselines: list[Baseline],
-    *,
-    given: bool,
-    seed: int = 0,
+    contrasts: Sequence[Tensor],
 ) -> Tensor:
-    """Indices into all (block, position, feature), best first; a smaller budget is a prefix of a larger."""
+    """Indices into all (block, position, feature), best first; a smaller budget is a prefix of a larger.
+
+    contrasts: prompts (pos,) to learn against (`contrasts`); none of them: RelP alone.
+    """
     linear = torch.cat([s.abs().flatten() for s in relp(frozen, book, metric, baselines)])
-    if not learnable(book, tokens):
+    if not contrasts:
         return linear.argsort(descending=True, stable=True)
-    learned = learn(model, tokens, metric, [b.ids for b in baselines] if given else [], seed=seed)
+    learned = learn(model, tokens, metric, contrasts)
     # what no mask ever wanted follows in the order of RelP
     return (learned + 1e-6 * linear / linear.max().clamp(min=1e-12)).argsort(descending=True, stable=True)
 
 
-def learnable(book: Codebook, tokens: Tokens) -> bool:
-    """True if all features are values of the model itself (one site a block), and the prompt is short enough."""
-    return 1 < tokens.ids.shape[1] <= LONGEST and all(getattr(block, "site", None) is not None for block in book.basis)
-
-
-def learn(model: Model, tokens: Tokens, metric: Metric, others: Sequence[Tensor], *, seed: int = 0) -> Tensor:
-    """Scores of all neurons, flat over (layer, position, neuron), from masks optimised against variants.
-
-    others: token ids of counterfactuals (may be none).
-    """
+def contrasts(
+    model: Model,
+    tokens: Tokens,
+    basis: Sequence[Dictionary],
+    target: int,
+    others: Sequence[Tensor] = (),
+    *,
+    extra: int = 0,
+    seed: int = 0,
+) -> list[Tensor]:
+    """What a ranking is learned against, in random order: the counterfactuals `others` and prompts that ask
+    for another answer, `extra` of them beyond the number that learning needs. None where features are not
+    values of the model itself (one site a block), or the prompt is too long or too short."""
+    n_pos = tokens.ids.shape[1]
+    if not 1 < n_pos <= LONGEST or any(getattr(block, "site", None) is None for block in basis):
+        return []
     generator = torch.Generator().manual_seed(seed)
+    count = N_VARIANTS if n_pos <= SHORT else N_VARIANTS // 2
+    made = variants(model, tokens, target, others, max(1, count - len(others)) + extra, generator)
+    rows = [*others, *made]
+    return [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
+
+
+def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tensor]) -> Tensor:
+    """Scores of all neurons, flat over (layer, position, neuron), from masks optimised against prompts (pos,)."""
     ids, n_layers = tokens.ids[0], model.parts.n_layers
     sites = [Site("mlp_act", layer) for layer in range(n_layers)]
-    if others:
-        room = max(0, N_VARIANTS - len(others))
-        variants = [*others, *like_counterfactuals(model, ids, others, room, generator)]
-    else:
-        variants = elsewhere(model, tokens, N_VARIANTS, generator)
-    run = model.run(_rows(torch.stack([ids, *variants])), read=sites, logits="last")
+    steps = N_STEPS if len(ids) <= SHORT else N_STEPS // 2
+    run = model.run(_rows(torch.stack([ids, *contrasts])), read=sites, logits="last")
     assert run.logits is not None
     acts = torch.stack([run.acts[s] for s in sites])  # (layer, 1 + variant, pos, neuron)
     held = acts[:, :1] + AMPLIFY * (acts[:, 1:] - acts[:, :1])
     clean, log = run.logits[0].float(), run.logits[0].float().log_softmax(-1)
     watched = _watched(run.logits, metric)
     n_variants, shape = held.shape[1], acts[:, 0].shape
-    everything = [Edit(s, value=h) for s, h in zip(sites, held, strict=True)]
-    nothing = model.run(_rows(ids.expand(n_variants, -1)), edits=everything, logits="last").logits
+    # a drop row runs against variant 0, 1, … in turn; the keep rows are spread over the rest
+    dropped = held[:, : min(steps, n_variants)]
+    everything = [Edit(s, value=h) for s, h in zip(sites, dropped, strict=True)]
+    nothing = model.run(_rows(ids.expand(dropped.shape[1], -1)), edits=everything, logits="last").logits
     assert nothing is not None
     empty = nothing.float().log_softmax(-1)
     n_sizes, n_keep = len(SIZES), len(KEEP_ROWS)
     mask = acts.new_zeros(n_layers, n_sizes, *shape[1:])
     gain = torch.zeros_like(mask)
     sizes = [min(size, mask[:, 0].numel()) for size in SIZES]
-    steps = N_STEPS if len(ids) <= SHORT else N_STEPS // 2
     for step in range(steps):
-        against = [(row * n_variants // n_keep + step) % n_variants for row in range(n_keep + len(DROP_ROWS))]
-        hold = [torch.cat([1 - m[list(KEEP_ROWS)], m[list(DROP_ROWS)]]).requires_grad_() for m in mask]
+        drop = step % dropped.shape[1]
+        against = [*((row * n_variants // n_keep + step) % n_variants for row in range(n_keep)), drop]
+        hold = [torch.cat([1 - m[list(KEEP_ROWS)], m[[DROP_ROW]]]).requires_grad_() for m in mask]
         edits = [Edit(s, value=h[against], weight=w) for s, h, w in zip(sites, held, hold, strict=True)]
         out = model.run(_rows(ids.expand(len(against), -1)), edits=edits, grad=True, logits="last").logits
         assert out is not None
-        kept, rest = out[:n_keep].float(), out[n_keep:].float()
+        kept, rest = out[:n_keep].float(), out[n_keep].float()
         loss = divergence(log, kept.log_softmax(-1)).sum() + MARGIN_WEIGHT * margin_error(kept, clean, watched).sum()
-        loss = loss + divergence(empty[against[n_keep:]], rest.log_softmax(-1)).sum()
+        loss = loss + divergence(empty[drop], rest.log_softmax(-1))
         grad = torch.stack(torch.autograd.grad(loss, hold))
         largest = grad.transpose(0, 1).flatten(1).abs().topk(min(300, mask[:, 0].numel())).values.mean(1)
         grad = grad / largest.clamp(min=1e-20).view(1, -1, 1, 1)
@@ -113,8 +127,7 @@ def learn(model: Model, tokens: Tokens, metric: Metric, others: Sequence[Tensor]
         gain = DECAY * gain
         for row, size in enumerate(KEEP_ROWS):
             gain[:, size] += grad[:, row]
-        for row, size in enumerate(DROP_ROWS, n_keep):
-            gain[:, size] -= DROP_WEIGHT * grad[:, row]
+        gain[:, DROP_ROW] -= DROP_WEIGHT * grad[:, n_keep]
         move = (FIRST_MOVE * (1 - step / steps) + LAST_MOVE) * N_STEPS / steps
         for z, size in enumerate(sizes):  # the best rise, the others sink
             cut = gain[:, z].flatten().topk(size).values[-1]

@@ -25,6 +25,7 @@ from hooke.model.checks import TOLERANCE
 from hooke.results import Result
 
 MEMORY_SHARE = 0.6  # of what is free, which a graph may take
+N_HELD_OUT = 3  # counterfactuals of Hooke's own making that the answer is tested against
 
 
 def trace(
@@ -47,7 +48,9 @@ def trace(
     target: the token to explain, its leading space included (None: the model's own choice).
     contrast: explain why `target` rather than this token, as one difference.
     counterfactual: one or several prompts of equal token length; their activations become the
-        baseline of scores and ablations. None: passages of the same length.
+        baseline of scores and ablations. None: prompts that Hooke makes by changing tokens where that
+        changes the answer, some held out from the selection (passages of the same length for a prompt
+        over 192 tokens, or with dictionaries).
     nodes: how many (layer, feature, position) to draw; the rest is counted in remainder nodes.
     verify: intervene in the live model and compare with what the graph predicts.
     Returns a `Result` of kind "trace"; payload: top, target, contrast, scores, checks, verification,
@@ -69,7 +72,7 @@ def trace(
         frozen = freeze(model, tokens)
         tolerance = TOLERANCE.get(model.dtype, 6e-2) * 10
         book = encode(frozen, dictionaries, min(tolerance, 0.1))
-        based = baselines(model, tokens, counterfactuals, dictionaries, frozen.dtype)
+        given = baselines(model, tokens, counterfactuals, dictionaries, frozen.dtype) if counterfactuals else []
         run = model.run(tokens, logits="last")
     assert run.logits is not None
     probabilities = run.logits[0].float().softmax(-1)
@@ -80,11 +83,19 @@ def trace(
         raise HookeError("the target and the contrast are the same token")
     metric = Metric(wanted, other, model.parts.softcap)
     with clock("select"):
-        order = select.ranking(model, tokens, frozen, book, metric, based, given=bool(counterfactuals))
+        others, extra = [b.ids for b in given], 0 if given else N_HELD_OUT
+        rows = select.contrasts(model, tokens, dictionaries, wanted, others, extra=extra, seed=seed)
+        based, made = given, False
+        if not given:  # some of Hooke's own counterfactuals, which the ranking does not see; else passages
+            made = len(rows) > 2 * N_HELD_OUT
+            held_out = [Tokens(row[None], tokens.mask) for row in rows[:N_HELD_OUT]] if made else []
+            rows = rows[N_HELD_OUT:] if made else rows
+            based = baselines(model, tokens, held_out, dictionaries, frozen.dtype)
+        order = select.ranking(model, tokens, frozen, book, metric, based, rows)
         kept = select.units_at(book, order[:nodes], based)
     with clock("graph"):
         logits = _logit_nodes(frozen, probabilities, metric, target is not None)
-        drawn = draw(frozen, book, kept, logits, metric, based, given=bool(counterfactuals), seed=seed)
+        drawn = draw(frozen, book, kept, logits, metric, based, given=bool(given) or made, seed=seed)
     verification: ver.Verification | None = None
     summary: dict[str, Any] = {}
     if verify:
@@ -95,7 +106,9 @@ def trace(
             summary = {"fit": None, "random_fit": None} | verification.summary
             summary |= {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
     with clock("write"):
-        against = "their counterfactual values" if counterfactuals else "their values on other passages"
+        against = "their values on other passages"
+        if given or made:
+            against = "their counterfactual values" if given else "their values on like prompts with other answers"
         text = prompt if isinstance(prompt, str) else "".join(model.text(tokens.ids[0]))
         payload, claims, graph = payload_of(
             model, frozen, book, kept, drawn, logits, metric, probabilities, verification, summary,

@@ -1,41 +1,82 @@
-"""Prompts like the one at hand with other tokens in places: what an explanation must hold against."""
+"""Prompts like the one at hand that ask for another answer: what an explanation must hold against.
+
+Candidates change tokens where a counterfactual differs, or where a change matters most; kept are those
+on which the model gives another answer of the same kind, as a counterfactual that a person writes does.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from hooke.model import Model, Tokens
+from hooke.sites import Site
 
+Kind = Literal["near", "likely", "frequent"]
+KINDS: tuple[Kind, ...] = ("near", "frequent", "likely", "frequent")
 N_NEAR = 40  # neighbours in embedding space to draw from
+N_LIKELY, TEMPERATURE = 50, 1.5  # of the model's own next tokens
 N_FREQUENT = 20000  # low ids are frequent tokens in byte-pair vocabularies
+N_PLACES = 16  # where a change is tried; in a longer prompt, those that move the answer most to first order
+BEST_PLACES = 3  # and where it is then made
+CHOICE = 3  # candidates for each variant
+SAME_ANSWER = 3  # variants with the same answer, at most
+LARGEST_FALL = 5.0  # nats; a target that is out of the question cannot be more so
+BATCH_TOKENS = 2048
 
 
-class Vocabulary:
+class Substitutes:
     """Which tokens may stand for which: same leading space, capital and kind of character."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, ids: Tensor, logits: Tensor, generator: torch.Generator) -> None:
+        """ids: (pos,) of the prompt. logits: (pos, d_vocab) that the model gives on it."""
         texts = model.tokenizer.convert_ids_to_tokens(list(range(model.parts.d_vocab)))
         codes: dict[tuple[bool, ...], int] = {}
         kinds = [codes.setdefault(_kind(text or ""), len(codes)) for text in texts]
         self.kinds = torch.tensor(kinds, device=model.device)
         self.embed: Tensor = model.hf.get_input_embeddings().weight.detach()  # type: ignore[operator]
         self.norms = self.embed.float().norm(dim=-1).clamp(min=1e-9)
+        self.ids, self.logits, self.generator = ids, logits.float(), generator
+        self._found: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
-    def substitute(self, token: int, near: bool, avoid: Sequence[int], generator: torch.Generator) -> int:
-        """Another token of the same kind: one of the nearest by cosine, or any frequent one."""
+    def draw(self, kind: Kind, token: int, place: int, avoid: Sequence[int]) -> int:
+        """Another token of the same kind as `token`: one of its nearest by cosine, one that the model would
+        say at this place, or any frequent one; the token itself if there is none."""
+        kind = "near" if place == 0 and kind == "likely" else kind
+        key = (kind, token, place if kind == "likely" else None, *sorted(avoid))
+        if key not in self._found:
+            self._found[key] = self._choices(kind, token, place, avoid)
+        found, chances = self._found[key]
+        return int(found[torch.multinomial(chances, 1, generator=self.generator)]) if len(found) else token
+
+    def _choices(self, kind: Kind, token: int, place: int, avoid: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Tokens to draw from, and their chances."""
         same = self.kinds == self.kinds[token]
         same[list(avoid)] = False
-        if near:
-            cosine = (self.embed @ self.embed[token]).float() / self.norms
-            found = cosine.masked_fill(~same, -torch.inf).topk(min(N_NEAR, int(same.sum()))).indices
-        else:
+        if kind == "frequent":
             found = same[:N_FREQUENT].nonzero()[:, 0]
-        if not len(found):
-            return token
-        return int(found[int(torch.randint(len(found), (1,), generator=generator))])
+            return found, torch.ones(len(found))
+        if kind == "near":
+            score, most = (self.embed @ self.embed[token]).float() / self.norms, N_NEAR
+        else:
+            score, most = self.logits[place - 1], N_LIKELY
+        best = score.masked_fill(~same, -torch.inf).topk(min(most, int(same.sum())))
+        chances = torch.ones(len(best.values)) if kind == "near" else (best.values / TEMPERATURE).softmax(-1).cpu()
+        return best.indices, chances
+
+    def scores(self, target: int, log: Tensor) -> Tensor:
+        """How much each variant asks the same question with another answer: the probability of its likeliest
+        answer of the target's kind, times how far the target falls (nats).
+
+        log: log-probabilities (variant, d_vocab).
+        """
+        alike = self.kinds == self.kinds[target]
+        alike[target] = False
+        fall = (self.logits[-1].log_softmax(-1)[target] - log[:, target]).clamp(0, LARGEST_FALL)
+        return log.masked_fill(~alike, -torch.inf).amax(-1).exp() * fall
 
 
 def _kind(text: str) -> tuple[bool, ...]:
@@ -44,16 +85,32 @@ def _kind(text: str) -> tuple[bool, ...]:
     return space, rest[:1].isupper(), rest.isalpha(), rest.isdigit()
 
 
-def like_counterfactuals(
-    model: Model, ids: Tensor, others: Sequence[Tensor], count: int, generator: torch.Generator
+def variants(
+    model: Model, tokens: Tokens, target: int, others: Sequence[Tensor], count: int, generator: torch.Generator
 ) -> list[Tensor]:
+    """At most `count` prompts (pos,) that ask for another answer than `target`, in no order.
+
+    others: token ids of counterfactuals. With some, three quarters of the variants are like them; the rest,
+    and with none all, change the places that matter most.
+    """
+    logits = model.run(tokens).logits
+    assert logits is not None
+    substitutes = Substitutes(model, tokens.ids[0], logits[0], generator)
+    like: list[Tensor] = []
+    if others:
+        n_like = count - count // 4
+        like = pick(model, substitutes, target, exchanges(substitutes, others, CHOICE * n_like), n_like)
+    rest = count - len(like)
+    return like + pick(model, substitutes, target, elsewhere(model, tokens, substitutes, target, CHOICE * rest), rest)
+
+
+def exchanges(substitutes: Substitutes, others: Sequence[Tensor], count: int) -> list[Tensor]:
     """Prompts with other tokens where a counterfactual differs; equal pairs of tokens change alike.
 
     Where the tokens that a counterfactual exchanges also stand elsewhere in the prompt, every second
     prompt changes them there instead: the answer may hang on those places as well.
     """
-    vocabulary = Vocabulary(model)
-    out = []
+    ids, out = substitutes.ids, []
     for k in range(count):
         other, turn = others[k % len(others)], k // len(others)
         differs = ids != other
@@ -61,44 +118,81 @@ def like_counterfactuals(
         echoes = [t for t in torch.cat([ids[differs], other[differs]]).unique().tolist() if (ids[~differs] == t).any()]
         if echoes and turn % 2 == 1:
             token = echoes[(turn // 2) % len(echoes)]
-            row[~differs & (ids == token)] = vocabulary.substitute(token, True, echoes, generator)
+            at = ~differs & (ids == token)
+            kind = KINDS[turn // 2 // len(echoes) % 2 * 2]  # near or likely
+            row[at] = substitutes.draw(kind, token, int(at.nonzero()[0]), echoes)
             out.append(row)
             continue
+        kind = KINDS[(turn // 2 if echoes else turn) % len(KINDS)]
         for p in differs.nonzero()[:, 0].tolist():
             pair = (int(ids[p]), int(other[p]))
             if pair not in chosen:
-                chosen[pair] = vocabulary.substitute(pair[turn % 4 // 2], turn % 2 == 0, pair, generator)
+                chosen[pair] = substitutes.draw(kind, pair[turn // 2 % 2], p, pair)
             row[p] = chosen[pair]
         out.append(row)
     return out
 
 
-def elsewhere(model: Model, tokens: Tokens, count: int, generator: torch.Generator, most: int = 4) -> list[Tensor]:
-    """Prompts with another token at one place: every place is tried, and those whose change moves the next
-    token most are drawn, in proportion to how far they move it."""
-    vocabulary = Vocabulary(model)
-    ids = tokens.ids[0]
+def elsewhere(model: Model, tokens: Tokens, substitutes: Substitutes, target: int, count: int) -> list[Tensor]:
+    """Prompts with another token at one place, every second time wherever that token stands. Places are
+    tried and drawn in proportion to the square of their mean score."""
+    ids, generator = substitutes.ids, substitutes.generator
 
-    def change(p: int, turn: int) -> Tensor:
-        row = ids.clone()
-        token = int(ids[p])
-        new = vocabulary.substitute(token, turn % 2 == 0, (token,), generator)
-        if turn % 4 < 2:
-            row[p] = new
-        else:  # wherever the token stands
-            row[ids == token] = new
+    def change(place: int, kind: Kind, everywhere: bool) -> Tensor:
+        row, token = ids.clone(), int(ids[place])
+        new = substitutes.draw(kind, token, place, (token,))
+        row[ids == token if everywhere else place] = new
         return row
 
-    places = range(1, len(ids))
-    tried = [change(p, turn) for turn in range(2) for p in places]
-    batch = torch.stack([ids, *tried])
-    logits = []
-    for part in batch.split(max(1, 2048 // len(ids))):
+    places = _places(model, tokens, target)
+    tried = [change(p, kind, False) for p in places for kind in ("near", "likely")]
+    mean = substitutes.scores(target, _answers(model, tried)).view(len(places), -1).mean(1)
+    best = mean.topk(min(BEST_PLACES, len(places)))
+    chances = best.values.clamp(min=1e-6).pow(2).cpu()
+    drawn = torch.multinomial(chances, count, replacement=True, generator=generator)
+    at = [places[int(best.indices[k])] for k in drawn]
+    return [change(p, ("near", "likely")[i % 2], i % 4 >= 2) for i, p in enumerate(at)]
+
+
+def _places(model: Model, tokens: Tokens, target: int) -> list[int]:
+    """All positions but the first, or in a long prompt those where the target's probability hangs most on
+    the token, to first order."""
+    n_pos = tokens.ids.shape[1]
+    if n_pos <= N_PLACES + 1:
+        return list(range(1, n_pos))
+    site = Site("resid_pre", 0)
+    run = model.run(tokens, read=[site], grad=True, logits="last")
+    assert run.logits is not None
+    (grad,) = torch.autograd.grad(run.logits[0].float().log_softmax(-1)[target], run.acts[site])
+    saliency = (grad * run.acts[site]).detach()[0].norm(dim=-1)
+    saliency[0] = -1
+    return sorted(saliency.topk(N_PLACES).indices.tolist())
+
+
+def pick(model: Model, substitutes: Substitutes, target: int, candidates: Sequence[Tensor], count: int) -> list[Tensor]:
+    """The candidates with the best scores, few with the same answer, in random order."""
+    rows = torch.stack(list(candidates)).unique(dim=0)
+    rows = rows[(rows != substitutes.ids).any(1)]
+    if not len(rows):
+        return []
+    log = _answers(model, list(rows))
+    order = substitutes.scores(target, log).argsort(descending=True).tolist()
+    answers = log.argmax(-1).tolist()
+    taken: dict[int, int] = {}
+    first: list[int] = []
+    late: list[int] = []
+    for i in order:
+        taken[answers[i]] = taken.get(answers[i], 0) + 1
+        (first if taken[answers[i]] <= SAME_ANSWER else late).append(i)
+    best = [*first, *late][:count]
+    return [rows[best[i]] for i in torch.randperm(len(best), generator=substitutes.generator).tolist()]
+
+
+def _answers(model: Model, rows: Sequence[Tensor]) -> Tensor:
+    """Log-probabilities of the next token (row, d_vocab)."""
+    out = []
+    for part in torch.stack(list(rows)).split(max(1, BATCH_TOKENS // len(rows[0]))):
         run = model.run(Tokens(part, torch.ones_like(part, dtype=torch.bool)), logits="last")
         assert run.logits is not None
-        logits.append(run.logits)
-    log = torch.cat(logits).float().log_softmax(-1)
-    moved = (log[0].exp() * (log[0] - log[1:])).sum(-1).view(2, -1).mean(0)
-    best = moved.topk(min(most, len(moved)))
-    picks = torch.multinomial(best.values.clamp(min=1e-3).cpu(), count, replacement=True, generator=generator)
-    return [change(int(best.indices[k]) + 1, turn) for turn, k in enumerate(picks.tolist())]
+        out.append(run.logits.float().log_softmax(-1))
+    return torch.cat(out)

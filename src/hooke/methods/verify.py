@@ -36,7 +36,7 @@ class Effect:
 
     members: Units
     factor: float  # 0: set to baseline; 2: double
-    control: bool = False  # controls are run against the first baseline only: a wider, so stricter, spread
+    once: bool = False  # against the first baseline only, and predicted for it; else the mean over all
     predicted: float = 0.0
     measured: float = 0.0
     spread: tuple[float, float] = (0.0, 0.0)  # least and greatest over baselines
@@ -80,7 +80,7 @@ def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> li
 
 def measure(bench: Bench, effects: Sequence[Effect], *, read: Sequence[Site] = ()) -> None:
     """Carry the interventions out in the live model, all in one batch; fills `measured` and `spread`."""
-    several = [bench.baselines if e.factor == 0 and not e.control else bench.baselines[:1] for e in effects]
+    several = [bench.baselines if e.factor == 0 and not e.once else bench.baselines[:1] for e in effects]
     jobs = [(e, b) for e, chosen in zip(effects, several, strict=True) for b in chosen]
     found: dict[int, list[float]] = {}
     size = max(8, JOB_TOKENS // bench.frozen.n_tokens)  # edits are dense over a prompt, so few at a time
@@ -139,7 +139,7 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
 def _baseline(bench: Bench, effect: Effect) -> Tensor:
     """(n,): what an ablation sets the members to, averaged over the baselines it is run against."""
     m = effect.members
-    if not effect.control:
+    if not effect.once:
         assert m.baselines is not None
         return m.baselines
     return torch.stack([bench.baselines[0].values[b][p, i] for b, p, i in _triples(m)])
@@ -242,25 +242,28 @@ def verify(bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *
     sample = ranked[torch.linspace(0, max(len(ranked) - 1, 0), min(n_sample, len(ranked))).round().long().unique()]
     strongest = ranked[:n_strongest]
 
-    singles = {int(i): Effect(kept.take(i[None]), 0.0) for i in torch.cat([strongest, sample]).unique()}
+    # what is claimed (the strongest nodes, the named groups) is run against every baseline, samples against one
+    claimed = set(strongest.tolist())
+    both = torch.cat([strongest, sample]).unique().tolist()
+    singles = {i: Effect(kept.take(torch.tensor([i])), 0.0, once=i not in claimed) for i in both}
     doubles = [Effect(kept.take(i[None]), 2.0) for i in strongest]
     others = matched(bench, kept.take(sample), kept, generator)
-    controls = [Effect(others.take(torch.tensor([i])), 0.0, control=True) for i in range(len(others))]
+    controls = [Effect(others.take(torch.tensor([i])), 0.0, once=True) for i in range(len(others))]
     groups: list[Effect] = []
     group_controls: list[Effect] = []
     size = min(GROUP_SIZE, len(kept))
     for _ in range(n_groups if len(kept) > 1 else 0):
         members = kept.take(torch.randperm(len(kept), generator=generator)[:size].to(kept.ids.device))
-        groups.append(Effect(members, 0.0))
+        groups.append(Effect(members, 0.0, once=True))
         if len(group_controls) < thin * N_GROUP_CONTROLS:
-            group_controls.append(Effect(matched(bench, members, kept, generator), 0.0, control=True))
+            group_controls.append(Effect(matched(bench, members, kept, generator), 0.0, once=True))
     named_effects = [Effect(kept.take(at), 0.0) for at in named]
     named_doubles = [Effect(kept.take(at), 2.0) for at in named]
     named_controls = []
     for at in named:
         like = kept.take(at[torch.randperm(len(at), generator=generator)[:200].to(at.device)])
         alike = [matched(bench, like, kept, generator) for _ in range(N_NAMED_CONTROLS)]
-        named_controls.append([Effect(units, 0.0, control=True) for units in alike])
+        named_controls.append([Effect(units, 0.0, once=True) for units in alike])
 
     everything = [*singles.values(), *doubles, *controls, *groups, *group_controls, *named_effects, *named_doubles]
     predict(bench, [*everything], unit, kept, matrix)
@@ -333,7 +336,7 @@ def _summary(
         (b, p, i), m = _triples(e.members)[0], e.members
         plain.append(float(grads[b][p, i] * (_baseline(bench, e)[0] - m.values[0])))
         size.append(abs(float(m.values[0])))
-    spreads = [hi - lo for e in tried for lo, hi in [e.spread]]
+    spreads = [hi - lo for e in tried if not e.once for lo, hi in [e.spread]]
     return {
         "spearman": _rank([e.predicted for e in tried], measured),
         "spearman_kept": _rank([e.predicted for e in tried[:n_kept]], measured[:n_kept]),
@@ -348,7 +351,7 @@ def _summary(
         "nodes_tried": len(tried),
         "groups_tried": len(groups),
         "baselines": [b.name for b in bench.baselines],
-        "mean_range_over_baselines": float(np.mean(spreads)) if len(bench.baselines) > 1 else None,
+        "mean_range_over_baselines": float(np.mean(spreads)) if spreads and len(bench.baselines) > 1 else None,
     }
 
 
