@@ -58,9 +58,11 @@ def test_variants_differ_only_where_they_should(glass):
         assert changed and set(changed) <= {3, *echoes}
         assert all(kinds[row[p]] in (kinds[ids[p]], kinds[other[p]]) for p in changed)
     target = int(substitutes.logits[-1].argmax())
-    for row in elsewhere(glass, tokens, substitutes, target, 8):
+    free = ids == other
+    for row in elsewhere(glass, tokens, substitutes, target, free, 12):
         changed = (row != ids).nonzero()[:, 0].tolist()
         assert changed and 0 not in changed
+        assert ids[changed[0]] == ids[3] or 3 not in changed
         assert len({int(ids[p]) for p in changed}) == 1
 
 
@@ -83,8 +85,9 @@ def test_picked_variants_give_another_answer_of_the_targets_kind(glass):
     substitutes = substitutes_of(glass, tokens)
     clean = glass.run(tokens, logits="last").logits[0].log_softmax(-1)
     target = int(clean.argmax())
-    candidates = [ids, *elsewhere(glass, tokens, substitutes, target, 30)]
-    picked = pick(glass, substitutes, target, candidates, 6)
+    candidates = [ids, *elsewhere(glass, tokens, substitutes, target, ids >= 0, 30)]
+    scored = pick(glass, substitutes, target, candidates, 6)
+    picked = [row for _, row in scored]
     assert len(picked) == 6 and not any(torch.equal(row, ids) for row in picked)
 
     def score(row):
@@ -94,6 +97,7 @@ def test_picked_variants_give_another_answer_of_the_targets_kind(glass):
         return float(log[alike].max().exp()) * fall, int(log.argmax())
 
     have = [score(row) for row in picked]
+    assert [s for s, _ in scored] == pytest.approx([s for s, _ in have], rel=1e-4, abs=1e-6)
     worst, answers = min(s for s, _ in have), [a for _, a in have]
     kept = {tuple(row.tolist()) for row in picked}
     for row in candidates[1:]:
@@ -105,9 +109,11 @@ def test_picked_variants_give_another_answer_of_the_targets_kind(glass):
 def test_places_of_a_long_prompt_are_those_that_matter(glass):
     tokens = glass.tokens((PROMPT + ". ") * 4)
     target = int(glass.run(tokens, logits="last").logits[0].argmax())
-    places = _places(glass, tokens, target)
+    places = _places(glass, tokens, target, tokens.ids[0] >= 0)
     assert len(places) == 16 and 0 not in places and len(set(places)) == 16
-    assert _places(glass, glass.tokens(PROMPT), target) == list(range(1, glass.tokens(PROMPT).ids.shape[1]))
+    short = glass.tokens(PROMPT)
+    assert _places(glass, short, target, short.ids[0] >= 0) == list(range(1, short.ids.shape[1]))
+    assert _places(glass, short, target, short.ids[0] < 0) == []
 
 
 def test_passages_keep_the_first_token(glass):

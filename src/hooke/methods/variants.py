@@ -6,6 +6,7 @@ on which the model gives another answer of the same kind, as a counterfactual th
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -15,14 +16,16 @@ from torch import Tensor
 from hooke.model import Model, Tokens
 from hooke.sites import Site
 
-Kind = Literal["near", "likely", "frequent"]
-KINDS: tuple[Kind, ...] = ("near", "frequent", "likely", "frequent")
+Kind = Literal["near", "likely", "frequent", "present"]
+KINDS: tuple[Kind, ...] = ("near", "frequent", "likely", "frequent")  # where a counterfactual differs
+KINDS_ELSEWHERE: tuple[Kind, ...] = ("near", "likely", "present")
 N_NEAR = 40  # neighbours in embedding space to draw from
 N_LIKELY, TEMPERATURE = 50, 1.5  # of the model's own next tokens
 N_FREQUENT = 20000  # low ids are frequent tokens in byte-pair vocabularies
 N_PLACES = 16  # where a change is tried; in a longer prompt, those that move the answer most to first order
 BEST_PLACES = 3  # and where it is then made
 CHOICE = 3  # candidates for each variant
+WORTH = 0.3  # of the median score: what a variant that changes another place than a counterfactual must reach
 SAME_ANSWER = 3  # variants with the same answer, at most
 LARGEST_FALL = 5.0  # nats; a target that is out of the question cannot be more so
 BATCH_TOKENS = 2048
@@ -44,7 +47,8 @@ class Substitutes:
 
     def draw(self, kind: Kind, token: int, place: int, avoid: Sequence[int]) -> int:
         """Another token of the same kind as `token`: one of its nearest by cosine, one that the model would
-        say at this place, or any frequent one; the token itself if there is none."""
+        say at this place, any frequent one, or one that is present in the prompt; the token itself if there
+        is none."""
         kind = "near" if place == 0 and kind == "likely" else kind
         key = (kind, token, place if kind == "likely" else None, *sorted(avoid))
         if key not in self._found:
@@ -56,6 +60,11 @@ class Substitutes:
         """Tokens to draw from, and their chances."""
         same = self.kinds == self.kinds[token]
         same[list(avoid)] = False
+        if kind == "present":
+            here = self.ids.unique()
+            if bool(same[here].any()):
+                return here[same[here]], torch.ones(int(same[here].sum()))
+            kind = "near"
         if kind == "frequent":
             found = same[:N_FREQUENT].nonzero()[:, 0]
             return found, torch.ones(len(found))
@@ -88,20 +97,25 @@ def _kind(text: str) -> tuple[bool, ...]:
 def variants(
     model: Model, tokens: Tokens, target: int, others: Sequence[Tensor], count: int, generator: torch.Generator
 ) -> list[Tensor]:
-    """At most `count` prompts (pos,) that ask for another answer than `target`, in no order.
+    """At most `count` prompts (pos,) that ask for another answer than `target`, in random order.
 
-    others: token ids of counterfactuals. With some, three quarters of the variants are like them; the rest,
-    and with none all, change the places that matter most.
+    others: token ids of counterfactuals. With some, three quarters of the variants or more are like them; the
+    rest, and with none all, change the places that matter most.
     """
     logits = model.run(tokens).logits
     assert logits is not None
     substitutes = Substitutes(model, tokens.ids[0], logits[0], generator)
-    like: list[Tensor] = []
-    if others:
-        n_like = count - count // 4
-        like = pick(model, substitutes, target, exchanges(substitutes, others, CHOICE * n_like), n_like)
-    rest = count - len(like)
-    return like + pick(model, substitutes, target, elsewhere(model, tokens, substitutes, target, CHOICE * rest), rest)
+    free = torch.ones_like(tokens.ids[0], dtype=torch.bool)
+    for other in others:
+        free &= tokens.ids[0] == other
+    like = pick(model, substitutes, target, exchanges(substitutes, others, CHOICE * count), count)
+    most = count // 4 if like else count
+    rest = pick(model, substitutes, target, elsewhere(model, tokens, substitutes, target, free, CHOICE * most), most)
+    if like:  # of changes in other places, those that matter about as much
+        bar = WORTH * statistics.median(score for score, _ in like)
+        rest = [found for found in rest if found[0] >= bar]
+    chosen = [*like[: count - len(rest)], *rest]
+    return [chosen[i][1] for i in torch.randperm(len(chosen), generator=generator).tolist()]
 
 
 def exchanges(substitutes: Substitutes, others: Sequence[Tensor], count: int) -> list[Tensor]:
@@ -111,7 +125,7 @@ def exchanges(substitutes: Substitutes, others: Sequence[Tensor], count: int) ->
     prompt changes them there instead: the answer may hang on those places as well.
     """
     ids, out = substitutes.ids, []
-    for k in range(count):
+    for k in range(count if others else 0):
         other, turn = others[k % len(others)], k // len(others)
         differs = ids != other
         row, chosen = ids.clone(), {}
@@ -133,9 +147,11 @@ def exchanges(substitutes: Substitutes, others: Sequence[Tensor], count: int) ->
     return out
 
 
-def elsewhere(model: Model, tokens: Tokens, substitutes: Substitutes, target: int, count: int) -> list[Tensor]:
-    """Prompts with another token at one place, every second time wherever that token stands. Places are
-    tried and drawn in proportion to the square of their mean score."""
+def elsewhere(
+    model: Model, tokens: Tokens, substitutes: Substitutes, target: int, free: Tensor, count: int
+) -> list[Tensor]:
+    """Prompts with another token at one place that is `free` (pos,), every second time wherever that token
+    stands. Places are tried and drawn in proportion to the square of their best score."""
     ids, generator = substitutes.ids, substitutes.generator
 
     def change(place: int, kind: Kind, everywhere: bool) -> Tensor:
@@ -144,48 +160,52 @@ def elsewhere(model: Model, tokens: Tokens, substitutes: Substitutes, target: in
         row[ids == token if everywhere else place] = new
         return row
 
-    places = _places(model, tokens, target)
-    tried = [change(p, kind, False) for p in places for kind in ("near", "likely")]
-    mean = substitutes.scores(target, _answers(model, tried)).view(len(places), -1).mean(1)
-    best = mean.topk(min(BEST_PLACES, len(places)))
+    places = _places(model, tokens, target, free)
+    if not places:
+        return []
+    tried = [change(p, kind, False) for p in places for kind in KINDS_ELSEWHERE]
+    score = substitutes.scores(target, _answers(model, tried)).view(len(places), -1).amax(1)
+    best = score.topk(min(BEST_PLACES, len(places)))
     chances = best.values.clamp(min=1e-6).pow(2).cpu()
     drawn = torch.multinomial(chances, count, replacement=True, generator=generator)
     at = [places[int(best.indices[k])] for k in drawn]
-    return [change(p, ("near", "likely")[i % 2], i % 4 >= 2) for i, p in enumerate(at)]
+    return [change(p, KINDS_ELSEWHERE[i % 3], i % 2 == 1) for i, p in enumerate(at)]
 
 
-def _places(model: Model, tokens: Tokens, target: int) -> list[int]:
-    """All positions but the first, or in a long prompt those where the target's probability hangs most on
-    the token, to first order."""
-    n_pos = tokens.ids.shape[1]
-    if n_pos <= N_PLACES + 1:
-        return list(range(1, n_pos))
+def _places(model: Model, tokens: Tokens, target: int, free: Tensor) -> list[int]:
+    """All free positions but the first, or of many those where the target's probability hangs most on the
+    token, to first order."""
+    places = [p for p in free.nonzero()[:, 0].tolist() if p > 0]
+    if len(places) <= N_PLACES:
+        return places
     site = Site("resid_pre", 0)
     run = model.run(tokens, read=[site], grad=True, logits="last")
     assert run.logits is not None
     (grad,) = torch.autograd.grad(run.logits[0].float().log_softmax(-1)[target], run.acts[site])
-    saliency = (grad * run.acts[site]).detach()[0].norm(dim=-1)
-    saliency[0] = -1
-    return sorted(saliency.topk(N_PLACES).indices.tolist())
+    saliency = (grad * run.acts[site]).detach()[0].norm(dim=-1)[places]
+    return sorted(places[i] for i in saliency.topk(N_PLACES).indices.tolist())
 
 
-def pick(model: Model, substitutes: Substitutes, target: int, candidates: Sequence[Tensor], count: int) -> list[Tensor]:
-    """The candidates with the best scores, few with the same answer, in random order."""
+def pick(
+    model: Model, substitutes: Substitutes, target: int, candidates: Sequence[Tensor], count: int
+) -> list[tuple[float, Tensor]]:
+    """The `count` candidates with the best scores, few with the same answer, with their scores, best first."""
+    if not candidates:
+        return []
     rows = torch.stack(list(candidates)).unique(dim=0)
     rows = rows[(rows != substitutes.ids).any(1)]
     if not len(rows):
         return []
     log = _answers(model, list(rows))
-    order = substitutes.scores(target, log).argsort(descending=True).tolist()
+    scores = substitutes.scores(target, log)
     answers = log.argmax(-1).tolist()
     taken: dict[int, int] = {}
     first: list[int] = []
     late: list[int] = []
-    for i in order:
+    for i in scores.argsort(descending=True).tolist():
         taken[answers[i]] = taken.get(answers[i], 0) + 1
         (first if taken[answers[i]] <= SAME_ANSWER else late).append(i)
-    best = [*first, *late][:count]
-    return [rows[best[i]] for i in torch.randperm(len(best), generator=substitutes.generator).tolist()]
+    return [(float(scores[i]), rows[i]) for i in [*first, *late][:count]]
 
 
 def _answers(model: Model, rows: Sequence[Tensor]) -> Tensor:
