@@ -105,3 +105,23 @@ def padded(rows: list[Tensor], side: str, pad: int = 0) -> Tokens:
         here = slice(width - len(row), width) if side == "left" else slice(0, len(row))
         ids[i, here], mask[i, here] = row, True
     return Tokens(ids, mask)
+
+
+def close(a: Tensor | None, b: Tensor | None, tolerance: float = 1e-4) -> None:
+    """Equal up to a share of the largest value."""
+    assert a is not None and b is not None
+    assert a.shape == b.shape
+    off = float((a - b).abs().max()) if a.numel() else 0.0
+    assert off <= tolerance * max(1e-3, float(b.abs().max())), off
+
+
+def logits_of(model: Model, *args: Any, **kwargs: Any) -> Tensor:
+    logits = model.run(*args, **kwargs).logits
+    assert logits is not None
+    return logits
+
+
+def untouched(hf: Any) -> bool:
+    """No hooks, no replaced forward, the user's own attention."""
+    hooks = any(m._forward_hooks or m._forward_pre_hooks or "forward" in m.__dict__ for m in hf.modules())
+    return not hooks and hf.config._attn_implementation == "eager"
