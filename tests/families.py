@@ -111,8 +111,8 @@ def close(a: Tensor | None, b: Tensor | None, tolerance: float = 1e-4) -> None:
     """Equal up to a share of the largest value."""
     assert a is not None and b is not None
     assert a.shape == b.shape
-    off = float((a - b).abs().max()) if a.numel() else 0.0
-    assert off <= tolerance * max(1e-3, float(b.abs().max())), off
+    off = float((a - b).detach().abs().max()) if a.numel() else 0.0
+    assert off <= tolerance * max(1e-3, float(b.detach().abs().max())), off
 
 
 def logits_of(model: Model, *args: Any, **kwargs: Any) -> Tensor:

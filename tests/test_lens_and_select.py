@@ -145,6 +145,25 @@ def test_ranking_is_repeatable_and_complete(glass):
         assert float(book.values[b][p, i]) == float(value)
 
 
+def test_the_shared_beginning_is_run_once_and_changes_nothing(glass, monkeypatch):
+    tokens = glass.tokens(PROMPT)
+    ids = tokens.ids[0]
+    other = ids.clone()
+    other[4] = 500
+    target = int(glass.run(tokens, logits="last").logits[0].argmax())
+    metric = Metric(target, None, None)
+    rows = [other, *(torch.cat([ids[:5], ids[5:].flip(0).roll(k)]) for k in range(3))]
+    assert select._shared(ids, rows) == 4
+    short = select.learn(glass, tokens, metric, rows)
+    monkeypatch.setattr(select, "_shared", lambda ids, rows: 0)
+    whole = select.learn(glass, tokens, metric, rows)
+    assert short.shape == whole.shape
+    best = [set(x.topk(50).indices.tolist()) for x in (short, whole)]
+    assert len(best[0] & best[1]) >= 48  # up to rounding
+    width = glass.parts.d_mlp
+    assert not whole.view(glass.parts.n_layers, len(ids), width)[:, :4].any()
+
+
 def test_long_prompts_are_ranked_by_relp(glass, monkeypatch):
     tokens, frozen, book, based = prepared(glass, PROMPT, [])
     metric = Metric(int(frozen.logits.argmax()), None, None)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from hooke.dictionaries import Dictionary
 from hooke.methods.baselines import Baseline
@@ -93,7 +94,11 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
     ids, n_layers = tokens.ids[0], model.parts.n_layers
     sites = [Site("mlp_act", layer) for layer in range(n_layers)]
     steps = N_STEPS if len(ids) <= SHORT else N_STEPS // 2
-    run = model.run(_rows(torch.stack([ids, *contrasts])), read=sites, logits="last")
+    rows = torch.stack([ids, *contrasts])
+    start = _shared(ids, contrasts)
+    after = model.prefix(ids[:start]) if start else None
+    ids = ids[start:]
+    run = model.run(_rows(rows[:, start:]), read=sites, logits="last", after=after)
     assert run.logits is not None
     acts = torch.stack([run.acts[s] for s in sites])  # (layer, 1 + variant, pos, neuron)
     held = acts[:, :1] + AMPLIFY * (acts[:, 1:] - acts[:, :1])
@@ -103,7 +108,7 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
     # a drop row runs against variant 0, 1, … in turn; the keep rows are spread over the rest
     dropped = held[:, : min(steps, n_variants)]
     everything = [Edit(s, value=h) for s, h in zip(sites, dropped, strict=True)]
-    nothing = model.run(_rows(ids.expand(dropped.shape[1], -1)), edits=everything, logits="last").logits
+    nothing = model.run(_rows(ids.expand(dropped.shape[1], -1)), edits=everything, logits="last", after=after).logits
     assert nothing is not None
     empty = nothing.float().log_softmax(-1)
     n_sizes, n_keep = len(SIZES), len(KEEP_ROWS)
@@ -115,7 +120,8 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
         against = [*((row * n_variants // n_keep + step) % n_variants for row in range(n_keep)), drop]
         hold = [torch.cat([1 - m[list(KEEP_ROWS)], m[[DROP_ROW]]]).requires_grad_() for m in mask]
         edits = [Edit(s, value=h[against], weight=w) for s, h, w in zip(sites, held, hold, strict=True)]
-        out = model.run(_rows(ids.expand(len(against), -1)), edits=edits, grad=True, logits="last").logits
+        again = _rows(ids.expand(len(against), -1))
+        out = model.run(again, edits=edits, grad=True, logits="last", after=after).logits
         assert out is not None
         kept, rest = out[:n_keep].float(), out[n_keep].float()
         loss = divergence(log, kept.log_softmax(-1)).sum() + MARGIN_WEIGHT * margin_error(kept, clean, watched).sum()
@@ -134,7 +140,13 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
             mask[:, z] = (mask[:, z] + torch.where(gain[:, z] >= cut, move, -move)).clamp_(0, 1)
     weight = torch.arange(n_sizes, 0, -1, device=mask.device, dtype=mask.dtype).view(1, -1, 1, 1)
     late = gain.sum(1)
-    return ((mask * weight).sum(1) + 1e-3 * late / late.abs().max().clamp(min=1e-20)).flatten()
+    scores = (mask * weight).sum(1) + 1e-3 * late / late.abs().max().clamp(min=1e-20)
+    return pad(scores, (0, 0, start, 0)).flatten()
+
+
+def _shared(ids: Tensor, contrasts: Sequence[Tensor]) -> int:
+    """How many tokens at the beginning are the same in all, and so need to be run only once."""
+    return min(int((row != ids).int().argmax()) for row in contrasts)
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:

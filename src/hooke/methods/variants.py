@@ -28,7 +28,7 @@ CHOICE = 3  # candidates for each variant
 WORTH = 0.3  # of the median score: what a variant that changes another place than a counterfactual must reach
 SAME_ANSWER = 3  # variants with the same answer, at most
 LARGEST_FALL = 5.0  # nats; a target that is out of the question cannot be more so
-BATCH_TOKENS = 2048
+BATCH_ROWS, BATCH_TOKENS = 48, 2048
 
 
 class Substitutes:
@@ -164,7 +164,7 @@ def elsewhere(
     if not places:
         return []
     tried = [change(p, kind, False) for p in places for kind in KINDS_ELSEWHERE]
-    score = substitutes.scores(target, _answers(model, tried)).view(len(places), -1).amax(1)
+    score = substitutes.scores(target, _answers(model, ids, tried)).view(len(places), -1).amax(1)
     best = score.topk(min(BEST_PLACES, len(places)))
     chances = best.values.clamp(min=1e-6).pow(2).cpu()
     drawn = torch.multinomial(chances, count, replacement=True, generator=generator)
@@ -196,7 +196,7 @@ def pick(
     rows = rows[(rows != substitutes.ids).any(1)]
     if not len(rows):
         return []
-    log = _answers(model, list(rows))
+    log = _answers(model, substitutes.ids, list(rows))
     scores = substitutes.scores(target, log)
     answers = log.argmax(-1).tolist()
     taken: dict[int, int] = {}
@@ -208,11 +208,17 @@ def pick(
     return [(float(scores[i]), rows[i]) for i in [*first, *late][:count]]
 
 
-def _answers(model: Model, rows: Sequence[Tensor]) -> Tensor:
-    """Log-probabilities of the next token (row, d_vocab)."""
+def _answers(model: Model, ids: Tensor, rows: Sequence[Tensor]) -> Tensor:
+    """Log-probabilities of the next token (row, d_vocab). What rows begin with like the prompt is run once."""
+    stacked = torch.stack(list(rows))
+    starts = (stacked != ids).int().argmax(1)
+    order = starts.argsort(stable=True)
     out = []
-    for part in torch.stack(list(rows)).split(max(1, BATCH_TOKENS // len(rows[0]))):
-        run = model.run(Tokens(part, torch.ones_like(part, dtype=torch.bool)), logits="last")
+    for part in order.split(max(1, min(BATCH_ROWS, BATCH_TOKENS // len(ids)))):
+        start = int(starts[part[0]])
+        rest = stacked[part, start:]
+        after = model.prefix(ids[:start]) if start else None
+        run = model.run(Tokens(rest, torch.ones_like(rest, dtype=torch.bool)), logits="last", after=after)
         assert run.logits is not None
         out.append(run.logits.float().log_softmax(-1))
-    return torch.cat(out)
+    return torch.cat(out)[order.argsort()]

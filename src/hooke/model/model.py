@@ -15,7 +15,7 @@ from hooke.errors import HookeError
 from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts, find_parts
 from hooke.model.hooks import sites_of
-from hooke.model.run import Activations, Run, Tokens, forward, run_each
+from hooke.model.run import Activations, Prefix, Run, Tokens, forward, run_each
 from hooke.sites import Site
 
 Text = str | Sequence[str]
@@ -156,6 +156,7 @@ class Model:
         edits: Sequence[Edit] = (),
         grad: bool = False,
         logits: Literal["all", "last"] | None = "all",
+        after: Prefix | None = None,
     ) -> Run:
         """Run the model once, reading and editing at sites.
 
@@ -165,11 +166,30 @@ class Model:
         grad: keep the graph, so that logits and reads can be differentiated (also through edits).
         logits: "all" (batch pos d_vocab), "last" (batch d_vocab, at the last real token), or None,
             which stops after the last read.
+        after: what comes before these tokens in every row (`prefix`), so that it is run only once. Reads
+            are of these tokens; an edit's named positions count from the start of the prefix, and an axis
+            of positions of its value is theirs.
         Raises HookeError for a site that the model does not have or an edit that does not fit.
         """
         with self._lock:
             batch = self.tokens(tokens)
-            return forward(self.hf, self.parts, batch, read=read, edits=edits, grad=grad, logits=logits)[0]
+            if after is not None and not bool(batch.mask.all()):
+                raise HookeError("tokens that follow a prefix take no padding")
+            if after is not None and after.length + batch.ids.shape[1] > self.parts.context:
+                raise HookeError(
+                    f"{after.length} tokens of a prefix and {batch.ids.shape[1]} more do not fit the context of "
+                    f"{self.parts.context}"
+                )
+            return forward(self.hf, self.parts, batch, read=read, edits=edits, grad=grad, logits=logits, after=after)[0]
+
+    def prefix(self, tokens: Text | Tensor | Tokens) -> Prefix:
+        """Run the beginning that several prompts share once; `run(…, after=prefix)` goes on from there."""
+        with self._lock:
+            batch = self.tokens(tokens)
+            if batch.ids.shape[0] != 1 or not bool(batch.mask.all()):
+                raise HookeError("a prefix is one row of tokens without padding")
+            _, cache = forward(self.hf, self.parts, batch, logits="last", keep_cache=True)
+            return Prefix(cache, batch.ids.shape[1])
 
     def run_each(
         self,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,6 +44,13 @@ class Run(NamedTuple):
     mask: Tensor
 
 
+class Prefix(NamedTuple):
+    """What one row of tokens left in the key-value cache, for runs that go on from there."""
+
+    cache: Any
+    length: int
+
+
 class _Stop(Exception):
     """Raised after the last read when nobody wants the logits: the rest need not be computed."""
 
@@ -55,6 +63,13 @@ class Wave(NamedTuple):
 
     resid: dict[int, Tensor]  # layer -> (1, pos, d_model), the shared stream entering it
     joining: dict[int, int]  # layer -> how many rows enter there, from the first such layer up
+
+    def widen(self, cache: Any) -> None:
+        """Give each layer of a cache of one row as many as the pass has there."""
+        rows = 0
+        for number, layer in enumerate(cache.layers):
+            rows += self.joining.get(number, 0)
+            layer.keys, layer.values = (x.expand(max(1, rows), -1, -1, -1) for x in (layer.keys, layer.values))
 
 
 def forward(
@@ -72,13 +87,24 @@ def forward(
     horizon: int = 0,
     keep_cache: bool = False,
     wave: Wave | None = None,
+    after: Prefix | None = None,
 ) -> tuple[Run, Any]:
     """Run the model once. Returns the run and, if asked, transformers' key-value cache.
 
     past: the cache of the prompt and what followed, then tokens is one more token of each row.
+    after: the cache of what all rows of the prompt begin with; it is left as it is.
     horizon: how many tokens will follow the prompt, so that edits may name their positions.
     """
     ids, mask = tokens
+    first = past is None
+    if after is not None:
+        past = copy.deepcopy(after.cache)
+        if wave is None:
+            past.batch_repeat_interleave(ids.shape[0])
+        else:
+            wave.widen(past)
+        past_mask = torch.ones(ids.shape[0], after.length, dtype=torch.bool, device=ids.device)
+        prompt_lengths = after.length + mask.sum(1)
     wanted = {Site.parse(site) for site in read}
     by_site: dict[Site, list[Edit]] = {}
     for edit in edits:
@@ -92,8 +118,8 @@ def forward(
         raise HookeError("nothing to compute: ask for reads or for logits")
     whole_mask = mask if past_mask is None else torch.cat([past_mask, mask], 1)
     padded = not bool(whole_mask.all())
-    where = _where(mask, whole_mask, prompt_lengths, padded, past is None) if padded or edits else None
-    if past is None and where is not None:
+    where = _where(mask, whole_mask, prompt_lengths, padded, first) if padded or edits else None
+    if first and where is not None:
         _check_positions(edits, where.prompt, horizon)
     acts = Activations()
     entry = Site("resid_pre", 0)
@@ -201,24 +227,74 @@ def run_each(
         raise HookeError("run_each was given no sets of edits")
     sites = [Site.parse(site) for site in read]
     entry = [_first_layer(edits, parts) for edits in edit_sets]
-    order = sorted(range(len(edit_sets)), key=lambda i: entry[i])
-    size = max(1, max_tokens // tokens.ids.shape[1])
     logits: list[Tensor | None] = [None] * len(edit_sets)
     reads: list[dict[Site, Tensor]] = [{} for _ in edit_sets]
-    for start in range(0, len(order), size):
-        chunk = order[start : start + size]
-        layers = [entry[i] for i in chunk]
-        first = layers[0]
-        edits = _stacked([(row, edit) for row, i in enumerate(chunk) for edit in edit_sets[i]])
-        here = [site for site in sites if site.layer is None or site.layer >= first]
-        wave = Wave(resid, {layer: layers.count(layer) for layer in layers})
-        with _skipping(parts, first):
-            run, _ = forward(hf, parts, tokens, read=here, edits=edits, logits="last", wave=wave)
-        assert run.logits is not None
-        for row, i in enumerate(chunk):
-            logits[i] = run.logits[row]
-            reads[i] = {site: run.acts[site][row] for site in here if row < run.acts[site].shape[0]}
+    whole = any(site.point in SQUARE for site in sites)  # what has keys cannot be put together from parts
+    groups = [(0, list(range(len(edit_sets))))] if whole else _by_beginning(edit_sets, tokens.ids.shape[1])
+    for begin, group in groups:
+        after, before = None, Activations()
+        if begin:
+            shared = Tokens(tokens.ids[:, :begin], tokens.mask[:, :begin])
+            run, cache = forward(hf, parts, shared, read=sites, logits="last", keep_cache=True)
+            after, before = Prefix(cache, begin), run.acts
+        rest = Tokens(tokens.ids[:, begin:], tokens.mask[:, begin:])
+        stream = {layer: x[:, begin:] for layer, x in resid.items()}
+        order = sorted(group, key=lambda i: entry[i])
+        size = max(1, max_tokens // rest.ids.shape[1])
+        for start in range(0, len(order), size):
+            chunk = order[start : start + size]
+            layers = [entry[i] for i in chunk]
+            first = layers[0]
+            edits = _stacked([(row, _from(edit, begin)) for row, i in enumerate(chunk) for edit in edit_sets[i]])
+            here = [site for site in sites if site.layer is None or site.layer >= first]
+            wave = Wave(stream, {layer: layers.count(layer) for layer in layers})
+            with _skipping(parts, first):
+                run, _ = forward(hf, parts, rest, read=here, edits=edits, logits="last", wave=wave, after=after)
+            assert run.logits is not None
+            for row, i in enumerate(chunk):
+                logits[i] = run.logits[row]
+                for site in here:
+                    if row < run.acts[site].shape[0]:
+                        got = run.acts[site][row]
+                        reads[i][site] = torch.cat([before[site][0], got]) if begin else got
     return torch.stack([x for x in logits if x is not None]), reads
+
+
+def _by_beginning(edit_sets: Sequence[Sequence[Edit]], n_pos: int) -> list[tuple[int, list[int]]]:
+    """Sets of edits by how many tokens at the beginning all of a group leave alone (a quarter, a half or three)."""
+    groups: dict[int, list[int]] = {}
+    for i, edits in enumerate(edit_sets):
+        free = min((_first_position(edit) for edit in edits), default=0)
+        groups.setdefault(max(n_pos * quarter // 4 for quarter in range(4) if n_pos * quarter // 4 <= free), []).append(
+            i
+        )
+    return sorted(groups.items())
+
+
+def _first_position(edit: Edit) -> int:
+    """The first position that an edit changes, if it is a mask over (positions, features); else 0."""
+    if not _masked(edit) or edit.site.point in SQUARE or edit.weight is not None:
+        return 0
+    at = edit.index.flatten(1).any(1).nonzero()
+    return int(at[0]) if len(at) else 0
+
+
+def _from(edit: Edit, begin: int) -> Edit:
+    """The same edit for a pass that begins later."""
+    return replace(edit, index=edit.index[begin:], value=edit.value[begin:]) if begin else edit
+
+
+def _masked(edit: Edit) -> bool:
+    """Whether an edit sets what a mask over (positions, features) chooses to values of the same shape."""
+    mask, value, n_axes = edit.index, edit.value, len(edit.site.shape.split()) - 1
+    return (
+        isinstance(mask, Tensor)
+        and mask.dtype == torch.bool
+        and mask.ndim == n_axes
+        and edit.positions is None
+        and isinstance(value, Tensor)
+        and value.shape == mask.shape
+    )
 
 
 def _first_layer(edits: Sequence[Edit], parts: Parts) -> int:
@@ -237,14 +313,9 @@ def _stacked(edits: Sequence[tuple[int, Edit]]) -> list[Edit]:
     alike: dict[tuple[Any, ...], list[tuple[int, Edit]]] = {}
     count = Counter((row, edit.site) for row, edit in edits)
     for row, edit in edits:
-        mask, value = edit.index, edit.value
-        n_axes = len(edit.site.shape.split()) - 1  # of a mask over positions and features
-        masked = (
-            isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.ndim == n_axes and edit.positions is None
-        )
         # a row edited several times at a site keeps its order
-        if masked and isinstance(value, Tensor) and value.shape == mask.shape and count[row, edit.site] == 1:
-            alike.setdefault((edit.site, edit.op, value.shape, value.dtype), []).append((row, edit))
+        if _masked(edit) and count[row, edit.site] == 1:
+            alike.setdefault((edit.site, edit.op, edit.value.shape, edit.value.dtype), []).append((row, edit))
         else:
             alone.append(replace(edit, rows=[row]))
     for group in alike.values():
