@@ -301,3 +301,25 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
     result = hooke.trace(glass, prompt, nodes=20)
     assert seen[1][0] == [] and result.payload["verification"]["baselines"][0] == "passage 1"
     assert "deltas" not in result.tensors
+
+
+def test_nodes_that_a_counterfactual_cannot_move_are_not_sampled(glass, monkeypatch):
+    """A counterfactual changes nothing before its first other token, so samples and controls come from after it."""
+    from hooke.methods import verify as ver
+
+    ids = glass.tokens(PROMPT).ids.clone()
+    ids[0, -2] = 500
+    seen = []
+    real = ver._summary
+
+    def summary(bench, tried, groups, *rest):
+        seen.extend(tried + groups)
+        return real(bench, tried, groups, *rest)
+
+    monkeypatch.setattr(ver, "_summary", summary)
+    start = ids.shape[1] - 2
+    result = hooke.trace(glass, PROMPT, counterfactual=[glass.tokens(ids)], nodes=60)
+    assert seen and all(bool((e.members.positions >= start).all()) for e in seen)
+    assert result.payload["verification"]["spearman"] is not None
+    few = hooke.trace(glass, PROMPT, counterfactual=[glass.tokens(ids)], nodes=1)
+    assert few.payload["verification"]["nodes_tried"] <= 2

@@ -151,16 +151,24 @@ def _direct(bench: Bench, kept: Units, unit: list[Tensor], matrix: Tensor) -> Te
     return total - total @ matrix
 
 
+def first_change(bench: Bench) -> int:
+    """The first position at which the first baseline differs from the prompt: before it, nothing can."""
+    differs = (bench.baselines[0].ids != bench.frozen.ids.view(-1)).nonzero()
+    return int(differs[0]) if len(differs) else 0
+
+
 def matched(bench: Bench, like: Units, kept: Units, generator: torch.Generator) -> Units:
-    """For each unit, a random feature outside the graph whose |activation| is close to its own."""
+    """For each unit, a random feature outside the graph whose |activation| is close to its own, at a position
+    that the first baseline changes."""
     picks = []
     taken = set(zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist()))
     n_blocks, n_pos = len(bench.book.values), bench.frozen.n_tokens
+    start = max(first_change(bench), 1 if n_pos > 1 else 0)
     for value in like.values.abs().tolist():
         best: tuple[float, tuple[int, int, int]] | None = None
         for _ in range(4):
             b = int(torch.randint(n_blocks, (1,), generator=generator))
-            p = int(torch.randint(1 if n_pos > 1 else 0, n_pos, (1,), generator=generator))
+            p = int(torch.randint(start, n_pos, (1,), generator=generator))
             row = bench.book.values[b][p].abs()
             near = (row - value).abs().topk(min(8, len(row)), largest=False).indices.tolist()
             i = near[int(torch.randint(len(near), (1,), generator=generator))]
@@ -170,7 +178,7 @@ def matched(bench: Bench, like: Units, kept: Units, generator: torch.Generator) 
         if best is not None:
             taken.add(best[1])
             picks.append(best[1])
-    return units_of(bench, picks)
+    return units_of(bench, picks) if picks else kept.take(kept.ids.new_empty(0))
 
 
 def units_of(bench: Bench, picks: Sequence[tuple[int, int, int]]) -> Units:
@@ -239,8 +247,10 @@ def verify(bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *
     totals = torch.stack([unit[b][p, i] for b, p, i in _triples(kept)]) if len(kept) else torch.zeros(0)
     strength = (totals * (kept.baselines - kept.values)).abs()
     ranked = strength.argsort(descending=True)
-    sample = ranked[torch.linspace(0, max(len(ranked) - 1, 0), min(n_sample, len(ranked))).round().long().unique()]
     strongest = ranked[:n_strongest]
+    # the rest, and groups, are drawn from what the first baseline changes: elsewhere nothing is done
+    movable = ranked[kept.positions[ranked] >= first_change(bench)]
+    sample = movable[torch.linspace(0, max(len(movable) - 1, 0), min(n_sample, len(movable))).round().long().unique()]
 
     # what is claimed (the strongest nodes, the named groups) is run against every baseline, samples against one
     claimed = set(strongest.tolist())
@@ -251,9 +261,8 @@ def verify(bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *
     controls = [Effect(others.take(torch.tensor([i])), 0.0, once=True) for i in range(len(others))]
     groups: list[Effect] = []
     group_controls: list[Effect] = []
-    size = min(GROUP_SIZE, len(kept))
-    for _ in range(n_groups if len(kept) > 1 else 0):
-        members = kept.take(torch.randperm(len(kept), generator=generator)[:size].to(kept.ids.device))
+    for _ in range(n_groups if len(movable) > 1 else 0):
+        members = kept.take(movable[torch.randperm(len(movable), generator=generator)[:GROUP_SIZE].to(movable.device)])
         groups.append(Effect(members, 0.0, once=True))
         if len(group_controls) < thin * N_GROUP_CONTROLS:
             group_controls.append(Effect(matched(bench, members, kept, generator), 0.0, once=True))
