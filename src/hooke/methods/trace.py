@@ -108,7 +108,7 @@ def trace(
     with clock("write"):
         against = "their values on other passages"
         if given or made:
-            against = "their counterfactual values" if given else "their values on like prompts with other answers"
+            against = "their counterfactual values" if given else "their values in prompts with another answer"
         text = prompt if isinstance(prompt, str) else "".join(model.text(tokens.ids[0]))
         payload, claims, graph = payload_of(
             model, frozen, book, kept, drawn, logits, metric, probabilities, verification, summary,
