@@ -10,28 +10,34 @@ export TORCH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo install test lint types format bench clean check-python
+.PHONY: help demo install test lint types format web pictures bench clean check-python
 
 help:
 	@echo "make demo    set up .venv, fetch the small model, trace a sample prompt (says first what it downloads)"
 	@echo "make test    run the tests"
 	@echo "make lint    ruff: style and format        make types   mypy"
 	@echo "make format  let ruff rewrite the files    make bench   the measured comparisons"
+	@echo "make web     build the page from web/ (needs Node 20 or newer)"
+	@echo "make pictures take the screenshots of the README again (needs Chromium)"
 	@echo "make install only set up .venv             make clean   remove .venv and caches"
 
 demo: check-python
 	@$(ANY_PYTHON) scripts/install_torch.py --plan
 	@$(MAKE) --no-print-directory .venv/.installed
-	@echo; echo '$$ hooke trace "$(PROMPT)" --out traces/demo.json'; echo
-	@$(BIN)/hooke trace "$(PROMPT)" --out traces/demo.json
+	@echo; echo '$$ hooke trace "$(PROMPT)" --out traces/demo.json --html traces/demo.html'; echo
+	@$(BIN)/hooke trace "$(PROMPT)" --out traces/demo.json --html traces/demo.html
 	@echo
 	@echo "Where to go next:"
 	@echo "  your own prompt    $(BIN)/hooke trace \"The capital of France is\""
 	@echo "  why A and not B    $(BIN)/hooke trace \"The capital of France is\" --contrast \" Rome\""
 	@echo "  layer by layer     $(BIN)/hooke lens \"The capital of France is\""
-	@echo "  the picture        open traces/demo.graph.json in the attribution-graph page of circuit-tracer or Neuronpedia"
+	@echo "  to mail it         traces/demo.html is the same page in one file"
+	@echo "  your own, in a page $(BIN)/hooke app"
 	@echo "  from Python        docs/python.md; every verb has a page in docs/"
 	@echo "  what to believe    README.md, \"What it can and cannot tell you\""
+	@echo
+	@echo "Open the page, change the nodes, see what the model then says:"
+	@echo "  $(BIN)/hooke open traces/demo.json"
 
 install: .venv/.installed
 
@@ -48,6 +54,16 @@ types: .venv/.installed-dev
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The page: types from the schema, checks, tests, the bundle. What it writes is committed, so that nobody else needs Node.
+web: .venv/.installed-dev
+	$(BIN)/python scripts/page_schema.py > web/schema.json
+	cd web && npm ci && npm run types && npm run check && npm test && npm run build
+	$(BIN)/python scripts/page_build.py
+
+pictures: .venv/.installed-dev
+	$(BIN)/python -m pytest tests/test_page.py -k pictures_of_the_readme
+	mkdir -p docs/images && cp build/screenshots/graph-light.png build/screenshots/plain-dark.png docs/images/
 
 bench: .venv/.installed
 	@set -e; for file in $(sort $(wildcard bench/[a-z]*.py)); do \

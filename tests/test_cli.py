@@ -98,6 +98,82 @@ def test_bad_places_are_refused_before_the_work_starts(run, tmp_path, monkeypatc
     assert code == 2 and "cannot write" in err
 
 
+def test_html_is_one_file(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("hooke.viewer.script", lambda: b"export {};")
+    monkeypatch.setattr("hooke.viewer.html.script", lambda: b"export {};")
+    code, out, _ = run("trace", PROMPT, "--nodes", 20, "--html", tmp_path / "a" / "t.html")
+    page = (tmp_path / "a" / "t.html").read_text()
+    assert code == 0 and "The page:" in out and page.startswith("<!doctype html>") and 'id="hooke-data"' in page
+    code, out, _ = run("lens", PROMPT, "--html", tmp_path / "l.html", "--json")
+    assert code == 0 and json.loads(out)["kind"] == "lens" and (tmp_path / "l.html").exists()
+
+
+def test_html_is_refused_before_the_work_starts(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("hooke.methods.trace.trace", lambda *_, **__: pytest.fail("the work was started"))
+    code, _, err = run("trace", PROMPT, "--html", tmp_path)
+    assert code == 2 and "is a folder" in err
+
+    def missing():
+        raise FileNotFoundError
+
+    monkeypatch.setattr("hooke.viewer.script", missing)
+    code, _, err = run("trace", PROMPT, "--html", tmp_path / "t.html")
+    assert code == 2 and "no built page" in err
+
+
+def test_intervene_on_a_saved_trace(run, tmp_path):
+    saved = tmp_path / "t.json"
+    run("trace", PROMPT, "--nodes", 30, "--no-verify", "--out", saved)
+    data = json.loads(saved.read_text())
+    group = data["payload"]["groups"][0]["nodes"]
+    code, out, _ = run("intervene", saved, "--group", 1)
+    assert code == 0 and f"Switching off {len(group)} neurons moves" in out and "random groups" in out
+    code, out, _ = run("intervene", saved, *group[:2], "--double", "--json", "--out", tmp_path / "i.json")
+    done = json.loads(out)
+    assert code == 0 and done["kind"] == "intervention" and done["parents"] == [data["id"]]
+    assert done["payload"]["op"] == "double" and sorted(done["payload"]["nodes"]) == sorted(group[:2])
+    assert json.loads((tmp_path / "i.json").read_text())["id"] == done["id"]
+    for arguments, message in (
+        ([], "no nodes given"), (["nonsense"], "no node 'nonsense'"), (["--group", 99], "past the last"),
+        (["--group", 0], "group"), ([group[0], "--controls", 1000], "controls must lie"),
+    ):  # fmt: skip
+        code, out, err = run("intervene", saved, *arguments)
+        assert code == 2 and message in err and "Traceback" not in err and not out
+    data["provenance"] |= {"model": "somebody/else", "weights_sha256": "0" * 64}
+    saved.write_text(json.dumps(data))
+    code, _, err = run("intervene", saved, "--group", 1)
+    assert code == 2 and "give that model with --model" in err
+    code, _, err = run("intervene", saved, "--group", 1, "--model", "glassllm")
+    assert code == 2 and "was made with somebody/else" in err
+    run("lens", PROMPT, "--out", tmp_path / "l.json")
+    code, _, err = run("intervene", tmp_path / "l.json", "a")
+    assert code == 2 and "this is a lens" in err
+
+
+@pytest.mark.parametrize("verb", ["open", "intervene"])
+def test_files_that_are_no_results(run, tmp_path, monkeypatch, verb):
+    monkeypatch.setattr("hooke.server.serve.results_folder", lambda: tmp_path / "results")
+    monkeypatch.setattr("hooke.server.serve.show", lambda *_, **__: pytest.fail("a server was started"))
+    large = tmp_path / "large.json"
+    with large.open("wb") as file:
+        file.truncate(300 * 2**20)
+    cases = {
+        "missing.json": (None, "no file"),
+        "large.json": (None, "300 MB; files over 256 MB are not read"),
+        "text.json": ("hello", "is not JSON"),
+        "other.json": ("{}", "neither a Hooke result"),
+        "newer.json": ('{"kind":"trace","payload":{},"version":99}', "newer Hooke"),
+        "damaged.json": ('{"kind":"trace","payload":{"graph":{"nodes":[3]}}}', ""),
+    }
+    for name, (text, message) in cases.items():
+        if text is not None:
+            (tmp_path / name).write_text(text)
+        code, out, err = run(verb, tmp_path / name, *(["0_1_2"] if verb == "intervene" else []))
+        assert code == 2 and message in err and "Traceback" not in err and not out
+        assert len(err.strip().splitlines()) == 1, err
+    assert not list((tmp_path / "results").glob("*.json"))
+
+
 def test_interrupt_leaves_nothing(run, tmp_path, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt

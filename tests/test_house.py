@@ -35,6 +35,7 @@ ROOMS = (
     "safety",
     "viewer",
     "server",
+    "terminal",
     "cli",
 )
 NO_TORCH = ("errors", "sites", "results", "viewer")  # rooms that never import torch, not even later
@@ -110,7 +111,20 @@ def test_rooms_that_pages_use_never_import_torch(path: Path) -> None:
         assert not heavy, f"{name(path)} imports {heavy}"
 
 
-@pytest.mark.parametrize("module", ["hooke", "hooke.sites", "hooke.results", "hooke.results.graph_file", "hooke.cli"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "hooke",
+        "hooke.sites",
+        "hooke.results",
+        "hooke.results.graph_file",
+        "hooke.viewer",
+        "hooke.viewer.notebook",
+        "hooke.server.app",
+        "hooke.server.serve",
+        "hooke.cli",
+    ],
+)
 def test_importing_does_not_import_torch(module: str) -> None:
     code = f"import json, sys, {module}; print(json.dumps([m for m in ('torch', 'transformers') if m in sys.modules]))"
     places = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
@@ -137,10 +151,12 @@ def test_what_hooke_exports() -> None:
         "Node",
         "Result",
         "Site",
+        "intervene",
         "lens",
         "load",
         "load_result",
         "trace",
+        "view",
     ]
     for export in hooke.__all__:
         assert getattr(hooke, export).__name__ == export

@@ -281,9 +281,9 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
     seen = []
     real = select.ranking
 
-    def ranking(model, tokens, frozen, book, metric, baselines, contrasts):
+    def ranking(model, tokens, frozen, book, metric, baselines, contrasts, tick):
         seen.append((contrasts, [b.ids for b in baselines]))
-        return real(model, tokens, frozen, book, metric, baselines, contrasts)
+        return real(model, tokens, frozen, book, metric, baselines, contrasts, tick)
 
     monkeypatch.setattr(select, "ranking", ranking)
     prompt = "Alice was beginning to get very tired of sitting"

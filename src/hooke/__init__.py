@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hooke.errors import HookeError
+    from hooke.methods.intervene import intervene
     from hooke.methods.lens import lens
     from hooke.methods.trace import trace
     from hooke.model.edits import Edit
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from hooke.model.model import Model
     from hooke.results import Claim, Graph, Node, Result, load_result
     from hooke.sites import Site
+    from hooke.viewer.notebook import view
 
 _HOMES = {
     "Claim": "hooke.results",
@@ -34,10 +36,12 @@ _HOMES = {
     "Node": "hooke.results",
     "Result": "hooke.results",
     "Site": "hooke.sites",
+    "intervene": "hooke.methods.intervene",
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
     "load_result": "hooke.results",
     "trace": "hooke.methods.trace",
+    "view": "hooke.viewer.notebook",
 }
 
 __all__ = [
@@ -49,10 +53,12 @@ __all__ = [
     "Node",
     "Result",
     "Site",
+    "intervene",
     "lens",
     "load",
     "load_result",
     "trace",
+    "view",
 ]
 
 

@@ -7,12 +7,14 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 import hooke
 from hooke.errors import HookeError
+from hooke.methods.progress import SHARES, VERB_STAGES
+from hooke.terminal import Stages, show_intervention, show_lens, show_models, show_trace
 
 if TYPE_CHECKING:
     from hooke.model.model import Model
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from hooke.results import Result
 
 INTERRUPTED = 130  # what typer makes of Ctrl-C
+LARGE_FILE = 40 * 2**20  # bytes that take long to read
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +39,9 @@ ModelOpt = Annotated[
 ]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one Result as JSON on standard output, nothing else.")]
 OutOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Save here; tensors and graph file go beside it.")]
+HtmlOpt = Annotated[Path | None, typer.Option("--html", help="Write the page here: one file that opens anywhere.")]
+PortOpt = Annotated[int, typer.Option(help="Where to listen on this machine; 0 is any free port.", min=0, max=65535)]
+BrowserOpt = Annotated[bool, typer.Option("--no-browser", help="Only print the link.")]
 DeviceOpt = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA if there is any.")]
 DtypeOpt = Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto: float32 on a CPU.")]
 
@@ -85,6 +91,7 @@ def trace(
     seed: Annotated[int, typer.Option(help="Of the samples and controls.")] = 0,
     json: JsonOpt = False,
     out: OutOpt = None,
+    html: HtmlOpt = None,
     device: DeviceOpt = "auto",
     dtype: DtypeOpt = "auto",
 ) -> None:
@@ -99,7 +106,9 @@ def trace(
     hooke trace --chat "What is the capital of France?" --answer-token 1
     """
     writable(out)
-    with Stages("load", "forward", "select", "graph", "verification", "write") as stage:
+    writable_page(html)
+    left_out = () if verify else ("verification", "interventions")
+    with Stages([name for name in SHARES if name not in left_out]) as stage:
         stage("load")
         from hooke.methods.trace import trace as run
         from hooke.model.load import load
@@ -123,7 +132,7 @@ def trace(
             seed=seed,
             progress=stage,
         )
-    deliver(result, json, out, show_trace)
+    deliver(result, json, out, show_trace, html)
 
 
 @app.command()
@@ -133,6 +142,7 @@ def lens(
     top: Annotated[int, typer.Option(help="How many tokens to keep at each place.", min=1)] = 5,
     json: JsonOpt = False,
     out: OutOpt = None,
+    html: HtmlOpt = None,
     device: DeviceOpt = "auto",
     dtype: DtypeOpt = "auto",
 ) -> None:
@@ -142,15 +152,14 @@ def lens(
     hooke lens "The capital of France is"
     """
     writable(out)
-    with Stages("load", "forward") as stage:
+    writable_page(html)
+    with Stages(VERB_STAGES["lens"]) as stage:
         stage("load")
         from hooke.methods.lens import lens as run
         from hooke.model.load import load
 
-        loaded = load(model, device=device, dtype=dtype)
-        stage("forward")
-        result = run(loaded, prompt, top=top)
-    deliver(result, json, out, show_lens)
+        result = run(load(model, device=device, dtype=dtype), prompt, top=top, progress=stage)
+    deliver(result, json, out, show_lens, html)
 
 
 @app.command()
@@ -163,6 +172,128 @@ def models(json: JsonOpt = False, out: OutOpt = None) -> None:
     rows = known_models()
     result = Result.make("models", payload={"models": rows}, seconds={"total": 0.0})
     deliver(result, json, out, show_models)
+
+
+@app.command()
+def intervene(
+    file: Annotated[Path, typer.Argument(help="A trace that was saved with --out.", show_default=False)],
+    nodes: Annotated[
+        list[str] | None, typer.Argument(help="Ids of its neurons, as 12_345_3 (layer, neuron, position).")
+    ] = None,
+    group: Annotated[int | None, typer.Option(help="A group that its sentence names, from 1.", min=1)] = None,
+    double: Annotated[bool, typer.Option("--double", help="Double them instead of switching them off.")] = False,
+    controls: Annotated[int, typer.Option(help="How many random groups of equal size to compare with.", min=1)] = 5,
+    seed: Annotated[int, typer.Option(help="Of the random groups.", min=0)] = 0,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The model, if the trace's own is none of `hooke models`.")
+    ] = None,
+    json: JsonOpt = False,
+    out: OutOpt = None,
+    device: DeviceOpt = "auto",
+    dtype: DtypeOpt = "auto",
+) -> None:
+    """Switch neurons of a trace off, or double them, and see what the model says next.
+
+    \b
+    hooke intervene france.json --group 1
+    hooke intervene france.json 20_1313_4 25_77_4 --double
+    """
+    writable(out)
+    from hooke.viewer.read import read_file
+
+    traced = read_file(file)
+    chosen = [*(nodes or ()), *grouped(traced, group)]
+    name = model or known(traced)
+    with Stages(VERB_STAGES["lens"]) as stage:
+        stage("load")
+        from hooke.methods.intervene import intervene as run
+        from hooke.model.load import load
+
+        loaded = load(name, device=device, dtype=dtype)
+        stage("forward")
+        op = "double" if double else "off"
+        result = run(loaded, traced, chosen, op=op, controls=controls, seed=seed)
+    deliver(result, json, out, show_intervention)
+
+
+@app.command(name="open")
+def open_file(
+    file: Annotated[Path, typer.Argument(help="A saved result, or an attribution graph.", show_default=False)],
+    port: PortOpt = 0,
+    no_browser: BrowserOpt = False,
+) -> None:
+    """See a file in the browser: a result of Hooke's, or a graph of circuit-tracer or Neuronpedia.
+
+    \b
+    hooke open france.json
+    """
+    from hooke.results.result import MAX_JSON_BYTES
+    from hooke.server import serve
+    from hooke.server.store import Store
+
+    if file.is_file() and LARGE_FILE < file.stat().st_size <= MAX_JSON_BYTES:
+        print(f"reading {file}, {file.stat().st_size >> 20} MB; this can take half a minute", file=sys.stderr)
+    store = Store(serve.results_folder())
+    name = store.open(file)
+    serve.show(serve.Server(store, port=port), f"/r/{name}", browser=not no_browser, say=say)
+
+
+@app.command(name="app")
+def app_(
+    model: ModelOpt = None,
+    results: Annotated[Path | None, typer.Option(help="Where results are kept.", show_default=False)] = None,
+    port: PortOpt = 0,
+    no_browser: BrowserOpt = False,
+) -> None:
+    """The page with a prompt box: run traces and lenses from the browser, watch and change them.
+
+    \b
+    hooke app
+    """
+    from hooke.server import serve
+    from hooke.server.store import Store
+
+    store = Store(results or serve.results_folder())
+    serve.show(serve.Server(store, port=port, model=model), "/", browser=not no_browser, say=say)
+
+
+def say(line: str) -> None:
+    """Print at once, also into a pipe: somebody waits for the link."""
+    print(line, flush=True)
+
+
+def grouped(traced: Result, number: int | None) -> list[str]:
+    """The nodes of a group that the sentence of a trace names, from 1."""
+    if number is None:
+        return []
+    groups = traced.payload.get("groups")
+    found = [g["nodes"] for g in groups if isinstance(g, dict) and "nodes" in g] if isinstance(groups, list) else []
+    if number > len(found):
+        raise HookeError(f"this {traced.kind} names {len(found)} groups; --group {number} is past the last")
+    return list(found[number - 1])
+
+
+def known(traced: Result) -> str | None:
+    """The model of a trace, if it is one of the known ones: a file must not choose what is fetched."""
+    from hooke.model.zoo import known_models
+
+    name = traced.provenance.get("model")
+    if traced.kind == "trace" and name not in [row["name"] for row in known_models()]:
+        raise HookeError(f"this trace was made with {str(name)[:100]!r}; give that model with --model")
+    return name
+
+
+def writable_page(html: Path | None) -> None:
+    """The same for --html, for which the built page must be there too."""
+    if html is None:
+        return
+    writable(html)
+    from hooke.viewer import script
+
+    try:
+        script()
+    except FileNotFoundError:
+        raise HookeError("this copy of Hooke has no built page; web/ says how to build it") from None
 
 
 def writable(out: Path | None) -> None:
@@ -178,10 +309,17 @@ def writable(out: Path | None) -> None:
         raise HookeError(f"cannot write to {folder}; choose another place with --out")
 
 
-def deliver(result: Result, json: bool, out: Path | None, show: Callable[[Result], None]) -> None:
+def deliver(
+    result: Result, json: bool, out: Path | None, show: Callable[[Result], None], html: Path | None = None
+) -> None:
     """Save if asked, and print either JSON or what a person reads."""
     if out is not None:
         save(result, out)
+    if html is not None:
+        from hooke.results import write_atomic
+        from hooke.viewer import html_page
+
+        write_atomic(html, html_page([result]).encode("utf-8", "replace"))
     if json:
         print(result.to_json())
     else:
@@ -189,6 +327,8 @@ def deliver(result: Result, json: bool, out: Path | None, show: Callable[[Result
         if out is not None:
             beside = f", graph for other viewers: {graph_path(out)}" if "graph" in result.payload else ""
             print(f"\nSaved: {out}{beside}")
+        if html is not None:
+            print(f"\nThe page: {html} (opens in any browser, without a network)")
 
 
 def graph_path(out: Path) -> Path:
@@ -242,120 +382,6 @@ def with_answer(model: Model, question: str, prefix: list[int]) -> Tokens:
     prompt = model.chat(question)
     ids = torch.cat([prompt.ids[0], torch.tensor(prefix, dtype=torch.long, device=prompt.ids.device)])[None]
     return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
-
-
-class Stages:
-    """Progress by stage, with the time left, on standard error when that is a terminal."""
-
-    # what a stage takes of the whole, roughly, so that the time left can be told
-    SHARE: ClassVar = {"load": 25, "forward": 3, "select": 30, "graph": 15, "verification": 25, "write": 2}
-
-    def __init__(self, *names: str) -> None:
-        self.names = names
-        self.bar: Any = None
-        self.task: Any = None
-
-    def __enter__(self) -> Stages:
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-            self.bar = Progress(*columns, console=Console(file=sys.stderr), transient=True)
-            self.task = self.bar.add_task("", total=sum(self.SHARE[n] for n in self.names))
-            self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-
-    def __call__(self, name: str) -> None:
-        if self.bar is not None and self.task is not None:
-            self.bar.start()
-            done = sum(self.SHARE[n] for n in self.names[: self.names.index(name)])
-            self.bar.update(self.task, description=name, completed=done)
-
-    def hide(self) -> None:
-        """Out of the way of a question to the person."""
-        if self.bar is not None:
-            self.bar.stop()
-
-
-def show_trace(result: Result) -> None:
-    """The next tokens, the sentence, the scores, and the strongest paths."""
-    p = result.payload
-    print("Next tokens: " + "   ".join(f"{t['token']!r} {t['probability']:.1%}" for t in p["top"]))
-    for note in p["notes"]:
-        print(f"Note: {note}")
-    print(f"\n{p['sentence']}\n")
-    s, v = p["scores"], p["verification"]
-    print(
-        f"Scores at {s['nodes']} nodes: completeness {s['completeness']:.2f}, replacement {s['replacement']:.2f}, "
-        f"unexplained {s['unexplained']:.2f}, path length {s['path_length']:.1f}"
-    )
-    if v:
-        keys = ("spearman", "groups_spearman", "fit", "random_fit")
-        shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
-        print(
-            f"Tested in the live model: {v['tested']} nodes confirmed, {v['refuted']} refuted; rank correlation of "
-            f"predicted and measured effects {shown['spearman']} (random groups {shown['groups_spearman']}); the nodes "
-            f"alone keep {shown['fit']} of the effect (random nodes {shown['random_fit']})"
-        )
-    if p["paths"]:
-        print("\nStrongest paths (share of the influence):")
-    for path in p["paths"]:
-        middle = [f"layer {n.split('_')[0]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
-        steps = " -> ".join([repr(path["token"]), *middle, repr(p["target"]["token"])])
-        print(f"  {path['share']:6.2%} {'+' if path['sign'] > 0 else '-'}  {steps}")
-    print("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
-
-
-def show_lens(result: Result) -> None:
-    """The first choice at each layer and position, as a table."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    p = result.payload
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer", justify="right")
-    tokens = p["tokens"]
-    first = max(0, len(tokens) - 8)
-    for token in tokens[first:]:
-        table.add_column(Text(repr(token)), overflow="crop", no_wrap=True, max_width=14)
-    for layer, row in zip(p["layers"], p["next"], strict=True):
-        cells = []
-        for best in row[first:]:
-            chance = best[0]["probability"]
-            style = "bold" if chance > 0.5 else "" if chance > 0.1 else "dim"
-            cells.append(Text(f"{best[0]['token']!r} {chance:.0%}", style=style))
-        table.add_row("in" if layer < 0 else str(layer), *cells)
-    if first:
-        print(f"(the last 8 of {len(tokens)} positions; --json has all)")
-    Console().print(table)
-    print(p["sentence"])
-
-
-def show_models(result: Result) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("name", "parameters", "download", "on disk", "here", "path", "note"):
-        table.add_column(name, overflow="fold")
-    for row in result.payload["models"]:
-        size = row["parameters"]
-        table.add_row(
-            row["name"],
-            "" if not size else f"{size / 1e6:.4g} M",
-            "" if not row["download_mb"] else f"{row['download_mb']:.0f} MB",
-            "" if not row["disk_mb"] else f"{row['disk_mb']:.0f} MB",
-            "yes" if row["fetched"] else "no",
-            str(row["path"]),
-            str(row["note"]),
-        )
-    Console().print(table)
 
 
 if __name__ == "__main__":

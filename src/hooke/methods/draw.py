@@ -13,6 +13,7 @@ from hooke.methods import influence as inf
 from hooke.methods.baselines import Baseline
 from hooke.methods.edges import Codebook, Edges, Units, edges, hidden_gross, join, readers, take
 from hooke.methods.metric import Metric
+from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Frozen, Rows
 
 N_RANDOM_READERS = 32
@@ -53,6 +54,7 @@ def draw(
     *,
     given: bool,
     seed: int = 0,
+    tick: Tick = idle,
 ) -> Drawn:
     """Compute the edges that are asked for, and all that follows from them.
 
@@ -66,7 +68,7 @@ def draw(
     baseline = None
     if given:
         baseline = (means, torch.stack([b.tokens for b in based]).mean(0))
-    found = edges(frozen, book, kept, join(logits.rows, few), baseline)
+    found = edges(frozen, book, kept, join(logits.rows, few), baseline, stretch(tick, 0.0, 0.5))
     n_rows = n + len(logits.ids)
     from_tokens = along_paths(found, n, found.weights[:n, n : n + n_pos], frozen.parts.n_layers)
     per_unit = from_tokens / torch.where(kept.values.abs() < 1e-6, 1.0, kept.values)[:, None]
@@ -77,14 +79,17 @@ def draw(
         found.constants[:n_rows],
         None if found.delta is None else found.delta[:n_rows],
     )
+    tick(0.5)
     used = (shown.weights if shown.delta is None else shown.delta).cpu().double().numpy()
     influence, scores = _influence(used, n, n_pos, logits.weights)
     leaders = inf.leading(influence.rows)
     everything = join(readers(book, kept), logits.rows)
     sizes = book.values if baseline is None else [v - m for v, m in zip(book.values, baseline[0], strict=True)]
-    gross = hidden_gross(frozen, book, kept, take(everything, torch.as_tensor(leaders.copy(), device=device)), sizes)
+    led = take(everything, torch.as_tensor(leaders.copy(), device=device))
+    gross = hidden_gross(frozen, book, kept, led, sizes, stretch(tick, 0.55, 0.9))
     hidden = np.arange(used.shape[1]) >= n + n_pos
     scores["unexplained"] = inf.unexplained(used, influence.rows, hidden, leaders, gross.cpu().double().numpy())
+    tick(0.9)
     assert kept.baselines is not None
     row = shown.unit[n : n + 1] if metric.contrast is not None else _metric_row(shown, n, logits, metric)
     effects = (kept.baselines - kept.values) * onto(row, shown.unit[:n])
@@ -92,6 +97,9 @@ def draw(
     share = torch.tensor(influence.nodes[:n], device=device)
     bar = explain.clarity_bar(frozen, book, random)
     likely = frozen.logits.topk(min(N_LIKELY, len(frozen.logits))).indices
+    tick(0.92)
+    labels = explain.label(frozen, book, kept, from_tokens, bar, random_from_tokens)
+    tick(0.95)
     return Drawn(
         edges=shown,
         matrix=shown.unit[:n],
@@ -99,7 +107,7 @@ def draw(
         influence=influence,
         used=used,
         scores=scores | {"nodes": n},
-        labels=explain.label(frozen, book, kept, from_tokens, bar, random_from_tokens),
+        labels=labels,
         groups=explain.group(frozen, book, kept, layers, share, effects, from_tokens, likely, bar),
         effects=effects,
     )

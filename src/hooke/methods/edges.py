@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hooke.dictionaries import Dictionary
+from hooke.methods.progress import Tick, idle
 from hooke.model import Frozen, Rows
 from hooke.sites import Site
 
@@ -126,7 +127,12 @@ def chunks(rows: Rows, width: int, itemsize: int) -> list[Tensor]:
 
 
 def edges(
-    frozen: Frozen, book: Codebook, units: Units, logits: Rows, baseline: tuple[list[Tensor], Tensor] | None = None
+    frozen: Frozen,
+    book: Codebook,
+    units: Units,
+    logits: Rows,
+    baseline: tuple[list[Tensor], Tensor] | None = None,
+    tick: Tick = idle,
 ) -> Edges:
     """Direct effects of all sources on the units and then the logits.
 
@@ -145,7 +151,8 @@ def edges(
     if baseline is not None:
         changes = [a - b for a, b in zip(book.values, baseline[0], strict=True)]
         changed = _written(frozen, book, changes, rounding=False)
-    for group in chunks(rows, rows.vectors.shape[-1], weights.element_size()):
+    groups = chunks(rows, rows.vectors.shape[-1], weights.element_size())
+    for number, group in enumerate(groups):
         group = group.to(weights.device)
         for site, cotangents in frozen.descend(take(rows, group)):
             active, n = group[: len(cotangents)], cotangents.shape[1]
@@ -158,6 +165,7 @@ def edges(
                     delta[active, at] = _contract(cotangents, frozen.tokens() - baseline[1])
             if site.point != "mlp_out":
                 continue
+            tick(_down(number, len(groups), site, frozen))
             for place, cotangent in _at_writes(site, cotangents, frozen, written):
                 for b, total in written[place]:
                     start = columns.remainder(b)
@@ -267,7 +275,15 @@ def _by_position(units: Units, block: int, n_pos: int) -> list[tuple[int, Tensor
     return [(p, here[positions == p]) for p in positions.unique().tolist() if p < n_pos]
 
 
-def hidden_gross(frozen: Frozen, book: Codebook, kept: Units, rows: Rows, values: list[Tensor]) -> Tensor:
+def _down(number: int, count: int, site: Site, frozen: Frozen) -> float:
+    """How much is done when the group of this number, of so many, is at a site on its way down."""
+    n_layers = frozen.parts.n_layers
+    return (number + (n_layers - 1 - (site.layer or 0)) / n_layers) / count
+
+
+def hidden_gross(
+    frozen: Frozen, book: Codebook, kept: Units, rows: Rows, values: list[Tensor], tick: Tick = idle
+) -> Tensor:
     """(n,): for each row, the sum of the absolute edges of all that the graph does not show: features
     that were not kept, and errors. values: per block (pos, n_features), what multiplies the writers."""
     gross = rows.vectors.new_zeros(len(rows.sites), dtype=frozen.dtype)
@@ -279,11 +295,13 @@ def hidden_gross(frozen: Frozen, book: Codebook, kept: Units, rows: Rows, values
         for site in block.writes:
             by_site.setdefault(site, []).append(b)
     written: Written = {site: [(b, hidden[b]) for b in blocks] for site, blocks in by_site.items()}
-    for group in chunks(rows, max(v.shape[1] for v in values), gross.element_size()):
+    groups = chunks(rows, max(v.shape[1] for v in values), gross.element_size())
+    for number, group in enumerate(groups):
         group = group.to(gross.device)
         for site, cotangents in frozen.descend(take(rows, group)):
             if site.point != "mlp_out":
                 continue
+            tick(_down(number, len(groups), site, frozen))
             active, n = group[: len(cotangents)], cotangents.shape[1]
             for place, cotangent in _at_writes(site, cotangents, frozen, written):
                 for b, size in written[place]:

@@ -7,16 +7,18 @@ import time
 import torch
 
 from hooke.errors import HookeError
+from hooke.methods.progress import Progress
 from hooke.model import Model, Tokens
 from hooke.results import Claim, Result
 from hooke.sites import Site
 
 
-def lens(model: Model, prompt: str | Tokens, *, top: int = 5) -> Result:
+def lens(model: Model, prompt: str | Tokens, *, top: int = 5, progress: Progress | None = None) -> Result:
     """Read the residual stream after every layer through the final norm and the unembedding (the logit
     lens, nostalgebraist 2020), at every position of one prompt.
 
     top: how many tokens to keep at each place.
+    progress: called often with a stage and how much of it is done, 0 to 1; what it raises stops the work.
     Returns a `Result` of kind "lens"; payload: tokens, layers (-1 is the embedding), next (layer,
     position, top) as token, id and probability, entropy in nats (layer, position), and for the last
     position the first layer from which the model's own choice stays first. tensors: probabilities and
@@ -31,11 +33,15 @@ def lens(model: Model, prompt: str | Tokens, *, top: int = 5) -> Result:
         raise HookeError(f"top must lie between 1 and {model.parts.d_vocab}")
     n_layers = model.parts.n_layers
     sites = [Site("resid_pre", 0), *(Site("resid_post", layer) for layer in range(n_layers))]
+    if progress is not None:
+        progress("forward", 0.0)
     run = model.run(tokens, read=sites)
     assert run.logits is not None
     norm, unembed = model.parts.final_norm, model.parts.unembed
     ids, probabilities, entropies = [], [], []
-    for site in sites:
+    for number, site in enumerate(sites):
+        if progress is not None:
+            progress("forward", (1 + number) / (1 + len(sites)))
         x = run.acts[site][0]
         if site == sites[-1]:
             logits = run.logits[0].float()

@@ -22,6 +22,7 @@ from hooke.dictionaries import Dictionary
 from hooke.methods.baselines import Baseline
 from hooke.methods.edges import Codebook, Units
 from hooke.methods.metric import Metric
+from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.scores import unit_effects
 from hooke.methods.variants import variants
 from hooke.model import Edit, Frozen, Model, Tokens
@@ -53,6 +54,7 @@ def ranking(
     metric: Metric,
     baselines: list[Baseline],
     contrasts: Sequence[Tensor],
+    tick: Tick = idle,
 ) -> Tensor:
     """Indices into all (block, position, feature), best first; a smaller budget is a prefix of a larger.
 
@@ -61,7 +63,8 @@ def ranking(
     linear = torch.cat([s.abs().flatten() for s in relp(frozen, book, metric, baselines)])
     if not contrasts:
         return linear.argsort(descending=True, stable=True)
-    learned = learn(model, tokens, metric, contrasts)
+    tick(0.05)
+    learned = learn(model, tokens, metric, contrasts, stretch(tick, 0.1, 1.0))
     # what no mask ever wanted follows in the order of RelP
     return (learned + 1e-6 * linear / linear.max().clamp(min=1e-12)).argsort(descending=True, stable=True)
 
@@ -75,6 +78,7 @@ def contrasts(
     *,
     extra: int = 0,
     seed: int = 0,
+    tick: Tick = idle,
 ) -> list[Tensor]:
     """What a ranking is learned against, in random order: the counterfactuals `others` and prompts that ask
     for another answer, `extra` of them beyond the number that learning needs. None where features are not
@@ -84,12 +88,12 @@ def contrasts(
         return []
     generator = torch.Generator().manual_seed(seed)
     count = N_VARIANTS if n_pos <= SHORT else N_VARIANTS // 2
-    made = variants(model, tokens, target, others, max(1, count - len(others)) + extra, generator)
+    made = variants(model, tokens, target, others, max(1, count - len(others)) + extra, generator, tick)
     rows = [*others, *made]
     return [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
 
 
-def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tensor]) -> Tensor:
+def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tensor], tick: Tick = idle) -> Tensor:
     """Scores of all neurons, flat over (layer, position, neuron), from masks optimised against prompts (pos,)."""
     ids, n_layers = tokens.ids[0], model.parts.n_layers
     sites = [Site("mlp_act", layer) for layer in range(n_layers)]
@@ -100,6 +104,7 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
     ids = ids[start:]
     run = model.run(_rows(rows[:, start:]), read=sites, logits="last", after=after)
     assert run.logits is not None
+    tick(0.1)
     acts = torch.stack([run.acts[s] for s in sites])  # (layer, 1 + variant, pos, neuron)
     held = acts[:, :1] + AMPLIFY * (acts[:, 1:] - acts[:, :1])
     clean, log = run.logits[0].float(), run.logits[0].float().log_softmax(-1)
@@ -108,6 +113,7 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
     # a drop row runs against variant 0, 1, … in turn; the keep rows are spread over the rest
     dropped = held[:, : min(steps, n_variants)]
     everything = [Edit(s, value=h) for s, h in zip(sites, dropped, strict=True)]
+    tick(0.15)
     nothing = model.run(_rows(ids.expand(dropped.shape[1], -1)), edits=everything, logits="last", after=after).logits
     assert nothing is not None
     empty = nothing.float().log_softmax(-1)
@@ -116,6 +122,7 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
     gain = torch.zeros_like(mask)
     sizes = [min(size, mask[:, 0].numel()) for size in SIZES]
     for step in range(steps):
+        tick(0.2 + 0.8 * step / steps)
         drop = step % dropped.shape[1]
         against = [*((row * n_variants // n_keep + step) % n_variants for row in range(n_keep)), drop]
         hold = [torch.cat([1 - m[list(KEEP_ROWS)], m[[DROP_ROW]]]).requires_grad_() for m in mask]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,16 @@ from hooke.methods import verify as ver
 from hooke.methods.baselines import baselines
 from hooke.methods.draw import Drawn, Logits, draw
 from hooke.methods.edges import encode
+from hooke.methods.intervene import OPS, Op, ground, interventions
 from hooke.methods.metric import Metric, logit_targets
+from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.report import payload_of, tensors_of
 from hooke.model import Frozen, Model, Tokens, freeze
 from hooke.model.checks import TOLERANCE
 from hooke.results import Result
 
 MEMORY_SHARE = 0.6  # of what is free, which a graph may take
+N_CONTROLS = 5  # random groups beside each intervention on a named group; fewer on long prompts
 N_HELD_OUT = 3  # counterfactuals of Hooke's own making that the answer is tested against
 
 
@@ -39,7 +40,7 @@ def trace(
     nodes: int = 1000,
     verify: bool = True,
     seed: int = 0,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Result:
     """Trace the next token to its causes: tokens, features and their direct effects, tested.
 
@@ -52,9 +53,11 @@ def trace(
         changes the answer, some held out from the selection (passages of the same length for a prompt
         over 192 tokens, or with dictionaries).
     nodes: how many (layer, feature, position) to draw; the rest is counted in remainder nodes.
-    verify: intervene in the live model and compare with what the graph predicts.
+    verify: intervene in the live model and compare with what the graph predicts; the groups that the
+        sentence names are also switched off and doubled beside random groups.
+    progress: called often with a stage and how much of it is done, 0 to 1; what it raises stops the work.
     Returns a `Result` of kind "trace"; payload: top, target, contrast, scores, checks, verification,
-    sentence, groups, paths, notes, graph (the interchange form). tensors: weights (targets by nodes),
+    sentence, groups, paths, notes, graph (the interchange form), interventions. tensors: weights (targets by nodes),
     constants, targets.
     Raises HookeError for an empty or too long prompt, a target of several tokens, a counterfactual of
     another length, or a budget that would not fit in memory.
@@ -68,8 +71,9 @@ def trace(
     dictionaries = _basis(model, basis)
     check_memory(model, tokens.ids.shape[1], nodes, len(dictionaries))
     counterfactuals = [counterfactual] if isinstance(counterfactual, str) else list(counterfactual or ())
-    with clock("forward"):
+    with clock("forward") as tick:
         frozen = freeze(model, tokens)
+        tick(0.5)
         tolerance = TOLERANCE.get(model.dtype, 6e-2) * 10
         book = encode(frozen, dictionaries, min(tolerance, 0.1))
         given = baselines(model, tokens, counterfactuals, dictionaries, frozen.dtype) if counterfactuals else []
@@ -82,27 +86,36 @@ def trace(
     if other == wanted:
         raise HookeError("the target and the contrast are the same token")
     metric = Metric(wanted, other, model.parts.softcap)
-    with clock("select"):
+    with clock("select") as tick:
         others, extra = [b.ids for b in given], 0 if given else N_HELD_OUT
-        rows = select.contrasts(model, tokens, dictionaries, wanted, others, extra=extra, seed=seed)
+        rows = select.contrasts(
+            model, tokens, dictionaries, wanted, others, extra=extra, seed=seed,
+            tick=stretch(tick, 0.0, 0.35),
+        )  # fmt: skip
+        tick(0.36)
         based, made = given, False
         if not given:  # some of Hooke's own counterfactuals, which the ranking does not see; else passages
             made = len(rows) > 2 * N_HELD_OUT
             held_out = [Tokens(row[None], tokens.mask) for row in rows[:N_HELD_OUT]] if made else []
             rows = rows[N_HELD_OUT:] if made else rows
             based = baselines(model, tokens, held_out, dictionaries, frozen.dtype)
-        order = select.ranking(model, tokens, frozen, book, metric, based, rows)
+        order = select.ranking(model, tokens, frozen, book, metric, based, rows, stretch(tick, 0.4, 1.0))
         kept = select.units_at(book, order[:nodes], based)
-    with clock("graph"):
+    with clock("graph") as tick:
         logits = _logit_nodes(frozen, probabilities, metric, target is not None)
-        drawn = draw(frozen, book, kept, logits, metric, based, given=bool(given) or made, seed=seed)
+        contrasted = bool(given) or made
+        drawn = draw(frozen, book, kept, logits, metric, based, given=contrasted, seed=seed, tick=tick)
     verification: ver.Verification | None = None
     summary: dict[str, Any] = {}
     if verify:
-        with clock("verification"):
+        with clock("verification") as tick:
             bench = ver.make_bench(model, tokens, frozen, book, metric, based)
-            verification = ver.verify(bench, kept, drawn.matrix, [g.members for g in drawn.groups], seed=seed)
-            fits = [ver.faithfulness(bench, kept, b, seed=seed) for b in based]
+            named = [g.members for g in drawn.groups]
+            verification = ver.verify(bench, kept, drawn.matrix, named, seed=seed, tick=stretch(tick, 0.0, 0.8))
+            fits: list[dict[str, float]] = []
+            for b in based:
+                tick(0.8 + 0.2 * len(fits) / len(based))
+                fits.append(ver.faithfulness(bench, kept, b, seed=seed))
             summary = {"fit": None, "random_fit": None} | verification.summary
             summary |= {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
     with clock("write"):
@@ -115,6 +128,10 @@ def trace(
             _checks(frozen, drawn), against, nodes, text,
         )  # fmt: skip
         tensors = tensors_of(graph, drawn)
+    payload["interventions"] = []
+    if verify and basis == "neurons":
+        with clock("interventions") as tick:
+            payload["interventions"] = _replays(model, payload, metric, frozen.n_tokens, seed, tick)
     return Result.make(
         "trace",
         arguments={
@@ -133,25 +150,6 @@ def trace(
         payload=payload,
         tensors=tensors,
     )
-
-
-class Clock:
-    """Seconds by stage."""
-
-    def __init__(self, progress: Callable[[str], None] | None) -> None:
-        self.start, self.progress = time.perf_counter(), progress
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        if self.progress:
-            self.progress(stage)
-        before = time.perf_counter()
-        yield
-        self.seconds[stage] = round(time.perf_counter() - before, 3)
-
-    def done(self) -> dict[str, float]:
-        return {**self.seconds, "total": round(time.perf_counter() - self.start, 3)}
 
 
 def _basis(model: Model, basis: str | Sequence[Dictionary]) -> Sequence[Dictionary]:
@@ -204,6 +202,21 @@ def _logit_nodes(frozen: Frozen, probabilities: Tensor, metric: Metric, given: b
         return Logits([metric.target], [1.0], metric.row(frozen))
     ids = logit_targets(probabilities)
     return Logits(ids.tolist(), probabilities[ids].tolist(), frozen.unembed_rows(ids))
+
+
+def _replays(
+    model: Model, payload: dict[str, Any], metric: Metric, n_tokens: int, seed: int, tick: Tick
+) -> list[dict[str, Any]]:
+    """Each named group switched off and doubled beside random groups, so that a saved file can show it."""
+    ready = ground(model, payload["graph"], metric)
+    controls = max(2, round(N_CONTROLS * min(1.0, ver.FULL_TOKENS / n_tokens)))
+    wanted: list[tuple[list[str], Op]] = [(g["nodes"], op) for g in payload["groups"] for op in OPS]
+    size = max(1, ver.JOB_TOKENS // (n_tokens * (1 + controls)))
+    out = []
+    for start in range(0, len(wanted), size):
+        tick(start / len(wanted))
+        out += interventions(ready, wanted[start : start + size], controls=controls, seed=seed)
+    return out
 
 
 def _checks(frozen: Frozen, drawn: Drawn) -> dict[str, float]:

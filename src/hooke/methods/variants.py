@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model, Tokens
 from hooke.sites import Site
 
@@ -95,7 +96,13 @@ def _kind(text: str) -> tuple[bool, ...]:
 
 
 def variants(
-    model: Model, tokens: Tokens, target: int, others: Sequence[Tensor], count: int, generator: torch.Generator
+    model: Model,
+    tokens: Tokens,
+    target: int,
+    others: Sequence[Tensor],
+    count: int,
+    generator: torch.Generator,
+    tick: Tick = idle,
 ) -> list[Tensor]:
     """At most `count` prompts (pos,) that ask for another answer than `target`, in random order.
 
@@ -108,9 +115,13 @@ def variants(
     free = torch.ones_like(tokens.ids[0], dtype=torch.bool)
     for other in others:
         free &= tokens.ids[0] == other
-    like = pick(model, substitutes, target, exchanges(substitutes, others, CHOICE * count), count)
+    tick(0.05)
+    like = pick(
+        model, substitutes, target, exchanges(substitutes, others, CHOICE * count), count, stretch(tick, 0.05, 0.4)
+    )
     most = count // 4 if like else count
-    rest = pick(model, substitutes, target, elsewhere(model, tokens, substitutes, target, free, CHOICE * most), most)
+    candidates = elsewhere(model, tokens, substitutes, target, free, CHOICE * most, stretch(tick, 0.4, 0.7))
+    rest = pick(model, substitutes, target, candidates, most, stretch(tick, 0.7, 1.0))
     if like:  # of changes in other places, those that matter about as much
         bar = WORTH * statistics.median(score for score, _ in like)
         rest = [found for found in rest if found[0] >= bar]
@@ -148,7 +159,13 @@ def exchanges(substitutes: Substitutes, others: Sequence[Tensor], count: int) ->
 
 
 def elsewhere(
-    model: Model, tokens: Tokens, substitutes: Substitutes, target: int, free: Tensor, count: int
+    model: Model,
+    tokens: Tokens,
+    substitutes: Substitutes,
+    target: int,
+    free: Tensor,
+    count: int,
+    tick: Tick = idle,
 ) -> list[Tensor]:
     """Prompts with another token at one place that is `free` (pos,), every second time wherever that token
     stands. Places are tried and drawn in proportion to the square of their best score."""
@@ -164,7 +181,7 @@ def elsewhere(
     if not places:
         return []
     tried = [change(p, kind, False) for p in places for kind in KINDS_ELSEWHERE]
-    score = substitutes.scores(target, _answers(model, ids, tried)).view(len(places), -1).amax(1)
+    score = substitutes.scores(target, _answers(model, ids, tried, tick)).view(len(places), -1).amax(1)
     best = score.topk(min(BEST_PLACES, len(places)))
     chances = best.values.clamp(min=1e-6).pow(2).cpu()
     drawn = torch.multinomial(chances, count, replacement=True, generator=generator)
@@ -187,7 +204,12 @@ def _places(model: Model, tokens: Tokens, target: int, free: Tensor) -> list[int
 
 
 def pick(
-    model: Model, substitutes: Substitutes, target: int, candidates: Sequence[Tensor], count: int
+    model: Model,
+    substitutes: Substitutes,
+    target: int,
+    candidates: Sequence[Tensor],
+    count: int,
+    tick: Tick = idle,
 ) -> list[tuple[float, Tensor]]:
     """The `count` candidates with the best scores, few with the same answer, with their scores, best first."""
     if not candidates:
@@ -196,7 +218,7 @@ def pick(
     rows = rows[(rows != substitutes.ids).any(1)]
     if not len(rows):
         return []
-    log = _answers(model, substitutes.ids, list(rows))
+    log = _answers(model, substitutes.ids, list(rows), tick)
     scores = substitutes.scores(target, log)
     answers = log.argmax(-1).tolist()
     taken: dict[int, int] = {}
@@ -208,13 +230,14 @@ def pick(
     return [(float(scores[i]), rows[i]) for i in [*first, *late][:count]]
 
 
-def _answers(model: Model, ids: Tensor, rows: Sequence[Tensor]) -> Tensor:
+def _answers(model: Model, ids: Tensor, rows: Sequence[Tensor], tick: Tick = idle) -> Tensor:
     """Log-probabilities of the next token (row, d_vocab). What rows begin with like the prompt is run once."""
     stacked = torch.stack(list(rows))
     starts = (stacked != ids).int().argmax(1)
     order = starts.argsort(stable=True)
-    out = []
+    out: list[Tensor] = []
     for part in order.split(max(1, min(BATCH_ROWS, BATCH_TOKENS // len(ids)))):
+        tick(sum(map(len, out)) / len(order))
         start = int(starts[part[0]])
         rest = stacked[part, start:]
         after = model.prefix(ids[:start]) if start else None

@@ -18,6 +18,7 @@ from torch import Tensor
 from hooke.methods.baselines import Baseline
 from hooke.methods.edges import Codebook, Units
 from hooke.methods.metric import Metric
+from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.scores import unit_effects
 from hooke.model import Edit, Frozen, Model, Tokens
 from hooke.results import Verdict
@@ -25,7 +26,7 @@ from hooke.sites import Site
 
 N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
 N_GROUP_CONTROLS, N_NAMED_CONTROLS = 10, 5
-JOB_TOKENS = 16384  # of interventions prepared together
+JOB_TOKENS = 1024  # of interventions run together: about a second's work on a small model
 FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
 LEAST_EFFECT = 1e-4  # logits; a smaller prediction has no sign to test
 
@@ -78,13 +79,14 @@ def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> li
     return out
 
 
-def measure(bench: Bench, effects: Sequence[Effect], *, read: Sequence[Site] = ()) -> None:
+def measure(bench: Bench, effects: Sequence[Effect], *, read: Sequence[Site] = (), tick: Tick = idle) -> None:
     """Carry the interventions out in the live model, all in one batch; fills `measured` and `spread`."""
     several = [bench.baselines if e.factor == 0 and not e.once else bench.baselines[:1] for e in effects]
     jobs = [(e, b) for e, chosen in zip(effects, several, strict=True) for b in chosen]
     found: dict[int, list[float]] = {}
-    size = max(8, JOB_TOKENS // bench.frozen.n_tokens)  # edits are dense over a prompt, so few at a time
+    size = max(32, JOB_TOKENS // bench.frozen.n_tokens)  # edits are dense over a prompt, so few at a time
     for start in range(0, len(jobs), size):
+        tick(start / len(jobs))
         part = jobs[start : start + size]
         sets = [setting(bench, e.members, e.factor, b) for e, b in part]
         logits, reads = bench.model.run_each(bench.tokens, sets, resid=bench.resid, read=read)
@@ -230,7 +232,9 @@ def judge(predicted: float, measured: float, control: float) -> tuple[Verdict, s
     return "tested", said
 
 
-def verify(bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *, seed: int = 0) -> Verification:
+def verify(
+    bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *, seed: int = 0, tick: Tick = idle
+) -> Verification:
     """Test the strongest nodes, the named groups and samples of both against the live model.
 
     matrix: (n_kept, n_kept), effect of one unit of a kept feature (column) on another (row).
@@ -275,12 +279,15 @@ def verify(bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *
         named_controls.append([Effect(units, 0.0, once=True) for units in alike])
 
     everything = [*singles.values(), *doubles, *controls, *groups, *group_controls, *named_effects, *named_doubles]
+    tick(0.1)
     predict(bench, [*everything], unit, kept, matrix)
     probes = sorted({bench.book.basis[int(b)].reads[0] for b in kept.blocks}) if len(kept) else []
     watched = [singles[int(i)] for i in strongest]
-    measure(bench, [*watched, *controls], read=probes)
+    measure(bench, [*watched, *controls], read=probes, tick=stretch(tick, 0.15, 0.5))
     seen = set(map(id, [*watched, *controls]))
-    measure(bench, [e for e in everything if id(e) not in seen] + [c for cs in named_controls for c in cs])
+    rest = [e for e in everything if id(e) not in seen] + [c for cs in named_controls for c in cs]
+    measure(bench, rest, tick=stretch(tick, 0.5, 0.9))
+    tick(0.9)
 
     bar = float(np.quantile([abs(c.measured) for c in controls], 0.95)) if controls else 0.0
     verdicts: dict[int, tuple[Verdict, str]] = {}

@@ -1,0 +1,148 @@
+"""What the command line shows a person: progress while it works, and results as text."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from hooke.methods.progress import overall
+
+if TYPE_CHECKING:
+    from hooke.results import Result
+
+
+class Stages:
+    """Progress over the stages of a verb, with the time left, on standard error when that is a terminal.
+
+    An instance is what methods take as `progress`.
+    """
+
+    def __init__(self, stages: Sequence[str]) -> None:
+        self.stages = stages
+        self.bar: Any = None
+        self.task: Any = None
+
+    def __enter__(self) -> Stages:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=Console(file=sys.stderr), transient=True)
+            self.task = self.bar.add_task("", total=1.0)
+            self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+
+    def __call__(self, stage: str, done: float = 0.0) -> None:
+        if self.bar is not None:
+            self.bar.start()
+            self.bar.update(self.task, description=stage, completed=overall(self.stages, stage, done))
+
+    def hide(self) -> None:
+        """Out of the way of a question to the person."""
+        if self.bar is not None:
+            self.bar.stop()
+
+
+def show_trace(result: Result) -> None:
+    """The next tokens, the sentence, the scores, and the strongest paths."""
+    p = result.payload
+    print("Next tokens: " + "   ".join(f"{t['token']!r} {t['probability']:.1%}" for t in p["top"]))
+    for note in p["notes"]:
+        print(f"Note: {note}")
+    print(f"\n{p['sentence']}\n")
+    s, v = p["scores"], p["verification"]
+    print(
+        f"Scores at {s['nodes']} nodes: completeness {s['completeness']:.2f}, replacement {s['replacement']:.2f}, "
+        f"unexplained {s['unexplained']:.2f}, path length {s['path_length']:.1f}"
+    )
+    if v:
+        keys = ("spearman", "groups_spearman", "fit", "random_fit")
+        shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
+        print(
+            f"Tested in the live model: {v['tested']} nodes confirmed, {v['refuted']} refuted; rank correlation of "
+            f"predicted and measured effects {shown['spearman']} (random groups {shown['groups_spearman']}); the nodes "
+            f"alone keep {shown['fit']} of the effect (random nodes {shown['random_fit']})"
+        )
+    if p["paths"]:
+        print("\nStrongest paths (share of the influence):")
+    for path in p["paths"]:
+        middle = [f"layer {n.split('_')[0]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
+        steps = " -> ".join([repr(path["token"]), *middle, repr(p["target"]["token"])])
+        print(f"  {path['share']:6.2%} {'+' if path['sign'] > 0 else '-'}  {steps}")
+    print("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
+
+
+def show_lens(result: Result) -> None:
+    """The first choice at each layer and position, as a table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    p = result.payload
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer", justify="right")
+    tokens = p["tokens"]
+    first = max(0, len(tokens) - 8)
+    for token in tokens[first:]:
+        table.add_column(Text(repr(token)), overflow="crop", no_wrap=True, max_width=14)
+    for layer, row in zip(p["layers"], p["next"], strict=True):
+        cells = []
+        for best in row[first:]:
+            chance = best[0]["probability"]
+            style = "bold" if chance > 0.5 else "" if chance > 0.1 else "dim"
+            cells.append(Text(f"{best[0]['token']!r} {chance:.0%}", style=style))
+        table.add_row("in" if layer < 0 else str(layer), *cells)
+    if first:
+        print(f"(the last 8 of {len(tokens)} positions; --json has all)")
+    Console().print(table)
+    print(p["sentence"])
+
+
+def show_models(result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("name", "parameters", "download", "on disk", "here", "path", "note"):
+        table.add_column(name, overflow="fold")
+    for row in result.payload["models"]:
+        size = row["parameters"]
+        table.add_row(
+            row["name"],
+            "" if not size else f"{size / 1e6:.4g} M",
+            "" if not row["download_mb"] else f"{row['download_mb']:.0f} MB",
+            "" if not row["disk_mb"] else f"{row['disk_mb']:.0f} MB",
+            "yes" if row["fetched"] else "no",
+            str(row["path"]),
+            str(row["note"]),
+        )
+    Console().print(table)
+
+
+def show_intervention(result: Result) -> None:
+    """The sentence, and the next tokens before, after, and with random groups changed instead."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    p = result.payload
+    table = Table(box=None, pad_edge=False)
+    for name in ("next token", "before", "after", "random groups"):
+        table.add_column(name, justify="left" if name == "next token" else "right")
+    for row in p["rows"]:
+        cells = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("before", "after", "control")]
+        table.add_row(Text(repr(row["token"])), *cells)
+    Console().print(table)
+    moved = "its logit" if p["contrast"] is None else f"its lead over {p['contrast']['token']!r}"
+    chance = ""
+    if p["control_change"] is not None:
+        span = f"{p['control_least']:+.2f} to {p['control_greatest']:+.2f}"
+        chance = f"; random groups {p['control_change']:+.2f} ({span})"
+    print(f"\n{p['sentence']}.")
+    print(f"{p['target']['token']!r}: {moved} changes by {p['change']:+.2f}{chance}")

@@ -1,0 +1,20 @@
+"""What turns a `Result` into a web page, a notebook cell or one HTML file. Never imports torch."""
+
+from hooke.viewer.gallery import gallery, gallery_page
+from hooke.viewer.html import html_page, index_html, script
+from hooke.viewer.notebook import view
+from hooke.viewer.page import page_bytes, title
+from hooke.viewer.read import graph_result, read_file
+
+__all__ = [
+    "gallery",
+    "gallery_page",
+    "graph_result",
+    "html_page",
+    "index_html",
+    "page_bytes",
+    "read_file",
+    "script",
+    "title",
+    "view",
+]

@@ -1,0 +1,290 @@
+"""From results to what the page reads: a `Page` as JSON, its arrays beside it, in one safetensors file, gzipped.
+
+Nothing is hidden without being counted: links beyond `MAX_LINKS` are left out, weakest first, and what a node
+thereby loses is added to its `dropped`.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from hooke.errors import HookeError
+from hooke.results import Graph, Result
+from hooke.results.graph_file import GraphFile, graph_from_file
+from hooke.viewer.schema import (
+    GenericView,
+    GraphState,
+    GraphView,
+    Group,
+    InterventionView,
+    LensView,
+    Links,
+    Nodes,
+    Page,
+    Path,
+    Shown,
+    Token,
+)
+
+MAX_LINKS = 200_000
+MAX_GENERIC_BYTES = 32 * 2**20
+MANTISSA_BITS = 12  # of a link's weight: four digits in a hundredfold smaller file
+Arrays = dict[str, np.ndarray]
+VERDICTS = {"untested": 0, "tested": 1, "refuted": 2}
+
+
+def page_bytes(results: Sequence[Result], *, state: dict[str, Any] | None = None, max_links: int = MAX_LINKS) -> bytes:
+    """The page of a result and of what was made from it, main result first, gzipped.
+
+    state: what a person did, as the page itself saved it.
+    Raises HookeError for a result whose payload is not what its kind promises.
+    """
+    from safetensors.numpy import save
+
+    arrays: Arrays = {}
+    shown = [_shown(result, number, arrays, max_links) for number, result in enumerate(results)]
+    page = Page(title=title(results[0]), results=shown, state=state)
+    tensors = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
+    # mtime 0: equal results give equal bytes
+    return gzip.compress(save(tensors, metadata={"page": page.model_dump_json()}), 6, mtime=0)
+
+
+def title(result: Result) -> str:
+    """A line that tells a result from others of its kind."""
+    prompt = str(result.arguments.get("prompt") or result.payload.get("prompt") or "").strip()
+    short = prompt if len(prompt) <= 80 else prompt[:79] + "…"
+    return f"{result.kind}: {short}" if short else result.kind
+
+
+def _shown(result: Result, number: int, arrays: Arrays, max_links: int) -> Shown:
+    try:
+        view = _view(result, number, arrays, max_links)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise HookeError(f"the payload of this {result.kind} is damaged: {_first_line(error)}") from None
+    return Shown(
+        kind=result.kind,
+        id=result.id,
+        parents=result.parents,
+        arguments=result.arguments,
+        provenance=result.provenance,
+        status=result.status,
+        seconds=result.seconds,
+        claims=result.claims,
+        view=view,
+    )
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def _view(
+    result: Result, number: int, arrays: Arrays, max_links: int
+) -> GraphView | LensView | InterventionView | GenericView:
+    payload = result.payload
+    if isinstance(payload.get("graph"), dict) and "nodes" in payload["graph"]:
+        return graph_view(result, f"{number}.links", arrays, max_links)
+    if result.kind == "lens":
+        return _lens_view(result, f"{number}.lens", arrays)
+    if result.kind == "intervention":
+        return InterventionView.model_validate(payload)
+    if len(result.to_json()) > MAX_GENERIC_BYTES:
+        raise HookeError(f"this {result.kind} is over {MAX_GENERIC_BYTES >> 20} MB, too large for a page of tables")
+    return GenericView(payload=payload)
+
+
+def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> GraphView:
+    """The view of a trace, or of a graph file that was made elsewhere."""
+    payload = result.payload
+    file = graph_from_file(payload["graph"])
+    graph, metadata = file.graph, file.metadata
+    own = metadata.get("hooke") or {}
+    row, source, weight, delta, verdict, score = _links(file, max_links)
+    counts = (
+        np.bincount(graph.targets[row], minlength=len(graph.nodes)) if len(row) else np.zeros(len(graph.nodes), int)
+    )
+    arrays[f"{place}.offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
+    arrays[f"{place}.source"] = source.astype(np.uint32)
+    arrays[f"{place}.weight"] = _short(weight)
+    arrays[f"{place}.verdict"] = verdict
+    if delta is not None:
+        arrays[f"{place}.delta"] = _short(delta)
+    kept = np.bincount(row, weights=arrays[f"{place}.weight"], minlength=len(graph.targets))
+    full = graph.weights.sum(1, dtype=np.float64) + graph.constants
+    dropped = dict(zip(graph.targets.tolist(), (full - kept).tolist(), strict=True))
+    told = own.get("links") or {}
+    total = int(np.count_nonzero(graph.weights))
+    scores = dict(payload.get("scores") or own.get("scores") or {})
+    for name in ("replacement_score", "completeness_score"):
+        if name in metadata:
+            scores.setdefault(name.removesuffix("_score"), metadata[name])
+    numbered = [n.layer for n in graph.nodes if n.layer is not None and n.kind != "logit"]
+    return GraphView(
+        prompt=str(metadata.get("prompt", "")),
+        tokens=graph.tokens,
+        target=_target(payload.get("target"), graph),
+        contrast=None if payload.get("contrast") is None else Token(**payload["contrast"]),
+        top=[Token(**t) for t in payload.get("top") or _top(graph)],
+        sentence=payload.get("sentence", ""),
+        notes=[*payload.get("notes", []), *file.warnings],
+        scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
+        verification=payload.get("verification") or {},
+        groups=[_group(g) for g in payload.get("groups", [])],
+        paths=[Path(**{k: p[k] for k in Path.model_fields}) for p in payload.get("paths", [])],
+        n_layers=max(numbered, default=0) + 1,
+        node_threshold=_threshold(file),
+        nodes=_nodes(graph, dropped),
+        links=Links(
+            shown=len(row), written=int(told.get("written", total)), of=int(told.get("of", total)), score=score
+        ),
+        interventions=[InterventionView.model_validate(i) for i in payload.get("interventions", [])],
+        state=_state(file),
+        live=result.kind == "trace" and result.arguments.get("basis") == "neurons",
+    )
+
+
+def _links(
+    file: GraphFile, max_links: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, float]:
+    """(row of the target, source, weight, delta, verdict) sorted by target, and the share of the edge score held."""
+    graph = file.graph
+    row, source = np.nonzero(graph.weights)
+    weight = graph.weights[row, source]
+    score = 1.0
+    if len(row) > max_links:
+        size = np.abs(weight)
+        into = np.maximum(np.bincount(row, weights=size, minlength=len(graph.targets)), 1e-12)
+        out = np.array([_weight_of(graph, t) for t in graph.targets.tolist()])
+        share = size / into[row] * (out if out.any() else np.ones_like(out))[row]
+        keep = np.sort(np.argpartition(-share, max_links)[:max_links])
+        score = float(share[keep].sum() / max(share.sum(), 1e-12))
+        row, source, weight = row[keep], source[keep], weight[keep]
+    order = np.lexsort((source, graph.targets[row]))
+    row, source, weight = row[order], source[order], weight[order]
+    pairs = list(zip(source.tolist(), graph.targets[row].tolist(), strict=True))
+    verdict = np.array([VERDICTS[graph.verdicts.get(pair, "untested")] for pair in pairs], np.uint8)
+    delta = None
+    if file.link_deltas:
+        delta = np.array([file.link_deltas.get(pair, 0.0) for pair in pairs], np.float32)
+    return row, source, weight, delta, verdict, score
+
+
+def _weight_of(graph: Graph, number: int) -> float:
+    node = graph.nodes[number]
+    own = (node.probability or 1.0) if node.kind == "logit" else 0.0
+    return max(node.influence, 0.0) + own
+
+
+def _short(values: np.ndarray) -> np.ndarray:
+    """float32 rounded to MANTISSA_BITS, so that it compresses; the relative error is below 1.3e-4."""
+    bits = np.ascontiguousarray(values, np.float32).view(np.uint32).astype(np.uint64)
+    drop = 23 - MANTISSA_BITS
+    rounded = (bits + np.uint64(1 << (drop - 1))) >> np.uint64(drop) << np.uint64(drop)
+    return rounded.astype(np.uint32).view(np.float32)
+
+
+def _nodes(graph: Graph, dropped: dict[int, float]) -> Nodes:
+    nodes = graph.nodes
+    shares = [n.influence for n in nodes]
+    if not any(shares):  # other writers give only what all stronger nodes hold together: its steps are the shares
+        order = sorted(range(len(nodes)), key=lambda i: nodes[i].cumulative)
+        for before, i in zip([None, *order], order):
+            shares[i] = max(0.0, nodes[i].cumulative - (0.0 if before is None else nodes[before].cumulative))
+    return Nodes(
+        id=[n.id for n in nodes],
+        kind=[n.kind for n in nodes],
+        layer=[n.layer for n in nodes],
+        position=[n.position for n in nodes],
+        index=[n.index for n in nodes],
+        label=[n.label for n in nodes],
+        value=[_digits(n.value) for n in nodes],
+        delta=[_digits(n.delta) for n in nodes],
+        share=[_digits(share) or 0.0 for share in shares],
+        cumulative=[_digits(n.cumulative) or 0.0 for n in nodes],
+        probability=[_digits(n.probability) for n in nodes],
+        verdict=[n.verdict for n in nodes],
+        reason=[n.reason for n in nodes],
+        reads=[n.reads for n in nodes],
+        promotes=[n.promotes for n in nodes],
+        suppresses=[n.suppresses for n in nodes],
+        dropped=[_digits(dropped.get(i, 0.0)) or 0.0 for i in range(len(nodes))],
+        is_target=[n.is_target for n in nodes],
+    )
+
+
+def _digits(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
+
+
+def _target(told: dict[str, Any] | None, graph: Graph) -> Token | None:
+    """The token that the graph explains: as the trace says, or the likeliest of the file's logits."""
+    if told is not None:
+        return Token(**told)
+    return next((Token(**t) for t in _top(graph)), None)
+
+
+def _top(graph: Graph) -> list[dict[str, Any]]:
+    logits = sorted((n for n in graph.nodes if n.kind == "logit"), key=lambda n: -(n.probability or 0.0))
+    return [{"token": n.label, "id": -1 if n.index is None else n.index, "probability": n.probability} for n in logits]
+
+
+def _group(group: dict[str, Any]) -> Group:
+    low, high = group["layers"]
+    layers = f"layer {low}" if low == high else f"layers {low}–{high}"
+    return Group(
+        name=f"“{group['token']}” {layers}",
+        **{k: group[k] for k in ("nodes", "verdict", "text", "share", "predicted", "measured", "reason") if k in group},
+    )
+
+
+def _state(file: GraphFile) -> GraphState:
+    there = {n.id for n in file.graph.nodes}
+    pinned = [i for i in file.qparams.get("pinnedIds", []) if i in there]
+    groups = [
+        Group(name=name, nodes=[i for i in ids if i in there]) for name, *ids in file.qparams.get("supernodes", [])
+    ]
+    clicked = str(file.qparams.get("clickedId", ""))
+    return GraphState(
+        pinned=pinned, groups=[g for g in groups if g.nodes], selected=clicked if clicked in there else ""
+    )
+
+
+def _threshold(file: GraphFile) -> float:
+    """Where the slider starts: where somebody left it, or where the writer of the file put it."""
+    for value in (file.qparams.get("pruningThreshold"), file.metadata.get("node_threshold")):
+        if isinstance(value, int | float) and 0 < value <= 1:
+            return float(value)
+    return 0.8
+
+
+def _lens_view(result: Result, place: str, arrays: Arrays) -> LensView:
+    payload = result.payload
+    cells = payload["next"]
+    names = {t["id"]: t["token"] for row in cells for cell in row for t in cell}
+    number = {vocabulary: k for k, vocabulary in enumerate(names)}
+    ids = [[[number[t["id"]] for t in cell] for cell in row] for row in cells]
+    arrays[f"{place}.ids"] = np.array(ids, np.uint32)
+    arrays[f"{place}.probabilities"] = np.array(
+        [[[t["probability"] for t in c] for c in row] for row in cells], np.float32
+    )
+    arrays[f"{place}.entropy"] = np.array(payload["entropy"], np.float32)
+    choice = payload["choice"]
+    return LensView(
+        prompt=str(result.arguments.get("prompt", "")),
+        tokens=payload["tokens"],
+        layers=payload["layers"],
+        top=len(cells[0][0]),
+        names=list(names.values()),
+        ids=list(names),
+        sentence=payload["sentence"],
+        choice=Token(token=choice["token"], id=choice["id"], probability=choice["probability"]),
+        from_layer=choice["from_layer"],
+    )

@@ -1,0 +1,186 @@
+"""What the page gets, as types: the TypeScript types are generated from these (`web/schema.json`).
+
+A `Page` is JSON; large arrays travel beside it as tensors, named `<number of the result>.<view>.<name>`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from hooke.results import Claim, Kind, Verdict
+
+VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null", json_schema_serialization_defaults_required=True)
+
+
+class Token(_Part):
+    """A token of the vocabulary, and how likely it is next."""
+
+    token: str
+    id: int
+    probability: float | None = None
+
+
+class Group(_Part):
+    """Nodes that belong together: of the sentence, or grouped by a person."""
+
+    name: str
+    nodes: list[str] = Field(description="node ids")
+    verdict: Verdict = "untested"
+    text: str = ""
+    share: float | None = Field(default=None, description="of the influence of all features")
+    predicted: float | None = Field(default=None, description="change of the target when switched off, in logits")
+    measured: float | None = None
+    reason: str = ""
+
+
+class Path(_Part):
+    """One path from a token to the target, and the share of influence it carries."""
+
+    token: str
+    position: int
+    nodes: list[str]
+    share: float
+    sign: int
+
+
+class Nodes(_Part):
+    """The nodes of a graph, one list per property, all of equal length."""
+
+    id: list[str]
+    kind: list[Kind]
+    layer: list[int | None]
+    position: list[int | None]
+    index: list[int | None] = Field(description="feature number, or vocabulary id of a token or logit")
+    label: list[str]
+    value: list[float | None]
+    delta: list[float | None] = Field(description="value minus counterfactual value")
+    share: list[float] = Field(description="of the influence on the target")
+    cumulative: list[float] = Field(description="share of all nodes at least as influential: small is important")
+    probability: list[float | None]
+    verdict: list[Verdict]
+    reason: list[str]
+    reads: list[list[str]]
+    promotes: list[list[str]]
+    suppresses: list[list[str]]
+    dropped: list[float] = Field(description="sum of the inputs that are not among the links, constants included")
+    is_target: list[bool]
+
+
+class Links(_Part):
+    """How many links there are. They themselves are tensors, by target: offsets, source, weight, delta, verdict."""
+
+    shown: int = Field(description="in this page")
+    written: int = Field(description="in the graph file")
+    of: int = Field(description="that are not zero in the model")
+    score: float | None = Field(default=None, description="share of the edge score that the shown links hold")
+
+
+class GraphState(_Part):
+    """What a person did that a graph file can say."""
+
+    pinned: list[str] = Field(default_factory=list)
+    groups: list[Group] = Field(default_factory=list)
+    selected: str = ""
+
+
+class InterventionRow(_Part):
+    """One next token: its probability before, after, and after the same was done to random groups."""
+
+    token: str
+    id: int
+    before: float
+    after: float
+    control: float | None
+
+
+class InterventionView(_Part):
+    """Nodes that were switched off or doubled in the live model, beside random groups of equal size."""
+
+    type: Literal["intervention"] = "intervention"
+    nodes: list[str]
+    op: Literal["off", "double"]
+    trace: str = Field(description="id of the trace that the nodes are from")
+    target: Token
+    contrast: Token | None = None
+    rows: list[InterventionRow]
+    change: float = Field(description="of the target's logit, or of the difference to the contrast")
+    control_change: float | None
+    control_least: float | None
+    control_greatest: float | None
+    controls: int = Field(description="how many random groups")
+    sentence: str
+
+
+class GraphView(_Part):
+    """An attribution graph."""
+
+    type: Literal["graph"] = "graph"
+    prompt: str
+    tokens: list[str]
+    target: Token | None = None
+    contrast: Token | None = None
+    top: list[Token]
+    sentence: str = ""
+    notes: list[str]
+    scores: dict[str, float | None]
+    verification: dict[str, Any]
+    groups: list[Group]
+    paths: list[Path]
+    n_layers: int
+    node_threshold: float
+    nodes: Nodes
+    links: Links
+    interventions: list[InterventionView]
+    state: GraphState
+    live: bool = Field(description="whether a model can be asked to change these nodes: features of a known basis")
+
+
+class LensView(_Part):
+    """Layer by token: what each layer would say next. Tensors: ids (into names), probabilities, entropy."""
+
+    type: Literal["lens"] = "lens"
+    prompt: str
+    tokens: list[str]
+    layers: list[int]
+    top: int
+    names: list[str] = Field(description="of the tokens that occur")
+    ids: list[int] = Field(description="of the vocabulary, one a name")
+    sentence: str
+    choice: Token
+    from_layer: int
+
+
+class GenericView(_Part):
+    """A result that the page has no picture for: shown as tables and series."""
+
+    type: Literal["generic"] = "generic"
+    payload: Any
+
+
+class Shown(_Part):
+    """A result: its envelope, and the view that is made of its payload."""
+
+    kind: str
+    id: str
+    parents: list[str]
+    arguments: dict[str, Any]
+    provenance: dict[str, Any]
+    status: Literal["complete", "partial", "failed"]
+    seconds: dict[str, float]
+    claims: list[Claim]
+    view: GraphView | LensView | InterventionView | GenericView = Field(discriminator="type")
+
+
+class Page(_Part):
+    """The main result first; after it, interventions on it."""
+
+    version: Literal[1] = 1
+    title: str
+    results: list[Shown]
+    state: dict[str, Any] | None = Field(default=None, description="what a person did, as the page saved it")

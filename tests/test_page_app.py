@@ -1,0 +1,265 @@
+"""`hooke app` in a real browser: a prompt typed, watched, cancelled, run again; nodes changed in the live model; what a
+person did saved and found again; a lost server, a second tab, a client without the token."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser import Tab, chromium, out_of_reach, overflow, violations
+from hooke import Model, lens, trace
+from hooke.server.serve import Server
+from hooke.server.store import Store
+from hooke.viewer import gallery
+from test_graph_file_dialects import tracer_file
+
+PROMPT = "Alice was beginning to get very"
+
+
+@contextmanager
+def running(folder: Path, port: int = 0, token: str | None = None) -> Iterator[Server]:
+    server = Server(Store(folder), port=port, model="glassllm", token=token)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [server.socket]}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.jobs.stop_soon()
+        server.should_exit = True
+        thread.join(20)
+        server.jobs.close()
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def folder(glass: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two traces and a lens, as they lie after earlier visits."""
+    folder = tmp_path_factory.mktemp("app")
+    store = Store(folder)
+    for result in (
+        trace(glass, PROMPT, nodes=80),
+        trace(glass, "Alice was beginning to get so", nodes=80),
+        lens(glass, PROMPT),
+    ):
+        store.save(result)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[Server]:
+    with running(folder) as server:
+        yield server
+
+
+@pytest.fixture
+def tab(browser: Any, server: Server) -> Iterator[Tab]:
+    tab = Tab(browser, viewport={"width": 1400, "height": 1000})
+    tab.page.goto(server.link("/"))
+    tab.page.get_by_label("Type the start of a sentence").wait_for()
+    yield tab
+    outside = [
+        url for url in tab.requests if not url.startswith((f"http://127.0.0.1:{server.port}/", "blob:", "data:"))
+    ]
+    assert outside == []
+    tab.close()
+
+
+def ask(page: Any, prompt: str, **options: str) -> None:
+    page.get_by_label("Type the start of a sentence").fill(prompt)
+    if options and not page.get_by_label("How many parts to draw").is_visible():
+        page.locator("summary", has_text="Options").click()
+    for label, value in options.items():
+        page.get_by_label(label.replace("_", " ")).fill(value)
+    page.keyboard.press("Enter") if not options else page.get_by_role("button", name="Run", exact=True).click()
+
+
+def test_a_trace_is_asked_for_watched_and_opens(tab: Tab) -> None:
+    page = tab.page
+    assert "token=" not in page.url
+    ask(page, PROMPT + " tired", How_many_parts_to_draw="60")
+    page.locator("progress").wait_for()
+    page.wait_for_url("**/r/*")
+    page.wait_for_selector(".canvas[data-drawn]")
+    assert "tired" in page.title()
+    page.go_back()
+    page.get_by_role("link", name="tired").first.wait_for()  # it is among the recent results
+    assert tab.errors == []
+
+
+def test_cancelled_and_started_again(tab: Tab, server: Server) -> None:
+    page = tab.page
+    before = len(server.store.listing()) if hasattr(server.store, "listing") else None
+    ask(page, "the cat sat on the mat and " * 12, How_many_parts_to_draw="4000")
+    page.locator("progress").wait_for()
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("ancelled", exact=False).last.wait_for()
+    assert "/r/" not in page.url
+    if before is not None:
+        assert len(server.store.listing()) == before
+    ask(page, "Alice was", How_many_parts_to_draw="20")
+    page.wait_for_url("**/r/*")
+    assert tab.errors == []
+
+
+def test_a_node_is_changed_in_the_live_model(tab: Tab) -> None:
+    page = tab.page
+    page.get_by_role("link", name=PROMPT).first.click()
+    page.wait_for_selector(".canvas[data-drawn]")
+    page.locator(".phrase").first.click()
+    page.locator(".pane-detail .node").first.click()
+    button = page.locator(".change").get_by_role("button", name="Double")
+    assert button.is_enabled()
+    button.click()
+    page.locator(".change table").wait_for()
+    said = page.locator(".change").inner_text()
+    assert "random" in said.lower() and "%" in said
+    # a group of one's own as well
+    page.locator(".pane-subgraph").get_by_role("button", name="Group", exact=True).click()
+    page.locator(".canvas").focus()
+    for key in ("ArrowDown", "Enter", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    page.get_by_role("button", name="Make a group of").click()
+    page.locator(".change").get_by_role("button", name="Switch off").click()
+    page.locator(".change table").wait_for()
+    # what was run stays with the result: another visit finds it
+    address = page.url.partition("#")[0]
+    page.goto(address)
+    page.wait_for_selector(".canvas[data-drawn]")
+    assert tab.errors == []
+
+
+def test_what_a_person_did_is_saved_and_in_the_export(tab: Tab, browser: Any, tmp_path: Path) -> None:
+    page = tab.page
+    page.get_by_role("link", name=PROMPT).first.click()
+    page.wait_for_selector(".canvas[data-drawn]")
+    page.get_by_role("button", name="Start from the groups").click()
+    page.locator(".box").first.click()
+    page.locator(".pane-detail input.name").fill("My own name")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Save", exact=True).click()
+    page.get_by_text("Saved with this result").wait_for()
+    address = page.url.partition("#")[0]
+    page.goto(address)
+    page.wait_for_selector(".canvas[data-drawn]")
+    page.locator(".box", has_text="My own name").wait_for()
+    saved = tab.downloaded(lambda: page.get_by_role("button", name="Export HTML").click(), tmp_path)
+    other = Tab(browser)
+    other.open(saved)
+    other.page.locator(".box", has_text="My own name").wait_for()
+    assert other.errors == [] and other.requests == [saved.as_uri()]
+    other.close()
+    assert tab.errors == []
+
+
+def test_the_gallery_and_the_tour(tab: Tab) -> None:
+    page = tab.page
+    failing = next(e for e in gallery() if e["fails"])
+    card = page.get_by_text(failing["question"]).first
+    card.wait_for()
+    assert page.get_by_text("The explanation fails here").count() >= 1
+    page.get_by_role("button", name="Take the tour").click()
+    page.wait_for_selector(".canvas[data-drawn]")
+    seen = []
+    for _ in range(6):
+        seen.append(page.get_by_role("dialog").first.inner_text())
+        assert len(seen[-1].split()) < 60
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(100)
+    assert len(set(seen)) == 6
+    assert page.get_by_role("dialog").count() == 0
+    assert tab.errors == []
+
+
+def test_two_results_side_by_side(tab: Tab) -> None:
+    """Of the two traces; what is selected in one is selected in the other, or said to be missing there."""
+    page = tab.page
+    for prompt in (PROMPT, "Alice was beginning to get so"):
+        row = page.get_by_role("listitem").filter(has=page.get_by_role("link", name=f"trace: {prompt}", exact=True))
+        row.get_by_role("checkbox").first.check()
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/compare/**")
+    page.locator(".graph-view").nth(1).wait_for()
+    assert "features are in both graphs" in page.locator("nav [role=status]").inner_text()
+    left, right = page.locator(".hooke-pair > .hooke").nth(0), page.locator(".hooke-pair > .hooke").nth(1)
+    left.get_by_role("button", name="Table").click()
+    left.locator(".table-twin .node", has_text="Alice").first.click()  # a token of both prompts
+    assert "Alice" in left.locator(".detail h3").first.inner_text()
+    assert "Alice" in right.locator(".detail h3").first.inner_text()
+    left.get_by_role("button", name="Expert").click()
+    assert right.get_by_role("button", name="Expert").get_attribute("aria-pressed") == "true"
+    assert violations(page) == []
+    assert overflow(page) <= 0
+    assert tab.errors == []
+
+
+def test_a_graph_of_another_tool_is_opened_from_the_page(tab: Tab, tmp_path: Path) -> None:
+    path = tmp_path / "austin.json"
+    path.write_text(json.dumps(tracer_file()), encoding="utf-8")
+    tab.page.get_by_label("Open a file").set_input_files(path)
+    tab.page.wait_for_selector(".canvas[data-drawn]")
+    assert "made elsewhere" in tab.page.locator(".pane-detail").inner_text() or tab.page.locator(".shown").is_visible()
+    bad = tmp_path / "bad.json"
+    bad.write_text("{", encoding="utf-8")
+    tab.page.goto(tab.page.url.split("/r/")[0] + "/")
+    tab.page.get_by_label("Open a file").set_input_files(bad)
+    tab.page.get_by_text("is not JSON").wait_for()
+
+
+def test_a_second_tab_and_a_client_without_the_token(tab: Tab, browser: Any, server: Server) -> None:
+    second = tab.context.new_page()
+    second.goto(f"http://127.0.0.1:{server.port}/")
+    second.get_by_label("Type the start of a sentence").wait_for()
+    second.close()
+    stranger = Tab(browser)
+    answer = stranger.page.goto(f"http://127.0.0.1:{server.port}/")
+    assert answer.status == 401 and "link" in stranger.page.inner_text("body")
+    stranger.close()
+
+
+def test_a_lost_server_is_said_and_found_again(browser: Any, folder: Path) -> None:
+    with running(folder) as server:
+        tab = Tab(browser)
+        tab.page.goto(server.link("/"))
+        tab.page.get_by_role("link", name=PROMPT).first.wait_for()
+        port, token = server.port, server.token
+    tab.page.get_by_label("Type the start of a sentence").fill("Alice")
+    tab.page.keyboard.press("Enter")
+    tab.page.get_by_text("does not answer").first.wait_for()
+    with running(folder, port=port, token=token):
+        tab.page.get_by_role("button", name="Try again").first.click()
+        tab.page.get_by_text("does not answer").first.wait_for(state="hidden")
+        tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1400])
+def test_home_and_lens_are_accessible(browser: Any, server: Server, scheme: str, width: int) -> None:
+    tab = Tab(browser, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = tab.page
+    page.goto(server.link("/"))
+    page.get_by_role("link", name=PROMPT).first.wait_for()
+    page.locator("summary", has_text="Options").click()
+    assert violations(page) == []
+    assert overflow(page) <= 0
+    assert out_of_reach(page) == []
+    page.locator("main a[href^='/r/']", has_text="lens").first.click()
+    page.wait_for_url("**/r/*")
+    page.locator(".hooke main").wait_for()
+    page.wait_for_timeout(300)
+    assert violations(page) == []
+    assert overflow(page) <= 0
+    assert out_of_reach(page) == []
+    assert tab.errors == []
+    tab.close()

@@ -1,0 +1,253 @@
+"""From results to the page's bytes and the single file: numbers kept, nothing hidden uncounted, hostile text inert."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import importlib.util
+import json
+import re
+import struct
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hooke import HookeError, Model, Result, lens, load_result, trace
+from hooke.results import Graph, Node
+from hooke.results.graph_file import graph_to_file, write_graph_file
+from hooke.viewer import gallery, gallery_page, html_page, page_bytes, read_file, script, title, view
+from hooke.viewer.page import MAX_LINKS
+
+ROOT = Path(__file__).resolve().parent.parent
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u0000\u2028"
+
+
+def script_of(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def unpacked(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The page and its tensors, read as the page reads them."""
+    raw = gzip.decompress(data)
+    (size,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + size])
+    kinds = {"F32": np.float32, "U32": np.uint32, "U8": np.uint8}
+    tensors = {
+        name: np.frombuffer(raw[8 + size + e["data_offsets"][0] : 8 + size + e["data_offsets"][1]], kinds[e["dtype"]])
+        for name, e in header.items()
+        if name != "__metadata__"
+    }
+    return json.loads(header["__metadata__"]["page"]), tensors
+
+
+def small_graph(label: str = "says C", tokens: tuple[str, ...] = ("A", " B")) -> dict[str, Any]:
+    nodes = [
+        Node("", "token", None, 0, 5, tokens[0]),
+        Node("", "feature", 1, 1, 7, label, value=2.0, influence=0.5, cumulative=0.5),
+        Node("", "feature", 0, 0, 3, label, value=1.0, influence=0.2, cumulative=0.7),
+        Node("", "logit", 3, 1, 9, " C", probability=0.9, is_target=True),
+        Node("", "logit", 3, 1, 8, " D", probability=0.1),
+    ]
+    weights = np.array(
+        [[1.5, 0, 0.25, 0, 0], [1.0, 0, 0, 0, 0], [0.5, 2.0, -0.75, 0, 0], [0.25, -1.0, 0.5, 0, 0]], np.float32
+    )
+    graph = Graph(
+        nodes, np.array([1, 2, 3, 4]), weights, np.array([0.25, 0.0, 0.1, 0.0]), {(1, 3): "tested"}, list(tokens)
+    )
+    return graph_to_file(
+        graph, slug="small", scan="toy", prompt="".join(tokens), prompt_tokens=tokens, edge_threshold=1.0,
+        scores={"completeness_score": 0.75}, generation={}, n_layers=2,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def traced(glass: Model) -> Result:
+    return trace(glass, "Alice was beginning to get very", nodes=60)
+
+
+def test_a_trace_keeps_its_numbers(traced: Result) -> None:
+    page, tensors = unpacked(page_bytes([traced]))
+    shown = page["results"][0]
+    assert shown["id"] == traced.id and shown["kind"] == "trace"
+    v = shown["view"]
+    file = traced.payload["graph"]
+    assert v["type"] == "graph" and v["live"]
+    assert v["sentence"] == traced.payload["sentence"]
+    assert [g["text"] for g in v["groups"]] == [g["text"] for g in traced.payload["groups"]]
+    assert set(v["nodes"]["id"]) == {n["node_id"] for n in file["nodes"]}
+    place = {name: i for i, name in enumerate(v["nodes"]["id"])}
+    offsets, source, weight = (tensors[f"0.links.{n}"] for n in ("offsets", "source", "weight"))
+    told = {(link["source"], link["target"]): link["weight"] for link in file["links"]}
+    assert len(weight) == len(told) == v["links"]["shown"]
+    for name, t in place.items():
+        for e in range(offsets[t], offsets[t + 1]):
+            want = told[v["nodes"]["id"][source[e]], name]
+            assert abs(weight[e] - want) <= 2e-4 * abs(want)
+
+
+def test_links_and_what_is_left_out_add_up_to_the_value(traced: Result) -> None:
+    """Leaving links out moves their sum into `dropped`: nothing disappears."""
+    for most in (MAX_LINKS, 500, 0):
+        page, tensors = unpacked(page_bytes([traced], max_links=most))
+        v = page["results"][0]["view"]
+        offsets, weight = tensors["0.links.offsets"], tensors["0.links.weight"]
+        assert v["links"]["shown"] == len(weight) <= most
+        for t, kind in enumerate(v["nodes"]["kind"]):
+            if kind == "feature":
+                total = float(weight[offsets[t] : offsets[t + 1]].sum(dtype=np.float64)) + v["nodes"]["dropped"][t]
+                assert total == pytest.approx(v["nodes"]["value"][t], abs=1e-4, rel=1e-4)
+    full = unpacked(page_bytes([traced]))[0]["results"][0]["view"]["links"]
+    few = unpacked(page_bytes([traced], max_links=500))[0]["results"][0]["view"]["links"]
+    assert full["score"] == 1.0 > few["score"] > 500 / full["shown"]  # the strongest are kept
+    assert few["written"] == full["written"] and few["of"] == full["of"]
+
+
+def test_equal_results_give_equal_bytes(traced: Result) -> None:
+    assert page_bytes([traced]) == page_bytes([traced])
+
+
+def test_a_lens_keeps_its_numbers(glass: Model) -> None:
+    result = lens(glass, "Alice was", top=3)
+    page, tensors = unpacked(page_bytes([result]))
+    v = page["results"][0]["view"]
+    cells = result.payload["next"]
+    shape = (len(cells), len(cells[0]), 3)
+    ids = tensors["0.lens.ids"].reshape(shape)
+    chances = tensors["0.lens.probabilities"].reshape(shape)
+    for i, row in enumerate(cells):
+        for j, cell in enumerate(row):
+            assert [v["names"][k] for k in ids[i, j]] == [t["token"] for t in cell]
+            np.testing.assert_allclose(chances[i, j], [t["probability"] for t in cell], rtol=1e-6)
+    assert v["layers"][0] == -1 and v["from_layer"] == result.payload["choice"]["from_layer"]
+
+
+def test_a_result_that_the_page_never_heard_of_is_shown_as_it_is() -> None:
+    result = Result.make("novelty", payload={"rows": [{"a": 1}], "series": [1.0, float("nan")], "text": HOSTILE})
+    v = unpacked(page_bytes([result]))[0]["results"][0]["view"]
+    assert v == {"type": "generic", "payload": {"rows": [{"a": 1}], "series": [1.0, None], "text": HOSTILE}}
+
+
+def test_a_damaged_payload_is_one_line() -> None:
+    for kind, payload in (
+        ("lens", {"next": [], "entropy": []}),
+        ("intervention", {"nodes": 3}),
+        ("trace", {"graph": {"nodes": 7}}),
+        ("trace", {"graph": small_graph(), "groups": [{"nodes": []}]}),
+    ):
+        with pytest.raises(HookeError) as error:
+            page_bytes([Result.make(kind, payload=payload)])
+        assert "\n" not in str(error.value)
+
+
+def test_the_single_file_holds_hostile_text_only_as_data(tmp_path: Path) -> None:
+    result = Result.make(
+        "graph", arguments={"prompt": HOSTILE}, payload={"graph": small_graph(HOSTILE, (HOSTILE, " B"))}
+    )
+    page = html_page([result], state={"find": HOSTILE})
+    outside = page.replace(script().decode(), "")
+    assert "alert(" not in re.sub(r"<title>.*?</noscript>", "", outside, flags=re.S)
+    assert outside.count("<script") == 2 and outside.count("</script>") == 2
+    assert "&lt;/script&gt;" in outside  # the title, as text
+    data = re.search(r'id="hooke-data">([^<]*)</script>', page)
+    assert data
+    held, _ = unpacked(base64.b64decode(data[1]))
+    assert held["results"][0]["view"]["tokens"][0] == HOSTILE.encode("utf-16", "surrogatepass").decode(
+        "utf-16", "replace"
+    )
+    assert held["state"] == {"find": HOSTILE}
+    assert "connect-src" not in page and "default-src 'none'" in page
+
+
+def test_the_bundle_cannot_be_closed_by_its_own_text() -> None:
+    assert b"</script" not in script().lower() and b"<!--" not in script()
+
+
+def test_files_of_both_kinds_are_read(tmp_path: Path, traced: Result) -> None:
+    traced.save(tmp_path / "t.json")
+    assert read_file(tmp_path / "t.json").id == traced.id
+    write_graph_file(small_graph(), tmp_path / "g.json")
+    result = read_file(tmp_path / "g.json")
+    assert result.kind == "graph" and result.arguments["file"] == "g.json"
+    v = unpacked(page_bytes([result]))[0]["results"][0]["view"]
+    assert v["target"]["token"] == " C" and not v["live"] and v["scores"]["completeness"] == 0.75
+    assert read_file(tmp_path / "g.json").id == result.id
+
+
+def test_what_is_no_result_is_refused_in_one_line(tmp_path: Path) -> None:
+    cases = {
+        "no.json": None,
+        "text.json": "hello",
+        "list.json": "[1, 2]",
+        "other.json": '{"a": 1}',
+        "half.json": '{"kind": "trace", "payl',
+        "newer.json": '{"kind": "trace", "version": 99, "payload": {}}',
+        "graph.json": '{"nodes": [], "links": []}',
+        "nodes.json": json.dumps(small_graph() | {"nodes": [{"node_id": "x"}]}),
+        "deep.json": "[" * 100_000,
+        "bytes.json": "\x00\x01",
+    }
+    for name, text in cases.items():
+        path = tmp_path / name
+        if text is not None:
+            path.write_text(text, encoding="utf-8")
+        with pytest.raises(HookeError) as error:
+            page_bytes([read_file(path)])
+        assert "\n" not in str(error.value) and name in str(error.value), name
+
+
+def test_a_file_of_300_mb_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    with path.open("wb") as file:
+        file.truncate(300 * 2**20)
+    with pytest.raises(HookeError, match="300 MB"):
+        read_file(path)
+
+
+def test_titles_are_short() -> None:
+    assert title(Result.make("lens", arguments={"prompt": "x" * 500})) == "lens: " + "x" * 79 + "…"
+    assert title(Result.make("models")) == "models"
+
+
+def test_a_notebook_gets_a_frame_without_any_package(traced: Result) -> None:
+    shown = view(traced)._repr_html_()
+    assert shown.startswith("<iframe sandbox=") and "allow-same-origin" not in shown
+    assert "<script" not in shown  # inside the attribute it is escaped
+    assert "beginning" in repr(view(traced))
+
+
+def test_the_gallery_is_complete_and_shows_a_failure() -> None:
+    entries = gallery()
+    assert len(entries) >= 6 and any(e["fails"] for e in entries) and not all(e["fails"] for e in entries)
+    for entry in entries:
+        page, _ = unpacked(gallery_page(entry["name"]))
+        v = page["results"][0]["view"]
+        assert v["type"] == "graph" and v["interventions"]
+        assert entry["question"] and entry["finding"] and entry["title"]
+    for name in ("", "../index", "capital.page", "nothing"):
+        with pytest.raises(HookeError, match="no example"):
+            gallery_page(name)
+
+
+def test_the_types_of_the_page_are_those_of_the_schema() -> None:
+    """`make web` writes web/schema.json and the TypeScript types from it."""
+    written = (ROOT / "web" / "schema.json").read_text(encoding="utf-8")
+    assert written == script_of("page_schema").schema_text(), "run `make web` and commit what it changes"
+
+
+def test_the_built_page_is_that_of_its_sources() -> None:
+    build = script_of("page_build")
+    written = json.loads(build.BUILD.read_text(encoding="utf-8"))
+    assert written == build.record(), "run `make web` and commit what it changes"
+    assert len(gzip.compress(script(), 9)) < 60_000
+
+
+def test_a_saved_trace_gives_the_page_of_the_trace(tmp_path: Path, traced: Result) -> None:
+    traced.save(tmp_path / "t.json")
+    assert page_bytes([load_result(tmp_path / "t.json")]) == page_bytes([traced])

@@ -1,0 +1,66 @@
+// A small line chart: one series against its place in the list, with axes that say their numbers.
+
+import { count, num, plain } from "../core/format";
+
+const [W, H] = [480, 150];
+const [LEFT, RIGHT, TOP, BOTTOM] = [56, 10, 8, 22];
+const MOST_POINTS = 2000;
+
+export function Chart({ values, name }: { values: (number | null | undefined)[]; name: string }) {
+  const finite = values.filter((v): v is number => typeof v === "number" && Number.isFinite(v));
+  if (finite.length === 0) return <p class="soft">No numbers to draw.</p>;
+  let [least, greatest] = [Infinity, -Infinity];
+  for (const v of finite) [least, greatest] = [Math.min(least, v), Math.max(greatest, v)];
+  const said = `${plain(name)}: ${count(values.length)} values, least ${num(least)}, greatest ${num(greatest)}`;
+  const flat = least === greatest;
+  const [low, high] = flat ? [least - 1, least + 1] : [least, greatest];
+  const x = (i: number) => LEFT + ((W - LEFT - RIGHT) * i) / Math.max(1, values.length - 1);
+  const y = (v: number) => TOP + (H - TOP - BOTTOM) * (1 - (v - low) / (high - low));
+  return (
+    <svg class="chart" viewBox={`0 0 ${W} ${H}`} role="img" aria-label={said}>
+      {(flat ? [least] : [low, (low + high) / 2, high]).map((v) => (
+        <g key={v}>
+          <line class="grid" x1={LEFT} x2={W - RIGHT} y1={y(v)} y2={y(v)} />
+          <text x={LEFT - 6} y={y(v) + 4} text-anchor="end">
+            {num(v)}
+          </text>
+        </g>
+      ))}
+      {low < 0 && high > 0 && <line class="zero" x1={LEFT} x2={W - RIGHT} y1={y(0)} y2={y(0)} />}
+      <text x={LEFT} y={H - 6}>
+        0
+      </text>
+      <text x={W - RIGHT} y={H - 6} text-anchor="end">
+        {count(values.length - 1)}
+      </text>
+      <path d={path(values, x, y)} />
+    </svg>
+  );
+}
+
+/** Holes break the line. Past MOST_POINTS, the least and greatest of each stretch stand for it. */
+export function path(values: (number | null | undefined)[], x: (i: number) => number, y: (v: number) => number): string {
+  const step = Math.max(1, Math.ceil(values.length / (MOST_POINTS / 2)));
+  let out = "";
+  let pen = "M";
+  for (let start = 0; start < values.length; start += step) {
+    let [low, high] = [-1, -1];
+    for (let i = start; i < Math.min(values.length, start + step); i++) {
+      const v = values[i];
+      if (typeof v !== "number" || !Number.isFinite(v)) continue;
+      if (low < 0 || v < values[low]!) low = i;
+      if (high < 0 || v > values[high]!) high = i;
+    }
+    if (low < 0) {
+      pen = "M";
+      continue;
+    }
+    for (const i of low === high ? [low] : [Math.min(low, high), Math.max(low, high)]) {
+      out += `${pen}${x(i).toFixed(1)} ${y(values[i]!).toFixed(1)}`;
+      pen = "L";
+    }
+    // a point between two holes would not show
+    if (pen === "L" && values[start + step] == null && out.lastIndexOf("M") > out.lastIndexOf("L")) out += "h.1";
+  }
+  return out;
+}

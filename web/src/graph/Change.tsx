@@ -1,0 +1,73 @@
+// Change, not only look: switch off or double nodes in the live model, beside what random nodes do.
+// Without a model, what was run before is there to replay.
+
+import { useSignal } from "@preact/signals";
+import type { Json } from "../core/contract";
+import { count } from "../core/format";
+import { InterventionTable } from "../generic/InterventionTable";
+import type { InterventionView } from "../types";
+import { runKey, type Store } from "./store";
+
+const OPS = [
+  ["off", "Switch off"],
+  ["double", "Double"],
+] as const;
+
+export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
+  const busy = useSignal<string>("");
+  const failed = useSignal("");
+  const g = store.graph.value;
+  const { live } = store.props.shell;
+  const ids = nodes.map((i) => g.id[i]);
+  const done = new Map(store.interventions().map((run) => [runKey(run.nodes, run.op), run]));
+  const shown = store.get<{ op: string } | null>("replay");
+  const possible = !!live && !live.refused && g.view.live && nodes.length > 0;
+  const why = !nodes.length
+    ? "Only features can be changed."
+    : !g.view.live
+      ? "This graph was made elsewhere: there is no model here that its nodes could be changed in."
+      : (live?.refused ?? "There is no model behind this page.");
+  const run = async (op: "off" | "double") => {
+    failed.value = "";
+    store.set({ replay: { op } }, "replace");
+    const key = runKey(ids, op);
+    if (done.has(key) || !possible) return;
+    busy.value = key;
+    try {
+      const view = await live!.intervene(ids, op);
+      const runs = (store.get("runs") as unknown as InterventionView[]) ?? [];
+      store.set({ runs: [...runs.filter((r) => runKey(r.nodes, r.op) !== key), view] as unknown as Json }, "replace");
+      store.props.announce(view.sentence);
+    } catch (error) {
+      failed.value = (error as Error).message;
+    } finally {
+      busy.value = "";
+    }
+  };
+  const op = shown?.op as "off" | "double" | undefined;
+  const result = op && done.get(runKey(ids, op));
+  return (
+    <div role="group" class="change" data-tour="change" aria-label="Change it">
+      <div class="actions">
+        {OPS.map(([value, name]) => {
+          const key = runKey(ids, value);
+          return (
+            <button
+              key={value}
+              class="primary"
+              disabled={!!busy.value || (!possible && !done.has(key))}
+              onClick={() => run(value)}
+              title={done.has(key) ? "was run before; press to see it" : possible ? "in the live model" : why}
+            >
+              {busy.value === key ? "running…" : `${name}${nodes.length > 1 ? ` ${count(nodes.length)} nodes` : ""}`}
+              {done.has(key) && !possible ? " ↻" : ""}
+            </button>
+          );
+        })}
+      </div>
+      {!possible && <p class="soft">{OPS.some(([value]) => done.has(runKey(ids, value))) ? `Replays what was run when this was made. ${why}` : why}</p>}
+      {failed.value && <p class="alert" role="alert">{failed.value}</p>}
+      {result && <InterventionTable view={result} />}
+    </div>
+  );
+}

@@ -1,0 +1,164 @@
+// The selected node or group: what it is, reads and promotes, how its test went, and what happens when it is changed.
+
+import { chance, count, num, percent, plain, token } from "../core/format";
+import type { Json } from "../core/contract";
+import { Change } from "./Change";
+import { NodeButton } from "./Connections";
+import { labelOf, placeOf, type PersonGroup, type Selection, type Store } from "./store";
+
+/** How a test ended. `reason` begins with what was predicted where there was one: right sign and wrong size is neither. */
+export function Verdict({ verdict, reason = "" }: { verdict: string; reason?: string }) {
+  const unclear = reason.startsWith("predicted") ? "tested: unclear" : "not tested";
+  const said = { tested: "tested: confirmed", refuted: "tested: refuted", untested: unclear }[verdict] ?? verdict;
+  return <span class={`badge ${verdict}`}>{said}</span>;
+}
+
+export function Detail({ store }: { store: Store }) {
+  const selection = store.selection.value;
+  if (!selection) {
+    return <p class="soft">Nothing is selected. Press a node in the graph, a phrase of the sentence, or a row of the table.</p>;
+  }
+  return selection.kind === "node" ? <OneNode store={store} i={selection.nodes[0]} /> : <OneGroup store={store} selection={selection} />;
+}
+
+function OneNode({ store, i }: { store: Store; i: number }) {
+  const g = store.graph.value;
+  const n = g.view.nodes;
+  const kind = g.kind[i];
+  const expert = store.props.depth === "expert";
+  const names = store.get<Record<string, string>>("names") ?? {};
+  const rows: [string, string][] = [];
+  if (kind === "logit") rows.push(["probability", chance(n.probability[i])]);
+  if (kind === "feature" && n.value[i] !== null) rows.push(["value here", num(n.value[i], true)]);
+  if (n.delta[i] !== null) rows.push(["of which it lacks in the counterfactual", num(n.delta[i], true)]);
+  if (kind !== "logit" || g.share[i]) rows.push(["share of the influence on the answer", percent(g.part[i])]);
+  if (expert) {
+    rows.push(["among the strongest", percent(n.cumulative[i])]);
+    if (g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here", num(n.dropped[i], true)]);
+    rows.push(["id", g.id[i]], ["number", String(n.index[i] ?? "–")]);
+  }
+  return (
+    <div class="detail">
+      <h3 class={kind === "token" || kind === "logit" ? "tok" : ""}>
+        {kind === "token" || kind === "logit" ? `“${token(store.label(i))}”` : plain(store.label(i))}
+      </h3>
+      <p class="soft">
+        {placeOf(g, i)} at token {g.position[i] + 1}, “{token(g.view.tokens[g.position[i]] ?? "")}”
+      </p>
+      <p>
+        {kind === "feature" && <Verdict verdict={n.verdict[i]} reason={n.reason[i]} />} <span class="soft">{plain(n.reason[i])}</span>
+      </p>
+      <div class="actions">
+        <button aria-pressed={store.pinned.value.has(i)} onClick={() => store.togglePin(i)}>
+          {store.pinned.value.has(i) ? "Unpin" : "Pin"}
+        </button>
+        <label>
+          Name{" "}
+          <input
+            type="text"
+            maxLength={200}
+            value={names[g.id[i]] ?? ""}
+            placeholder={plain(labelOf(g, i)).slice(0, 40)}
+            onChange={(event) => {
+              const { [g.id[i]]: _, ...others } = names;
+              const name = event.currentTarget.value.trim();
+              store.set({ names: name ? { ...others, [g.id[i]]: name } : others });
+            }}
+          />
+        </label>
+      </div>
+      <Tokens title="Reads in this prompt" list={n.reads[i]} />
+      <Tokens title="Makes likelier" list={n.promotes[i]} />
+      {store.props.depth !== "plain" && <Tokens title="Makes less likely" list={n.suppresses[i]} />}
+      <table>
+        <tbody>
+          {rows.map(([name, value]) => (
+            <tr key={name}>
+              <th scope="row">{name}</th>
+              <td class="number">{plain(value)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {kind === "feature" && <Change store={store} nodes={[i]} />}
+    </div>
+  );
+}
+
+function Tokens({ title, list }: { title: string; list: string[] }) {
+  if (!list.length) return null;
+  return (
+    <p>
+      <span class="soft">{title}:</span>{" "}
+      {list.map((text, k) => (
+        <span key={k} class="tok chip">
+          {token(text)}
+        </span>
+      ))}
+    </p>
+  );
+}
+
+function OneGroup({ store, selection }: { store: Store; selection: Selection }) {
+  const g = store.graph.value;
+  const groups = store.groups.value;
+  const mine = groups.findIndex((group) => group.name === selection.name);
+  const said = g.view.groups.find((group) => group.name === selection.name);
+  const share = selection.nodes.reduce((sum, i) => sum + g.part[i], 0);
+  const best = [...selection.nodes].sort((a, b) => g.share[b] - g.share[a]).slice(0, 12);
+  const save = (next: PersonGroup[], sel: string) => store.set({ groups: next as unknown as Json, sel });
+  return (
+    <div class="detail">
+      {mine < 0 ? (
+        <h3>{plain(selection.name)}</h3>
+      ) : (
+        <label>
+          <span class="hidden">Name of the group</span>
+          <input
+            type="text"
+            class="name"
+            maxLength={200}
+            value={selection.name}
+            onChange={(event) => {
+              const name = event.currentTarget.value.trim() || selection.name;
+              if (groups.some((group, k) => k !== mine && group.name === name)) return store.props.announce(`There is a group called ${plain(name)} already.`);
+              save(groups.map((group, k) => (k === mine ? { ...group, name } : group)), `group:${name}`);
+            }}
+          />
+        </label>
+      )}
+      <p class="soft">
+        {count(selection.nodes.length)} nodes · {percent(share)} of the influence on the answer
+      </p>
+      {said && mine < 0 && (
+        <>
+          <p>
+            <Verdict verdict={said.verdict} reason={said.reason} /> {plain(said.text)}
+          </p>
+          {said.reason && <p class="soft">{plain(said.reason)}</p>}
+        </>
+      )}
+      <div class="actions">
+        {mine < 0 ? (
+          <button onClick={() => save([...groups, { name: selection.name, nodes: selection.nodes.map((i) => g.id[i]) }], `group:${selection.name}`)}>
+            Add to the subgraph
+          </button>
+        ) : (
+          <>
+            <button onClick={() => save(groups.filter((_, k) => k !== mine), "")}>Ungroup</button>
+          </>
+        )}
+      </div>
+      <Change store={store} nodes={selection.nodes.filter((i) => g.kind[i] === "feature")} />
+      <h3>Strongest members</h3>
+      <ul class="rows">
+        {best.map((i) => (
+          <li key={i}>
+            <NodeButton store={store} i={i} />
+            <span class="share">{percent(g.part[i])}</span>
+          </li>
+        ))}
+      </ul>
+    </div>
+  );
+}

@@ -1,0 +1,182 @@
+// The graph page: the sentence, four linked panes, and the keys.
+
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import type { ViewProps } from "../core/contract";
+import { chance, plain, token } from "../core/format";
+import { Connections } from "./Connections";
+import { Detail, Verdict } from "./Detail";
+import { unexplained } from "./graph";
+import { GraphPane, shownLine } from "./GraphPane";
+import { Help } from "./Help";
+import { NodeTable } from "./NodeTable";
+import { Scores } from "./Scores";
+import { graphState, makeStore, MODES, type Store } from "./store";
+import { Subgraph } from "./Subgraph";
+import { Toolbar } from "./Toolbar";
+
+export { graphState };
+
+export function GraphView(props: ViewProps) {
+  const latest = useRef(props);
+  latest.current = props;
+  // the store reads the newest props through the first ones it got: state is a signal, the rest rarely changes
+  const store = useMemo(() => makeStore(() => latest.current), [props.data, props.number]);
+  store.props = props;
+  const root = useRef<HTMLDivElement>(null);
+  useEffect(() => {
+    const listen = (event: KeyboardEvent) => {
+      // keys of this view: pressed anywhere in its frame, or with nothing focused while it is the only one
+      const frame = root.current!.closest(".hooke")!;
+      const path = event.composedPath();
+      const alone = path[0] === document.body && document.querySelectorAll(".hooke").length === 1;
+      if (path.includes(frame) || alone) keys(event, store, root.current!);
+    };
+    document.addEventListener("keydown", listen);
+    return () => document.removeEventListener("keydown", listen);
+  }, [store]);
+  const lost = useMemo(() => unexplained(store.graph.value), [store]);
+  const full = store.get<string>("full");
+  const depth = props.depth;
+  const pane = (name: string, title: string, content: preact.ComponentChildren, extra?: preact.ComponentChildren) => (
+    <div role="group" class={`pane pane-${name} ${full === name ? "full" : ""}`} aria-label={title} data-tour={name}>
+      <header>
+        <h2>{title}</h2>
+        {extra}
+        <span class="push" />
+        <button class="plain" aria-label={full === name ? `${title}: back to the page` : `${title}: full screen`} aria-pressed={full === name} onClick={() => store.set({ full: full === name ? "" : name }, "replace")}>
+          {full === name ? "✕" : "⤢"}
+        </button>
+      </header>
+      <div class="content">{content}</div>
+    </div>
+  );
+  return (
+    <div ref={root} class={`graph-view depth-${depth}`}>
+      <Sentence store={store} lost={lost} />
+      {depth !== "plain" && <Toolbar store={store} root={root} />}
+      <p class="shown" role="status" data-testid="shown">
+        {shownLine(store, lost)}
+      </p>
+      {store.get<boolean>("table") ? (
+        <NodeTable store={store} />
+      ) : depth === "plain" ? (
+        <div class="panes plain">
+          {pane("subgraph", store.groups.value.length ? "Your groups" : "The groups of the sentence", <Subgraph key={store.groups.value.length ? "own" : "said"} store={store} suggested={!store.groups.value.length} />)}
+          {pane("detail", "What it is, and what happens without it", <Detail store={store} />)}
+        </div>
+      ) : (
+        <div class="panes">
+          {pane("graph", "Graph", <GraphPane store={store} dark={props.dark} />)}
+          {pane("connections", "Connections", <Connections store={store} />)}
+          {pane("subgraph", "Subgraph", <Subgraph store={store} />, <GroupButtons store={store} />)}
+          {pane("detail", "Detail", <Detail store={store} />)}
+        </div>
+      )}
+      {depth !== "plain" && <Scores store={store} />}
+      <Help />
+    </div>
+  );
+}
+
+/** While grouping, clicks collect nodes; the second press makes the group. */
+function GroupButtons({ store }: { store: Store }) {
+  const n = store.chosen.value.length;
+  return (
+    <>
+      <button aria-pressed={store.adding.value} onClick={() => (store.adding.value ? store.makeGroup() : startGroup(store))}>
+        {store.adding.value ? `Make a group of ${n}` : "Group"}
+      </button>
+      {store.adding.value && <span class="soft">press nodes in the graph</span>}
+    </>
+  );
+}
+
+function startGroup(store: Store): void {
+  store.adding.value = true;
+  const s = store.selected.value;
+  store.chosen.value = s >= 0 ? [store.graph.value.id[s]] : [];
+}
+
+/** The sentence, each of its phrases a way into the picture; the unexplained share always said. */
+function Sentence({ store, lost }: { store: Store; lost: number | null }) {
+  const { view } = store.graph.value;
+  const selected = store.get<string>("sel");
+  // the sentence is its lead, one phrase a group, and what is left: a list reads better than one long line
+  const phrases = view.groups.filter((group) => group.text && view.sentence.includes(group.text));
+  const lead = phrases.length ? view.sentence.slice(0, view.sentence.indexOf(phrases[0].text)) : view.sentence;
+  const last = phrases.at(-1);
+  const rest = last ? view.sentence.slice(view.sentence.indexOf(last.text) + last.text.length).replace(/^[.;] */, "") : "";
+  const little = lost !== null && lost > 0.5;
+  return (
+    <div role="group" class="sentence" data-tour="sentence" aria-label="In a sentence">
+      <p class="prompt">
+        <span class="tok">{view.tokens.map((t) => plain(t)).join("")}</span>
+        <span aria-hidden="true"> → </span>
+        {view.target && <strong class="tok">{token(view.target.token)}</strong>}
+        {view.contrast && <span> rather than <strong class="tok">{token(view.contrast.token)}</strong></span>}
+        <span class="soft">
+          {"  "}
+          {view.top.slice(0, 5).map((t) => `${token(t.token)} ${chance(t.probability)}`).join("   ")}
+        </span>
+      </p>
+      {view.sentence ? (
+        <>
+          <p>
+            {little && <strong>This graph explains little. </strong>}
+            {plain(lead)}
+          </p>
+          <ol>
+            {phrases.map((group) => (
+              <li key={group.name}>
+                <Verdict verdict={group.verdict} reason={group.reason} />
+                <button class={`phrase ${group.verdict}`} aria-pressed={selected === `group:${group.name}`} onClick={() => store.set({ sel: `group:${group.name}` })}>
+                  {plain(group.text)}
+                </button>
+              </li>
+            ))}
+          </ol>
+          {rest && <p>{plain(rest)}</p>}
+        </>
+      ) : (
+        <p class="soft">This file comes without a sentence: nothing in it was tested by intervention.</p>
+      )}
+      {view.notes.map((note) => (
+        <p key={note} class="soft">Note: {plain(note)}</p>
+      ))}
+    </div>
+  );
+}
+
+function keys(event: KeyboardEvent, store: Store, root: HTMLElement): void {
+  const target = event.composedPath()[0] as HTMLElement;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName) && (target as HTMLInputElement).type !== "range" && (target as HTMLInputElement).type !== "checkbox";
+  if (event.key === "Escape") {
+    const open = root.querySelector<HTMLDialogElement>("dialog[open]");
+    if (open) return;
+    if (typing) target.blur();
+    else if (store.adding.value) {
+      store.adding.value = false;
+      store.chosen.value = [];
+    } else if (store.get("full")) store.set({ full: "" }, "replace");
+    else if (store.get("sel")) store.set({ sel: "" });
+    else if (store.get("find")) store.set({ find: "" }, "replace");
+    return;
+  }
+  if (typing) return;
+  const here = store.hovered.value >= 0 && target.classList.contains("canvas") ? store.hovered.value : store.selected.value;
+  const modes = MODES as readonly string[];
+  const act: Record<string, () => void> = {
+    "/": () => root.querySelector<HTMLElement>("input[type=search]")?.focus(),
+    p: () => here >= 0 && store.togglePin(here),
+    g: () => (store.adding.value ? store.makeGroup() : startGroup(store)),
+    z: () => store.undo(),
+    t: () => store.set({ table: !store.get("table") }, "replace"),
+    f: () => store.set({ full: store.get("full") ? "" : "graph" }, "replace"),
+    l: () => store.set({ links: modes[(modes.indexOf(store.get("links")) + 1) % modes.length] }, "replace"),
+    "?": () => root.querySelector<HTMLDialogElement>("dialog.keys")?.showModal(),
+  };
+  if (!act[event.key]) return;
+  event.preventDefault();
+  act[event.key]();
+}

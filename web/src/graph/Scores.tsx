@@ -1,0 +1,57 @@
+// The numbers behind the picture, each with its control, and what they cannot say.
+
+import { num, plain } from "../core/format";
+import type { Store } from "./store";
+
+const WORDS: Record<string, string> = {
+  completeness: "share of the nodes' input, by influence, that comes from drawn nodes and tokens",
+  replacement: "share of the influence that reaches the tokens through drawn features alone",
+  unexplained: "share of the input to these nodes that the graph leaves to remainder nodes",
+  path_length: "mean number of links from the answer to a token",
+  nodes: "how many features were kept",
+  fit: "share of the effect that the drawn nodes alone keep, all others held at counterfactual values",
+  random_fit: "the same for as many random nodes",
+  complement: "share of the effect that is left without the drawn nodes",
+  spearman: "rank correlation of predicted and measured effects of single nodes",
+  gradient_spearman: "the same for the plain gradient",
+  activation_spearman: "the same for the size of the activation",
+  groups_spearman: "the same for random groups of the graph's nodes",
+  sign_agreement: "share of nodes whose effect has the predicted sign",
+  tested: "nodes whose predicted effect came true",
+  refuted: "nodes whose predicted effect did not",
+  edges_tested: "links whose predicted effect came true",
+  edges_refuted: "links whose predicted effect did not",
+  control_95th_percentile: "effect that 95 % of random neurons stay under, in logits",
+};
+
+export function Scores({ store }: { store: Store }) {
+  const { scores, verification } = store.graph.value.view;
+  const expert = store.props.depth === "expert";
+  const all = [...Object.entries(scores), ...Object.entries(verification)].filter((e): e is [string, number] => typeof e[1] === "number");
+  const rows = all.filter(([name]) => expert || WORDS[name]);
+  const baselines = verification.baselines;
+  if (!rows.length) return null;
+  return (
+    <details class="scores">
+      <summary>How good is this graph? Scores and controls</summary>
+      <table>
+        <tbody>
+          {rows.map(([name, value]) => (
+            <tr key={name}>
+              <th scope="row">{plain(name).replaceAll("_", " ")}</th>
+              <td class="number">{Number.isInteger(value) ? value : num(value)}</td>
+              <td class="soft">{WORDS[name] ?? ""}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {Array.isArray(baselines) && (
+        <p class="soft">Switched off means: set to the values in {baselines.slice(0, 5).map((b) => `“${plain(String(b))}”`).join(", ")}.</p>
+      )}
+      <p class="soft">
+        One token of one prompt. Attention patterns are held as they were. “Confirmed” is about the interventions done here and no others; other sets of
+        nodes may explain as much.
+      </p>
+    </details>
+  );
+}

@@ -1,0 +1,229 @@
+// mount(el, data, {state, onState}) -> {update, destroy}: the frame around every picture.
+
+import { signal, type Signal } from "@preact/signals";
+import { render } from "preact";
+import { useEffect } from "preact/hooks";
+import type { Depth, Handle, MountOptions, PageData, Shell, State, Theme } from "./core/contract";
+import { count, plain, seconds } from "./core/format";
+import { download, fileName } from "./core/files";
+import { adopt } from "./core/style";
+import { startTour, Tour } from "./home/Tour";
+import { viewOf } from "./views";
+
+export const FRAME_STATE: State = { depth: "standard", theme: "auto" };
+const DEPTHS: [Depth, string][] = [
+  ["plain", "Plain"],
+  ["standard", "Standard"],
+  ["expert", "Expert"],
+];
+
+/** What the state is when nobody has done anything: what addresses leave out. */
+export function defaults(data: PageData): State {
+  const main = data.page.results[0];
+  return { ...FRAME_STATE, ...viewOf(main).initial(main) };
+}
+
+/** The state to begin with. Of what addresses and files say, only what has the type of its default is taken. */
+function begin(data: PageData, given: State = {}, fresh = false): State {
+  const base = defaults(data);
+  const kind = (x: unknown) => (Array.isArray(x) ? "array" : typeof x);
+  const fits = ([key, value]: [string, unknown]) => base[key] === null || (key in base && value !== null && kind(value) === kind(base[key]));
+  const taken = Object.entries({ ...(fresh ? {} : saved(data)), ...given }).filter(fits);
+  return { ...base, ...Object.fromEntries(taken) };
+}
+
+/** What a person did, as it was kept in the page. */
+export const saved = (data: PageData): State => (data.page.state ?? {}) as State;
+
+export function mount(el: HTMLElement, data: PageData, options: MountOptions = {}): Handle {
+  adopt(options.root ?? document);
+  const held = signal(data);
+  const state = signal<State>(begin(data, options.state));
+  const message = signal("");
+  const quiet = signal("");
+  const set = (patch: State, how: "push" | "replace" = "push") => {
+    state.value = { ...state.value, ...patch };
+    options.onState?.(state.value, how);
+  };
+  el.classList.add("hooke");
+  const stop = followTheme(el, state);
+  render(<Frame host={el} data={held} state={state} message={message} quiet={quiet} set={set} shell={options.shell ?? {}} />, el);
+  return {
+    update(next, patch) {
+      if (next) held.value = next;
+      if (next || patch) state.value = begin(held.value, patch, !next);
+    },
+    destroy() {
+      stop();
+      render(null, el);
+      el.classList.remove("hooke");
+    },
+  };
+}
+
+const dark = signal(false);
+
+/** Keeps data-theme on the element at "light" or "dark". */
+export function followTheme(el: HTMLElement, state: Signal<State>): () => void {
+  const media = matchMedia("(prefers-color-scheme: dark)");
+  const apply = () => {
+    const theme = state.value.theme as Theme;
+    dark.value = theme === "dark" || (theme !== "light" && media.matches);
+    el.dataset.theme = dark.value ? "dark" : "light";
+  };
+  media.addEventListener("change", apply);
+  const unsubscribe = state.subscribe(apply);
+  return () => {
+    media.removeEventListener("change", apply);
+    unsubscribe();
+  };
+}
+
+interface FrameProps {
+  host: HTMLElement;
+  data: Signal<PageData>;
+  state: Signal<State>;
+  message: Signal<string>;
+  quiet: Signal<string>;
+  set(patch: State, how?: "push" | "replace"): void;
+  shell: Shell;
+}
+
+function Frame({ host, data, state, message, quiet, set, shell }: FrameProps) {
+  const { page } = data.value;
+  const main = page.results[0];
+  const { component: View } = viewOf(main);
+  const depth = DEPTHS.find(([value]) => value === state.value.depth)?.[0] ?? "standard";
+  const Body = host.classList.contains("cell") ? "div" : "main"; // a cell is a part of somebody else's page
+  useEffect(() => {
+    if (document.title !== page.title && !shell.home) document.title = plain(page.title);
+  }, [page.title]);
+  // a line that has been read makes room
+  useEffect(() => {
+    if (!message.value) return;
+    const timer = setTimeout(() => (message.value = ""), 8000);
+    return () => clearTimeout(timer);
+  }, [message.value]);
+  const save = async () => {
+    try {
+      message.value = shell.save ? await shell.save(state.value) : "";
+    } catch (error) {
+      message.value = `Not saved: ${(error as Error).message}`;
+    }
+  };
+  const exportHtml = async () => {
+    try {
+      download(await shell.html!(state.value), fileName(page.title, "html"));
+    } catch (error) {
+      message.value = `Not exported: ${(error as Error).message}`;
+    }
+  };
+  return (
+    <>
+      <header class="bar">
+        {shell.home && (
+          <button class="plain brand" onClick={shell.home}>
+            Hooke
+          </button>
+        )}
+        <h1 title={plain(page.title)}>{plain(page.title)}</h1>
+        <ModelName result={main} />
+        <span class="push" />
+        <div class="choice" role="group" aria-label="Depth of detail">
+          {DEPTHS.map(([value, name]) => (
+            <button key={value} aria-pressed={depth === value} onClick={() => set({ depth: value })}>
+              {name}
+            </button>
+          ))}
+        </div>
+        <ThemeButton state={state} set={set} />
+        {main.view.type === "graph" && (
+          <button onClick={() => startTour(host)} title="A tour of this page in six steps" aria-label="Tour of this page">
+            ?
+          </button>
+        )}
+        {shell.save && (
+          <button onClick={save} title="Keep pins, groups, names and settings">
+            Save
+          </button>
+        )}
+        {shell.html && (
+          <button onClick={exportHtml} title="One HTML file with everything in it, to keep or to mail">
+            Export HTML
+          </button>
+        )}
+      </header>
+      <Body class="body">
+        <View
+          data={data.value}
+          result={main}
+          number={0}
+          state={state}
+          set={set}
+          depth={depth}
+          dark={dark.value}
+          shell={shell}
+          announce={(text, silent) => ((silent ? quiet : message).value = text)}
+        />
+      </Body>
+      <Provenance data={data.value} expert={depth === "expert"} />
+      {main.view.type === "graph" && <Tour host={host} />}
+      <div class="hidden" aria-live="polite">
+        {quiet.value}
+      </div>
+      <div class="toast" role="status" aria-live="polite">
+        {message.value}
+      </div>
+    </>
+  );
+}
+
+export function ThemeButton({ state, set }: Pick<FrameProps, "state" | "set">) {
+  const order: Theme[] = ["auto", "light", "dark"];
+  const now = state.value.theme as Theme;
+  const next = order[(order.indexOf(now) + 1) % order.length];
+  return (
+    <button onClick={() => set({ theme: next }, "replace")} title={`Colours: ${now}. Press for ${next}`}>
+      <span aria-hidden="true">{now === "auto" ? "◐" : now === "light" ? "☀" : "☾"}</span>
+      <span class="hidden">Colours: {now}</span>
+    </button>
+  );
+}
+
+function ModelName({ result }: { result: PageData["page"]["results"][0] }) {
+  const name = (result.provenance.model ?? result.provenance.scan) as string | undefined;
+  return name ? <span class="soft">{plain(String(name))}</span> : null;
+}
+
+/** What made this, at the foot of every page. */
+function Provenance({ data, expert }: { data: PageData; expert: boolean }) {
+  const main = data.page.results[0];
+  const p = main.provenance as Record<string, unknown>;
+  const versions = (p.versions ?? {}) as Record<string, string>;
+  const total = main.seconds.total;
+  const parts = [
+    `${main.kind} ${main.id.slice(0, 8)}`,
+    p.model ? `model ${p.model}` : p.scan ? `model ${p.scan}` : "",
+    typeof p.weights_sha256 === "string" ? `weights ${p.weights_sha256.slice(0, 8)}` : "",
+    p.written_by ? `written by ${p.written_by}` : "",
+    versions.hooke ? `Hooke ${versions.hooke}` : "",
+    total ? `made in ${seconds(total)}` : "",
+    main.status === "complete" ? "" : `status: ${main.status}`,
+  ];
+  return (
+    <footer class="soft">
+      {plain(parts.filter(Boolean).join(" · "))}
+      {expert && (
+        <details>
+          <summary>Arguments, provenance, timings</summary>
+          <pre tabIndex={0}>
+            {plain(JSON.stringify({ id: main.id, arguments: main.arguments, provenance: p, seconds: main.seconds }, null, 1))
+              .replaceAll("↵", "\n")
+              .slice(0, 20_000)}
+          </pre>
+          {count(data.page.results.length)} result(s) in this page
+        </details>
+      )}
+    </footer>
+  );
+}

@@ -1,0 +1,175 @@
+// Talking to the local server: one place where failures become one line, and where it shows that the server is gone.
+
+import { signal } from "@preact/signals";
+import type { PageData, State } from "../core/contract";
+import { unpack } from "../core/unpack";
+import type { InterventionView } from "../types";
+
+export type Why = "lost" | "token" | "gone" | "refused";
+export const LOST = "The server does not answer: is `hooke app` still running? Nothing is lost; what was finished is on disk.";
+const TOKEN = "This page does not know the server's token. Use the link that the terminal printed when `hooke app` started.";
+const AGAIN = 2000; // ms between looks for a lost server
+
+export class Trouble extends Error {
+  constructor(
+    readonly why: Why,
+    message: string,
+  ) {
+    super(message);
+  }
+}
+
+/** True from the first request without an answer to the next one with one. */
+export const lost = signal(false);
+
+let waiting: ReturnType<typeof setTimeout> | undefined;
+
+/** Looks whether the server is back, now and then every two seconds. */
+export async function retry(): Promise<void> {
+  clearTimeout(waiting);
+  waiting = undefined;
+  await call("/api/status").catch(() => {});
+}
+
+export async function call(path: string, init: RequestInit = {}): Promise<Response> {
+  let answer: Response;
+  try {
+    answer = await fetch(path, { credentials: "same-origin", cache: "no-store", ...init });
+  } catch (error) {
+    if ((error as Error).name === "AbortError") throw error;
+    lost.value = true;
+    waiting ??= setTimeout(retry, AGAIN);
+    throw new Trouble("lost", LOST);
+  }
+  lost.value = false;
+  if (answer.ok) return answer;
+  const line = await answer
+    .json()
+    .then((body) => String(body.error ?? body.detail ?? ""))
+    .catch(() => "");
+  if (answer.status === 401) throw new Trouble("token", TOKEN);
+  if (answer.status === 404) throw new Trouble("gone", line || "This is not here (any more).");
+  throw new Trouble("refused", line || `The server refused this (${answer.status}).`);
+}
+
+const json = async <T>(path: string, init?: RequestInit): Promise<T> => (await call(path, init)).json();
+const send = (method: string, body: unknown): RequestInit => ({
+  method,
+  headers: { "Content-Type": "application/json" },
+  body: JSON.stringify(body),
+});
+const at = (kind: string, id: string, rest = ""): string => `/api/${kind}/${encodeURIComponent(id)}${rest}`;
+
+export interface Status {
+  version: string;
+  model: string | null;
+  loading: boolean;
+  models: { name: string; fetched: boolean; note?: string }[];
+}
+export interface Saved {
+  id: string;
+  kind: string;
+  title: string;
+  sentence: string;
+  prompt: string;
+  model: string | null;
+  created: string | number;
+  bytes: number;
+}
+export interface Job {
+  id: string;
+  verb: string;
+  arguments: { prompt?: string; [key: string]: unknown };
+  status: "waiting" | "running" | "done" | "failed" | "cancelled";
+  stage: string;
+  done: number;
+  seconds: number;
+  left: number | null;
+  result: string | null;
+  error: string | null;
+}
+export interface Example {
+  name: string;
+  title: string;
+  question: string;
+  finding: string;
+  fails: boolean;
+}
+
+export const status = () => json<Status>("/api/status");
+/** What is on disk, newest first, and a line for each file that cannot be read. */
+export const results = () => json<{ results: Saved[]; damaged?: string[] }>("/api/results");
+export const remove = (id: string) => call(at("results", id), { method: "DELETE" });
+export const gallery = async () => (await json<{ examples: Example[] }>("/api/gallery")).examples;
+export const jobs = async () => (await json<{ jobs: Job[] }>("/api/jobs")).jobs;
+export const job = (id: string) => json<Job>(at("jobs", id));
+export const start = async (verb: string, args: object) =>
+  (await json<{ job: string }>("/api/jobs", send("POST", { verb, arguments: args }))).job;
+export const cancel = (id: string) => call(at("jobs", id), { method: "DELETE" });
+
+async function pageAt(path: string): Promise<PageData> {
+  return unpack(new Uint8Array(await (await call(path)).arrayBuffer()));
+}
+export const resultPage = (id: string) => pageAt(at("results", id));
+export const examplePage = (name: string) => pageAt(at("gallery", name));
+export const saveState = (id: string, state: State) => call(at("results", id, "/state"), send("PUT", { state }));
+export const html = async (id: string, state: State) => (await call(at("results", id, "/html"), send("POST", { state }))).blob();
+export async function intervene(id: string, nodes: string[], op: "off" | "double"): Promise<InterventionView> {
+  const shown = await json<{ view: InterventionView }>(at("results", id, "/intervene"), send("POST", { nodes, op }));
+  return shown.view;
+}
+export async function openFile(file: File): Promise<string> {
+  const headers = { "Content-Type": "application/octet-stream", "X-Name": encodeURIComponent(file.name) };
+  return (await json<{ id: string }>("/api/open", { method: "POST", headers, body: file })).id;
+}
+
+/** Tells of every change of a job until it ends: by an event stream, or by asking if there is none. Returns a stop. */
+export function watch(id: string, tell: (job: Job) => void): () => void {
+  let over = false;
+  let timer: ReturnType<typeof setTimeout>;
+  let source: EventSource | undefined;
+  const stop = () => {
+    over = true;
+    clearTimeout(timer);
+    source?.close();
+  };
+  const told = (now: Job) => {
+    if (over) return;
+    if (ended(now)) stop();
+    tell(now);
+  };
+  const ask = async () => {
+    try {
+      told(await job(id));
+    } catch (error) {
+      // a server that started again does not know the job any more
+      if ((error as Trouble).why === "gone") told({ ...unknown(id), error: "The server was started again; run it once more." });
+    }
+    if (!over) timer = setTimeout(ask, lost.value ? AGAIN : 700);
+  };
+  if (typeof EventSource === "undefined") void ask();
+  else {
+    source = new EventSource(at("jobs", id, "/events"));
+    source.onmessage = (event) => told(JSON.parse(event.data) as Job);
+    source.onerror = () => {
+      source!.close();
+      if (!over) void ask();
+    };
+  }
+  return stop;
+}
+
+export const ended = (now: Job): boolean => now.status === "done" || now.status === "failed" || now.status === "cancelled";
+
+const unknown = (id: string): Job => ({
+  id,
+  verb: "",
+  arguments: {},
+  status: "failed",
+  stage: "",
+  done: 0,
+  seconds: 0,
+  left: null,
+  result: null,
+  error: null,
+});

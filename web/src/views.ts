@@ -1,0 +1,15 @@
+// Which picture belongs to which view. A result that none is made for shows as tables and series.
+
+import type { View } from "./core/contract";
+import { GenericView } from "./generic/GenericView";
+import { GraphView, graphState } from "./graph/GraphView";
+import { LensView, lensState } from "./lens/LensView";
+import type { Shown } from "./types";
+
+const VIEWS: Record<string, View> = {
+  graph: { component: GraphView, initial: graphState },
+  lens: { component: LensView, initial: lensState },
+};
+const FALLBACK: View = { component: GenericView, initial: () => ({}) };
+
+export const viewOf = (result: Shown): View => VIEWS[result.view.type] ?? FALLBACK;
