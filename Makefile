@@ -31,8 +31,8 @@ demo: check-python
 	@echo "  your own prompt    $(BIN)/hooke trace \"The capital of France is\""
 	@echo "  why A and not B    $(BIN)/hooke trace \"The capital of France is\" --contrast \" Rome\""
 	@echo "  layer by layer     $(BIN)/hooke lens \"The capital of France is\""
-	@echo "  to mail it         traces/demo.html is the same page in one file"
-	@echo "  your own, in a page $(BIN)/hooke app"
+	@echo "  the page, to mail  traces/demo.html"
+	@echo "  all in the browser $(BIN)/hooke app"
 	@echo "  from Python        docs/python.md; every verb has a page in docs/"
 	@echo "  what to believe    README.md, \"What it can and cannot tell you\""
 	@echo

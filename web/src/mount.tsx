@@ -27,7 +27,8 @@ export function defaults(data: PageData): State {
 function begin(data: PageData, given: State = {}, fresh = false): State {
   const base = defaults(data);
   const kind = (x: unknown) => (Array.isArray(x) ? "array" : typeof x);
-  const fits = ([key, value]: [string, unknown]) => base[key] === null || (key in base && value !== null && kind(value) === kind(base[key]));
+  const fits = ([key, value]: [string, unknown]) =>
+    Object.hasOwn(base, key) && (base[key] === null || (value !== null && kind(value) === kind(base[key])));
   const taken = Object.entries({ ...(fresh ? {} : saved(data)), ...given }).filter(fits);
   return { ...base, ...Object.fromEntries(taken) };
 }
