@@ -39,7 +39,7 @@ WHEN_DRAWN = """() => new Promise((resolve) => {
 HOVER = """async () => {
   const el = document.querySelector(".canvas"), box = el.getBoundingClientRect(), out = [];
   for (let i = 0; i < 60; i++) {
-    const at = { clientX: box.left + 60 + (i * 97) % (box.width - 80), clientY: box.top + 20 + (i * 61) % (box.height - 60) };
+    const at = { movementX: 1, clientX: box.left + 60 + (i * 97) % (box.width - 80), clientY: box.top + 20 + (i * 61) % (box.height - 60) };
     await new Promise(requestAnimationFrame);
     const start = performance.now();
     el.dispatchEvent(new PointerEvent("pointermove", { ...at, bubbles: true }));
@@ -53,7 +53,7 @@ HOVER_WORK = """async () => {
   const el = document.querySelector(".canvas"), box = el.getBoundingClientRect(), out = [];
   const real = window.requestAnimationFrame; let queue = [];
   for (let i = 0; i < 60; i++) {
-    const at = { clientX: box.left + 60 + (i * 97) % (box.width - 80), clientY: box.top + 20 + (i * 61) % (box.height - 60) };
+    const at = { movementX: 1, clientX: box.left + 60 + (i * 97) % (box.width - 80), clientY: box.top + 20 + (i * 61) % (box.height - 60) };
     queue = []; window.requestAnimationFrame = (f) => queue.push(f);
     const start = performance.now();
     el.dispatchEvent(new PointerEvent("pointermove", { ...at, bubbles: true }));

@@ -1,13 +1,15 @@
 """Make the gallery's pages again: real traces of the default model, findings and failures told by their own numbers.
 
     python scripts/gallery.py [NAME ...]
+    python scripts/gallery.py --index    (only index.json, from the pages as they are, without a model)
 
 An example fails, and says so, when its nodes alone keep less than half of the effect, or when the ablation of the
-group that carries most does not come out as predicted.
+group that carries most does not come out as predicted: refuted, or unclear (the right sign and the wrong size).
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import sys
 from pathlib import Path
@@ -18,12 +20,12 @@ from hooke.viewer import page_bytes
 
 FOLDER = Path(__file__).resolve().parent.parent / "src" / "hooke" / "viewer" / "examples"
 NODES, LINKS = 1000, 12_000
+LEAST_FIT = 0.5
 EXAMPLES: list[dict[str, Any]] = [
     {"name": "capital", "prompt": "The capital of France is", "question": "Where does a fact come from?"},
     {
         "name": "names",
         "prompt": "When Mary and John went to the store, John gave a drink to",
-        "counterfactual": "When Mary and John went to the store, Mary gave a drink to",
         "question": "How does it know who gets the drink?",
     },
     {"name": "days", "prompt": "Monday, Tuesday, Wednesday, Thursday,", "question": "How does it continue a list?"},
@@ -51,48 +53,67 @@ EXAMPLES: list[dict[str, Any]] = [
 ]
 
 
-def finding(result: hooke.Result) -> tuple[str, bool]:
-    """One sentence from the numbers of the trace, and whether the explanation fails."""
-    payload = result.payload
-    fit = payload["verification"].get("fit")
-    groups = payload["groups"]
-    alone = "" if fit is None else f" The {NODES} drawn neurons alone keep {max(fit, 0):.0%} of the effect."
+def finding(view: dict[str, Any]) -> tuple[str, bool]:
+    """One sentence from the numbers of a trace as its page holds them, and whether the explanation fails."""
+    fit, groups = view["verification"].get("fit"), view["groups"]
+    if fit is None:
+        return "How much of the effect the drawn neurons keep is not known.", True
+    alone = f"The {NODES} drawn neurons alone keep {100 * fit:.2g}% of the effect."
     if not groups:
-        return f"No group of neurons stands out.{alone}", True
-    if groups[0]["verdict"] == "refuted":
-        return f"The group that carries most did not pass its test.{alone}", True
-    if fit is None or fit < 0.5:
-        return f"The graph leaves out what matters.{alone}", True
-    runs = [run for run in payload["interventions"] if run["op"] == "off"]
-    return str(min(runs, key=lambda run: run["change"])["sentence"]) + ".", False
+        return f"No group of neurons stands out. {alone}", True
+    most = max(groups, key=lambda group: group["share"] or 0.0)
+    if most["verdict"] == "refuted":
+        return f"The group that carries most did not pass its test. {alone}", True
+    if fit < LEAST_FIT:
+        return f"The graph leaves out what matters. {alone}", True
+    if most["measured"] is None:
+        return f"The group that carries most was not tested. {alone}", True
+    if most["verdict"] != "tested":
+        sizes = f"predicted {most['predicted']:+.2f} logits, measured {most['measured']:+.2f}"
+        return f"The test of the group that carries most is unclear: {sizes}. {alone}", True
+    runs = [run for run in view["interventions"] if run["op"] == "off" and set(run["nodes"]) == set(most["nodes"])]
+    return f"{runs[0]['sentence']}.", False
+
+
+def shown(name: str) -> dict[str, Any]:
+    """The view of the trace in a page of the gallery."""
+    raw = gzip.decompress((FOLDER / f"{name}.page").read_bytes())
+    head = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
+    return dict(json.loads(head["__metadata__"]["page"])["results"][0]["view"])
+
+
+def index() -> list[dict[str, Any]]:
+    """What index.json says of the pages that are there."""
+    out = []
+    for example in EXAMPLES:
+        if not (FOLDER / f"{example['name']}.page").exists():
+            continue
+        view = shown(example["name"])
+        text, fails = finding(view)
+        title = f"{example['prompt']} → {view['target']['token'].strip()}"
+        entry = {"name": example["name"], "title": title, "question": example["question"]}
+        out.append({**entry, "finding": text, "fails": fails})
+    return out
 
 
 def main() -> None:
     wanted = sys.argv[1:]
-    model = hooke.load()
-    path = FOLDER / "index.json"
-    index = {e["name"]: e for e in json.loads(path.read_text(encoding="utf-8"))} if path.exists() else {}
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    for example in EXAMPLES:
-        if wanted and example["name"] not in wanted:
-            continue
-        options = {k: example[k] for k in ("target", "contrast", "counterfactual") if k in example}
-        result = hooke.trace(model, example["prompt"], nodes=NODES, **options)
-        text, fails = finding(result)
-        (FOLDER / f"{example['name']}.page").write_bytes(page_bytes([result], max_links=LINKS))
-        title = f"{example['prompt']} → {result.payload['target']['token'].strip()}"
-        index[example["name"]] = {
-            "name": example["name"],
-            "title": title,
-            "question": example["question"],
-            "finding": text,
-            "fails": fails,
-        }
-        ordered = [index[e["name"]] for e in EXAMPLES if e["name"] in index]
-        path.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        size = len((FOLDER / f"{example['name']}.page").read_bytes()) >> 10
-        fit = result.payload["verification"].get("fit")
-        print(f"{example['name']}: {title!r}, fit {fit}, fails {fails}, {size} kB, {result.seconds['total']} s: {text}")
+    if wanted != ["--index"]:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        model = hooke.load()
+        for example in EXAMPLES:
+            if wanted and example["name"] not in wanted:
+                continue
+            options = {k: example[k] for k in ("target", "contrast", "counterfactual") if k in example}
+            result = hooke.trace(model, example["prompt"], nodes=NODES, **options)
+            path = FOLDER / f"{example['name']}.page"
+            path.write_bytes(page_bytes([result], max_links=LINKS))
+            print(f"{example['name']}: {path.stat().st_size >> 10} kB, {result.seconds['total']} s")
+    entries = index()
+    (FOLDER / "index.json").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for entry in entries:
+        fit = shown(entry["name"])["verification"].get("fit")
+        print(f"{entry['name']}: {entry['title']!r}, fit {fit}, fails {entry['fails']}: {entry['finding']}")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "web"
 STATIC = ROOT / "src" / "hooke" / "viewer" / "static"
 BUILD = STATIC / "BUILD.json"
+BUILT = ("THIRD_PARTY.txt", "index.html", "page.js")
 CONFIGS = ("package.json", "package-lock.json", "tsconfig.json", "vite.config.ts")
 
 
@@ -22,15 +23,14 @@ def sources() -> list[Path]:
 
 
 def record() -> dict[str, object]:
-    """One hash of all sources, and hash and size of each file that was built."""
+    """One hash of all sources, and hash and size of each file that goes with the page."""
     digest = hashlib.sha256()
     for path in sources():
         text = path.read_bytes().replace(b"\r\n", b"\n")  # a Windows checkout is the same source
         digest.update(f"{path.relative_to(WEB).as_posix()}\0{hashlib.sha256(text).hexdigest()}\n".encode())
     files = {
         path.name: {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "bytes": path.stat().st_size}
-        for path in sorted(STATIC.iterdir())
-        if path != BUILD
+        for path in (STATIC / name for name in BUILT)
     }
     return {"sources_sha256": digest.hexdigest(), "files": files}
 

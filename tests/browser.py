@@ -39,6 +39,13 @@ def chromium() -> Iterator[Any]:
             browser.close()
 
 
+def expect(what: Any) -> Any:
+    """Assertions that wait: `expect(page.locator("a")).to_have_count(2)`."""
+    from playwright.sync_api import expect as wait_for
+
+    return wait_for(what)
+
+
 class Tab:
     """A page that remembers what it asked for and what went wrong."""
 

@@ -89,7 +89,8 @@ def test_controls_are_other_neurons_moved_by_the_same_amounts(glass, traced, rea
     slow = one_by_one(glass, PROMPT, places)
     for row in view["rows"]:
         assert row["control"] == pytest.approx(float(slow.softmax(-1)[row["id"]]), abs=1e-5)
-    assert view["controls"] == 1 and view["control_least"] == view["control_change"] == view["control_greatest"]
+    assert view["controls"] == 1 and view["control_size"] == len(members)
+    assert view["control_least"] == view["control_change"] == view["control_greatest"]
 
 
 def test_several_in_one_batch_are_each_alone(ready, traced):
@@ -169,7 +170,24 @@ def test_a_graph_that_leaves_no_neurons_says_so(glass):
     view = intervene(glass, traced, list(features(traced))[:3]).payload
     InterventionView.model_validate(view)
     assert view["controls"] == 0 and view["control_change"] is None and view["rows"][0]["control"] is None
+    assert view["control_size"] == 0
     assert "no neurons there" in view["sentence"]
+
+
+def test_the_size_of_random_groups_is_what_the_graph_leaves(glass):
+    prompt = glass.tokens(torch.tensor([40]))
+    traced = hooke.trace(glass, prompt, nodes=glass.parts.n_layers * glass.parts.d_mlp - 4, verify=False)
+    by_layer = {
+        layer: [n for n, f in features(traced).items() if f[0] == layer] for layer in range(glass.parts.n_layers)
+    }
+    left = {layer: glass.parts.d_mlp - len(nodes) for layer, nodes in by_layer.items()}
+    layer = max(left, key=lambda layer: left[layer])
+    view = intervene(glass, traced, by_layer[layer]).payload
+    InterventionView.model_validate(view)
+    assert view["control_size"] == left[layer] > 0
+    assert ("of one neuron" if left[layer] == 1 and len(by_layer[layer]) == 1 else f"of {left[layer]}, all") in view[
+        "sentence"
+    ]
 
 
 def test_a_verified_trace_brings_its_groups_along(traced, glass, ready):

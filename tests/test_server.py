@@ -138,13 +138,13 @@ def traced(server):
 
 @pytest.fixture
 def slowly(monkeypatch, glass):
-    """Traces that take ten seconds and tick a hundred times each; `release` lets them end."""
+    """Traces that tick a hundred times a second and do not end before `release` lets them, or they are cancelled."""
     release = threading.Event()
     real = hooke.trace(glass, PROMPT, nodes=5, verify=False)
 
     def trace(model, prompt, *, progress, **_):
-        for k in range(1000):
-            progress("select", k / 1000)
+        for k in range(10**6):
+            progress("select", min(0.99, k / 1000))
             if release.wait(0.01):
                 break
         return real
@@ -227,6 +227,31 @@ def test_state_is_kept_beside_the_result_and_in_the_page(ask, traced):
     assert ask.get(f"/api/results/{traced}/state").json == {"state": None}
 
 
+@pytest.mark.parametrize("body, message", [
+    (b'{"state": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}", "deep"), (b'{"state": {"zoom": NaN}}', "not JSON"),
+    (b'{"state": {"zoom": -Infinity}}', "not JSON"), (b'{"state": {"zoom": 1e400}}', "finite"),
+    (b'{"state": {"name": "\\ud800"}}', "Unicode"),
+    (b'{"state": {"zoom": ' + b"9" * 5000 + b"}}", "not JSON"), (b'{"state": [1]}', "state"),
+])  # fmt: skip
+def test_a_state_that_could_not_be_read_back_is_not_kept(ask, traced, built, body, message):
+    ask("PUT", f"/api/results/{traced}/state", {"state": {"a": 1}})
+    for method, rest in (("PUT", "/state"), ("POST", "/html")):
+        answer = ask(method, f"/api/results/{traced}{rest}", body)
+        assert answer.status == 400 and message in answer.json["error"], answer.body
+    assert ask.get(f"/api/results/{traced}/state").json == {"state": {"a": 1}}
+    assert page_of(ask.get(f"/api/results/{traced}").body)["state"] == {"a": 1}
+    ask("PUT", f"/api/results/{traced}/state", {"state": None})
+
+
+def test_a_state_on_disk_that_is_damaged_is_none(ask, server, traced):
+    path = server.store.folder / f"{traced}.state.json"
+    for text in ("{ half", '{"a": ' + "[" * 900 + "]" * 900 + "}", '{"a": NaN}', "[1]"):
+        path.write_text(text)
+        assert ask.get(f"/api/results/{traced}/state").json == {"state": None}
+        assert page_of(ask.get(f"/api/results/{traced}").body)["state"] is None
+    path.unlink()
+
+
 @pytest.fixture
 def built(monkeypatch):
     """A page and a bundle, built or not."""
@@ -277,15 +302,42 @@ def test_jobs_queue_are_cancelled_and_started_again(ask, slowly):
     listed = [job["id"] for job in ask.get("/api/jobs").json["jobs"]]
     assert listed[:2] == [second, first]
     assert ask("DELETE", f"/api/jobs/{second}").json["status"] == "cancelled"  # at once
-    start = time.monotonic()
     ask("DELETE", f"/api/jobs/{first}")
-    ended = ask.until(first)
-    assert ended["status"] == "cancelled" and ended["result"] is None and time.monotonic() - start < 1.5
+    ended = ask.until(first)  # this trace would not end by itself
+    assert ended["status"] == "cancelled" and ended["result"] is None
     assert ask("DELETE", f"/api/jobs/{first}").json["status"] == "cancelled"  # again: nothing happens
     third = ask.job(seed=1)
     ask.until(third, "running")
     slowly.set()
     assert ask.until(third)["status"] == "done"
+
+
+def test_all_jobs_are_watched_in_one_stream(ask, server, slowly):
+    first, second = ask.job(seed=1), ask.job(seed=2)
+    ask.until(first, "running")
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+    connection.request("GET", "/api/jobs/events", headers={"Authorization": f"Bearer {server.token}"})
+    stream = connection.getresponse()
+    assert stream.status == 200 and stream.headers["content-type"].startswith("text/event-stream")
+
+    def events():
+        while line := stream.readline():
+            if line.startswith(b"data: "):
+                yield {job["id"]: job["status"] for job in json.loads(line[6:])["jobs"]}
+
+    told = events()
+    begin = next(told)  # all that there are
+    assert begin[first] == "running" and begin[second] == "waiting"
+    third = ask.job(seed=3)
+    ask("DELETE", f"/api/jobs/{second}")
+    slowly.set()
+    after = list(told)  # it ends when nothing is left to run
+    connection.close()
+    last = {name: status for event in after for name, status in event.items()}
+    assert last == {first: "done", second: "cancelled", third: "done"}  # and tells of nothing that did not change
+    statuses = [event["status"] for event in ask.events(third)]
+    assert statuses == ["done"]
+    assert ask.get("/api/jobs/events").body.count(b"data: ") == 1  # all of them, at once
 
 
 def test_a_job_does_not_need_its_watcher(ask, server, slowly):
@@ -640,6 +692,128 @@ def test_a_result_that_was_damaged_later(ask, server):
     (server.store.folder / f"{name}.json").unlink()
 
 
+def test_a_damaged_file_that_is_gone_is_not_named_any_more(tmp_path):
+    store = Store(tmp_path)
+    path = tmp_path / ("a" * 32 + ".json")
+    path.write_text("{ half")
+    assert store.listing() == [] and list(store.damaged) == [path.name]
+    path.unlink()
+    assert store.listing() == [] and store.damaged == {}
+
+
+def intervention(name: str, seed: int = 0, **more: Any) -> Result:
+    """One on a trace, as `hooke.intervene` makes them."""
+    target = {"token": " a", "id": 1}
+    payload = {
+        "nodes": ["1_2_3"], "op": "off", "trace": name, "target": target, "rows": [], "change": float(seed),
+        "control_change": None, "control_least": None, "control_greatest": None, "controls": 0, "sentence": "So.",
+    }  # fmt: skip
+    return Result.make("intervention", parents=[name], payload=payload | more)
+
+
+@pytest.fixture
+def kept(tmp_path, glass):
+    """A store with a trace, and the trace's id."""
+    store = Store(tmp_path)
+    return store, store.save(hooke.trace(glass, PROMPT, nodes=5, verify=False))
+
+
+def test_a_damaged_intervention_is_left_out_and_named(kept):
+    store, name = kept
+    good = store.save(intervention(name))
+    deep: Any = []
+    for _ in range(300):
+        deep = [deep]
+    bad = [intervention(name, rows=7), intervention(name, seed=2)]
+    bad[1].arguments["deep"] = deep
+    for result in bad:
+        (store.folder / f"{result.id}.json").write_text(json.dumps(result.__dict__, default=vars))
+    (store.folder / ("c" * 32 + ".json")).write_text('{"kind": "intervention", "payl')
+    page = page_of(store.page(name))
+    assert [r["id"] for r in page["results"]] == [name, good]
+    assert [info.id for info in store.listing()] == [name]
+    assert set(store.damaged) == {f"{result.id}.json" for result in bad} | {"c" * 32 + ".json"}
+    assert "damaged" in store.damaged[f"{bad[0].id}.json"] and "rows" in store.damaged[f"{bad[0].id}.json"]
+
+
+def test_the_page_says_how_many_interventions_it_leaves_out(kept, monkeypatch):
+    store, name = kept
+    monkeypatch.setattr("hooke.server.store.MAX_CHILDREN", 3)
+    children = []
+    for seed in range(5):
+        children.append(store.save(intervention(name, seed)))
+        stamp = 10**9 + seed
+        os.utime(store.folder / f"{children[-1]}.json", (stamp, stamp))
+    page = page_of(store.page(name))
+    assert [r["id"] for r in page["results"]] == [name, *children[2:]]
+    assert page["results"][0]["view"]["notes"][-1].startswith(
+        "2 older interventions on this trace are not in this page"
+    )
+    store.delete(name)  # with those that are not in the page
+    assert not list(store.folder.iterdir())
+
+
+def test_an_intervention_from_a_file_belongs_to_no_trace(kept, tmp_path):
+    store, name = kept
+    mine = store.save(intervention(name))
+    (tmp_path / "elsewhere").mkdir()
+    forged = intervention(name, seed=9, sentence="Forged.").save(tmp_path / "elsewhere" / "forged.json")
+    opened = store.open(forged)
+    assert store.open(forged) == opened  # the same file is the same result
+    assert [r["id"] for r in page_of(store.page(name))["results"]] == [name, mine]
+    assert {info.id for info in store.listing()} == {name, opened}  # it is a result of its own
+    assert page_of(store.page(opened))["results"][0]["view"]["sentence"] == "Forged."
+    # one that was made here is found again, as it was
+    again = store.result(mine).save(tmp_path / "elsewhere" / "mine.json")
+    assert store.open(again) == mine and store.children(name) == [mine]
+    store.delete(name)
+    assert [info.id for info in store.listing()] == [opened]
+
+
+def test_a_trace_that_is_deleted_while_it_is_changed_leaves_nothing(ask, server, monkeypatch):
+    name = ask.until(ask.job(nodes=9, seed=5))["result"]
+    nodes = features(page_of(ask.get(f"/api/results/{name}").body))[:1]
+    real, inside, go_on = server.models.intervene, threading.Event(), threading.Event()
+
+    def slow(*given):
+        done = real(*given)
+        inside.set()
+        assert go_on.wait(20)
+        return done
+
+    monkeypatch.setattr(server.models, "intervene", slow)
+    answers: list[Answer] = []
+    body = {"nodes": nodes, "op": "off"}
+    asking = threading.Thread(target=lambda: answers.append(ask.post(f"/api/results/{name}/intervene", body)))
+    asking.start()
+    assert inside.wait(20)
+    before = {p.name for p in server.store.folder.iterdir() if not p.name.startswith(name)}
+    assert ask("DELETE", f"/api/results/{name}").status == 200
+    go_on.set()
+    asking.join(20)
+    assert answers[0].status == 400 and "deleted" in answers[0].json["error"]
+    assert {p.name for p in server.store.folder.iterdir()} == before
+
+
+def test_the_trace_that_was_changed_longest_ago_is_prepared_again(model, monkeypatch):
+    from hooke.methods import intervene as steps
+    from hooke.server.models import Models
+
+    models, prepared = Models("glassllm"), []
+    models.get()
+    real = steps.prepare
+    monkeypatch.setattr(steps, "prepare", lambda m, traced: (prepared.append(traced.id), real(m, traced))[1])
+    traces = [hooke.trace(model, PROMPT, nodes=n, verify=False) for n in (5, 6, 7)]
+    for k in (0, 1, 0, 2, 0, 1):
+        graph = traces[k].payload["graph"]
+        node = next(n["node_id"] for n in graph["nodes"] if n["hooke"]["kind"] == "feature")
+        assert models.intervene(traces[k].id, lambda k=k: traces[k], [node], "off").parents == [traces[k].id]
+    assert prepared == [traces[k].id for k in (0, 1, 2, 1)]
+    models.forget(traces[1].id)
+    models.intervene(traces[1].id, lambda: traces[1], [node], "off")
+    assert prepared[-1] == traces[1].id and len(prepared) == 5
+
+
 def test_places_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(HookeError, match="choose another folder with --results"):
@@ -686,7 +860,7 @@ def test_ctrl_c_stops_at_once_with_open_streams_and_a_running_job(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert time.monotonic() - begin < 8 and "Traceback" not in err and "Hooke has stopped" in out
+    assert time.monotonic() - begin < 20 and "Traceback" not in err and "Hooke has stopped" in out
     assert (tmp_path / f"{kept}.json").exists()
     assert not list(tmp_path.glob(".*"))  # nothing half-written
     for stream in streams:

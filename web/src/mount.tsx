@@ -2,7 +2,7 @@
 
 import { signal, type Signal } from "@preact/signals";
 import { render } from "preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import type { Depth, Handle, MountOptions, PageData, Shell, State, Theme } from "./core/contract";
 import { count, plain, seconds } from "./core/format";
 import { download, fileName } from "./core/files";
@@ -47,8 +47,9 @@ export function mount(el: HTMLElement, data: PageData, options: MountOptions = {
     options.onState?.(state.value, how);
   };
   el.classList.add("hooke");
-  const stop = followTheme(el, state);
-  render(<Frame host={el} data={held} state={state} message={message} quiet={quiet} set={set} shell={options.shell ?? {}} />, el);
+  const dark = signal(false);
+  const stop = followTheme(el, state, dark);
+  render(<Frame host={el} dark={dark} data={held} state={state} message={message} quiet={quiet} set={set} shell={options.shell ?? {}} />, el);
   return {
     update(next, patch) {
       if (next) held.value = next;
@@ -62,10 +63,8 @@ export function mount(el: HTMLElement, data: PageData, options: MountOptions = {
   };
 }
 
-const dark = signal(false);
-
-/** Keeps data-theme on the element at "light" or "dark". */
-export function followTheme(el: HTMLElement, state: Signal<State>): () => void {
+/** Keeps data-theme on the element at "light" or "dark", and tells `dark`. */
+export function followTheme(el: HTMLElement, state: Signal<State>, dark = signal(false)): () => void {
   const media = matchMedia("(prefers-color-scheme: dark)");
   const apply = () => {
     const theme = state.value.theme as Theme;
@@ -82,6 +81,7 @@ export function followTheme(el: HTMLElement, state: Signal<State>): () => void {
 
 interface FrameProps {
   host: HTMLElement;
+  dark: Signal<boolean>;
   data: Signal<PageData>;
   state: Signal<State>;
   message: Signal<string>;
@@ -90,14 +90,17 @@ interface FrameProps {
   shell: Shell;
 }
 
-function Frame({ host, data, state, message, quiet, set, shell }: FrameProps) {
+function Frame({ host, dark, data, state, message, quiet, set, shell }: FrameProps) {
   const { page } = data.value;
+  // other data is another picture: nothing of the old one stays subscribed
+  const version = useRef({ page, number: 0 });
+  if (version.current.page !== page) version.current = { page, number: version.current.number + 1 };
   const main = page.results[0];
   const { component: View } = viewOf(main);
   const depth = DEPTHS.find(([value]) => value === state.value.depth)?.[0] ?? "standard";
   const Body = host.classList.contains("cell") ? "div" : "main"; // a cell is a part of somebody else's page
   useEffect(() => {
-    if (document.title !== page.title && !shell.home) document.title = plain(page.title);
+    if (Body === "main" && !shell.home) document.title = plain(page.title);
   }, [page.title]);
   // a line that has been read makes room
   useEffect(() => {
@@ -105,6 +108,12 @@ function Frame({ host, data, state, message, quiet, set, shell }: FrameProps) {
     const timer = setTimeout(() => (message.value = ""), 8000);
     return () => clearTimeout(timer);
   }, [message.value]);
+  const begin = () => {
+    const group = main.view.type === "graph" ? main.view.groups[0] : undefined;
+    if (!group || state.value.sel) return;
+    const sel = `group:${group.name}`;
+    set({ sel, replay: { op: "off", of: sel } }, "replace");
+  };
   const save = async () => {
     try {
       message.value = shell.save ? await shell.save(state.value) : "";
@@ -156,6 +165,7 @@ function Frame({ host, data, state, message, quiet, set, shell }: FrameProps) {
       </header>
       <Body class="body">
         <View
+          key={version.current.number}
           data={data.value}
           result={main}
           number={0}
@@ -168,7 +178,7 @@ function Frame({ host, data, state, message, quiet, set, shell }: FrameProps) {
         />
       </Body>
       <Provenance data={data.value} expert={depth === "expert"} />
-      {main.view.type === "graph" && <Tour host={host} />}
+      {main.view.type === "graph" && <Tour host={host} begin={begin} />}
       <div class="hidden" aria-live="polite">
         {quiet.value}
       </div>

@@ -109,6 +109,17 @@ export interface Group {
    */
   predicted: number | null;
   measured: number | null;
+  /**
+   * least and greatest over the counterfactuals
+   */
+  range: number[] | null;
+  doubling_predicted: number | null;
+  doubling_measured: number | null;
+  /**
+   * first and last
+   */
+  layers: number[] | null;
+  position: number | null;
   reason: string;
 }
 /**
@@ -154,7 +165,7 @@ export interface Nodes {
   promotes: string[][];
   suppresses: string[][];
   /**
-   * sum of the inputs that are not among the links, constants included
+   * net sum of the inputs that are not among the links, constants included
    */
   dropped: number[];
   is_target: boolean[];
@@ -168,17 +179,9 @@ export interface Links {
    */
   shown: number;
   /**
-   * in the graph file
-   */
-  written: number;
-  /**
-   * that are not zero in the model
+   * that are not zero in the model, or in a file made elsewhere
    */
   of: number;
-  /**
-   * share of the edge score that the shown links hold
-   */
-  score: number | null;
 }
 /**
  * Nodes that were switched off or doubled in the live model, beside random groups of equal size.
@@ -205,6 +208,10 @@ export interface InterventionView {
    * how many random groups
    */
   controls: number;
+  /**
+   * nodes in each of them; null: as many as were changed
+   */
+  control_size: number | null;
   sentence: string;
 }
 /**

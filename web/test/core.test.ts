@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { fileName } from "../src/core/files";
-import { chance, count, num, percent, plain, short, token } from "../src/core/format";
+import { chance, count, num, percent, plain, seconds, short, token } from "../src/core/format";
 import { escape, SvgPen } from "../src/core/pen";
 import { paint } from "../src/core/picture";
 import { fromBase64, parse, unpack } from "../src/core/unpack";
@@ -26,6 +26,8 @@ describe("numbers", () => {
     expect(percent(-0.00001)).toBe("−<0.01 %");
     expect(chance(0.773)).toBe("77.3 %");
     expect(chance(0.00001)).toBe("<0.01 %");
+    expect([0.9994, 0.9996, 0.99994, 0.99996, 1].map(chance)).toEqual(["99.9 %", "99.96 %", "99.99 %", ">99.99 %", "100.00 %"]);
+    expect([0.5, 9.97, 89, 119.6, 179.9, 200].map(seconds)).toEqual(["0.5 s", "10 s", "89 s", "2 min 0 s", "3 min 0 s", "3 min 20 s"]);
     expect(count(1234567)).toBe("1\u202f234\u202f567");
   });
 });
@@ -37,6 +39,12 @@ describe("tokens", () => {
     expect(token("")).toBe("∅");
     expect(token("\u202eevil\u0000")).toBe("\\u202eevil\\u0000");
     expect(plain("a b\u200bc")).toBe("a b\\u200bc");
+    for (const from of ["E0001", "E0020", "E007F", "3164", "115F", "1160", "FFA0", "FE00", "FE0F", "034F", "2800", "E0100", "E01EF", "200D", "FFF9"]) {
+      const spelled = from.length > 4 ? `\\u{${from.toLowerCase()}}` : `\\u${from.toLowerCase()}`;
+      for (const show of [token, plain]) expect(show(`a${String.fromCodePoint(parseInt(from, 16))}b`)).toBe(`a${spelled}b`);
+    }
+    expect(token("\ud800")).toBe("\\ud800");
+    for (const text of ["naïve", "日本語", "한국어", "नमस्ते", "😀", "e\u0301", "العربية"]) expect([token(text), plain(text)]).toEqual([text, text]);
   });
   it("are cut between characters, not inside one", () => {
     expect(short("a😀b", 3)).toBe("a😀b");

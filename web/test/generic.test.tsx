@@ -33,10 +33,14 @@ describe("a result that the page never heard of", () => {
       [{ text: "Loss falls", verdict: "tested" }, { text: "No verdict" }],
     );
     expect(el.querySelector("p")!.textContent).toBe("It fell.");
-    expect([...el.querySelectorAll(".badge")].map((b) => b.textContent)).toEqual(["tested", "untested"]);
+    expect([...el.querySelectorAll(".badge")].map((b) => b.textContent)).toEqual(["tested: confirmed", "not tested"]);
     expect(el.textContent).toContain("Seed3None–OkyesName<img src=x>\\u202e");
     expect(el.querySelector("img, script")).toBeNull();
     expect(el.querySelector("svg.chart")!.getAttribute("aria-label")).toBe("Loss: 3 values, least 1.00, greatest 3.00");
+  });
+  it("hides no sentence that is not text", () => {
+    expect(show({ sentence: { first: "It fell." }, seed: 3 }).textContent).toContain("It fell.");
+    expect(show({ sentence: 7, seed: 3 }).textContent).toContain("Sentence7");
   });
   it("bounds long tables and says how much there is", () => {
     const el = show({ rows: Array.from({ length: 10_000 }, (_, step) => ({ step, loss: 1 / (step + 1) })) });
@@ -90,6 +94,7 @@ export const changed: InterventionView = {
   control_least: -0.1,
   control_greatest: 0.2,
   controls: 5,
+  control_size: 2,
   sentence: "Switching off 2 neurons moves it.",
 };
 

@@ -1,10 +1,12 @@
 // The arithmetic of the graph page against slow, obvious versions.
 
+import { act } from "preact/test-utils";
 import { describe, expect, it } from "vitest";
-import type { PageData } from "../src/core/contract";
+import type { PageData, State } from "../src/core/contract";
 import { difference, groupLink, inputs, makeGraph, outputs, strongest, unexplained } from "../src/graph/graph";
 import { makeLayout, nearest, neighbour } from "../src/graph/layout";
 import { spread } from "../src/graph/Subgraph";
+import { mount } from "../src/mount";
 import { SvgPen } from "../src/core/pen";
 
 let seed = 1;
@@ -72,11 +74,30 @@ describe("graph", () => {
     }
   });
 
-  it("subtracts one output from another, source by source", () => {
+  it("subtracts one output from another, source by source, and counts what is left out", () => {
     const { data, dense } = example(20);
-    const rows = difference(makeGraph(data, 0), 19, 18);
-    for (const row of rows) expect(row.weight).toBeCloseTo(dense[19][row.node] - dense[18][row.node], 6);
-    expect(rows.reduce((sum, r) => sum + Math.abs(r.share), 0)).toBeCloseTo(1, 6);
+    const found = difference(makeGraph(data, 0), 19, 18);
+    for (const row of found.rows) expect(row.weight).toBeCloseTo(dense[19][row.node] - dense[18][row.node], 6);
+    expect(found.rows.reduce((sum, r) => sum + Math.abs(r.share), 0) + Math.abs(found.left)).toBeCloseTo(1, 6);
+    const size = found.rows.reduce((sum, r) => sum + Math.abs(r.weight), 0) + 0.1; // dropped: 1.9 and 1.8
+    expect(found.left).toBeCloseTo(0.1 / size, 6);
+    expect(found.oneSided).toBe(dense[19].filter((w, s) => (w === 0) !== (dense[18][s] === 0)).length);
+  });
+
+  it("counts of a change what the links do not hold", () => {
+    const { data, dense } = example(20);
+    const view = data.page.results[0].view as { nodes: { delta: (number | null)[] } };
+    view.nodes.delta = view.nodes.delta.map((_, i) => (i === 12 ? null : 3));
+    data.tensors["0.links.delta"] = (data.tensors["0.links.weight"] as Float32Array).map((w) => 2 * w);
+    const g = makeGraph(data, 0, "change");
+    for (let t = 4; t < 20; t++) {
+      const sum = dense[t].reduce((a, w) => a + 2 * w, 0);
+      const size = dense[t].reduce((a, w) => a + 2 * Math.abs(w), 0);
+      if (!size) continue;
+      if (t === 12) expect(g.left[t]).toBeNaN();
+      else expect(g.left[t]).toBeCloseTo(3 - sum, 5);
+      expect(g.into[t]).toBeCloseTo(size + (t === 12 ? 0 : Math.abs(3 - sum)), 5);
+    }
   });
 
   it("sums links between groups as circuit-tracer's pages do", () => {
@@ -84,20 +105,54 @@ describe("graph", () => {
     const g = makeGraph(data, 0);
     const [from, to] = [[4, 5, 6], [12, 13, 15]];
     const all = to.map((t) => dense[t].reduce((sum, w) => sum + Math.abs(w), 0) + t / 10);
-    const outside = to.map((t) => dense[t].reduce((sum, w, s) => sum + (to.includes(s) ? 0 : Math.abs(w)), 0));
+    const outside = to.map((t) => dense[t].reduce((sum, w, s) => sum + (to.includes(s) ? 0 : Math.abs(w)), 0) + t / 10);
     const part = outside.map((o, i) => o / all[i]);
     const whole = part.reduce((a, b) => a + b, 0);
     let slow = 0;
     to.forEach((t, i) => from.forEach((s) => (slow += (dense[t][s] / outside[i]) * (part[i] / whole))));
     expect(groupLink(g, new Set(from), to)).toBeCloseTo(slow, 6);
-    // of one node on one other it is the plain share of the input, what the page leaves out aside
-    expect(groupLink(g, new Set([4]), [12])).toBeCloseTo(dense[12][4] / outside[0] || 0, 1);
+    // of one node on one other it is the share that the list of connections gives
+    for (const row of inputs(g, 12)) expect(groupLink(g, new Set([row.node]), [12])).toBeCloseTo(row.share, 6);
   });
 
   it("counts remainders of a file without scores as unexplained", () => {
     const { data } = example(20, "remainder");
     expect(unexplained(makeGraph(data, 0))).toBeGreaterThan(0.5);
-    expect(unexplained(makeGraph(example(20).data, 0))).toBe(0);
+    // without remainders it is what the links leave out
+    const all = example(20).data;
+    const some = unexplained(makeGraph(all, 0))!;
+    expect(some).toBeGreaterThan(0);
+    (all.page.results[0].view as { nodes: { dropped: number[] } }).nodes.dropped.fill(0);
+    expect(unexplained(makeGraph(all, 0))).toBe(0);
+  });
+});
+
+describe("mount", () => {
+  it("shows other data when it is given some, and nothing of the old", () => {
+    const el = document.body.appendChild(document.createElement("div"));
+    let handle!: ReturnType<typeof mount>;
+    act(() => void (handle = mount(el, example(20).data, { state: { prune: 1 } })));
+    expect(el.querySelector(".shown")!.textContent).toContain("showing 20 of 20 nodes");
+    act(() => handle.update(example(30).data, { prune: 1, table: true }));
+    expect(el.querySelector(".shown")!.textContent).toContain("showing 30 of 30 nodes");
+    expect(el.querySelectorAll(".table-twin tbody tr").length).toBe(30);
+    act(() => handle.destroy());
+  });
+
+  it("survives state that is nonsense inside", () => {
+    const el = document.body.appendChild(document.createElement("div"));
+    const state = { sel: "n7", prune: 1, names: { n7: 5 }, spots: { n7: ["a", "b"], n8: 3 }, runs: [{ nodes: ["n7"], op: "off", rows: [{}] }, 5, null], replay: { op: "off" }, pin: [3, "n7"], groups: [{}, null, { name: "x", nodes: [5] }], hide: [1] };
+    let handle!: ReturnType<typeof mount>;
+    act(() => void (handle = mount(el, example(20).data, { state: state as unknown as State })));
+    expect(el.querySelector(".detail h3")!.textContent).toBe("node 7");
+    act(() => handle.destroy());
+  });
+
+  it("keeps its colours to itself", () => {
+    const [a, b] = [document.createElement("div"), document.createElement("div")];
+    act(() => void mount(a, example(20).data, { state: { theme: "light" } }));
+    act(() => void mount(b, example(20).data, { state: { theme: "dark" } }));
+    expect([a.dataset.theme, b.dataset.theme]).toEqual(["light", "dark"]);
   });
 });
 
@@ -144,11 +199,26 @@ describe("layout", () => {
     expect(seen.size).toBe(60);
   });
 
-  it("keeps boxes of the subgraph apart and inside", () => {
-    const boxes = Array.from({ length: 9 }, (_, i) => ({ key: `b${i}`, x: 0.5, y: i / 9 }));
-    const at = spread(boxes, 900, 700, new Set());
-    for (let a = 0; a < 9; a++) for (let b = 0; b < a; b++) expect(Math.abs(at[a][0] - at[b][0]) >= 139 || Math.abs(at[a][1] - at[b][1]) >= 55).toBe(true);
-    for (const [x, y] of at) expect(x > 0 && x < 900 && y > 0 && y < 700).toBe(true);
+  it.each([
+    [900, 400],
+    [640, 380],
+    [340, 420],
+  ])("keeps boxes of the subgraph apart, inside and in order at %i × %i", (width, height) => {
+    const ends = [0.05, 0.2, 0.5, 0.75, 0.8, 0.9].map((x, i) => ({ key: `t${i}`, x, y: 1, end: true }));
+    const groups = [0.5, 0.52, 0.95, 0.94].map((x, i) => ({ key: `g${i}`, x, y: 0.2 + i / 10, end: false }));
+    const boxes = [...groups, ...ends, { key: "out", x: 0.95, y: 0, end: true }];
+    const at = spread(boxes, width, height, new Set());
+    at.forEach((a, k) => {
+      expect(a.x - a.w / 2).toBeGreaterThanOrEqual(0);
+      expect(a.x + a.w / 2).toBeLessThanOrEqual(width);
+      expect(a.y - a.h / 2).toBeGreaterThanOrEqual(0);
+      expect(a.y + a.h / 2).toBeLessThanOrEqual(height);
+      for (const b of at.slice(0, k)) expect(Math.abs(a.x - b.x) >= (a.w + b.w) / 2 || Math.abs(a.y - b.y) >= (a.h + b.h) / 2).toBe(true);
+    });
+    const order = at.slice(groups.length, -1).map((s) => s.x);
+    expect([...order].sort((x, y) => x - y)).toEqual(order);
+    const dragged = spread(boxes, width, height, new Set(["g0"]));
+    expect(dragged[0].x).toBeCloseTo(0.5 * width, 6);
   });
 });
 

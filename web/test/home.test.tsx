@@ -3,10 +3,10 @@ import { render } from "preact";
 import { act } from "preact/test-utils";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { choices, Home, wished } from "../src/home/Home";
-import { awaited, jobs } from "../src/home/jobs";
+import { awaited, jobs, run } from "../src/home/jobs";
 import { when } from "../src/home/Lists";
 import { beside, startTour, Tour, tourSteps } from "../src/home/Tour";
-import { lost, LOST, retry, Trouble, call, watch, type Job } from "../src/shells/api";
+import { lost, LOST, retry, Trouble, call, type Job } from "../src/shells/api";
 import { startApp } from "../src/shells/app";
 import { route, routeOf } from "../src/shells/route";
 import { button, click, fakeFetch, gzip, lensData, place, press, safetensors, settle } from "./helpers";
@@ -55,9 +55,11 @@ describe("home", () => {
     expect(el.textContent).toContain("Cannot be read: x.json: cut off");
   });
   it("runs on Enter, shows progress, opens what is done", async () => {
-    let now = job({});
-    const server = fakeFetch({ ...table(), "GET /api/jobs/j1": () => now });
+    const now = job({});
+    let known: Job[] = []; // nothing runs at the start
+    const server = fakeFetch({ ...table(), "GET /api/jobs": () => ({ jobs: known }) });
     await home();
+    known = [now];
     press(el.querySelector("textarea")!, "Enter");
     expect(el.querySelector("[role=alert]")!.textContent).toContain("start of a sentence");
     press(type(" The capital"), "Enter");
@@ -65,12 +67,12 @@ describe("home", () => {
     expect(server.calls.find((c) => c.startsWith("POST"))).toContain('{"verb":"trace","arguments":{"prompt":" The capital"}}');
     expect(el.querySelector("progress")!.value).toBe(0.25);
     expect(el.textContent).toContain("running the model · 25 % · about 9.0 s left");
-    now = job({ status: "done", result: "r9" });
+    known = [job({ status: "done", result: "r9" })];
     await vi.waitFor(() => expect(location.pathname).toBe("/r/r9"), 3000);
   });
   it("does not take people away who write on; failures are one line", async () => {
     let now = job({ id: "j2" });
-    fakeFetch({ ...table(), "POST /api/jobs": { job: "j2" }, "GET /api/jobs/j2": () => now });
+    fakeFetch({ ...table(), "POST /api/jobs": { job: "j2" }, "GET /api/jobs": () => ({ jobs: [now] }) });
     await home();
     press(type("x"), "Enter");
     await settle();
@@ -93,6 +95,16 @@ describe("home", () => {
     await settle();
     expect(server.calls).toContain("DELETE /api/results/a");
     expect(el.querySelectorAll("li.result")).toHaveLength(2);
+  });
+  it("says how large a file is that is too large", async () => {
+    fakeFetch(table());
+    await home();
+    const input = el.querySelector<HTMLInputElement>("input[type=file]")!;
+    const file = new File(["x"], "big.json");
+    Object.defineProperty(file, "size", { value: 3 * 2 ** 30 });
+    Object.defineProperty(input, "files", { value: [file] });
+    act(() => void input.dispatchEvent(new Event("change", { bubbles: true })));
+    expect(el.textContent).toContain("big.json is 3072 MB; files over 256 MB are not read.");
   });
   it("takes a prompt from an example", async () => {
     fakeFetch(table());
@@ -137,9 +149,48 @@ describe("the server", () => {
     expect(await call("/none").catch((e: Trouble) => e.why)).toBe("gone");
   });
   it("that forgot a job ends the watching", async () => {
-    fakeFetch({});
-    const last = await new Promise<Job>((done) => watch("j7", done));
-    expect([last.status, last.error]).toEqual(["failed", "The server was started again; run it once more."]);
+    const server = fakeFetch({ ...table(), "POST /api/jobs": { job: "j7" } });
+    await run("trace", { prompt: "x" });
+    await vi.waitFor(() => expect(jobs.value[0].status).toBe("failed"), 3000);
+    expect(jobs.value[0].error).toBe("The server was started again; run it once more.");
+    await settle();
+    const asked = server.calls.length;
+    await new Promise((done) => setTimeout(done, 1000));
+    expect(server.calls.length).toBe(asked);
+  });
+  it("is watched by one stream, however many jobs; by none while the page is hidden", async () => {
+    const open: Stream[] = [];
+    class Stream {
+      onmessage?: (event: { data: string }) => void;
+      constructor(readonly url: string) {
+        open.push(this);
+      }
+      close() {
+        open.splice(open.indexOf(this), 1);
+      }
+      say(...changed: Job[]) {
+        act(() => this.onmessage!({ data: JSON.stringify({ jobs: changed }) }));
+      }
+    }
+    vi.stubGlobal("EventSource", Stream);
+    const eight = Array.from({ length: 8 }, (_, i) => job({ id: `j${i}`, status: i ? "waiting" : "running" }));
+    fakeFetch({ ...table(), "GET /api/jobs": { jobs: eight } });
+    await home();
+    expect(open.map((s) => s.url)).toEqual(["/api/jobs/events"]);
+    open[0].say(...eight);
+    open[0].say({ ...eight[0], done: 0.5 });
+    expect(el.querySelectorAll("progress")).toHaveLength(8);
+    expect(jobs.value.find((j) => j.id === "j0")!.done).toBe(0.5);
+    const hidden = vi.spyOn(document, "visibilityState", "get").mockReturnValue("hidden");
+    document.dispatchEvent(new Event("visibilitychange"));
+    expect(open).toHaveLength(0);
+    hidden.mockRestore();
+    document.dispatchEvent(new Event("visibilitychange"));
+    expect(open).toHaveLength(1);
+    open[0].say(...eight.map((j): Job => ({ ...j, status: "cancelled" })));
+    await settle();
+    expect(open).toHaveLength(0); // nothing is left to watch
+    expect(el.querySelectorAll("progress")).toHaveLength(0);
   });
 });
 
@@ -172,8 +223,24 @@ describe("the app", () => {
     await settle();
     expect(server.calls.find((c) => c.startsWith("PUT"))).toContain('"colour":"entropy"');
     expect(location.pathname).toBe("/r/l1");
+    // a last change, and away at once: it is in the entry that is left
+    const entries: string[] = [];
+    for (const way of ["pushState", "replaceState"] as const) {
+      const real = history[way].bind(history);
+      vi.spyOn(history, way).mockImplementation((...given) => {
+        entries.push(`${way} ${given[2] ?? ""} ${(given[0] as { picture?: { token?: string } })?.picture?.token ?? ""}`.trim());
+        real(...given);
+      });
+    }
+    const search = el.querySelector<HTMLInputElement>("input[type=search]")!;
+    act(() => {
+      search.value = "rome";
+      search.dispatchEvent(new Event("input", { bubbles: true }));
+    });
     click(el.querySelector(".brand"));
     await settle();
+    expect(entries).toEqual(["replaceState /r/l1#token=rome rome", "pushState /"]);
+    vi.restoreAllMocks();
     expect(el.querySelector("#hooke-prompt")).not.toBeNull();
     act(() => {
       history.pushState(null, "", "/r/nothing");

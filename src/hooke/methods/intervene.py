@@ -75,7 +75,7 @@ def intervene(
     prepared: from `prepare`, which several interventions on one trace can share.
     Returns a `Result` of kind "intervention" whose parent is the trace; payload: nodes, op, target, contrast,
     rows (next tokens before, after, and on average after the controls), change of the target's logit (or of its
-    difference to the contrast), the same for the controls, sentence.
+    difference to the contrast), the same for the controls, how many these are and of how many neurons, sentence.
     Raises HookeError for a node that is no neuron of the graph, a trace of another model or in another basis.
     """
     ready = prepared if prepared is not None else prepare(model, traced)
@@ -272,6 +272,7 @@ def _view(ready: Prepared, names: list[str], op: Op, logits: Tensor, size: int) 
         "control_least": min(changes[1:]) if size else None,
         "control_greatest": max(changes[1:]) if size else None,
         "controls": len(changes) - 1 if size else 0,
+        "control_size": size,
     }
     chances = all_after[1:, metric.target].tolist()
     return view | {"sentence": _sentence(view, float(before[metric.target]), chances, size, ready.against_zero)}

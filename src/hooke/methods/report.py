@@ -70,8 +70,10 @@ def build_graph(
         node = _node("logit", n_layers + 1, n_pos - 1, token, text)
         node.probability, node.is_target, node.cumulative = float(probabilities[token]), token == wanted, 0.0
         nodes.append(node)
-    for node, value in zip(nodes[n_sources:], drawn.values[len(kept) :].tolist(), strict=True):
-        node.value = value
+    for row, node in enumerate(nodes[n_sources:], len(kept)):
+        node.value = float(drawn.values[row])
+        if drawn.edges.delta is not None:  # what the linear view says of its change
+            node.delta = float(drawn.edges.delta[row].sum())
     targets = np.concatenate([np.arange(len(kept)), n_sources + np.arange(len(logits.ids))])
     weights = np.pad(drawn.edges.weights.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
     verdicts = {} if verification is None else dict(verification.edge_verdicts)

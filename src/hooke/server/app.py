@@ -22,13 +22,13 @@ from hooke.results import Result
 from hooke.server.guard import Guard
 from hooke.server.jobs import FINAL, Jobs
 from hooke.server.models import Models
-from hooke.server.store import MAX_STATE_BYTES, Store
+from hooke.server.store import MAX_STATE_BYTES, Store, state_text
 from hooke.viewer import gallery, gallery_page, html_page, index_html, script
 from hooke.viewer.schema import InterventionView, Shown
 
 MAX_BODY = MAX_STATE_BYTES + 4096
 MAX_FILE = 256 * 2**20
-LOOK = 0.1  # seconds between two looks of an event stream at its job
+LOOK = 0.1  # seconds between two looks of an event stream at the jobs
 ALIVE = 15.0  # seconds of silence after which a stream says that it lives
 PAGES = ("/", "/r/{name}", "/example/{name}", "/compare/{one}/{two}")
 BINARY = "application/octet-stream"
@@ -112,6 +112,7 @@ def _results(app: FastAPI, store: Store, models: Models) -> None:
     @app.delete("/api/results/{name}")
     def delete(name: str) -> dict[str, Any]:
         _found(lambda: store.delete(name), store, name)
+        models.forget(name)
         return {"deleted": name}
 
     @app.get("/api/results/{name}/state")
@@ -129,6 +130,7 @@ def _results(app: FastAPI, store: Store, models: Models) -> None:
         body = await _body(request, StateBody)
 
         def make() -> str:
+            state_text(body.state)
             return html_page(store.family(name), state=body.state)
 
         text = await run_in_threadpool(lambda: _found(make, store, name))
@@ -141,7 +143,7 @@ def _results(app: FastAPI, store: Store, models: Models) -> None:
 
         def change() -> Result:
             done = models.intervene(name, lambda: store.result(name), body.nodes, body.op)
-            store.save(done)
+            store.save(done, on=name)
             return done
 
         shown = shown_intervention(await run_in_threadpool(lambda: _found(change, store, name)))
@@ -179,6 +181,30 @@ def _jobs(app: FastAPI, jobs: Jobs) -> None:
     @app.get("/api/jobs")
     def every() -> dict[str, Any]:
         return {"jobs": [job.shown() for job in jobs.all()]}
+
+    @app.get("/api/jobs/events")
+    async def all_events() -> Response:
+        """All jobs, then those that changed, until none is left to run: browsers allow few streams at a time."""
+
+        async def stream() -> AsyncIterator[str]:
+            seen: dict[str, int] | None = None
+            silent = 0.0
+            while True:
+                now = [(job, job.version, job.status in FINAL) for job in jobs.all()]
+                changed = [job.shown() for job, version, _ in now if seen is None or seen.get(job.id) != version]
+                if changed or seen is None:
+                    silent = 0.0
+                    yield f"data: {json.dumps({'jobs': changed})}\n\n"
+                elif silent >= ALIVE:
+                    silent = 0.0
+                    yield ": still here\n\n"
+                seen = {job.id: version for job, version, _ in now}
+                if jobs.closing or all(final for _, _, final in now):
+                    return
+                await asyncio.sleep(LOOK)
+                silent += LOOK
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
 
     @app.get("/api/jobs/{name}")
     def one(name: str) -> dict[str, Any]:
@@ -287,9 +313,13 @@ async def _limited(request: Request, most: int) -> AsyncIterator[bytes]:
 async def _body(request: Request, kind: type[M]) -> M:
     data = b"".join([chunk async for chunk in _limited(request, MAX_BODY)])
     try:
-        return _checked(kind, json.loads(data or b"{}"))
+        return _checked(kind, json.loads(data or b"{}", parse_constant=_no_number))
     except (ValueError, RecursionError):
         raise HTTPException(400, "the body is not JSON") from None
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
 
 
 def _checked(kind: type[M], data: Any) -> M:

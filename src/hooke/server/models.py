@@ -27,7 +27,8 @@ class Models:
         self.busy = False  # a job uses the model, so that it must not be swapped
         self._model: Model | None = None
         self._name: str | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # held while a model loads
+        self._cache = threading.Lock()  # of what follows, and of the change of a model
         self._ready: OrderedDict[str, Prepared] = OrderedDict()
 
     @property
@@ -43,8 +44,9 @@ class Models:
         with self._lock:
             if self._model is not None and self._name == wanted:
                 return self._model
-            self._ready.clear()
-            self._model, self._name = None, None  # before the next one takes its place in memory
+            with self._cache:
+                self._ready.clear()
+                self._model, self._name = None, None  # before the next one takes its place in memory
             gc.collect()
             self.loading = True
             try:
@@ -70,16 +72,25 @@ class Models:
         """
         from hooke.methods.intervene import change, prepare
 
-        ready = self._ready.get(trace)
+        with self._cache:
+            ready = self._ready.get(trace)
+            if ready is not None:
+                self._ready.move_to_end(trace)
         if ready is None:  # a swapped model takes what was prepared along
             traced = read()
             ready = prepare(self._of(traced), traced)
-            with self._lock:
+            with self._cache:
                 if ready.model is self._model:
                     self._ready[trace] = ready
-                    while len(self._ready) > MOST_PREPARED:
+                    self._ready.move_to_end(trace)
+                    while len(self._ready) > MOST_PREPARED:  # the one that was used longest ago goes
                         self._ready.popitem(last=False)
         return change(ready, nodes, op=op)
+
+    def forget(self, trace: str) -> None:
+        """Let go of what is prepared for a trace that was deleted."""
+        with self._cache:
+            self._ready.pop(trace, None)
 
     def _of(self, traced: Result) -> Model:
         model, made = self._model, traced.provenance

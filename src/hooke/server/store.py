@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 from hooke.errors import HookeError
 from hooke.results import Result, load_result, tensor_path, write_atomic
 from hooke.viewer import page_bytes, read_file, title
+from hooke.viewer.schema import Page
 
 ID = re.compile(r"[0-9a-f]{32}")
 MAX_STATE_BYTES = 2**20
+MAX_STATE_DEPTH = 50
 MAX_CHILDREN = 200  # interventions that a page takes along, the newest
 CACHED_PAGES = 4
-INFO_VERSION = 1
+INFO_VERSION = 2
 
 
 class Info(NamedTuple):
@@ -42,7 +44,7 @@ class Store:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.damaged: dict[str, str] = {}  # file name -> why it is left out
+        self._damaged: dict[str, str] = {}
         self._lock = threading.RLock()
         self._infos: dict[str, tuple[tuple[int, int], Info | None]] = {}
         self._pages: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
@@ -53,11 +55,23 @@ class Store:
                 f"cannot keep results in {folder}: {error.strerror}; choose another folder with --results"
             ) from None
 
-    def save(self, result: Result) -> str:
-        """Keep a result that was made here; its id is its content, so an older copy is the same."""
-        result.save(self._path(result.id))
-        with contextlib.suppress(HookeError):  # the listing can do without: it reads the result itself then
-            self._info(result.id, result)
+    @property
+    def damaged(self) -> dict[str, str]:
+        """File name -> why it is left out, as of the last listing."""
+        with self._lock:
+            return dict(self._damaged)
+
+    def save(self, result: Result, *, on: str | None = None) -> str:
+        """Keep a result that was made here; its id is its content, so an older copy is the same.
+
+        on: the trace of an intervention. Raises HookeError if it has been deleted since.
+        """
+        with self._lock:
+            if on is not None and not self.has(on):
+                raise HookeError("this trace was deleted in the meantime, so the intervention on it is not kept")
+            result.save(self._path(result.id))
+            with contextlib.suppress(HookeError):  # the listing can do without: it reads the result itself then
+                self._info(result.id, result)
         return result.id
 
     def open(self, path: Path) -> str:
@@ -69,17 +83,23 @@ class Store:
             raise HookeError(f"{path} nests too deeply to be shown") from None
 
     def _adopt(self, result: Result) -> str:
-        """Nothing is believed: the id that a file claims is taken only if it can be one and no other result has it."""
+        """Nothing is believed: the id that a file claims is taken only if it can be one and no other result has it,
+        and an intervention belongs to no trace here unless it was made here."""
         if not ID.fullmatch(result.id):
             result.id = result.content_id()
-        if self.has(result.id):
-            if _same(self.result(result.id), result):
-                return result.id
+        if self._holds(result):
+            return result.id
+        if result.kind == "intervention":
+            result.parents = []  # the payload still says which trace it is about
+        if self.has(result.id) and not self._holds(result):
             result.id = result.content_id()
         page = page_bytes([result])
         self.save(result)
         self._keep(self._key(result.id), page)
         return result.id
+
+    def _holds(self, result: Result) -> bool:
+        return self.has(result.id) and _same(self.result(result.id), result)
 
     def has(self, name: str) -> bool:
         return bool(ID.fullmatch(name)) and self._path(name).is_file()
@@ -94,19 +114,28 @@ class Store:
         return result
 
     def listing(self) -> list[Info]:
-        """All results but interventions, which belong to their trace; newest first."""
-        return [info for info in self._all() if info.kind != "intervention"]
+        """All results but interventions on a trace that is here, which belong to it; newest first."""
+        found = self._all()
+        here = {info.id for info in found}
+        return [info for info in found if info.kind != "intervention" or here.isdisjoint(info.parents)]
 
     def children(self, name: str) -> list[str]:
-        """Ids of the interventions on a trace, oldest first."""
-        found = [info.id for info in self._all() if info.kind == "intervention" and name in info.parents]
-        return found[:MAX_CHILDREN][::-1]
+        """Ids of the interventions on a trace, oldest first; damaged ones are left out and named in `damaged`."""
+        return [info.id for info in self._all() if info.kind == "intervention" and name in info.parents][::-1]
 
     def family(self, name: str) -> list[Result]:
-        """A result and the interventions on it; a damaged one of these is left out."""
+        """A result and the newest interventions on it; a note says how many older ones there are."""
+        children = self.children(name)
         results = [self.result(name)]
-        for child in self.children(name):
-            with contextlib.suppress(HookeError):
+        older = len(children) - MAX_CHILDREN
+        notes = results[0].payload.get("notes", [])
+        if older > 0 and isinstance(notes, list):
+            said = (
+                f"{older} older interventions on this trace are not in this page, which takes the newest {MAX_CHILDREN}"
+            )
+            results[0].payload["notes"] = [*notes, said]
+        for child in children[-MAX_CHILDREN:]:
+            with contextlib.suppress(HookeError):  # deleted or damaged since
                 results.append(self.result(child))
         return results
 
@@ -119,25 +148,22 @@ class Store:
             if key in self._pages:
                 self._pages.move_to_end(key)
                 return self._pages[key]
-        try:
-            page = page_bytes(self.family(name), state=self.state(name))
-        except (ValueError, RecursionError):
-            raise HookeError("this result nests too deeply to be shown") from None
+        page = _page(self.family(name), self.state(name))
         self._keep(key, page)
         return page
 
     def delete(self, name: str) -> None:
         """Delete a result, what belongs to it, and the interventions on it."""
-        if not self.has(name):
-            raise HookeError(f"no result {name[:40]!r}")
-        for each in (*self.children(name), name):
-            path = self._path(each)
-            for file in (path, tensor_path(path), self._beside(each, "state"), self._beside(each, "info")):
-                try:
-                    file.unlink(missing_ok=True)
-                except OSError as error:
-                    raise HookeError(f"cannot delete {file}: {error.strerror}") from None
-            with self._lock:
+        with self._lock:  # nothing is saved on it meanwhile
+            if not self.has(name):
+                raise HookeError(f"no result {name[:40]!r}")
+            for each in (*self.children(name), name):
+                path = self._path(each)
+                for file in (path, tensor_path(path), self._beside(each, "state"), self._beside(each, "info")):
+                    try:
+                        file.unlink(missing_ok=True)
+                    except OSError as error:
+                        raise HookeError(f"cannot delete {file}: {error.strerror}") from None
                 self._infos.pop(each, None)
 
     def state(self, name: str) -> dict[str, Any] | None:
@@ -146,22 +172,19 @@ class Store:
             raise HookeError(f"no result {name[:40]!r}")
         try:
             found = json.loads(self._beside(name, "state").read_bytes())
-        except (OSError, ValueError, RecursionError):
+            state_text(found)
+        except (OSError, ValueError, RecursionError, HookeError):
             return None
         return found if isinstance(found, dict) else None
 
     def set_state(self, name: str, state: dict[str, Any] | None) -> None:
+        """Raises HookeError for a state that could not be read back."""
         if not self.has(name):
             raise HookeError(f"no result {name[:40]!r}")
         if state is None:
             self._beside(name, "state").unlink(missing_ok=True)
             return
-        data = json.dumps(state, ensure_ascii=True, allow_nan=False).encode()
-        if len(data) > MAX_STATE_BYTES:
-            raise HookeError(
-                f"the state of a page may have {MAX_STATE_BYTES >> 20} MB, and this has {len(data):,} bytes"
-            )
-        write_atomic(self._beside(name, "state"), data)
+        write_atomic(self._beside(name, "state"), state_text(state).encode())
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -177,6 +200,9 @@ class Store:
                 names = [e.name[:-5] for e in entries if e.name.endswith(".json") and ID.fullmatch(e.name[:-5])]
         except OSError as error:
             raise HookeError(f"cannot read {self.folder}: {error.strerror}") from None
+        there = {f"{name}.json" for name in names}
+        with self._lock:
+            self._damaged = {name: why for name, why in self._damaged.items() if name in there}
         found = [info for name in names if (info := self._info(name)) is not None]
         return sorted(found, key=lambda info: (info.created, info.id), reverse=True)
 
@@ -193,18 +219,23 @@ class Store:
             if known is not None and known[0] == stamp and result is None:
                 return known[1]
         info = None if result is not None else self._read_info(name, stamp)
+        new, why = info is None, ""
         if info is None:
             try:
                 info = self._make_info(result or self.result(name), path)
+            except HookeError as error:
+                why = str(error)
+        with self._lock:
+            if not path.exists():  # deleted meanwhile
+                return None
+            if info is not None and new:
                 data = {"version": INFO_VERSION, "stamp": stamp, **info._asdict()}
                 with contextlib.suppress(HookeError):  # a folder that cannot be written can still be read
                     write_atomic(self._beside(name, "info"), json.dumps(data).encode())
-            except HookeError as error:
-                self.damaged[path.name] = str(error)
-        with self._lock:
             self._infos[name] = (stamp, info)
-            if info is not None:
-                self.damaged.pop(path.name, None)
+            self._damaged.pop(path.name, None)
+            if info is None:
+                self._damaged[path.name] = why
         return info
 
     def _read_info(self, name: str, stamp: tuple[int, int]) -> Info | None:
@@ -219,6 +250,8 @@ class Store:
             return None
 
     def _make_info(self, result: Result, path: Path) -> Info:
+        if result.kind == "intervention":
+            _page([result])  # one that cannot be shown would take the page of its trace with it
         stat = path.stat()
         beside = tensor_path(path)
         graph = result.payload.get("graph")
@@ -248,6 +281,32 @@ class Store:
             self._pages[key] = page
             while len(self._pages) > CACHED_PAGES:
                 self._pages.popitem(last=False)
+
+
+def state_text(state: Any) -> str:
+    """A page's state as JSON. Raises HookeError for one that could not be kept, sent and read back."""
+    level, depth = [state], 0
+    while level:
+        depth += 1
+        if depth > MAX_STATE_DEPTH:
+            raise HookeError(f"the state of a page may nest {MAX_STATE_DEPTH} deep, and this nests deeper")
+        inside = (x.values() if isinstance(x, dict) else x for x in level if isinstance(x, dict | list))
+        level = [y for x in inside for y in x if isinstance(y, dict | list)]
+    try:
+        text = json.dumps(state, ensure_ascii=True, allow_nan=False)
+        Page(title="", results=[], state=state).model_dump_json()  # as it travels with the result
+    except ValueError:
+        raise HookeError("the state of a page is plain JSON: finite numbers, and text that is Unicode") from None
+    if len(text) > MAX_STATE_BYTES:
+        raise HookeError(f"the state of a page may have {MAX_STATE_BYTES >> 20} MB, and this has {len(text):,} bytes")
+    return text
+
+
+def _page(results: list[Result], state: dict[str, Any] | None = None) -> bytes:
+    try:
+        return page_bytes(results, state=state)
+    except (ValueError, RecursionError):
+        raise HookeError("this result nests too deeply to be shown") from None
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -20,6 +20,7 @@ class View:
 
     def __init__(self, result: Result, *, model: Any = None, height: int = HEIGHT) -> None:
         self.result, self.model, self.height = result, model, height
+        self._ready: Any = None  # what interventions on this result share
 
     def _repr_html_(self) -> str:
         document = html.escape(html_page([self.result]), quote=True)
@@ -56,14 +57,20 @@ class View:
 
     def _answer(self, widget: Any, message: Any, _: Any) -> None:
         """An intervention asked for in the page. A refusal goes back as one line."""
-        from hooke.methods.intervene import intervene  # imports torch, which a model has done already
+        from hooke.methods.intervene import intervene, prepare  # imports torch, which a model has done already
 
         number = message.get("request") if isinstance(message, dict) else None
         try:
-            done = intervene(self.model, self.result, list(message["nodes"]), op=str(message["op"]))
-            reply = {"request": number, "view": done.payload}
-        except (HookeError, KeyError, TypeError, ValueError) as error:
+            self._ready = self._ready or prepare(self.model, self.result)
+            asked = {"op": str(message["op"]), "prepared": self._ready}
+            reply = {
+                "request": number,
+                "view": intervene(self.model, self.result, list(message["nodes"]), **asked).payload,
+            }
+        except HookeError as error:
             reply = {"request": number, "error": str(error)}
+        except Exception as error:  # the page waits for an answer, whatever it is
+            reply = {"request": number, "error": f"{type(error).__name__}: {error}"}
         widget.send(reply)
 
 

@@ -1,7 +1,7 @@
 """From results to what the page reads: a `Page` as JSON, its arrays beside it, in one safetensors file, gzipped.
 
-Nothing is hidden without being counted: links beyond `MAX_LINKS` are left out, weakest first, and what a node
-thereby loses is added to its `dropped`.
+Nothing is hidden without being counted: links beyond `max_links` are left out, weakest first, how many there are is
+said, and what a node thereby loses, net, is added to its `dropped`.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
     file = graph_from_file(payload["graph"])
     graph, metadata = file.graph, file.metadata
     own = metadata.get("hooke") or {}
-    row, source, weight, delta, verdict, score = _links(file, max_links)
+    row, source, weight, delta, verdict = _links(file, max_links)
     counts = (
         np.bincount(graph.targets[row], minlength=len(graph.nodes)) if len(row) else np.zeros(len(graph.nodes), int)
     )
@@ -137,35 +137,29 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
         notes=[*payload.get("notes", []), *file.warnings],
         scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
         verification=payload.get("verification") or {},
-        groups=[_group(g) for g in payload.get("groups", [])],
+        groups=_groups(payload.get("groups", []), graph.tokens),
         paths=[Path(**{k: p[k] for k in Path.model_fields}) for p in payload.get("paths", [])],
         n_layers=max(numbered, default=0) + 1,
         node_threshold=_threshold(file),
-        nodes=_nodes(graph, dropped),
-        links=Links(
-            shown=len(row), written=int(told.get("written", total)), of=int(told.get("of", total)), score=score
-        ),
+        nodes=_nodes(graph, dropped, float(metadata.get("node_threshold") or 1.0)),
+        links=Links(shown=len(row), of=int(told.get("of", total))),
         interventions=[InterventionView.model_validate(i) for i in payload.get("interventions", [])],
         state=_state(file),
         live=result.kind == "trace" and result.arguments.get("basis") == "neurons",
     )
 
 
-def _links(
-    file: GraphFile, max_links: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray, float]:
-    """(row of the target, source, weight, delta, verdict) sorted by target, and the share of the edge score held."""
+def _links(file: GraphFile, max_links: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+    """(row of the target, source, weight, delta, verdict) of the links to show, sorted by target."""
     graph = file.graph
     row, source = np.nonzero(graph.weights)
     weight = graph.weights[row, source]
-    score = 1.0
     if len(row) > max_links:
         size = np.abs(weight)
         into = np.maximum(np.bincount(row, weights=size, minlength=len(graph.targets)), 1e-12)
         out = np.array([_weight_of(graph, t) for t in graph.targets.tolist()])
         share = size / into[row] * (out if out.any() else np.ones_like(out))[row]
         keep = np.sort(np.argpartition(-share, max_links)[:max_links])
-        score = float(share[keep].sum() / max(share.sum(), 1e-12))
         row, source, weight = row[keep], source[keep], weight[keep]
     order = np.lexsort((source, graph.targets[row]))
     row, source, weight = row[order], source[order], weight[order]
@@ -174,7 +168,7 @@ def _links(
     delta = None
     if file.link_deltas:
         delta = np.array([file.link_deltas.get(pair, 0.0) for pair in pairs], np.float32)
-    return row, source, weight, delta, verdict, score
+    return row, source, weight, delta, verdict
 
 
 def _weight_of(graph: Graph, number: int) -> float:
@@ -191,11 +185,12 @@ def _short(values: np.ndarray) -> np.ndarray:
     return rounded.astype(np.uint32).view(np.float32)
 
 
-def _nodes(graph: Graph, dropped: dict[int, float]) -> Nodes:
+def _nodes(graph: Graph, dropped: dict[int, float], cut: float) -> Nodes:
     nodes = graph.nodes
     shares = [n.influence for n in nodes]
-    if not any(shares):  # other writers give only what all stronger nodes hold together: its steps are the shares
-        order = sorted(range(len(nodes)), key=lambda i: nodes[i].cumulative)
+    if not any(shares):  # other writers give only what all stronger nodes hold together: its steps are the shares,
+        # as far as no node was cut away between them
+        order = sorted((i for i in range(len(nodes)) if nodes[i].cumulative <= cut), key=lambda i: nodes[i].cumulative)
         for before, i in zip([None, *order], order):
             shares[i] = max(0.0, nodes[i].cumulative - (0.0 if before is None else nodes[before].cumulative))
     return Nodes(
@@ -236,13 +231,19 @@ def _top(graph: Graph) -> list[dict[str, Any]]:
     return [{"token": n.label, "id": -1 if n.index is None else n.index, "probability": n.probability} for n in logits]
 
 
-def _group(group: dict[str, Any]) -> Group:
-    low, high = group["layers"]
-    layers = f"layer {low}" if low == high else f"layers {low}–{high}"
-    return Group(
-        name=f"“{group['token']}” {layers}",
-        **{k: group[k] for k in ("nodes", "verdict", "text", "share", "predicted", "measured", "reason") if k in group},
-    )
+def _groups(groups: list[dict[str, Any]], tokens: list[str]) -> list[Group]:
+    """The groups of the sentence, each with a name of its own: the page tells groups apart by name."""
+    out: list[Group] = []
+    for group in groups:
+        low, high = group["layers"]
+        layers = f"layer {low}" if low == high else f"layers {low}–{high}"
+        again = f" (token {group['position'] + 1})" if tokens.count(group["token"]) > 1 else ""
+        name = f"“{group['token']}”{again} {layers}"
+        taken = sum(g.name == name or g.name.startswith(f"{name}, ") for g in out)
+        keys = {"nodes", "verdict", "text", "share", "predicted", "measured", "range", "reason", "layers", "position"}
+        keys |= {"doubling_predicted", "doubling_measured"}
+        out.append(Group(name=f"{name}, {taken + 1}" if taken else name, **{k: group[k] for k in keys if k in group}))
+    return out
 
 
 def _state(file: GraphFile) -> GraphState:

@@ -36,6 +36,11 @@ class Group(_Part):
     share: float | None = Field(default=None, description="of the influence of all features")
     predicted: float | None = Field(default=None, description="change of the target when switched off, in logits")
     measured: float | None = None
+    range: list[float] | None = Field(default=None, description="least and greatest over the counterfactuals")
+    doubling_predicted: float | None = None
+    doubling_measured: float | None = None
+    layers: list[int] | None = Field(default=None, description="first and last")
+    position: int | None = None
     reason: str = ""
 
 
@@ -68,7 +73,7 @@ class Nodes(_Part):
     reads: list[list[str]]
     promotes: list[list[str]]
     suppresses: list[list[str]]
-    dropped: list[float] = Field(description="sum of the inputs that are not among the links, constants included")
+    dropped: list[float] = Field(description="net sum of the inputs that are not among the links, constants included")
     is_target: list[bool]
 
 
@@ -76,9 +81,7 @@ class Links(_Part):
     """How many links there are. They themselves are tensors, by target: offsets, source, weight, delta, verdict."""
 
     shown: int = Field(description="in this page")
-    written: int = Field(description="in the graph file")
-    of: int = Field(description="that are not zero in the model")
-    score: float | None = Field(default=None, description="share of the edge score that the shown links hold")
+    of: int = Field(description="that are not zero in the model, or in a file made elsewhere")
 
 
 class GraphState(_Part):
@@ -114,6 +117,7 @@ class InterventionView(_Part):
     control_least: float | None
     control_greatest: float | None
     controls: int = Field(description="how many random groups")
+    control_size: int | None = Field(default=None, description="nodes in each of them; null: as many as were changed")
     sentence: str
 
 

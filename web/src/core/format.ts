@@ -20,6 +20,7 @@ export function percent(x: number | null | undefined, sign = false): string {
   const p = Math.abs(x * 100);
   const digits = p === 0 ? 0 : p >= 99.5 || p >= 10 ? 0 : p >= 1 ? 1 : 2;
   const mark = x < 0 ? MINUS : sign && x > 0 ? "+" : "";
+  if (p >= 99.5 && p < 100) return `${mark}>99 %`;
   return p > 0 && p < 0.01 ? `${mark}<0.01 %` : `${mark}${p.toFixed(digits)} %`;
 }
 
@@ -27,6 +28,7 @@ export function percent(x: number | null | undefined, sign = false): string {
 export function chance(x: number | null | undefined): string {
   if (x === null || x === undefined || !Number.isFinite(x)) return "–";
   const p = x * 100;
+  if (p >= 99.995 && p < 100) return ">99.99 %";
   return p < 0.01 && p > 0 ? "<0.01 %" : `${p >= 99.95 ? p.toFixed(2) : p >= 1 ? p.toFixed(1) : p.toFixed(2)} %`;
 }
 
@@ -38,22 +40,28 @@ export function count(n: number): string {
 }
 
 export function seconds(s: number): string {
-  return s < 90 ? `${s < 10 ? s.toFixed(1) : Math.round(s)} s` : `${Math.floor(s / 60)} min ${Math.round(s % 60)} s`;
+  const whole = Math.round(s);
+  return s < 90 ? `${s < 9.95 ? s.toFixed(1) : whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }
 
 const GLYPHS: Record<string, string> = { "\n": "↵", "\r": "␍", "\t": "⇥", " ": "·", "\u00a0": "⍽" };
-// control, zero-width, direction and other invisible characters
-const HIDDEN = /[\u0000-\u001f\u007f-\u009f\u00a0\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff]/gu;
+// control, zero-width, direction, tag and other invisible characters, halves of characters; also what joins and colours
+// emoji, which are then shown in their parts
+const HIDDEN = /[\p{Cc}\p{Cs}\p{Default_Ignorable_Code_Point}\p{Zl}\p{Zp}\u00a0\u2800\ufff9-\uffff]/gu;
+const spelled = (c: string): string => {
+  const code = c.codePointAt(0)!.toString(16).padStart(4, "0");
+  return GLYPHS[c] ?? (code.length > 4 ? `\\u{${code}}` : `\\u${code}`);
+};
 
 /** A token with what cannot be seen made visible; spaces only at its ends. */
 export function token(text: string): string {
   const inner = text.replace(/^ +| +$/g, (s) => "·".repeat(s.length));
-  return inner.replace(HIDDEN, (c) => GLYPHS[c] ?? `\\u${c.codePointAt(0)!.toString(16).padStart(4, "0")}`) || "∅";
+  return inner.replace(HIDDEN, spelled) || "∅";
 }
 
 /** A longer text with invisible characters spelled out, spaces left alone. */
 export function plain(text: string): string {
-  return text.replace(HIDDEN, (c) => (c === "\n" ? " " : GLYPHS[c] ?? `\\u${c.codePointAt(0)!.toString(16).padStart(4, "0")}`));
+  return text.replace(HIDDEN, (c) => (c === "\n" ? " " : spelled(c)));
 }
 
 export function short(text: string, most: number): string {

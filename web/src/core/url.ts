@@ -2,13 +2,14 @@
 
 import type { Json, State } from "./contract";
 
+const NEVER = new Set(["__proto__", "runs"]); // anybody can write an address: results of runs are not taken from one
 const MAX_HASH = 6000; // longer addresses break in mail and chat; large state is kept with the result or in the file
 
 export function write(state: State, defaults: State): string {
   const params = new URLSearchParams();
   for (const key of Object.keys(state).sort()) {
     const value = state[key];
-    if (value === undefined || JSON.stringify(value) === JSON.stringify(defaults[key])) continue;
+    if (NEVER.has(key) || value === undefined || JSON.stringify(value) === JSON.stringify(defaults[key])) continue;
     params.set(key, typeof value === "string" && !looksLikeJson(value) ? value : JSON.stringify(value));
   }
   const text = params.toString();
@@ -20,7 +21,7 @@ export function write(state: State, defaults: State): string {
 export function read(hash: string): State {
   const state: State = {};
   for (const [key, text] of new URLSearchParams(hash.replace(/^#/, ""))) {
-    if (key === "__proto__") continue;
+    if (NEVER.has(key)) continue;
     state[key] = looksLikeJson(text) ? parsed(text) : text;
   }
   return state;

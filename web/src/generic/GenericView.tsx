@@ -7,6 +7,7 @@ import { ink, signed, unsigned } from "../core/colour";
 import { count, num, plain, short } from "../core/format";
 import type { Claim, GenericView as View, InterventionView } from "../types";
 import { Chart } from "./Chart";
+import { Verdict } from "../graph/Detail";
 import { InterventionTable } from "./InterventionTable";
 import { columnsOf, counts, isScalar, kindOf, numeric, titled, type Row } from "./shape";
 
@@ -45,7 +46,7 @@ export function Claims({ claims }: { claims: Claim[] }) {
       <ul class="claims">
         {claims.slice(0, shown).map((claim, i) => (
           <li key={i}>
-            <span class={`badge ${claim.verdict ?? "untested"}`}>{claim.verdict ?? "untested"}</span> {plain(claim.text)}
+            <Verdict verdict={claim.verdict ?? "untested"} /> {plain(claim.text)}
           </li>
         ))}
       </ul>
@@ -85,7 +86,8 @@ function Value(part: Part) {
 
 /** What an object or a mixed list holds: its plain entries as one table, everything else under a heading each. */
 function Record({ value, depth, dark }: Part) {
-  const entries = Object.entries(value as object).filter(([key]) => depth > 0 || key !== "sentence");
+  // the sentence stands above everything else already
+  const entries = Object.entries(value as object).filter(([key, v]) => depth > 0 || key !== "sentence" || typeof v !== "string");
   const simple = entries.filter(([, v]) => isScalar(v));
   const rest = entries.filter(([, v]) => !isScalar(v));
   const [rows, moreRows] = useMore(simple.length, ROWS);

@@ -1,4 +1,4 @@
-// What changing nodes in the live model did: next tokens before and after, beside random groups of equal size.
+// What changing nodes in the live model did: next tokens before and after, beside random groups.
 
 import { chance, count, num, plain, strip, token } from "../core/format";
 import type { InterventionView } from "../types";
@@ -10,7 +10,7 @@ export function InterventionTable({ view }: { view: InterventionView }) {
   return (
     <section class="changed" aria-label={done}>
       <p>
-        {plain(view.sentence)} <span class="badge tested">measured</span>
+        {plain(view.sentence.replace(/\.$/, ""))}. <Compared view={view} />
       </p>
       <table class="bars">
         <thead>
@@ -39,6 +39,20 @@ export function InterventionTable({ view }: { view: InterventionView }) {
   );
 }
 
+/** Measured against the random groups: an effect inside their range is no more than chance does. */
+function Compared({ view }: { view: InterventionView }) {
+  const { change, control_least: least, control_greatest: greatest } = view;
+  if (least === null || greatest === null) return <span class="badge untested">no random groups to compare with</span>;
+  const target = view.rows.find((row) => row.id === view.target.id);
+  const odd = !view.contrast && target && (target.after - target.before) * change < 0;
+  return (
+    <>
+      {change >= least && change <= greatest ? <span class="badge refuted">no more than random groups do</span> : <span class="badge tested">beyond random groups</span>}
+      {odd && <span class="soft"> Its own score {change < 0 ? "fell" : "rose"}, but those of other tokens {change < 0 ? "fell" : "rose"} further.</span>}
+    </>
+  );
+}
+
 function Bar({ value, change = 0 }: { value: number | null; change?: number }) {
   const sign = Math.abs(change) < 5e-4 ? "" : change > 0 ? " up" : " down";
   return (
@@ -55,12 +69,12 @@ const [W, H, EDGE] = [320, 44, 24];
 /** The change of the logit on a line, beside where the random groups fell. */
 function Span({ view }: { view: InterventionView }) {
   const { change, control_change: mean, control_least: least, control_greatest: greatest, contrast, target } = view;
-  const what = contrast ? `the logit of ${token(target.token)} minus that of ${token(contrast.token)}` : `the logit of ${token(target.token)}`;
+  const what = contrast ? `the logit of ${token(target.token)} minus that of ${token(contrast.token)}` : `the logit of ${token(target.token)}, above the average token`;
   const group = least !== null && greatest !== null;
   const size = Math.max(Math.abs(change), Math.abs(least ?? 0), Math.abs(greatest ?? 0), 1e-9);
   const x = (v: number) => EDGE + ((W - 2 * EDGE) * (v / size + 1)) / 2;
   const range = group ? `random groups ${num(least, true)} to ${num(greatest, true)}${mean === null ? "" : `, on average ${num(mean, true)}`}` : "no random groups";
-  const said = `Change of ${what}: ${num(change, true)}; ${range}${view.controls ? ` (${view.controls} groups of equal size)` : ""}`;
+  const said = `Change of ${what}: ${num(change, true)}; ${range}${view.controls ? ` (${view.controls} groups of ${count(view.control_size ?? view.nodes.length)})` : ""}`;
   return (
     <figure>
       <svg class="chart span" viewBox={`0 0 ${W} ${H}`} role="img" aria-label={said}>

@@ -20,7 +20,7 @@ export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
   const { live } = store.props.shell;
   const ids = nodes.map((i) => g.id[i]);
   const done = new Map(store.interventions().map((run) => [runKey(run.nodes, run.op), run]));
-  const shown = store.get<{ op: string } | null>("replay");
+  const shown = store.get<{ op: string; of?: string } | null>("replay");
   const possible = !!live && !live.refused && g.view.live && nodes.length > 0;
   const why = !nodes.length
     ? "Only features can be changed."
@@ -29,13 +29,14 @@ export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
       : (live?.refused ?? "There is no model behind this page.");
   const run = async (op: "off" | "double") => {
     failed.value = "";
-    store.set({ replay: { op } }, "replace");
+    store.set({ replay: { op, of: store.get<string>("sel") } }, "replace");
     const key = runKey(ids, op);
     if (done.has(key) || !possible) return;
     busy.value = key;
     try {
       const view = await live!.intervene(ids, op);
-      const runs = (store.get("runs") as unknown as InterventionView[]) ?? [];
+      store.runs.value = [...store.runs.value, view];
+      const runs = store.get("runs") as unknown as InterventionView[];
       store.set({ runs: [...runs.filter((r) => runKey(r.nodes, r.op) !== key), view] as unknown as Json }, "replace");
       store.props.announce(view.sentence);
     } catch (error) {
@@ -44,7 +45,7 @@ export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
       busy.value = "";
     }
   };
-  const op = shown?.op as "off" | "double" | undefined;
+  const op = shown?.of === store.get("sel") ? (shown?.op as "off" | "double") : undefined;
   const result = op && done.get(runKey(ids, op));
   return (
     <div role="group" class="change" data-tour="change" aria-label="Change it">
@@ -55,11 +56,12 @@ export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
             <button
               key={value}
               class="primary"
+              aria-pressed={op === value}
               disabled={!!busy.value || (!possible && !done.has(key))}
               onClick={() => run(value)}
               title={done.has(key) ? "was run before; press to see it" : possible ? "in the live model" : why}
             >
-              {busy.value === key ? "running…" : `${name}${nodes.length > 1 ? ` ${count(nodes.length)} nodes` : ""}`}
+              {busy.value === key ? "running in the model…" : `${name}${nodes.length > 1 ? ` ${count(nodes.length)} nodes` : ""}`}
               {done.has(key) && !possible ? " ↻" : ""}
             </button>
           );

@@ -1,5 +1,6 @@
 // What goes into the selection and where it goes, split by sign, sorted by share.
 
+import { useEffect } from "preact/hooks";
 import { count, num, percent, plain, short, token } from "../core/format";
 import { difference, inputs, outputs, type Graph, type Row } from "./graph";
 import { placeOf, type Store } from "./store";
@@ -11,13 +12,19 @@ export function Connections({ store }: { store: Store }) {
   const contrast = store.contrast.value;
   const selection = store.selection.value;
   if (contrast) {
+    const found = difference(g, ...contrast);
     const [a, b] = contrast.map((i) => `“${token(g.view.nodes.label[i])}”`);
     return (
       <>
         <p class="soft">
           Direct effect on {a} minus that on {b}, as the graph has it.
         </p>
-        <Signed store={store} rows={difference(g, ...contrast)} title={`pushes towards ${a} (+) or ${b} (−)`} />
+        <Signed store={store} rows={found.rows} title={`${a} rather than ${b}`} left={found.left} heads={[`towards ${a}`, `towards ${b}`]} />
+        {found.oneSided > 0 && (
+          <p class="soft">
+            {count(found.oneSided)} of {count(found.rows.length)} have a link to one of the two only; a weak link to the other may be among what is left out.
+          </p>
+        )}
       </>
     );
   }
@@ -27,17 +34,16 @@ export function Connections({ store }: { store: Store }) {
   const mode = store.get<string>("links");
   return (
     <>
-      {mode !== "outputs" && <Signed store={store} rows={into} title="Inputs" left={left(store, selection.nodes)} />}
-      {mode !== "inputs" && <Signed store={store} rows={out} title="Outputs" sums={false} />}
+      {mode !== "outputs" && <Signed store={store} rows={into} title="Inputs" left={left(store, selection.nodes)} heads={["raise it", "lower it"]} />}
+      {mode !== "inputs" && <Signed store={store} rows={out} title="Outputs" />}
     </>
   );
 }
 
-/** What of the inputs is not among the links of this page. */
+/** What of the inputs is not among the links of this page, net. */
 function left(store: Store, nodes: number[]): number {
   const g = store.graph.value;
-  if (store.get("weights") === "change") return 0;
-  const dropped = nodes.reduce((sum, i) => sum + g.view.nodes.dropped[i], 0);
+  const dropped = nodes.reduce((sum, i) => sum + g.left[i], 0);
   const all = nodes.reduce((sum, i) => sum + (g.offsets[i] === g.offsets[i + 1] ? 0 : g.into[i]), 0);
   return all ? dropped / all : 0;
 }
@@ -68,18 +74,19 @@ function aggregate(g: Graph, nodes: number[]): [Row[], Row[]] {
   return [sorted(into), sorted(out)];
 }
 
-function Signed({ store, rows, title, left = 0, sums = true }: { store: Store; rows: Row[]; title: string; left?: number; sums?: boolean }) {
+function Signed({ store, rows, title, left = 0, heads }: { store: Store; rows: Row[]; title: string; left?: number; heads?: [string, string] }) {
   const plus = rows.filter((r) => r.weight > 0);
   const minus = rows.filter((r) => r.weight < 0);
   return (
     <div role="group" class="connections" aria-label={title}>
       <h3>
         {title} <span class="soft">{count(rows.length)}</span>
-        {Math.abs(left) >= 0.005 && <span class="soft"> · {percent(left, true)} is not among the links of this page</span>}
+        {Math.abs(left) >= 0.005 && <span class="soft"> · {percent(left, true)}, net, is not among the links of this page</span>}
+        {Number.isNaN(left) && <span class="soft"> · what is not among the links of this page is not known</span>}
       </h3>
       <div class="split">
-        <List store={store} rows={plus} head={sums ? `raise it: ${percent(sumOf(plus), true)} of its input` : "raises, share of their input"} sign="positive" />
-        <List store={store} rows={minus} head={sums ? `lower it: ${percent(sumOf(minus), true)} of its input` : "lowers, share of their input"} sign="negative" />
+        <List store={store} rows={plus} head={heads ? `${heads[0]}: ${percent(sumOf(plus), true)} of all` : "raises, share of their input"} sign="positive" />
+        <List store={store} rows={minus} head={heads ? `${heads[1]}: ${percent(sumOf(minus), true)} of all` : "lowers, share of their input"} sign="negative" />
       </div>
     </div>
   );
@@ -127,6 +134,8 @@ const MARKS: Record<string, string> = { token: "■", logit: "■", remainder: "
 export function NodeButton({ store, i }: { store: Store; i: number }) {
   const g = store.graph.value;
   const kind = g.kind[i];
+  // a row that goes away under the pointer says no goodbye
+  useEffect(() => () => void (store.hovered.peek() === i && (store.hovered.value = -1)), [i]);
   const words = kind === "token" || kind === "logit" ? `“${token(store.label(i))}”` : plain(short(store.label(i), 70));
   return (
     <button

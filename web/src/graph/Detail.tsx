@@ -2,8 +2,10 @@
 
 import { chance, count, num, percent, plain, token } from "../core/format";
 import type { Json } from "../core/contract";
+import type { Group } from "../types";
 import { Change } from "./Change";
 import { NodeButton } from "./Connections";
+import type { Graph } from "./graph";
 import { labelOf, placeOf, type PersonGroup, type Selection, type Store } from "./store";
 
 /** How a test ended. `reason` begins with what was predicted where there was one: right sign and wrong size is neither. */
@@ -30,11 +32,12 @@ function OneNode({ store, i }: { store: Store; i: number }) {
   const rows: [string, string][] = [];
   if (kind === "logit") rows.push(["probability", chance(n.probability[i])]);
   if (kind === "feature" && n.value[i] !== null) rows.push(["value here", num(n.value[i], true)]);
-  if (n.delta[i] !== null) rows.push(["of which it lacks in the counterfactual", num(n.delta[i], true)]);
-  if (kind !== "logit" || g.share[i]) rows.push(["share of the influence on the answer", percent(g.part[i])]);
+  if (n.delta[i] !== null && kind === "feature" && n.value[i] !== null) rows.push(["value in the similar prompts", num(n.value[i]! - n.delta[i]!, true)]);
+  if (n.delta[i] !== null && kind === "logit") rows.push(["change from the similar prompts, as the graph has it", num(n.delta[i], true)]);
+  if (kind !== "logit" || g.share[i]) rows.push(["share of all influence on the answer", percent(g.part[i])]);
   if (expert) {
     rows.push(["among the strongest", percent(n.cumulative[i])]);
-    if (g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here", num(n.dropped[i], true)]);
+    if (g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here, net", num(g.left[i], true)]);
     rows.push(["id", g.id[i]], ["number", String(n.index[i] ?? "–")]);
   }
   return (
@@ -43,11 +46,12 @@ function OneNode({ store, i }: { store: Store; i: number }) {
         {kind === "token" || kind === "logit" ? `“${token(store.label(i))}”` : plain(store.label(i))}
       </h3>
       <p class="soft">
-        {placeOf(g, i)} at token {g.position[i] + 1}, “{token(g.view.tokens[g.position[i]] ?? "")}”
+        {placeOf(g, i)} {whereOf(g, i)}
       </p>
       <p>
         {kind === "feature" && <Verdict verdict={n.verdict[i]} reason={n.reason[i]} />} <span class="soft">{plain(n.reason[i])}</span>
       </p>
+      {kind === "feature" && <Change store={store} nodes={[i]} />}
       <div class="actions">
         <button aria-pressed={store.pinned.value.has(i)} onClick={() => store.togglePin(i)}>
           {store.pinned.value.has(i) ? "Unpin" : "Pin"}
@@ -57,7 +61,7 @@ function OneNode({ store, i }: { store: Store; i: number }) {
           <input
             type="text"
             maxLength={200}
-            value={names[g.id[i]] ?? ""}
+            value={typeof names[g.id[i]] === "string" ? names[g.id[i]] : ""}
             placeholder={plain(labelOf(g, i)).slice(0, 40)}
             onChange={(event) => {
               const { [g.id[i]]: _, ...others } = names;
@@ -68,7 +72,7 @@ function OneNode({ store, i }: { store: Store; i: number }) {
         </label>
       </div>
       <Tokens title="Reads in this prompt" list={n.reads[i]} />
-      <Tokens title="Makes likelier" list={n.promotes[i]} />
+      <Tokens title={n.delta[i] === null ? "Makes likelier" : "Makes likelier, compared with the similar prompts"} list={n.promotes[i]} />
       {store.props.depth !== "plain" && <Tokens title="Makes less likely" list={n.suppresses[i]} />}
       <table>
         <tbody>
@@ -80,9 +84,15 @@ function OneNode({ store, i }: { store: Store; i: number }) {
           ))}
         </tbody>
       </table>
-      {kind === "feature" && <Change store={store} nodes={[i]} />}
     </div>
   );
+}
+
+/** The token that a node stands at, if it stands at one. */
+function whereOf(g: Graph, i: number): string {
+  const at = g.view.nodes.position[i];
+  if (at === null) return "at no token of its own";
+  return at === g.position[i] ? `at token ${at + 1}, “${token(g.view.tokens[at] ?? "")}”` : `at token ${at + 1}, which is not in the prompt`;
 }
 
 function Tokens({ title, list }: { title: string; list: string[] }) {
@@ -103,8 +113,9 @@ function OneGroup({ store, selection }: { store: Store; selection: Selection }) 
   const g = store.graph.value;
   const groups = store.groups.value;
   const mine = groups.findIndex((group) => group.name === selection.name);
-  const said = g.view.groups.find((group) => group.name === selection.name);
-  const share = selection.nodes.reduce((sum, i) => sum + g.part[i], 0);
+  const members = new Set(selection.nodes.map((i) => g.id[i]));
+  const said = g.view.groups.find((group) => group.nodes.length === members.size && group.nodes.every((id) => members.has(id)));
+  const share = selection.nodes.reduce((sum, i) => sum + (g.kind[i] === "feature" ? g.share[i] : 0), 0) * g.ofFeatures;
   const best = [...selection.nodes].sort((a, b) => g.share[b] - g.share[a]).slice(0, 12);
   const save = (next: PersonGroup[], sel: string) => store.set({ groups: next as unknown as Json, sel });
   return (
@@ -128,16 +139,10 @@ function OneGroup({ store, selection }: { store: Store; selection: Selection }) 
         </label>
       )}
       <p class="soft">
-        {count(selection.nodes.length)} nodes · {percent(share)} of the influence on the answer
+        {count(selection.nodes.length)} nodes · {percent(share)} of the influence of all features
       </p>
-      {said && mine < 0 && (
-        <>
-          <p>
-            <Verdict verdict={said.verdict} reason={said.reason} /> {plain(said.text)}
-          </p>
-          {said.reason && <p class="soft">{plain(said.reason)}</p>}
-        </>
-      )}
+      <Change store={store} nodes={selection.nodes.filter((i) => g.kind[i] === "feature")} />
+      {said && <Tested said={said} depth={store.props.depth} />}
       <div class="actions">
         {mine < 0 ? (
           <button onClick={() => save([...groups, { name: selection.name, nodes: selection.nodes.map((i) => g.id[i]) }], `group:${selection.name}`)}>
@@ -149,7 +154,6 @@ function OneGroup({ store, selection }: { store: Store; selection: Selection }) 
           </>
         )}
       </div>
-      <Change store={store} nodes={selection.nodes.filter((i) => g.kind[i] === "feature")} />
       <h3>Strongest members</h3>
       <ul class="rows">
         {best.map((i) => (
@@ -160,5 +164,52 @@ function OneGroup({ store, selection }: { store: Store; selection: Selection }) 
         ))}
       </ul>
     </div>
+  );
+}
+
+/** What verification predicted of a group and what it found; a verdict is about switching off alone. */
+function Tested({ said, depth }: { said: Group; depth: string }) {
+  const wrong = (predicted: number | null, measured: number | null) => predicted !== null && measured !== null && predicted * measured <= 0;
+  const rows: [string, number | null, number | null][] = [
+    ["switched off", said.predicted, said.measured],
+    ["doubled", said.doubling_predicted, said.doubling_measured],
+  ];
+  return (
+    <>
+      <h3>
+        When the trace was made <Verdict verdict={said.verdict} reason={said.reason} />
+      </h3>
+      {depth !== "plain" && <p>{plain(said.text)}</p>}
+      {said.measured !== null && (
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">logit of the answer</th>
+              <th scope="col" class="number">predicted</th>
+              <th scope="col" class="number">measured</th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map(([name, predicted, measured]) => (
+              <tr key={name}>
+                <th scope="row">{name}</th>
+                <td class="number">{num(predicted, true)}</td>
+                <td class="number">
+                  {num(measured, true)}
+                  {wrong(predicted, measured) && <span class="badge refuted"> wrong sign</span>}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      )}
+      {said.range && said.range[0] !== said.range[1] && (
+        <p class="soft">
+          Switched off against several similar prompts, the change was {num(said.range[0], true)} to {num(said.range[1], true)}; their mean stands above. The buttons use the mean of
+          those prompts at once, and push random neurons as far, so their numbers differ.
+        </p>
+      )}
+      {said.reason && depth === "expert" && <p class="soft">{plain(said.reason)}</p>}
+    </>
   );
 }

@@ -54,7 +54,10 @@ export function GraphPane({ store, dark }: { store: Store; dark: boolean }) {
       if (width !== size.value.width || height !== size.value.height) size.value = { width, height };
     });
     observer.observe(el);
-    return () => observer.disconnect();
+    return () => {
+      observer.disconnect();
+      scenes.delete(store); // what is not on screen is not exported
+    };
   }, []);
   // one redraw a frame, however many changes
   const frame = useRef(0);
@@ -144,7 +147,8 @@ export function GraphPane({ store, dark }: { store: Store; dark: boolean }) {
     const l = layout.value;
     const g = store.graph.value;
     if (!l || event.altKey || event.ctrlKey || event.metaKey) return;
-    const from = store.hovered.value >= 0 ? store.hovered.value : store.selected.value;
+    const shown = (i: number) => i >= 0 && !Number.isNaN(l.x[i]);
+    const from = [store.hovered.value, store.selected.value].find(shown) ?? -1;
     const arrows: Record<string, "left" | "right" | "up" | "down"> = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
     if (arrows[event.key] && l.shown.length) {
       const next = from >= 0 ? neighbour(g, l, from, arrows[event.key]) : firstNode(g, l.shown);
@@ -163,7 +167,7 @@ export function GraphPane({ store, dark }: { store: Store; dark: boolean }) {
     event.preventDefault();
   };
   const hovered = store.hovered.value;
-  const told = useMemo(() => (hovered >= 0 ? describe(store, hovered) : ""), [hovered, store]);
+  const told = useMemo(() => (hovered >= 0 ? describe(store, hovered) : ""), [hovered, store, store.selected.value]);
   return (
     <div class="link-graph">
       <div
@@ -181,16 +185,20 @@ export function GraphPane({ store, dark }: { store: Store; dark: boolean }) {
             if (d.moved && d.from.k > 1) zoom.value = clamp({ ...d.from, x: d.from.x + x - d.x, y: d.from.y + y - d.y }, size.value);
             return;
           }
-          if (!event.shiftKey) store.hovered.value = pick(event);
+          // scrolling under a resting pointer is no pointing: keys stay in charge
+          if (!event.shiftKey && (event.movementX || event.movementY)) store.hovered.value = pick(event);
         }}
         onPointerDown={(event) => {
+          if (event.button !== 0) return;
+          box.current!.setPointerCapture?.(event.pointerId); // a drag may end outside
           const [x, y] = to(event);
           drag.current = { x, y, from: zoom.value, moved: false };
         }}
         onPointerUp={(event) => {
           const d = drag.current;
           drag.current = null;
-          if (d?.moved) return keep(zoom.value);
+          if (!d) return;
+          if (d.moved) return keep(zoom.value);
           const i = pick(event);
           if (i >= 0 && (event.ctrlKey || event.metaKey)) store.togglePin(i);
           else if (i >= 0 && store.adding.value) store.addToGroup(i);
@@ -240,7 +248,7 @@ function tintOf(store: Store): Map<number, number> | null {
   const contrast = store.contrast.value;
   const tint = new Map<number, number>();
   if (contrast) {
-    for (const row of difference(g, ...contrast)) tint.set(row.node, row.share);
+    for (const row of difference(g, ...contrast).rows) tint.set(row.node, row.share);
     return tint;
   }
   const s = store.selected.value;
@@ -279,7 +287,7 @@ export function shownLine(store: Store, lost: number | null): string {
   for (let i = 0; i < g.n; i++) on += store.visible.value[i];
   const l = g.view.links;
   const cap = possible > drawn.length ? ` (the strongest of ${count(possible)} between them)` : "";
-  const file = l.of > l.shown ? `; ${count(l.shown)} links are in this page, ${count(l.of)} in the model's graph` : "";
+  const file = l.of > l.shown ? `; ${count(l.shown)} links are in this page, ${count(l.of)} in the ${g.view.live ? "model's graph" : "file"}` : "";
   const unexplained = lost === null ? "how much is unexplained is not said in this file" : `${percent(lost)} unexplained`;
   return `showing ${count(on)} of ${count(g.n)} nodes, ${count(drawn.length)} links${cap}${file} · ${unexplained}`;
 }

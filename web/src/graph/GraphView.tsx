@@ -2,15 +2,18 @@
 
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { ViewProps } from "../core/contract";
-import { chance, plain, token } from "../core/format";
+import type { Group } from "../types";
+import { chance, percent, plain, token } from "../core/format";
 import { Connections } from "./Connections";
 import { Detail, Verdict } from "./Detail";
 import { unexplained } from "./graph";
 import { GraphPane, shownLine } from "./GraphPane";
+import { plainLine, plainWords } from "./plain";
 import { Help } from "./Help";
 import { NodeTable } from "./NodeTable";
+import { Paths } from "./Paths";
 import { Scores } from "./Scores";
-import { graphState, makeStore, MODES, type Store } from "./store";
+import { graphState, makeStore, MODES, runKey, type Store } from "./store";
 import { Subgraph } from "./Subgraph";
 import { Toolbar } from "./Toolbar";
 
@@ -28,7 +31,7 @@ export function GraphView(props: ViewProps) {
       // keys of this view: pressed anywhere in its frame, or with nothing focused while it is the only one
       const frame = root.current!.closest(".hooke")!;
       const path = event.composedPath();
-      const alone = path[0] === document.body && document.querySelectorAll(".hooke").length === 1;
+      const alone = path[0] === document.body && document.querySelectorAll(".graph-view").length === 1;
       if (path.includes(frame) || alone) keys(event, store, root.current!);
     };
     document.addEventListener("keydown", listen);
@@ -44,7 +47,7 @@ export function GraphView(props: ViewProps) {
         {extra}
         <span class="push" />
         <button class="plain" aria-label={full === name ? `${title}: back to the page` : `${title}: full screen`} aria-pressed={full === name} onClick={() => store.set({ full: full === name ? "" : name }, "replace")}>
-          {full === name ? "✕" : "⤢"}
+          {full === name ? "✕ Back (Esc)" : "⤢"}
         </button>
       </header>
       <div class="content">{content}</div>
@@ -55,7 +58,7 @@ export function GraphView(props: ViewProps) {
       <Sentence store={store} lost={lost} />
       {depth !== "plain" && <Toolbar store={store} root={root} />}
       <p class="shown" role="status" data-testid="shown">
-        {shownLine(store, lost)}
+        {depth === "plain" ? plainLine(store, lost) : shownLine(store, lost)}
       </p>
       {store.get<boolean>("table") ? (
         <NodeTable store={store} />
@@ -67,11 +70,12 @@ export function GraphView(props: ViewProps) {
       ) : (
         <div class="panes">
           {pane("graph", "Graph", <GraphPane store={store} dark={props.dark} />)}
-          {pane("connections", "Connections", <Connections store={store} />)}
-          {pane("subgraph", "Subgraph", <Subgraph store={store} />, <GroupButtons store={store} />)}
           {pane("detail", "Detail", <Detail store={store} />)}
+          {pane("subgraph", "Subgraph", <Subgraph store={store} />, <GroupButtons store={store} />)}
+          {pane("connections", "Connections", <Connections store={store} />)}
         </div>
       )}
+      {depth !== "plain" && <Paths store={store} />}
       {depth !== "plain" && <Scores store={store} />}
       <Help />
     </div>
@@ -106,11 +110,13 @@ function Sentence({ store, lost }: { store: Store; lost: number | null }) {
   const lead = phrases.length ? view.sentence.slice(0, view.sentence.indexOf(phrases[0].text)) : view.sentence;
   const last = phrases.at(-1);
   const rest = last ? view.sentence.slice(view.sentence.indexOf(last.text) + last.text.length).replace(/^[.;] */, "") : "";
+  const easy = store.props.depth === "plain";
+  const said = view.target ? `“${token(view.target.token)}”` : "the answer";
   const little = lost !== null && lost > 0.5;
   return (
     <div role="group" class="sentence" data-tour="sentence" aria-label="In a sentence">
       <p class="prompt">
-        <span class="tok">{view.tokens.map((t) => plain(t)).join("")}</span>
+        <span class="tok">{plain(view.prompt || view.tokens.join(""))}</span>
         <span aria-hidden="true"> → </span>
         {view.target && <strong class="tok">{token(view.target.token)}</strong>}
         {view.contrast && <span> rather than <strong class="tok">{token(view.contrast.token)}</strong></span>}
@@ -122,20 +128,23 @@ function Sentence({ store, lost }: { store: Store; lost: number | null }) {
       {view.sentence ? (
         <>
           <p>
-            {little && <strong>This graph explains little. </strong>}
-            {plain(lead)}
+            {little && <strong>{percent(lost)} of what feeds these nodes is unexplained, so the graph explains little. </strong>}
+            {easy ? `What stands behind ${said}, and what the model says without it:` : plain(lead)}
           </p>
           <ol>
             {phrases.map((group) => (
               <li key={group.name}>
-                <Verdict verdict={group.verdict} reason={group.reason} />
+                <span>
+                  <Verdict verdict={group.verdict} reason={group.reason} />
+                  {weak(store, group) && <span class="badge refuted">no more than random, live</span>}
+                </span>
                 <button class={`phrase ${group.verdict}`} aria-pressed={selected === `group:${group.name}`} onClick={() => store.set({ sel: `group:${group.name}` })}>
-                  {plain(group.text)}
+                  {easy ? plainWords(store, group) : plain(group.text)}
                 </button>
               </li>
             ))}
           </ol>
-          {rest && <p>{plain(rest)}</p>}
+          {rest && !easy && <p>{plain(rest)}</p>}
         </>
       ) : (
         <p class="soft">This file comes without a sentence: nothing in it was tested by intervention.</p>
@@ -145,6 +154,12 @@ function Sentence({ store, lost }: { store: Store; lost: number | null }) {
       ))}
     </div>
   );
+}
+
+/** Whether switching the group off in the live model did no more than the same push on random neurons. */
+function weak(store: Store, group: Group): boolean {
+  const run = store.interventions().find((r) => runKey(r.nodes, r.op) === runKey(group.nodes, "off"));
+  return !!run && run.control_least !== null && run.control_greatest !== null && run.change >= run.control_least && run.change <= run.control_greatest;
 }
 
 function keys(event: KeyboardEvent, store: Store, root: HTMLElement): void {

@@ -33,7 +33,7 @@ export function Help() {
         </table>
         <p class="soft">
           With a pointer: click selects, Ctrl-click pins, Shift keeps the hovered node while you move away. ● feature, ■ token or output, ◆ remainder or error. Blue raises, red
-          lowers. A solid green ring is a prediction that came true when tested, a dashed red one was refuted; thick solid links were confirmed, dashed ones refuted.
+          lowers. A solid green ring is a prediction that came true when tested, a dashed red one was refuted; links with a green edge were confirmed, dashed ones refuted. Width is strength.
         </p>
         <button>Close</button>
       </form>

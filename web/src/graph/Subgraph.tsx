@@ -28,7 +28,7 @@ const HEIGHT = 56;
 /** The boxes of a graph: pinned nodes and groups; tokens and the target join them so that links lead somewhere. */
 export function boxesOf(store: Store, groups: PersonGroup[], pinned: Iterable<number>, ends: boolean): Box[] {
   const g = store.graph.value;
-  const spots = store.get<Record<string, [number, number]>>("spots") ?? {};
+  const spots = spotsOf(store);
   const boxes: Box[] = [];
   const add = (key: string, name: string, sub: string, nodes: number[], verdict = "untested", end = false) => {
     const mean = (f: (i: number) => number) => nodes.reduce((sum, i) => sum + f(i), 0) / nodes.length;
@@ -39,7 +39,7 @@ export function boxesOf(store: Store, groups: PersonGroup[], pinned: Iterable<nu
   };
   for (const group of groups) {
     const nodes = group.nodes.map((id) => g.place.get(id)).filter((i): i is number => i !== undefined);
-    const said = g.view.groups.find((s) => s.name === group.name || sameNodes(s.nodes, group.nodes));
+    const said = g.view.groups.find((s) => sameNodes(s.nodes, group.nodes));
     if (nodes.length) add(`group:${group.name}`, group.name, `${nodes.length} nodes`, nodes, said?.verdict);
   }
   for (const i of pinned) {
@@ -59,6 +59,12 @@ export function boxesOf(store: Store, groups: PersonGroup[], pinned: Iterable<nu
   return boxes;
 }
 
+/** Where boxes were dragged; entries that are no places are left alone. */
+function spotsOf(store: Store): Record<string, [number, number]> {
+  const good = (p: unknown) => Array.isArray(p) && p.length === 2 && p.every((x) => typeof x === "number" && x >= 0 && x <= 1);
+  return Object.fromEntries(Object.entries(store.get<Record<string, [number, number]>>("spots")).filter(([, p]) => good(p)));
+}
+
 const sameNodes = (a: string[], b: string[]): boolean => a.length === b.length && new Set([...a, ...b]).size === a.length;
 
 function linesOf(g: Graph, boxes: Box[]): Line[] {
@@ -74,34 +80,56 @@ function linesOf(g: Graph, boxes: Box[]): Line[] {
   return lines.sort((a, b) => Math.abs(a.share) - Math.abs(b.share)).slice(-120);
 }
 
-/** Apart enough to be read: boxes that overlap move sideways, then down. */
-export function spread(boxes: { x: number; y: number; key: string }[], width: number, height: number, free: Set<string>): [number, number][] {
-  const at = boxes.map((b): [number, number] => [
-    Math.min(width - WIDTH / 2 - 4, Math.max(WIDTH / 2 + 4, b.x * width)),
-    Math.min(height - HEIGHT / 2 - 4, Math.max(HEIGHT / 2 + 4, b.y * (height - HEIGHT - 8) + HEIGHT / 2 + 4)),
-  ]);
-  for (let round = 0; round < 200; round++) {
-    let moved = false;
-    for (let a = 0; a < at.length; a++)
-      for (let b = a + 1; b < at.length; b++) {
-        const dx = at[b][0] - at[a][0];
-        const dy = at[b][1] - at[a][1];
-        const ox = WIDTH + 10 - Math.abs(dx);
-        const oy = HEIGHT + 10 - Math.abs(dy);
-        if (ox <= 0 || oy <= 0) continue;
-        moved = true;
-        const [axis, push] = ox / WIDTH < oy / HEIGHT || width > 3 * WIDTH ? [0, ox / 2] : [1, oy / 2];
-        const sign = (axis ? dy : dx) < 0 ? -1 : 1;
-        if (!free.has(boxes[a].key)) at[a][axis] -= sign * push;
-        if (!free.has(boxes[b].key)) at[b][axis] += sign * push;
-      }
-    for (const p of at) {
-      p[0] = Math.min(width - WIDTH / 2 - 4, Math.max(WIDTH / 2 + 4, p[0]));
-      p[1] = Math.min(height - HEIGHT / 2 - 4, Math.max(HEIGHT / 2 + 4, p[1]));
+export interface Spot {
+  x: number; // centre
+  y: number;
+  w: number;
+  h: number;
+}
+const GAP = 8;
+
+/**
+ * Places that can be read: tokens in a row at the foot in their order, outputs in a row on top, the rest where they
+ * belong or as near to it as there is room. Boxes that a person dragged (`free`) stay where they are.
+ */
+export function spread(boxes: Pick<Box, "key" | "x" | "y" | "end">[], width: number, height: number, free: Set<string>): Spot[] {
+  const out: Spot[] = [];
+  const w = Math.min(WIDTH, Math.max(70, width * 0.42));
+  const y = (b: { y: number }, h: number) => Math.min(height - h / 2 - 4, Math.max(h / 2 + 4, b.y * (height - h - 8) + h / 2 + 4));
+  const fits = (v: number, size: number, whole: number) => Math.min(whole - size / 2 - 4, Math.max(size / 2 + 4, v));
+  boxes.forEach((b, k) => {
+    if (free.has(b.key)) out[k] = { x: fits(b.x * width, w, width), y: y(b, HEIGHT), w, h: HEIGHT };
+  });
+  for (const foot of [true, false]) {
+    const row = boxes.map((_, k) => k).filter((k) => boxes[k].end && boxes[k].y > 0.5 === foot && !out[k]);
+    row.sort((a, b) => boxes[a].x - boxes[b].x);
+    const each = Math.min(w, (width - GAP) / Math.max(1, row.length) - GAP);
+    let from = GAP;
+    for (const [n, k] of row.entries()) {
+      // as near to its place as those before it allow and those after it need
+      const most = width - (row.length - n) * (each + GAP);
+      const left = Math.min(most, Math.max(from, boxes[k].x * width - each / 2));
+      out[k] = { x: left + each / 2, y: foot ? height - 22 : 22, w: each, h: 36 };
+      from = left + each + GAP;
     }
-    if (!moved) break;
   }
-  return at;
+  const rest = boxes.map((_, k) => k).filter((k) => !out[k]).sort((a, b) => boxes[b].y - boxes[a].y);
+  const overlaps = (s: Spot) => out.some((o) => o && Math.abs(o.x - s.x) < (o.w + s.w) / 2 + GAP && Math.abs(o.y - s.y) < (o.h + s.h) / 2 + GAP);
+  for (const k of rest) {
+    const wish = { x: fits(boxes[k].x * width, w, width), y: y(boxes[k], HEIGHT), w, h: HEIGHT };
+    let best = wish;
+    let least = overlaps(wish) ? Infinity : 0;
+    for (let dy = 0; least > 0 && dy < height; dy += 10)
+      for (let dx = 0; dx < width; dx += 14)
+        for (const [sx, sy] of [[1, 1], [-1, 1], [1, -1], [-1, -1]]) {
+          const spot = { ...wish, x: wish.x + sx * dx, y: wish.y + sy * dy };
+          const far = dx * dx + 2 * dy * dy;
+          const inside = spot.x === fits(spot.x, w, width) && spot.y === fits(spot.y, HEIGHT, height);
+          if (far < least && inside && !overlaps(spot)) [best, least] = [spot, far];
+        }
+    out[k] = best;
+  }
+  return out;
 }
 
 export function Subgraph({ store, suggested }: { store: Store; suggested?: boolean }) {
@@ -121,10 +149,10 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
   });
   const lines = useComputed(() => linesOf(store.graph.value, boxes.value));
   const { width, height } = size.value;
-  const spots = store.get<Record<string, [number, number]>>("spots") ?? {};
+  const spots = spotsOf(store);
   const at = width ? spread(boxes.value, width, height, new Set(Object.keys(spots))) : [];
   const moving = drag.value;
-  if (moving?.moved) boxes.value.forEach((b, k) => b.key === moving.key && at[k] && (at[k] = [moving.x, moving.y]));
+  if (moving?.moved) boxes.value.forEach((b, k) => b.key === moving.key && at[k] && (at[k] = { ...at[k], x: moving.x, y: moving.y }));
   const hasOwn = store.groups.value.length + store.pinned.value.size > 0;
   const selected = store.get<string>("sel");
   const local = (event: PointerEvent): [number, number] => {
@@ -148,12 +176,12 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
           {lines.value.map((line, k) => {
             const [a, b] = [at[line.from], at[line.to]];
             if (!a || !b) return null;
-            const [y1, y2] = a[1] > b[1] ? [a[1] - HEIGHT / 2, b[1] + HEIGHT / 2] : [a[1], b[1]];
+            const [y1, y2] = a.y > b.y ? [a.y - a.h / 2, b.y + b.h / 2] : [a.y, b.y];
             const bend = (y2 - y1) * 0.4;
             return (
               <path
                 key={k}
-                d={`M${a[0]} ${y1}C${a[0]} ${y1 + bend} ${b[0]} ${y2 - bend} ${b[0]} ${y2}`}
+                d={`M${a.x} ${y1}C${a.x} ${y1 + bend} ${b.x} ${y2 - bend} ${b.x} ${y2}`}
                 class={line.share < 0 ? "minus" : "plus"}
                 stroke-width={Math.max(0.5, Math.min(7, Math.sqrt(Math.abs(line.share)) * 8))}
               />
@@ -164,17 +192,17 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
           <button
             key={b.key}
             class={`box ${b.end ? "end" : b.verdict}`}
-            style={{ left: `${at[k][0] - WIDTH / 2}px`, top: `${at[k][1] - HEIGHT / 2}px`, width: `${WIDTH}px`, height: `${HEIGHT}px` }}
+            style={{ left: `${at[k].x - at[k].w / 2}px`, top: `${at[k].y - at[k].h / 2}px`, width: `${at[k].w}px`, height: `${at[k].h}px` }}
             aria-pressed={selected === b.key}
             title={plain(b.name)}
             onPointerDown={(event) => {
               const [x, y] = local(event);
-              drag.value = { key: b.key, dx: at[k][0] - x, dy: at[k][1] - y, x: at[k][0], y: at[k][1], moved: false };
+              drag.value = { key: b.key, dx: at[k].x - x, dy: at[k].y - y, x: at[k].x, y: at[k].y, moved: false };
             }}
             onClick={() => store.set({ sel: b.key })}
           >
             <span class="name">{plain(short(b.name, 34))}</span>
-            <span class="soft">{b.sub}{b.end || b.verdict === "untested" ? "" : ` · ${b.verdict}`}</span>
+            {at[k].w > 60 && <span class="soft">{b.sub}{b.end || b.verdict === "untested" ? "" : ` · ${b.verdict}`}</span>}
           </button>
         ))}
         {!boxes.value.length && (

@@ -2,18 +2,22 @@
 
 import type { RefObject } from "preact";
 import { download, fileName } from "../core/files";
-import { count, percent, plain, token } from "../core/format";
+import { palette } from "../core/colour";
+import { count, percent, plain, short, token } from "../core/format";
 import { png, svg, type Pen } from "../core/pen";
 import { drawScene } from "./draw";
 import { scenes } from "./GraphPane";
 import { MAX_EDGES, MODES, type Store } from "./store";
+
+const HEAD = 26; // pixels of the line under an exported picture
 
 export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDivElement | null> }) {
   const g = store.graph.value;
   const prune = store.get<number>("prune");
   const hide = store.get<string[]>("hide") ?? [];
   const found = store.matches.value;
-  const logits = g.kind.map((kind, i) => (kind === "logit" ? i : -1)).filter((i) => i >= 0);
+  const chanceOf = (i: number) => g.view.nodes.probability[i] ?? 0;
+  const logits = g.kind.map((kind, i) => (kind === "logit" ? i : -1)).filter((i) => i >= 0).sort((x, y) => chanceOf(y) - chanceOf(x));
   const [a = "", b = ""] = store.get<string>("minus").split("|");
   const toggle = (kind: string) => store.set({ hide: hide.includes(kind) ? hide.filter((k) => k !== kind) : [...hide, kind] }, "replace");
   const picture = (kind: "svg" | "png") => {
@@ -21,9 +25,22 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
     if (!now) return store.props.announce("Show the graph first: the table is on screen.");
     const { scene, width, height } = now;
     const title = store.props.data.page.title;
-    const draw = (pen: Pen) => drawScene(pen, scene, width, height);
-    if (kind === "svg") return download(svg(width, height, `${plain(title)}. ${plain(g.view.sentence)}`, draw), fileName(title, "svg"));
-    png(width, height, draw).then((blob) => download(blob, fileName(title, "png")), (error: Error) => store.props.announce(error.message));
+    // a picture that travels says what it is of, and what it leaves out
+    const head = `${short(plain(g.view.prompt), 90)} → ${token(g.view.target?.token ?? "")}   ${root.current?.querySelector(".shown")?.textContent ?? ""}`;
+    const tall = height + HEAD;
+    const draw = (pen: Pen) => {
+      const p = palette(scene.dark);
+      drawScene(pen, scene, width, height);
+      pen.fillStyle = p.panel;
+      pen.fillRect(0, height, width, HEAD);
+      pen.fillStyle = p.text;
+      pen.textAlign = "left";
+      pen.textBaseline = "middle";
+      pen.font = "12px system-ui, sans-serif";
+      pen.fillText(short(head, Math.floor(width / 6.2)), 8, height + HEAD / 2);
+    };
+    if (kind === "svg") return download(svg(width, tall, `${plain(title)}. ${plain(g.view.sentence)}`, draw), fileName(title, "svg"));
+    png(width, tall, draw).then((blob) => download(blob, fileName(title, "png")), (error: Error) => store.props.announce(error.message));
   };
   return (
     <div class="toolbar" role="toolbar" aria-label="What is shown">
@@ -45,7 +62,7 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
       </label>
       <label>
         Find{" "}
-        <input type="search" value={store.get<string>("find")} placeholder="token, label or id" onInput={(event) => store.set({ find: event.currentTarget.value }, "replace")} />
+        <input type="search" value={store.get<string>("find")} placeholder="token, label or id" onInput={(event) => store.set({ find: event.currentTarget.value }, "replace")} onKeyDown={(event) => event.key === "Enter" && nextMatch(store)} />
         <output>{found ? `${count(found.size)} found` : ""}</output>
       </label>
       {found && found.size > 0 && (
@@ -67,7 +84,7 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
         </label>
       )}
       <label class="check">
-        <input type="checkbox" checked={!hide.includes("remainder")} onChange={() => toggle("remainder")} /> remainders
+        <input type="checkbox" checked={!hide.includes("remainder")} onChange={() => toggle("remainder")} /> what is not drawn
       </label>
       {logits.length > 1 && (
         <label title="Colour nodes by what they do for one output rather than another">

@@ -93,7 +93,9 @@ function drawAxes(pen: Pen, s: Scene, p: Palette, width: number, height: number)
   pen.font = "12px ui-monospace, monospace";
   l.columns.forEach((c, i) => {
     const x = (c.left + c.width / 2) * z.k + z.x;
-    const room = Math.floor((c.width * z.k - 4) / 7.3);
+    const middle = (k: number) => (l.columns[k].left + l.columns[k].width / 2) * z.k + z.x;
+    const gap = Math.min(i > 0 ? x - middle(i - 1) : Infinity, i + 1 < l.columns.length ? middle(i + 1) - x : Infinity);
+    const room = Math.floor((Math.min(gap, 400) - 6) / 7.3);
     if (x < 20 || x > width - 4 || room < 1) return;
     pen.fillText(short(token(g.view.tokens[i] ?? ""), Math.max(1, room)), x, height - 12);
   });
@@ -113,20 +115,31 @@ function drawEdges(pen: Pen, s: Scene, edges: Uint32Array, strength: number): vo
   looks.forEach((list, look) => {
     if (!list.length) return;
     const verdict = Math.floor((look % 12) / 4);
+    const path = () => {
+      pen.beginPath();
+      for (const e of list) {
+        const [a, b] = [g.source[e], g.target[e]];
+        const [x1, y1] = [l.x[a] * z.k + z.x, l.y[a] * z.k + z.y];
+        const [x2, y2] = [l.x[b] * z.k + z.x, l.y[b] * z.k + z.y];
+        const bend = (y2 - y1) * 0.4;
+        pen.moveTo(x1, y1);
+        pen.bezierCurveTo(x1, y1 + bend, x2, y2 - bend, x2, y2);
+      }
+      pen.stroke();
+    };
+    if (verdict === TESTED) {
+      // a green edge: width says how strong a link is, so it cannot say that it was tested
+      pen.strokeStyle = p.tested;
+      pen.lineWidth = WIDTHS[look % 4] + 4;
+      pen.globalAlpha = Math.min(1, 0.45 * strength);
+      pen.setLineDash([]);
+      path();
+    }
     pen.strokeStyle = look >= 12 ? p.negative : p.positive;
-    pen.lineWidth = WIDTHS[look % 4] + (verdict === TESTED ? 0.8 : 0);
+    pen.lineWidth = WIDTHS[look % 4];
     pen.globalAlpha = Math.min(1, (ALPHAS[look % 4] + (verdict ? 0.25 : 0)) * strength);
     pen.setLineDash(verdict === REFUTED ? [5, 4] : []);
-    pen.beginPath();
-    for (const e of list) {
-      const [a, b] = [g.source[e], g.target[e]];
-      const [x1, y1] = [l.x[a] * z.k + z.x, l.y[a] * z.k + z.y];
-      const [x2, y2] = [l.x[b] * z.k + z.x, l.y[b] * z.k + z.y];
-      const bend = (y2 - y1) * 0.4;
-      pen.moveTo(x1, y1);
-      pen.bezierCurveTo(x1, y1 + bend, x2, y2 - bend, x2, y2);
-    }
-    pen.stroke();
+    path();
   });
   pen.setLineDash([]);
   pen.globalAlpha = 1;
@@ -211,7 +224,7 @@ function drawNodes(pen: Pen, s: Scene, p: Palette): void {
   }
   if (s.members.size) {
     pen.strokeStyle = p.selected;
-    pen.lineWidth = 1.4;
+    pen.lineWidth = s.members.size > 60 ? 0.8 : 1.4; // many rings would hide their nodes
     pen.beginPath();
     for (const i of s.members) if (s.visible[i]) ring(pen, ...at(i), 1.5);
     pen.stroke();

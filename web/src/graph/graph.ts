@@ -16,7 +16,8 @@ export interface Graph {
   layer: Int32Array; // row in the picture: 0 tokens, 1 + layer, n_layers + 1 the logits
   position: Int32Array;
   share: Float64Array; // influence on the answer: of all that reaches it, how much passes through the node
-  part: Float64Array; // the same as a part of the influence of all features, as the sentence counts it
+  part: Float64Array; // the same as a part of the influence of all nodes, as the slider counts it
+  ofFeatures: number; // 1 / the influence of all features: groups are counted so, as the sentence does
   cumulative: Float64Array;
   // links by target: those into t are offsets[t] … offsets[t + 1]
   offsets: Uint32Array;
@@ -24,7 +25,9 @@ export interface Graph {
   target: Uint32Array;
   weight: Float32Array;
   verdict: Uint8Array;
-  /** |weight| of all of a target's inputs, those left out of the page included as one. */
+  /** Of a target's input, what is not among the links of the page, net; NaN where nobody knows. */
+  left: Float64Array;
+  /** |weight| of all of a target's inputs, what is left out included as one. */
   into: Float64Array;
   // links by source: numbers of links in outLink[outOffsets[s] … outOffsets[s + 1]]
   outOffsets: Uint32Array;
@@ -58,11 +61,18 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
   }
   const target = new Uint32Array(source.length);
   const into = new Float64Array(n);
+  const left = new Float64Array(n);
   for (let t = 0; t < n; t++) {
     target.fill(t, offsets[t], offsets[t + 1]);
-    let sum = weights === "value" ? Math.abs(nodes.dropped[t]) : 0;
-    for (let e = offsets[t]; e < offsets[t + 1]; e++) sum += Math.abs(weight[e]);
-    into[t] = sum || 1;
+    let size = 0;
+    let sum = 0;
+    for (let e = offsets[t]; e < offsets[t + 1]; e++) {
+      size += Math.abs(weight[e]);
+      sum += weight[e];
+    }
+    // of a change: links that are not here, and what the linear view does not hold
+    if (offsets[t] < offsets[t + 1]) left[t] = weight !== change ? nodes.dropped[t] : (nodes.delta[t] ?? NaN) - sum;
+    into[t] = size + Math.abs(left[t] || 0) || 1;
   }
   const outOffsets = new Uint32Array(n + 1);
   for (const s of source) outOffsets[s + 1]++;
@@ -71,8 +81,8 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
   const outLink = new Uint32Array(source.length);
   for (let e = 0; e < source.length; e++) outLink[next[source[e]]++] = e;
   const share = Float64Array.from(nodes.share);
-  const whole = (all: boolean) => share.reduce((sum, x, i) => sum + (all || nodes.kind[i] === "feature" ? x : 0), 0);
-  const total = whole(false) || whole(true) || 1;
+  const whole = (kind?: string) => share.reduce((sum, x, i) => sum + (!kind || nodes.kind[i] === kind ? x : 0), 0) || 1;
+  const total = whole();
   const part = share.map((x) => x / total);
   const any = share.some((x) => x > 0);
   const matter = (t: number) => (any ? share[t] : 1) + (nodes.kind[t] === "logit" ? (nodes.probability[t] ?? 1) : 0);
@@ -82,9 +92,9 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
     for (let e = offsets[t]; e < offsets[t + 1]; e++) score[e] = Math.abs(weight[e]) * m;
   }
   return {
-    view, n, id: nodes.id, place: new Map(nodes.id.map((id, i) => [id, i])), kind: nodes.kind as NodeKind[], layer, position, share, part,
+    view, n, id: nodes.id, place: new Map(nodes.id.map((id, i) => [id, i])), kind: nodes.kind as NodeKind[], layer, position, share, part, ofFeatures: 1 / whole("feature"),
     cumulative: Float64Array.from(nodes.cumulative), offsets, source, target, weight, verdict: tensor<Uint8Array>("verdict"),
-    into, outOffsets, outLink, order: strongest(score), nRows, nColumns: Math.max(1, view.tokens.length), hasDelta: !!change,
+    left, into, outOffsets, outLink, order: strongest(score), nRows, nColumns: Math.max(1, view.tokens.length), hasDelta: !!change,
   }; // prettier-ignore
 }
 
@@ -127,27 +137,38 @@ export function outputs(g: Graph, s: number): Row[] {
   return rows.sort((a, b) => Math.abs(b.share) - Math.abs(a.share));
 }
 
+export interface Difference {
+  rows: Row[];
+  /** Of the difference, what is not among the links, as a share; NaN where nobody knows. */
+  left: number;
+  /** Rows that have a link to one of the two only: the other may be among what was left out. */
+  oneSided: number;
+}
+
 /** The direct effect of each node on logit a minus that on logit b: what the graph says about "a rather than b". */
-export function difference(g: Graph, a: number, b: number): Row[] {
-  const total = new Map<number, Row>();
+export function difference(g: Graph, a: number, b: number): Difference {
+  const total = new Map<number, Row & { links: number }>();
   for (const [t, sign] of [[a, 1], [b, -1]] as const) {
     for (let e = g.offsets[t]; e < g.offsets[t + 1]; e++) {
-      const row = total.get(g.source[e]) ?? { link: e, node: g.source[e], weight: 0, share: 0 };
+      const row = total.get(g.source[e]) ?? { link: e, node: g.source[e], weight: 0, share: 0, links: 0 };
       row.weight += sign * g.weight[e];
+      row.links++;
       total.set(g.source[e], row);
     }
   }
   const rows = [...total.values()];
-  const size = rows.reduce((sum, r) => sum + Math.abs(r.weight), 0) || 1;
+  const left = g.left[a] - g.left[b];
+  const size = rows.reduce((sum, r) => sum + Math.abs(r.weight), Math.abs(left || 0)) || 1;
   for (const row of rows) row.share = row.weight / size;
-  return rows.sort((x, y) => Math.abs(y.share) - Math.abs(x.share));
+  const oneSided = rows.filter((row) => row.links === 1).length;
+  return { rows: rows.sort((x, y) => Math.abs(y.share) - Math.abs(x.share)), left: left / size, oneSided };
 }
 
-/** Total direct effect of one set of nodes on another, each target's input as its own unit (circuit-tracer's rule). */
+/** Total direct effect of one set of nodes on another, each target's input as its own unit (circuit-tracer's rule, with what is left out counted as outside). */
 export function groupLink(g: Graph, from: Set<number>, to: number[]): number {
   const inside = new Set(to);
   const outsideOf = to.map((t) => {
-    let sum = 0;
+    let sum = Math.abs(g.left[t] || 0); // what is left out comes from outside as well
     for (let e = g.offsets[t]; e < g.offsets[t + 1]; e++) if (!inside.has(g.source[e])) sum += Math.abs(g.weight[e]);
     return sum;
   });
@@ -163,7 +184,7 @@ export function groupLink(g: Graph, from: Set<number>, to: number[]): number {
   return total;
 }
 
-/** Share of the target's logit inputs that comes from what is shown, and of the nodes' inputs that nothing shown explains. */
+/** The share of the nodes' inputs that nothing in the graph explains; null if the file does not say and nothing can be told. */
 export function unexplained(g: Graph): number | null {
   const told = g.view.scores.unexplained;
   if (typeof told === "number") return told;
@@ -175,7 +196,7 @@ export function unexplained(g: Graph): number | null {
   for (let t = 0; t < g.n; t++) {
     const m = g.share[t] + (g.kind[t] === "logit" ? (g.view.nodes.probability[t] ?? 1) : 0);
     if (!m || g.offsets[t] === g.offsets[t + 1]) continue;
-    let error = 0;
+    let error = Math.abs(g.left[t] || 0);
     for (let e = g.offsets[t]; e < g.offsets[t + 1]; e++) {
       const k = g.kind[g.source[e]];
       if (k === "error" || k === "remainder") error += Math.abs(g.weight[e]);

@@ -25,7 +25,8 @@ export function graphState(result: Shown): State {
     find: "",
     minus: "", // contrast: "A|B", ids of two logits
     links: "either",
-    weights: "value",
+    // influence, groups and labels are of the change from the counterfactual, where there is one
+    weights: view.nodes.delta.some((d) => d !== null) ? "change" : "value",
     hide: [], // kinds of nodes: remainder, error, token
     table: false,
     full: "", // pane on the full screen
@@ -57,6 +58,8 @@ export interface Store {
   past: Signal<number>;
   /** What is selected: one node, or the members of a group. */
   selection: ReadonlySignal<Selection | null>;
+  /** Interventions that were run from this page: no step back undoes them. */
+  runs: Signal<InterventionView[]>;
   /** While grouping, clicks collect nodes here. */
   adding: Signal<boolean>;
   chosen: Signal<string[]>;
@@ -112,11 +115,10 @@ export function makeStore(read: () => ViewProps): Store {
     const prune = Number(JSON.parse(pruneText.value));
     const hide = new Set(JSON.parse(hideText.value) as string[]);
     const out = new Uint8Array(g.n);
-    const never = g.n > 60 && prune < 1;
     for (let i = 0; i < g.n; i++) {
       const kind = g.kind[i];
       if (hide.has(kind === "error" ? "remainder" : kind)) continue;
-      out[i] = kind === "token" || kind === "logit" || g.cumulative[i] <= prune || !never ? 1 : 0;
+      out[i] = kind === "token" || kind === "logit" || g.cumulative[i] <= prune || prune >= 1 ? 1 : 0;
     }
     // what a person singled out stays on screen
     for (const i of selection.value?.nodes ?? []) out[i] = 1;
@@ -152,11 +154,16 @@ export function makeStore(read: () => ViewProps): Store {
     const [a, b] = (JSON.parse(minusText.value) as string).split("|").map((id) => graph.value.place.get(id));
     return a === undefined || b === undefined || a === b ? null : [a, b];
   });
+  const runs = signal<InterventionView[]>([]);
   const adding = signal(false);
   const chosen = signal<string[]>([]);
-  const name = (id: string) => (get<Record<string, string>>("names") ?? {})[id] ?? "";
+  const name = (id: string) => {
+    const names = get<State>("names");
+    const given = Object.hasOwn(names, id) ? names[id] : "";
+    return typeof given === "string" ? given : "";
+  };
   return {
-    props, graph, selected, hovered: signal(-1), pinned, groups, visible, edges, matches, contrast, get, set, past: steps, selection, adding, chosen,
+    props, graph, selected, hovered: signal(-1), pinned, groups, visible, edges, matches, contrast, get, set, past: steps, selection, runs, adding, chosen,
     addToGroup(i) {
       const id = graph.value.id[i];
       chosen.value = chosen.value.includes(id) ? chosen.value.filter((c) => c !== id) : [...chosen.value, id];
@@ -193,12 +200,22 @@ export function makeStore(read: () => ViewProps): Store {
       const all = [
         ...graph.value.view.interventions,
         ...saved.filter((v): v is InterventionView => v.type === "intervention"),
-        ...(get("runs") as unknown as InterventionView[]).filter((run) => Array.isArray(run?.nodes) && Array.isArray(run.rows)),
+        ...(get("runs") as unknown as InterventionView[]).filter(isRun),
+        ...runs.value,
       ];
       return [...new Map(all.map((v) => [runKey(v.nodes, v.op), v])).values()];
     },
   }; // prettier-ignore
 }
+
+/** Whether an entry of the state is an intervention and not something else. */
+const isRun = (run: InterventionView): boolean =>
+  Array.isArray(run?.nodes) &&
+  Array.isArray(run.rows) &&
+  run.rows.every((r) => typeof r?.token === "string" && typeof r.before === "number" && typeof r.after === "number") &&
+  typeof run.sentence === "string" &&
+  typeof run.change === "number" &&
+  typeof run.target?.token === "string";
 
 /** Names an intervention: what was done to which nodes. */
 export const runKey = (nodes: string[], op: string): string => `${op} ${[...nodes].sort().join(" ")}`;
@@ -209,7 +226,7 @@ export function labelOf(g: Graph, i: number): string {
   const kind = g.kind[i];
   if (kind === "token") return label[i];
   if (kind === "logit") return label[i];
-  if (kind === "remainder") return `what the budget hides in layer ${layer[i]}`;
+  if (kind === "remainder") return `neurons of layer ${layer[i]} that are not drawn`;
   if (kind === "error") return `reconstruction error of layer ${layer[i]}`;
   return label[i] || `${kind} ${index[i] ?? ""} of layer ${layer[i]}`;
 }

@@ -52,7 +52,7 @@ export function Home({ look, setLook }: Props) {
   }, [waited?.status]);
   const open = async (file: File | undefined) => {
     if (!file) return;
-    if (file.size > MAX_FILE) return say(`${plain(file.name)} is ${file.size >> 20} MB; files over 256 MB are not read.`);
+    if (file.size > MAX_FILE) return say(`${plain(file.name)} is ${Math.ceil(file.size / 2 ** 20)} MB; files over 256 MB are not read.`);
     say(`Reading ${plain(short(file.name, 60))} …`);
     try {
       go(path("r", await api.openFile(file)));

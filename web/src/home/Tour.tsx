@@ -17,7 +17,7 @@ const STEPS: { at: string; or?: string; title: string; text: string }[] = [
   {
     at: "connections",
     title: "What leads to what",
-    text: "For the chosen dot: what feeds it and what it feeds, strongest first. Blue pushes up, red pushes down. Thick solid lines passed a test.",
+    text: "For the chosen dot: what feeds it and what it feeds, strongest first. Blue pushes up, red pushes down. Lines with a green edge passed a test.",
   },
   {
     at: "subgraph",
@@ -57,7 +57,11 @@ function place(set?: number): number {
   }
 }
 
-export function Tour({ host }: { host: HTMLElement }) {
+/** begin: brings something onto the page that the steps can point at. */
+export function Tour({ host, begin }: { host: HTMLElement; begin?(): void }) {
+  useEffect(() => {
+    if (guide.value === host) begin?.();
+  }, [guide.value === host]);
   useEffect(() => {
     if (guide.value === "any") guide.value = host;
   }, [guide.value]);

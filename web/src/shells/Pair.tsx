@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { Handle, PageData, Shell, State } from "../core/contract";
 import { count } from "../core/format";
 import { overlap, twin } from "../graph/twin";
-import { mount, saved } from "../mount";
+import { defaults, mount, saved } from "../mount";
 
 const NAMES = ["first", "second"];
 
@@ -23,7 +23,7 @@ export function Pair({ loaded, shells, theme, say }: Props) {
     const n = overlap(loaded[0], loaded[1]);
     const common = n ? `${count(n.both)} features are in both graphs, ${count(n.first)} only in the first, ${count(n.second)} only in the second.` : "";
     say(common);
-    const states: State[] = loaded.map((data) => ({ ...saved(data), theme }));
+    const states: State[] = loaded.map((data) => ({ ...defaults(data), ...saved(data), theme }));
     const handles: Handle[] = loaded.map((data, i) => {
       const other = 1 - i;
       const onState = (state: State) => {

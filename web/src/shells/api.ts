@@ -9,6 +9,7 @@ export type Why = "lost" | "token" | "gone" | "refused";
 export const LOST = "The server does not answer: is `hooke app` still running? Nothing is lost; what was finished is on disk.";
 const TOKEN = "This page does not know the server's token. Use the link that the terminal printed when `hooke app` started.";
 const AGAIN = 2000; // ms between looks for a lost server
+const POLL = 700; // ms between looks at jobs where there is no event stream
 
 export class Trouble extends Error {
   constructor(
@@ -112,7 +113,9 @@ async function pageAt(path: string): Promise<PageData> {
 }
 export const resultPage = (id: string) => pageAt(at("results", id));
 export const examplePage = (name: string) => pageAt(at("gallery", name));
-export const saveState = (id: string, state: State) => call(at("results", id, "/state"), send("PUT", { state }));
+/** Outlives the page if it is short enough for that: what was done last is kept too. */
+export const saveState = (id: string, state: State) =>
+  call(at("results", id, "/state"), { ...send("PUT", { state }), keepalive: JSON.stringify(state).length < 60_000 });
 export const html = async (id: string, state: State) => (await call(at("results", id, "/html"), send("POST", { state }))).blob();
 export async function intervene(id: string, nodes: string[], op: "off" | "double"): Promise<InterventionView> {
   const shown = await json<{ view: InterventionView }>(at("results", id, "/intervene"), send("POST", { nodes, op }));
@@ -123,53 +126,48 @@ export async function openFile(file: File): Promise<string> {
   return (await json<{ id: string }>("/api/open", { method: "POST", headers, body: file })).id;
 }
 
-/** Tells of every change of a job until it ends: by an event stream, or by asking if there is none. Returns a stop. */
-export function watch(id: string, tell: (job: Job) => void): () => void {
+/**
+ * Tells of every change of every job, `tell` first of all that there are: by one event stream, or by asking where there
+ * is none. Browsers allow six connections to a server in all tabs together, so a hidden page has none. Returns a stop.
+ */
+export function watch(tell: (changed: Job[], all: boolean) => void): () => void {
   let over = false;
-  let timer: ReturnType<typeof setTimeout>;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   let source: EventSource | undefined;
-  const stop = () => {
-    over = true;
+  const close = () => {
     clearTimeout(timer);
     source?.close();
-  };
-  const told = (now: Job) => {
-    if (over) return;
-    if (ended(now)) stop();
-    tell(now);
+    source = undefined;
   };
   const ask = async () => {
-    try {
-      told(await job(id));
-    } catch (error) {
-      // a server that started again does not know the job any more
-      if ((error as Trouble).why === "gone") told({ ...unknown(id), error: "The server was started again; run it once more." });
-    }
-    if (!over) timer = setTimeout(ask, lost.value ? AGAIN : 700);
+    const now = await jobs().catch(() => undefined); // a lost server is said elsewhere
+    if (over || document.visibilityState === "hidden") return;
+    timer = setTimeout(open, lost.value ? AGAIN : POLL);
+    if (now) tell(now, true);
   };
-  if (typeof EventSource === "undefined") void ask();
-  else {
-    source = new EventSource(at("jobs", id, "/events"));
-    source.onmessage = (event) => told(JSON.parse(event.data) as Job);
-    source.onerror = () => {
-      source!.close();
-      if (!over) void ask();
+  const open = () => {
+    close();
+    if (document.visibilityState === "hidden") return;
+    if (typeof EventSource === "undefined") return void ask();
+    let all = true;
+    source = new EventSource("/api/jobs/events");
+    source.onmessage = (event) => {
+      const first = all;
+      all = false;
+      tell(JSON.parse(event.data).jobs as Job[], first);
     };
-  }
-  return stop;
+    source.onerror = () => {
+      close();
+      void ask();
+    };
+  };
+  document.addEventListener("visibilitychange", open);
+  open();
+  return () => {
+    over = true;
+    close();
+    document.removeEventListener("visibilitychange", open);
+  };
 }
 
 export const ended = (now: Job): boolean => now.status === "done" || now.status === "failed" || now.status === "cancelled";
-
-const unknown = (id: string): Job => ({
-  id,
-  verb: "",
-  arguments: {},
-  status: "failed",
-  stage: "",
-  done: 0,
-  seconds: 0,
-  left: null,
-  result: null,
-  error: null,
-});

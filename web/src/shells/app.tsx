@@ -5,13 +5,14 @@ import { type ComponentChildren, render } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Handle, PageData, Shell, State, Theme } from "../core/contract";
 import { plain } from "../core/format";
+import { keeper } from "../core/history";
 import { adopt } from "../core/style";
-import { read, write } from "../core/url";
 import { Home, wished } from "../home/Home";
 import { defaults, followTheme, mount, saved } from "../mount";
 import * as api from "./api";
+import { autosave } from "./autosave";
 import { Pair } from "./Pair";
-import { follow, go, path, route, routeOf } from "./route";
+import { follow, go, leaving, path, route, routeOf } from "./route";
 
 const THEME = "hooke.theme";
 /** The frame of what is not a picture; only the theme is ever set. */
@@ -199,65 +200,64 @@ function ExampleScreen({ name }: { name: string }) {
 /** A mounted picture whose state is in the address (what links carry) and in the history (all of it). */
 function Picture({ data, shell }: { data: PageData; shell: Shell }) {
   const el = useRef<HTMLDivElement>(null);
+  const [elsewhere, setElsewhere] = useState(false);
   useEffect(() => {
     let base: State = { ...defaults(data), ...saved(data), theme: look.value.theme };
     const here = location.pathname;
-    const stored = () => (history.state?.picture as State | undefined) ?? { ...base, ...read(location.hash) };
-    let held: State | undefined; // not yet in the address: browsers allow some hundred changes a minute
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const flush = () => {
-      clearTimeout(timer);
-      if (held && location.pathname === here) history.replaceState({ picture: held }, "", address(held));
-      held = undefined;
-    };
-    const address = (state: State) => {
-      const hash = write(state, base);
-      return here + (hash ? `#${hash}` : "");
-    };
-    const remember = (state: State, how: "push" | "replace") => {
-      if (location.pathname !== here) return;
-      if (how === "push") {
-        flush();
-        history.pushState({ picture: state }, "", address(state));
-      } else {
-        clearTimeout(timer);
-        held = state;
-        timer = setTimeout(flush, 200);
-      }
-    };
+    const kept = keeper(base, "picture");
     document.title = plain(data.page.title);
     let handle: Handle;
     const onState = (state: State, how: "push" | "replace") => {
       if (state.theme !== look.value.theme) {
         look.value = { theme: state.theme };
-        base = { ...base, theme: state.theme };
+        kept.rebase((base = { ...base, theme: state.theme }));
       }
-      remember(state, how);
+      kept.remember(state, how);
+      auto?.changed(state);
     };
+    const auto = shell.save && autosave(here, shell.save, setElsewhere);
     const save =
       shell.save &&
       (async (state: State) => {
         const word = await shell.save!(state);
+        auto!.saved();
         data.page.state = state;
-        base = { ...base, ...state };
-        remember(state, "replace");
+        kept.rebase((base = { ...base, ...state }));
+        kept.remember(state, "replace");
         return word;
       });
-    handle = mount(el.current!, data, { state: { ...stored(), theme: base.theme }, onState, shell: { ...shell, save } });
+    handle = mount(el.current!, data, { state: { ...kept.stored(), theme: base.theme }, onState, shell: { ...shell, save } });
     const back = () => {
-      held = undefined;
-      if (location.pathname === here) handle.update(undefined, { ...stored(), theme: base.theme });
+      if (location.pathname === here) handle.update(undefined, { ...kept.stored(), theme: base.theme });
     };
     addEventListener("popstate", back);
+    const flush = () => {
+      kept.flush();
+      auto?.flush();
+    };
     addEventListener("pagehide", flush);
+    leaving.add(flush);
     return () => {
       removeEventListener("popstate", back);
       removeEventListener("pagehide", flush);
-      clearTimeout(timer);
+      leaving.delete(flush);
+      kept.flush();
+      auto?.stop();
       handle.destroy();
     };
   }, [data]);
-  return <div ref={el} />;
+  return (
+    <>
+      {elsewhere && (
+        <Page>
+          <p class="ribbon" role="status">
+            This result was changed in another tab, and that is what is kept. Load this page again to see it, or press Save to keep this one instead.
+          </p>
+        </Page>
+      )}
+      <div ref={el} />
+    </>
+  );
 }
 
 function Compare({ ids }: { ids: string[] }) {

@@ -1,8 +1,8 @@
 // The single HTML file: data inside, state in the address, and a copy of itself with what a person did.
 
 import type { State } from "../core/contract";
+import { keeper } from "../core/history";
 import { fromBase64, unpack } from "../core/unpack";
-import { read, write } from "../core/url";
 import { defaults, mount, saved } from "../mount";
 
 export async function startFile(): Promise<void> {
@@ -13,10 +13,10 @@ export async function startFile(): Promise<void> {
     const data = await unpack(fromBase64(holder.textContent ?? ""));
     const inside = document.getElementById("hooke-state")?.textContent;
     if (inside) data.page.state = JSON.parse(inside);
-    const base = { ...defaults(data), ...saved(data) };
+    const kept = keeper({ ...defaults(data), ...saved(data) }, "picture");
     const handle = mount(el, data, {
-      state: read(location.hash),
-      onState: (state, how) => remember(write(state, base), how),
+      state: kept.stored(),
+      onState: kept.remember,
       shell: {
         html: async (state) => new Blob([copy(before, state)], { type: "text/html" }),
         live: {
@@ -25,20 +25,11 @@ export async function startFile(): Promise<void> {
         },
       },
     });
-    addEventListener("popstate", () => handle.update(undefined, { ...saved(data), ...read(location.hash) }));
+    addEventListener("popstate", () => handle.update(undefined, kept.stored()));
+    addEventListener("pagehide", kept.flush);
   } catch (error) {
     el.setAttribute("role", "alert");
     el.textContent = (error as Error).message;
-  }
-}
-
-/** Addresses inside frames without an origin cannot be changed: the state then lives only in the page. */
-export function remember(hash: string, how: "push" | "replace"): void {
-  try {
-    if (how === "push") history.pushState(null, "", `#${hash}`);
-    else history.replaceState(null, "", `#${hash}`);
-  } catch {
-    /* a sandboxed frame */
   }
 }
 

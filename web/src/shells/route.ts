@@ -28,7 +28,11 @@ export const path = (kind: "r" | "example" | "compare", ...ids: string[]): strin
 
 export const route = signal<Route>({ at: "home" });
 
+/** What is still to be written into the entry of the history that is about to be left. */
+export const leaving = new Set<() => void>();
+
 export function go(to: string): void {
+  for (const write of leaving) write();
   history.pushState(null, "", to);
   route.value = routeOf(to.split(/[?#]/)[0]);
   scrollTo(0, 0);

@@ -28,6 +28,7 @@ export function render({ model, el }: { model: WidgetModel; el: HTMLElement }): 
     .then((data) => {
       if (gone) return;
       let ours = "";
+      const { live, close } = model.get("live") ? asking(model) : { live: undefined, close: () => {} };
       const handle = mount(inside, data, {
         root,
         state: model.get("state") as State,
@@ -36,7 +37,7 @@ export function render({ model, el }: { model: WidgetModel; el: HTMLElement }): 
           model.set("state", JSON.parse(ours));
           model.save_changes();
         },
-        shell: model.get("live") ? { live: asking(model) } : {},
+        shell: live ? { live } : {},
       });
       const changed = () => {
         const state = model.get("state") as State;
@@ -45,6 +46,7 @@ export function render({ model, el }: { model: WidgetModel; el: HTMLElement }): 
       model.on("change:state", changed);
       stop = () => {
         model.off("change:state", changed);
+        close();
         handle.destroy();
       };
     })
@@ -58,22 +60,23 @@ export function render({ model, el }: { model: WidgetModel; el: HTMLElement }): 
   };
 }
 
-/** Questions to the kernel, answered by number. */
-function asking(model: WidgetModel): Live {
+/** Questions to the kernel, answered by name; two views of one cell do not take each other's answers. */
+function asking(model: WidgetModel): { live: Live; close(): void } {
+  const me = crypto.randomUUID();
   let last = 0;
-  const open = new Map<number, { resolve(view: InterventionView): void; reject(error: Error): void }>();
-  model.on("msg:custom", (reply: { request: number; view?: InterventionView; error?: string }) => {
+  const open = new Map<string, { resolve(view: InterventionView): void; reject(error: Error): void }>();
+  const answered = (reply: { request: string; view?: InterventionView; error?: string }) => {
     const asked = open.get(reply.request);
     open.delete(reply.request);
     if (reply.view) asked?.resolve(reply.view);
     else asked?.reject(new Error(reply.error ?? "no answer"));
-  });
-  return {
-    intervene: (nodes, op) =>
-      new Promise((resolve, reject) => {
-        last += 1;
-        open.set(last, { resolve, reject });
-        model.send({ request: last, nodes, op });
-      }),
   };
+  model.on("msg:custom", answered);
+  const intervene = (nodes: string[], op: "off" | "double") =>
+    new Promise<InterventionView>((resolve, reject) => {
+      last += 1;
+      open.set(`${me} ${last}`, { resolve, reject });
+      model.send({ request: `${me} ${last}`, nodes, op });
+    });
+  return { live: { intervene }, close: () => model.off("msg:custom", answered) };
 }
