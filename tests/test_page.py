@@ -350,6 +350,7 @@ def test_hostile_text_is_text(browser: Any, tmp_path: Path) -> None:
     text = page.evaluate("document.body.innerText + document.title")
     for mark in "\u202e\u2066\u2028\x00":
         assert mark not in text
+    drawn(page)  # the picture came back after the table
     svg = tab.downloaded(lambda: page.get_by_role("button", name="SVG").click(), tmp_path)
     ET.fromstring(svg.read_text(encoding="utf-8"))
     tab.close()

@@ -19,7 +19,7 @@ from hooke.methods.edges import edges, encode
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.scores import unit_effects
 from hooke.methods.select import relp, top
-from hooke.methods.verify import judge
+from hooke.methods.verify import Verification, judge, weigh
 from hooke.model import Edit, freeze
 from hooke.results.graph_file import check_graph_file, graph_from_file
 from hooke.sites import Site
@@ -323,3 +323,31 @@ def test_nodes_that_a_counterfactual_cannot_move_are_not_sampled(glass, monkeypa
     assert result.payload["verification"]["spearman"] is not None
     few = hooke.trace(glass, PROMPT, counterfactual=[glass.tokens(ids)], nodes=1)
     assert few.payload["verification"]["nodes_tried"] <= 2
+
+
+def test_a_confirmed_group_does_more_than_the_same_push_on_random_neurons(glass):
+    for prompt in (
+        "Alice was beginning to get very",
+        "Alice was beginning to get so",
+        "the cat sat on the mat",
+        "she was",
+    ):
+        payload = hooke.trace(glass, prompt, nodes=120).payload
+        runs = {frozenset(r["nodes"]): r for r in payload["interventions"] if r["op"] == "off"}
+        for group in payload["groups"]:
+            run = runs[frozenset(group["nodes"])]
+            inside = (
+                run["control_least"] is not None and run["control_least"] <= run["change"] <= run["control_greatest"]
+            )
+            assert not (group["verdict"] == "tested" and inside)
+            assert ("confirmed by ablation" in group["text"]) == (group["verdict"] == "tested")
+
+
+def test_weighing_takes_a_verdict_only_inside_the_range_of_random_groups():
+    made = Verification({}, {}, {}, [], [("tested", "a"), ("tested", "b"), ("refuted", "c"), ("tested", "d")], [])
+    runs = [(-1.0, -0.5, 0.5), (-0.2, -0.5, 0.5), (0.0, -1.0, 1.0), (-0.2, None, None)]
+    replays = [{"change": c, "control_least": least, "control_greatest": most} for c, least, most in runs]
+    assert weigh(made, replays)
+    assert [v for v, _ in made.group_verdicts] == ["tested", "untested", "refuted", "tested"]
+    assert "random neurons pushed as far do as much" in made.group_verdicts[1][1]
+    assert not weigh(made, replays)

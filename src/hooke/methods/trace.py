@@ -22,7 +22,7 @@ from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.report import payload_of, tensors_of
 from hooke.model import Frozen, Model, Tokens, freeze
 from hooke.model.checks import TOLERANCE
-from hooke.results import Result
+from hooke.results import Claim, Graph, Result
 
 MEMORY_SHARE = 0.6  # of what is free, which a graph may take
 N_CONTROLS = 5  # random groups beside each intervention on a named group; fewer on long prompts
@@ -118,20 +118,27 @@ def trace(
                 fits.append(ver.faithfulness(bench, kept, b, seed=seed))
             summary = {"fit": None, "random_fit": None} | verification.summary
             summary |= {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
-    with clock("write"):
-        against = "their values on other passages"
-        if given or made:
-            against = "their counterfactual values" if given else "their values in prompts with another answer"
-        text = prompt if isinstance(prompt, str) else "".join(model.text(tokens.ids[0]))
-        payload, claims, graph = payload_of(
+    against = "their values on other passages"
+    if given or made:
+        against = "their counterfactual values" if given else "their values in prompts with another answer"
+    text = prompt if isinstance(prompt, str) else "".join(model.text(tokens.ids[0]))
+
+    def written() -> tuple[dict[str, Any], list[Claim], Graph]:
+        return payload_of(
             model, frozen, book, kept, drawn, logits, metric, probabilities, verification, summary,
             _checks(frozen, drawn), against, nodes, text,
         )  # fmt: skip
+
+    with clock("write"):
+        payload, claims, graph = written()
         tensors = tensors_of(graph, drawn)
-    payload["interventions"] = []
-    if verify and basis == "neurons":
+    replays: list[dict[str, Any]] = []
+    if verification is not None and basis == "neurons":
         with clock("interventions") as tick:
-            payload["interventions"] = _replays(model, payload, metric, frozen.n_tokens, seed, tick)
+            replays = _replays(model, payload, metric, frozen.n_tokens, seed, tick)
+            if ver.weigh(verification, replays[:: len(OPS)]):
+                payload, claims, graph = written()
+    payload["interventions"] = replays
     return Result.make(
         "trace",
         arguments={

@@ -7,8 +7,9 @@ of similar activation, and random groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -316,6 +317,21 @@ def verify(
         "doubling_spearman": _rank([e.predicted for e in doubles], [e.measured for e in doubles]),
     }
     return Verification(summary, verdicts, edge_verdicts, named_effects, group_verdicts, named_doubles)
+
+
+def weigh(verification: Verification, replays: Sequence[Mapping[str, Any]]) -> bool:
+    """Take "tested" from a group whose ablation did no more than the same push on random neurons at its own layers and
+    positions: a harder control than neurons of similar activation set to their own baseline. replays: `intervene`
+    payloads of switching each named group off, in order. Returns whether a verdict changed."""
+    changed = False
+    for k, replay in enumerate(replays):
+        verdict, reason = verification.group_verdicts[k]
+        least, greatest = replay["control_least"], replay["control_greatest"]
+        if verdict == "tested" and least is not None and least <= replay["change"] <= greatest:
+            said = f"{reason}; random neurons pushed as far do as much ({least:+.2g} to {greatest:+.2g})"
+            verification.group_verdicts[k] = ("untested", said)
+            changed = True
+    return changed
 
 
 def _triples(units: Units) -> list[tuple[int, int, int]]:

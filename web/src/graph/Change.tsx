@@ -16,6 +16,7 @@ const OPS = [
 export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
   const busy = useSignal<string>("");
   const failed = useSignal("");
+  const slow = useSignal(false);
   const g = store.graph.value;
   const { live } = store.props.shell;
   const ids = nodes.map((i) => g.id[i]);
@@ -33,6 +34,8 @@ export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
     const key = runKey(ids, op);
     if (done.has(key) || !possible) return;
     busy.value = key;
+    slow.value = false;
+    const timer = setTimeout(() => (slow.value = true), 2000);
     try {
       const view = await live!.intervene(ids, op);
       store.runs.value = [...store.runs.value, view];
@@ -42,7 +45,9 @@ export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
     } catch (error) {
       failed.value = (error as Error).message;
     } finally {
+      clearTimeout(timer);
       busy.value = "";
+      slow.value = false;
     }
   };
   const op = shown?.of === store.get("sel") ? (shown?.op as "off" | "double") : undefined;
@@ -68,6 +73,7 @@ export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
         })}
       </div>
       {!possible && <p class="soft">{OPS.some(([value]) => done.has(runKey(ids, value))) ? `Replays what was run when this was made. ${why}` : why}</p>}
+      {slow.value && <p class="soft" role="status">The model is being loaded first; after that it takes a second.</p>}
       {failed.value && <p class="alert" role="alert">{failed.value}</p>}
       {result && <InterventionTable view={result} />}
     </div>

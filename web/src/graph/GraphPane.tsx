@@ -5,7 +5,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import { chance, count, num, percent, plain, short, token } from "../core/format";
 import { drawHover, drawScene, FITTED, type Scene, type Zoom } from "./draw";
 import { difference, inputs, linkShare, outputs, type Graph } from "./graph";
-import { makeLayout, nearest, neighbour } from "./layout";
+import { makeLayout, nearest, neighbour, type Layout } from "./layout";
 import { placeOf, type Store } from "./store";
 
 const REACH = 30; // pixels: nobody has to hit a node exactly
@@ -116,8 +116,10 @@ export function GraphPane({ store, dark }: { store: Store; dark: boolean }) {
     zoom.value = z;
     store.set({ zoom: z.k === 1 && !z.x && !z.y ? null : [z.k, Math.round(z.x), Math.round(z.y)] }, "replace");
   };
-  const zoomBy = (factor: number, x = size.value.width / 2, y = size.value.height / 2) => {
+  /** Around a point of the screen; without one, around the selected node or the middle of those shown. */
+  const zoomBy = (factor: number, atX?: number, atY?: number) => {
     const z = zoom.value;
+    const [x, y] = atX === undefined || atY === undefined ? middle(layout.value, z, store.selected.value, size.value) : [atX, atY];
     const k = Math.min(40, Math.max(1, z.k * factor));
     if (k === 1) return keep(FITTED);
     keep(clamp({ k, x: x - ((x - z.x) * k) / z.k, y: y - ((y - z.y) * k) / z.k }, size.value));
@@ -160,7 +162,7 @@ export function GraphPane({ store, dark }: { store: Store; dark: boolean }) {
       const rows = event.key === "[" ? inputs(g, from) : outputs(g, from);
       const best = rows.find((r) => store.visible.value[r.node]);
       if (best) store.hovered.value = best.node;
-    } else if (event.key === "+" || event.key === "=") zoomBy(1.4, ...centre(l, zoom.value, from));
+    } else if (event.key === "+" || event.key === "=") zoomBy(1.4, ...middle(l, zoom.value, from, size.value));
     else if (event.key === "-") zoomBy(1 / 1.4);
     else if (event.key === "0") keep(FITTED);
     else return;
@@ -173,6 +175,7 @@ export function GraphPane({ store, dark }: { store: Store; dark: boolean }) {
       <div
         ref={box}
         class="canvas"
+        style={{ touchAction: zoom.value.k > 1 ? "none" : "pan-y" }}
         tabIndex={0}
         role="application"
         aria-label="Graph. Arrow keys move between nodes, Enter selects, square brackets follow the strongest input or output, plus and minus zoom, 0 fits, question mark lists all keys."
@@ -233,8 +236,14 @@ const clamp = (z: Zoom, { width, height }: { width: number; height: number }): Z
   y: Math.min(0, Math.max(height * (1 - z.k), z.y)),
 });
 
-const centre = (l: { x: Float32Array; y: Float32Array }, z: Zoom, i: number): [number, number] | [] =>
-  i >= 0 ? [l.x[i] * z.k + z.x, l.y[i] * z.k + z.y] : [];
+/** Where a node is on screen; without one that is shown, the middle of what is in view. */
+function middle(l: Layout | null, z: Zoom, i: number, { width, height }: { width: number; height: number }): [number, number] {
+  const on = (k: number): [number, number] => [l!.x[k] * z.k + z.x, l!.y[k] * z.k + z.y];
+  if (l && i >= 0 && !Number.isNaN(l.x[i])) return on(i);
+  const seen = l ? [...l.shown].map(on).filter(([x, y]) => x >= 0 && y >= 0 && x <= width && y <= height) : [];
+  if (!seen.length) return [width / 2, height / 2];
+  return [seen.reduce((sum, p) => sum + p[0], 0) / seen.length, seen.reduce((sum, p) => sum + p[1], 0) / seen.length];
+}
 
 function firstNode(g: Graph, shown: Uint32Array): number {
   let best = shown[0];

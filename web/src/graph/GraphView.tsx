@@ -64,7 +64,7 @@ export function GraphView(props: ViewProps) {
         <NodeTable store={store} />
       ) : depth === "plain" ? (
         <div class="panes plain">
-          {pane("subgraph", store.groups.value.length ? "Your groups" : "The groups of the sentence", <Subgraph key={store.groups.value.length ? "own" : "said"} store={store} suggested={!store.groups.value.length} />)}
+          {pane("subgraph", store.groups.value.length ? "The groups of the sentence, and yours" : "The groups of the sentence", <Subgraph store={store} suggested />)}
           {pane("detail", "What it is, and what happens without it", <Detail store={store} />)}
         </div>
       ) : (

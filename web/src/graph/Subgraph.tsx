@@ -144,8 +144,9 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
     return () => observer.disconnect();
   }, []);
   const boxes = useComputed(() => {
-    const groups = suggested ? store.graph.value.view.groups : store.groups.value;
-    return boxesOf(store, groups, suggested ? [] : store.pinned.value, true);
+    const own = store.groups.value;
+    const said = suggested ? store.graph.value.view.groups.filter((s) => !own.some((o) => sameNodes(o.nodes, s.nodes))) : [];
+    return boxesOf(store, [...said, ...own], store.pinned.value, true);
   });
   const lines = useComputed(() => linesOf(store.graph.value, boxes.value));
   const { width, height } = size.value;

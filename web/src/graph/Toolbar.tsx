@@ -66,7 +66,10 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
         <output>{found ? `${count(found.size)} found` : ""}</output>
       </label>
       {found && found.size > 0 && (
-        <button onClick={() => nextMatch(store)} title="Select the next of them">Next</button>
+        <>
+          <button onClick={() => nextMatch(store)} title="Select the next of them">Next</button>
+          <button onClick={() => groupMatches(store)} title="Make one group of all that were found">Group them</button>
+        </>
       )}
       <label>
         Show{" "}
@@ -79,7 +82,7 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
           Weights{" "}
           <select value={store.get<string>("weights")} onChange={(event) => store.set({ weights: event.currentTarget.value }, "replace")}>
             <option value="value">value</option>
-            <option value="change">change from counterfactual</option>
+            <option value="change">change</option>
           </select>
         </label>
       )}
@@ -111,6 +114,13 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
       <button onClick={() => root.current?.querySelector<HTMLDialogElement>("dialog.keys")?.showModal()}>Keys</button>
     </div>
   );
+}
+
+function groupMatches(store: Store): void {
+  const g = store.graph.value;
+  store.chosen.value = [...(store.matches.value ?? [])].filter((i) => g.kind[i] === "feature").map((i) => g.id[i]);
+  if (!store.chosen.value.length) return store.props.announce("None of them is a feature.");
+  store.makeGroup();
 }
 
 function nextMatch(store: Store): void {

@@ -22,8 +22,9 @@ export function plainWords(store: Store, group: Group): string {
 export function plainLine(store: Store, lost: number | null): string {
   const g = store.graph.value;
   const features = g.kind.reduce((n, kind) => n + (kind === "feature" ? 1 : 0), 0);
-  const groups = store.groups.value.length ? store.groups.value : g.view.groups;
+  const groups = [...g.view.groups, ...store.groups.value];
+  const own = store.groups.value.length ? ` and ${count(store.groups.value.length)} of yours` : "";
   const shown = new Set(groups.flatMap((group) => group.nodes)).size;
   const unexplained = lost === null ? "how much is unexplained is not said in this file" : `${percent(lost)} unexplained`;
-  return `showing ${count(groups.length)} groups with ${count(shown)} of ${count(features)} neurons that were kept · ${unexplained}`;
+  return `showing ${count(g.view.groups.length)} groups of the sentence${own} with ${count(shown)} of ${count(features)} neurons that were kept · ${unexplained}`;
 }
