@@ -43,6 +43,7 @@ export function drawScene(pen: Pen, s: Scene, width: number, height: number): vo
   drawEdges(pen, s, s.edges, faint);
   if (s.selected >= 0) drawEdges(pen, s, edgesOf(s, s.selected), 1.6);
   drawNodes(pen, s, p);
+  drawLabels(pen, s, p, width, height);
 }
 
 function edgesOf(s: Scene, i: number): Uint32Array {
@@ -53,13 +54,13 @@ function edgesOf(s: Scene, i: number): Uint32Array {
   return Uint32Array.from(out);
 }
 
+/** Every how many layers there is room for a label. */
+const labelEvery = ({ layout: l, zoom: z }: Scene): number => Math.max(1, Math.ceil(14 / Math.max(Math.abs(l.rowY(0) - l.rowY(1)) * z.k, 0.1)));
+
 function drawAxes(pen: Pen, s: Scene, p: Palette, width: number, height: number): void {
   const { graph: g, layout: l, zoom: z } = s;
-  pen.font = "11px system-ui, sans-serif";
-  pen.textBaseline = "middle";
   pen.lineWidth = 1;
-  const step = Math.abs(l.rowY(0) - l.rowY(1)) * z.k;
-  const every = Math.max(1, Math.ceil(14 / Math.max(step, 0.1)));
+  const every = labelEvery(s);
   pen.strokeStyle = p.line;
   pen.globalAlpha = 0.6;
   pen.beginPath();
@@ -77,6 +78,18 @@ function drawAxes(pen: Pen, s: Scene, p: Palette, width: number, height: number)
   }
   pen.stroke();
   pen.globalAlpha = 1;
+}
+
+/** Layers along the left and tokens along the foot; they stay whatever the zoom, with what is drawn passing below. */
+function drawLabels(pen: Pen, s: Scene, p: Palette, width: number, height: number): void {
+  const { graph: g, layout: l, zoom: z } = s;
+  const every = labelEvery(s);
+  pen.globalAlpha = z.k > 1 ? 0.85 : 0;
+  pen.fillStyle = p.surface;
+  pen.fillRect(0, 0, 40, height);
+  pen.globalAlpha = 1;
+  pen.font = "11px system-ui, sans-serif";
+  pen.textBaseline = "middle";
   pen.fillStyle = p.soft;
   pen.textAlign = "right";
   for (let row = 0; row < g.nRows; row++) {
@@ -85,7 +98,6 @@ function drawAxes(pen: Pen, s: Scene, p: Palette, width: number, height: number)
     if (y < 6 || y > height - 26 || (!end && ((row - 1) % every !== 0 || row > g.nRows - 2 - (every > 1 ? 1 : 0)))) continue;
     pen.fillText(row === 0 ? "token" : row === g.nRows - 1 ? "output" : String(row - 1), 37, y);
   }
-  // the strip of tokens stays at the foot whatever the zoom
   pen.fillStyle = p.panel;
   pen.fillRect(0, height - 24, width, 24);
   pen.fillStyle = p.text;
