@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +16,10 @@ from hooke import Model, Result, lens, trace
 from hooke.server.serve import Server
 from hooke.server.store import Store
 from hooke.viewer import gallery
+from serving import running
 from test_graph_file_dialects import tracer_file
 
 PROMPT = "Alice was beginning to get very"
-
-
-@contextmanager
-def running(folder: Path, port: int = 0, token: str | None = None) -> Iterator[Server]:
-    server = Server(Store(folder), port=port, model="glassllm", token=token)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [server.socket]}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.jobs.stop_soon()
-        server.should_exit = True
-        thread.join(20)
-        server.jobs.close()
-        assert not thread.is_alive()
 
 
 @pytest.fixture(scope="module")

@@ -50,4 +50,4 @@ class Transcoder:
         return torch.where(self.dense(at) > 0, cotangent, 0.0) @ self.encoder.to(at.dtype)
 
     def edits(self, ids: Tensor, value: Tensor | float, positions: Tensor | None = None, n_pos: int = 0) -> list[Edit]:
-        raise NotImplementedError
+        raise NotImplementedError("graphs are drawn of these; no test changes their features in the model")

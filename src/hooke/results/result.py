@@ -114,9 +114,7 @@ def load_result(path: str | Path) -> Result:
     try:
         result = Result.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise HookeError(f"{path} is not a valid result: {where}: {first['msg']}") from None
+        raise HookeError(f"{path} is not a valid result: {first_fault(error)}") from None
     beside = tensor_path(path)
     if beside.exists():
         try:
@@ -126,6 +124,13 @@ def load_result(path: str | Path) -> Result:
         except (SafetensorError, OSError) as error:
             raise HookeError(f"{beside} is damaged ({error}); make the result again") from None
     return result
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that a schema finds wrong, in one line: where, and what."""
+    first = error.errors(include_input=False, include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def read_json(path: Path) -> Any:

@@ -18,7 +18,7 @@ from starlette.exceptions import HTTPException
 
 from hooke import __version__
 from hooke.errors import HookeError
-from hooke.results import Result
+from hooke.results import Result, first_fault
 from hooke.server.guard import Guard
 from hooke.server.jobs import FINAL, Jobs
 from hooke.server.models import Models
@@ -326,9 +326,7 @@ def _checked(kind: type[M], data: Any) -> M:
     try:
         return kind.model_validate(data)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise HTTPException(400, f"{where}: {first['msg']}" if where else first["msg"]) from None
+        raise HTTPException(400, first_fault(error)) from None
 
 
 def _found(work: Callable[[], T], store: Store, name: str) -> T:

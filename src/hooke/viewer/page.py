@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hooke.errors import HookeError
-from hooke.results import Graph, Result
+from hooke.results import Graph, Result, first_fault
 from hooke.results.graph_file import GraphFile, graph_from_file
 from hooke.viewer.schema import (
     GenericView,
@@ -81,8 +81,7 @@ def _shown(result: Result, number: int, arrays: Arrays, max_links: int) -> Shown
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        return first_fault(error)
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 

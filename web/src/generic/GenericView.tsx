@@ -7,7 +7,7 @@ import { ink, signed, unsigned } from "../core/colour";
 import { count, num, plain, short } from "../core/format";
 import type { Claim, GenericView as View, InterventionView } from "../types";
 import { Chart } from "./Chart";
-import { Verdict } from "../graph/Detail";
+import { Verdict } from "../core/Verdict";
 import { InterventionTable } from "./InterventionTable";
 import { columnsOf, counts, isScalar, kindOf, numeric, titled, type Row } from "./shape";
 

@@ -1,6 +1,7 @@
 // What changing nodes in the live model did: next tokens before and after, beside random groups.
 
-import { chance, count, num, plain, strip, token } from "../core/format";
+import { chance, count, num, plain, token } from "../core/format";
+import { Strip } from "../core/Chance";
 import type { InterventionView } from "../types";
 
 export function InterventionTable({ view }: { view: InterventionView }) {
@@ -39,15 +40,21 @@ export function InterventionTable({ view }: { view: InterventionView }) {
   );
 }
 
+/** Whether the change lies in the range of the random groups; null without any. */
+export function withinRandom({ change, control_least: least, control_greatest: greatest }: InterventionView): boolean | null {
+  return least === null || greatest === null ? null : change >= least && change <= greatest;
+}
+
 /** Measured against the random groups: an effect inside their range is no more than chance does. */
 function Compared({ view }: { view: InterventionView }) {
-  const { change, control_least: least, control_greatest: greatest } = view;
-  if (least === null || greatest === null) return <span class="badge untested">no random groups to compare with</span>;
+  const { change } = view;
+  const within = withinRandom(view);
+  if (within === null) return <span class="badge untested">no random groups to compare with</span>;
   const target = view.rows.find((row) => row.id === view.target.id);
   const odd = !view.contrast && target && (target.after - target.before) * change < 0;
   return (
     <>
-      {change >= least && change <= greatest ? <span class="badge refuted">no more than random groups do</span> : <span class="badge tested">beyond random groups</span>}
+      {within ? <span class="badge refuted">no more than random groups do</span> : <span class="badge tested">beyond random groups</span>}
       {odd && <span class="soft"> Its own score {change < 0 ? "fell" : "rose"}, but those of other tokens {change < 0 ? "fell" : "rose"} further.</span>}
     </>
   );
@@ -57,7 +64,7 @@ function Bar({ value, change = 0 }: { value: number | null; change?: number }) {
   const sign = Math.abs(change) < 5e-4 ? "" : change > 0 ? " up" : " down";
   return (
     <td class={`number${sign}`}>
-      <span class="strip" style={{ width: strip(value ?? 0) }} />
+      <Strip value={value} />
       {sign && <span aria-hidden="true">{change > 0 ? "▲ " : "▼ "}</span>}
       {chance(value)}
     </td>

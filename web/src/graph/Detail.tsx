@@ -3,17 +3,11 @@
 import { chance, count, num, percent, plain, token } from "../core/format";
 import type { Json } from "../core/contract";
 import type { Group } from "../types";
+import { Verdict } from "../core/Verdict";
 import { Change } from "./Change";
 import { NodeButton } from "./Connections";
 import type { Graph } from "./graph";
-import { labelOf, placeOf, type PersonGroup, type Selection, type Store } from "./store";
-
-/** How a test ended. `reason` begins with what was predicted where there was one: right sign and wrong size is neither. */
-export function Verdict({ verdict, reason = "" }: { verdict: string; reason?: string }) {
-  const unclear = reason.startsWith("predicted") ? "tested: unclear" : "not tested";
-  const said = { tested: "tested: confirmed", refuted: "tested: refuted", untested: unclear }[verdict] ?? verdict;
-  return <span class={`badge ${verdict}`}>{said}</span>;
-}
+import { labelOf, placeOf, sameNodes, type PersonGroup, type Selection, type Store } from "./store";
 
 export function Detail({ store }: { store: Store }) {
   const selection = store.selection.value;
@@ -113,8 +107,8 @@ function OneGroup({ store, selection }: { store: Store; selection: Selection }) 
   const g = store.graph.value;
   const groups = store.groups.value;
   const mine = groups.findIndex((group) => group.name === selection.name);
-  const members = new Set(selection.nodes.map((i) => g.id[i]));
-  const said = g.view.groups.find((group) => group.nodes.length === members.size && group.nodes.every((id) => members.has(id)));
+  const members = selection.nodes.map((i) => g.id[i]);
+  const said = g.view.groups.find((group) => sameNodes(group.nodes, members));
   const share = selection.nodes.reduce((sum, i) => sum + (g.kind[i] === "feature" ? g.share[i] : 0), 0) * g.ofFeatures;
   const best = [...selection.nodes].sort((a, b) => g.share[b] - g.share[a]).slice(0, 12);
   const save = (next: PersonGroup[], sel: string) => store.set({ groups: next as unknown as Json, sel });

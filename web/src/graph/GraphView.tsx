@@ -5,7 +5,9 @@ import type { ViewProps } from "../core/contract";
 import type { Group } from "../types";
 import { chance, percent, plain, token } from "../core/format";
 import { Connections } from "./Connections";
-import { Detail, Verdict } from "./Detail";
+import { Verdict } from "../core/Verdict";
+import { withinRandom } from "../generic/InterventionTable";
+import { Detail } from "./Detail";
 import { unexplained } from "./graph";
 import { GraphPane, shownLine } from "./GraphPane";
 import { plainLine, plainWords } from "./plain";
@@ -159,7 +161,7 @@ function Sentence({ store, lost }: { store: Store; lost: number | null }) {
 /** Whether switching the group off in the live model did no more than the same push on random neurons. */
 function weak(store: Store, group: Group): boolean {
   const run = store.interventions().find((r) => runKey(r.nodes, r.op) === runKey(group.nodes, "off"));
-  return !!run && run.control_least !== null && run.control_greatest !== null && run.change >= run.control_least && run.change <= run.control_greatest;
+  return !!run && withinRandom(run) === true;
 }
 
 function keys(event: KeyboardEvent, store: Store, root: HTMLElement): void {

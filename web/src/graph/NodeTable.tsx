@@ -2,7 +2,7 @@
 
 import { useSignal } from "@preact/signals";
 import { chance, count, num, percent, token } from "../core/format";
-import { Verdict } from "./Detail";
+import { Verdict } from "../core/Verdict";
 import { NodeButton } from "./Connections";
 import { Detail } from "./Detail";
 import type { Store } from "./store";

@@ -5,7 +5,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { Json } from "../core/contract";
 import { percent, plain, short, token } from "../core/format";
 import { groupLink, type Graph } from "./graph";
-import { labelOf, placeOf, type PersonGroup, type Store } from "./store";
+import { labelOf, placeOf, sameNodes, type PersonGroup, type Store } from "./store";
 
 interface Box {
   key: string; // what selecting it selects
@@ -65,7 +65,6 @@ function spotsOf(store: Store): Record<string, [number, number]> {
   return Object.fromEntries(Object.entries(store.get<Record<string, [number, number]>>("spots")).filter(([, p]) => good(p)));
 }
 
-const sameNodes = (a: string[], b: string[]): boolean => a.length === b.length && new Set([...a, ...b]).size === a.length;
 
 function linesOf(g: Graph, boxes: Box[]): Line[] {
   const sets = boxes.map((b) => new Set(b.nodes));

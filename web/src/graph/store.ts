@@ -220,6 +220,8 @@ const isRun = (run: InterventionView): boolean =>
 /** Names an intervention: what was done to which nodes. */
 export const runKey = (nodes: string[], op: string): string => `${op} ${[...nodes].sort().join(" ")}`;
 
+export const sameNodes = (a: string[], b: string[]): boolean => a.length === b.length && new Set([...a, ...b]).size === a.length;
+
 /** A node in words. */
 export function labelOf(g: Graph, i: number): string {
   const { label, layer, index } = g.view.nodes;

@@ -1,7 +1,8 @@
 // The same numbers as tables: all of them, a window of tokens at a time, or the last token only.
 
 import { useState } from "preact/hooks";
-import { chance, count, num, strip, token } from "../core/format";
+import { Chance } from "../core/Chance";
+import { chance, count, num, token } from "../core/format";
 import { chosen, type Colour, guesses, layerName, siteName, type Lens } from "./lens";
 
 const WINDOW = 24; // tokens side by side
@@ -87,10 +88,7 @@ export function LastColumn({ lens }: { lens: Lens }) {
             <td>
               <span class="tok">{token(run.text)}</span>
             </td>
-            <td class="number">
-              <span class="strip" style={{ width: strip(run.probability) }} />
-              {chance(run.probability)}
-            </td>
+            <Chance value={run.probability} />
           </tr>
         ))}
       </tbody>

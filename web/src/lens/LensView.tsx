@@ -2,7 +2,8 @@
 
 import { useId, useMemo, useRef } from "preact/hooks";
 import type { State, ViewProps } from "../core/contract";
-import { chance, count, num, plain, strip, token } from "../core/format";
+import { Chance } from "../core/Chance";
+import { count, num, plain, token } from "../core/format";
 import { download, fileName } from "../core/files";
 import { palette, unsigned } from "../core/colour";
 import { png, svg, type Pen } from "../core/pen";
@@ -202,10 +203,7 @@ function Bars({ rows, names }: { rows: { name: number; text: string; probability
             <td>
               <span class="tok">{token(g.text)}</span>
             </td>
-            <td class="number">
-              <span class="strip" style={{ width: strip(g.probability) }} />
-              {chance(g.probability)}
-            </td>
+            <Chance value={g.probability} />
           </tr>
         ))}
       </tbody>

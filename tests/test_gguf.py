@@ -1,0 +1,152 @@
+"""GGUF files of a person's own: converted once and exactly, or refused with a reason."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+from hooke.errors import HookeError
+from hooke.model import zoo
+from hooke.model.store import check
+from zoo_home import home, leftovers, wheel  # noqa: F401
+
+TEXTS = [
+    "Alice was beginning to get very tired",
+    "  two  spaces \n\n new  \nlines \n ",
+    "▁under▁▁score ▁",
+    '"Café" naïve e\u0301 ù Æ 東京 \t tab',
+    "“Oh!” said Alice, “what-- a—dream”",
+    "a<b>c & d \r\n ½ ﬁ",
+    "\n",
+    "",
+]
+
+
+def write_gguf(path: Path, pre: str = "smollm", kind: str = "F16", **extra: int) -> Path:
+    """A two-layer Llama with a byte-level vocabulary, as llama.cpp would write it."""
+    import gguf
+    import numpy as np
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    random = np.random.default_rng(0)
+    tokens = ["<|endoftext|>", *bytes_to_unicode().values(), "ĊĊ"]
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_name("Tiny")
+    writer.add_license("MIT")
+    writer.add_context_length(64)
+    writer.add_embedding_length(32)
+    writer.add_block_count(2)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_head_count_kv(2)
+    writer.add_rope_dimension_count(8)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] + [1] * (len(tokens) - 1))
+    writer.add_token_merges(["Ċ Ċ"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(0)
+    writer.add_add_bos_token(False)
+    writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
+    for key, value in extra.items():
+        writer.add_uint16(key.replace("_", "."), value)
+    shapes = {"token_embd": (len(tokens), 32), "output_norm": (32,)}
+    for layer in range(2):
+        block = {"attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32)}
+        block |= {"ffn_gate": (64, 32), "ffn_up": (64, 32), "ffn_down": (32, 64), "attn_norm": (32,), "ffn_norm": (32,)}
+        shapes |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}
+    for name, shape in shapes.items():
+        value = random.standard_normal(shape).astype(np.float16)
+        if len(shape) == 1:
+            writer.add_tensor(f"{name}.weight", value.astype(np.float32))
+        elif kind == "F16":
+            writer.add_tensor(f"{name}.weight", value)
+        else:
+            quant = gguf.GGMLQuantizationType[kind]
+            data = gguf.quantize(value.astype(np.float32), quant)
+            writer.add_tensor(f"{name}.weight", data, raw_dtype=quant)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("kind", ["F16", "Q4_1"])
+def test_gguf_converts_once_and_exactly(home: Path, tmp_path: Path, kind: str, capfd, monkeypatch) -> None:
+    import gguf
+    import numpy as np
+    import torch
+    from safetensors import safe_open
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    path = write_gguf(tmp_path / "tiny.gguf", kind=kind)
+    folder = zoo.convert_gguf(path)
+    said = capfd.readouterr().err
+    assert said == "hooke: converting tiny.gguf, once\n"  # nothing of the libraries' own bars
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert folder == home / "models" / f"gguf-{digest[:16]}"
+    assert check(folder, full=True) is None
+
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.dtype == torch.float32
+    tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
+    for theirs, ours in {"token_embd": "embed_tokens", "blk.1.ffn_down": "layers.1.mlp.down_proj"}.items():
+        tensor = tensors[f"{theirs}.weight"]
+        expected = gguf.dequantize(tensor.data, tensor.tensor_type)
+        np.testing.assert_array_equal(model.model.get_parameter(f"{ours}.weight").detach().numpy(), expected)
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        stored = file.get_tensor("model.embed_tokens.weight").dtype
+    assert stored == (torch.float16 if kind == "F16" else torch.float32)
+
+    assert tokenizer.convert_ids_to_tokens(tokenizer("\n\n1")["input_ids"]) == ["ĊĊ", "1"]  # a digit is cut out first
+    assert tokenizer.decode(tokenizer("a  12 é")["input_ids"]) == "a  12 é"
+    assert tokenizer.apply_chat_template([{"role": "user", "content": "hi"}], tokenize=False) == "hi"
+
+    moved = path.rename(tmp_path / "moved.gguf")
+    monkeypatch.setattr("hooke.model.convert.gguf_to_folder", lambda *args: pytest.fail("converted again"))
+    assert zoo.convert_gguf(moved) == folder
+    assert zoo.resolve(folder.name) == ("folder", folder)
+    row = zoo.known_models()[-1]
+    assert row["name"] == folder.name and row["licence"] == "MIT" and "tiny.gguf" in row["note"]
+
+
+def test_gguf_with_an_unknown_way_of_cutting_text_says_so(home: Path, tmp_path: Path, capfd) -> None:
+    zoo.convert_gguf(write_gguf(tmp_path / "tiny.gguf", pre="viking"), progress=False)
+    assert "cuts text its own way (viking)" in capfd.readouterr().err
+
+
+def test_bad_gguf_files_say_what_is_wrong(home: Path, tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "tiny.gguf")
+    data = path.read_bytes()
+
+    def error(content: bytes) -> str:
+        path.write_bytes(content)
+        with pytest.raises(HookeError) as caught:
+            zoo.convert_gguf(path, progress=False)
+        assert "\n" not in str(caught.value)
+        return str(caught.value)
+
+    assert "cut short (" in error(data[:-64])
+    for length in (4, 10, 30, 300, 3000):
+        assert "damaged or cut short inside its header" in error(data[:length])
+    assert "not a GGUF file" in error(b"")
+    assert "not a GGUF file" in error(b"PK\x03\x04" + data[4:])
+    assert "GGUF version 1" in error(data[:4] + struct.pack("<I", 1) + data[8:])
+    assert "header" in error(data[:8] + struct.pack("<QQ", 1 << 60, 1 << 60) + data[24:])
+    assert "transformers cannot load" in error(data.replace(b"llama", b"lzzma"))
+    write_gguf(path, split_count=2)
+    assert "one part of several" in error(path.read_bytes())
+    with pytest.raises(HookeError, match="cannot read"):
+        zoo.convert_gguf(tmp_path / "none.gguf")
+    assert leftovers(home) == []
