@@ -1,0 +1,41 @@
+"""The command line: verbs mirror `methods/`. torch is imported after the arguments are parsed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+
+import hooke
+from hooke.cli import explain, show  # noqa: F401  (each adds its commands)
+from hooke.cli.common import app
+from hooke.errors import HookeError
+
+INTERRUPTED = 130  # what typer makes of Ctrl-C
+
+
+def main() -> None:
+    """Run the command line; a HookeError is one line and exit code 2, Ctrl-C exit code 130."""
+    try:
+        app()
+    except HookeError as error:
+        print(f"hooke: {error}", file=sys.stderr)
+        sys.exit(2)
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != INTERRUPTED:
+            raise
+        print("hooke: interrupted; nothing half-written was left", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        print(f"hooke {hooke.__version__}")
+        raise typer.Exit

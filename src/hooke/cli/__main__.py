@@ -1,0 +1,3 @@
+from hooke.cli import main
+
+main()

@@ -1,0 +1,104 @@
+"""What the commands share: the app, their common options, and how a result is handed over."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hooke.errors import HookeError
+
+if TYPE_CHECKING:
+    from hooke.results import Result
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Hooke, a microscope for language models: see which parts of a model produced its answer, and test it.",
+)
+
+PromptArg = Annotated[str, typer.Argument(help="The text to continue. Quote it.", show_default=False)]
+ModelOpt = Annotated[
+    str | None,
+    typer.Option("--model", "-m", help="A name from `hooke models`, a folder, a .gguf file or a hub id."),
+]
+JsonOpt = Annotated[bool, typer.Option("--json", help="Print one Result as JSON on standard output, nothing else.")]
+OutOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Save here; tensors and graph file go beside it.")]
+HtmlOpt = Annotated[Path | None, typer.Option("--html", help="Write the page here: one file that opens anywhere.")]
+PortOpt = Annotated[int, typer.Option(help="Where to listen on this machine; 0 is any free port.", min=0, max=65535)]
+BrowserOpt = Annotated[bool, typer.Option("--no-browser", help="Only print the link.")]
+DeviceOpt = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA if there is any.")]
+DtypeOpt = Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto: float32 on a CPU.")]
+
+
+def say(line: str) -> None:
+    """Print at once, also into a pipe: somebody waits for the link."""
+    print(line, flush=True)
+
+
+def writable_page(html: Path | None) -> None:
+    """The same for --html, for which the built page must be there too."""
+    if html is None:
+        return
+    writable(html)
+    from hooke.viewer import script
+
+    try:
+        script()
+    except FileNotFoundError:
+        raise HookeError("this copy of Hooke has no built page; web/ says how to build it") from None
+
+
+def writable(out: Path | None) -> None:
+    """Refuse an output that cannot be written before the work starts."""
+    if out is None:
+        return
+    folder = out.parent
+    while not folder.exists():
+        folder = folder.parent
+    if out.is_dir():
+        raise HookeError(f"{out} is a folder; give --out a file name")
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise HookeError(f"cannot write to {folder}; choose another place with --out")
+
+
+def deliver(
+    result: Result, json: bool, out: Path | None, show: Callable[[Result], None], html: Path | None = None
+) -> None:
+    """Save if asked, and print either JSON or what a person reads."""
+    if out is not None:
+        save(result, out)
+    if html is not None:
+        from hooke.results import write_atomic
+        from hooke.viewer import html_page
+
+        write_atomic(html, html_page([result]).encode("utf-8", "replace"))
+    if json:
+        print(result.to_json())
+    else:
+        show(result)
+        if out is not None:
+            beside = f", graph for other viewers: {graph_path(out)}" if "graph" in result.payload else ""
+            print(f"\nSaved: {out}{beside}")
+        if html is not None:
+            print(f"\nThe page: {html} (opens in any browser, without a network)")
+
+
+def graph_path(out: Path) -> Path:
+    return out.with_suffix(".graph.json")
+
+
+def save(result: Result, out: Path) -> None:
+    """Write the result, its tensors and its graph file; an interrupt leaves no part of them half-written."""
+    from hooke.results.graph_file import safe_name, write_graph_file
+
+    if "graph" in result.payload:
+        graph = dict(result.payload["graph"])
+        graph["metadata"] = {**graph["metadata"], "slug": safe_name(out.stem)}
+        write_graph_file(graph, graph_path(out))
+    result.save(out)
