@@ -146,3 +146,88 @@ def show_intervention(result: Result) -> None:
         chance = f"; random groups {p['control_change']:+.2f} ({span})"
     print(f"\n{p['sentence']}.")
     print(f"{p['target']['token']!r}: {moved} changes by {p['change']:+.2f}{chance}")
+
+
+def show_probe(result: Result) -> None:
+    """The sentence, how the chosen probe did on what was held out, and the layer curve."""
+    from rich.console import Console
+    from rich.table import Table
+
+    p = result.payload
+    table = Table(box=None, pad_edge=False)
+    names = ["bag_of_words", "log_probability", "length", "random_direction", "shuffled_labels", "random_weights"]
+    names = [name for name in names if any(name in test["baselines"] for test in p["tests"])]
+    for name in ("never fitted to", "rows", "probe", *(n.replace("_", " ") for n in names)):
+        table.add_column(name, justify="left" if name == "never fitted to" else "right")
+    for test in p["tests"]:
+        cells = [_cell(test["baselines"][name]["auroc"]) for name in names]
+        table.add_row(test["part"], str(test["n"]), _cell(test["auroc"]), *cells)
+    print(p["sentence"] + "\n")
+    Console().print(table)
+    print("\nValidation AUROC by layer (of a random direction: " + _span(p["layer_curve"]["random_direction"]) + ")")
+    curve = list(zip(p["layer_curve"]["sites"], p["layer_curve"]["auroc"]))
+    for site, value in curve:
+        print(f"  {site:>14} {value:.2f} " + "#" * max(0, round((value - 0.5) * 60)))
+    cost = p["cost"]
+    print(
+        f"\nTried {p['n_candidates']} ways. Scoring a token costs {cost['microseconds_per_token']} µs, "
+        f"{cost['share_of_forward']:.1e} of a forward pass."
+    )
+
+
+def show_probe_test(result: Result) -> None:
+    """AUROC beside every baseline, recall at false-alarm budgets, topics, and the worst mistakes."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    p = result.payload
+    print(p["sentence"] + "\n")
+    table = Table(box=None, pad_edge=False)
+    for name in ("", "AUROC", "95 % interval"):
+        table.add_column(name, justify="left" if not name else "right")
+    table.add_row("the probe", _cell(p["auroc"]), _pair(p["auroc_interval"]))
+    for name, row in p["baselines"].items():
+        table.add_row(name.replace("_", " "), _cell(row["auroc"]), _pair(row["interval"]))
+    Console().print(table)
+    print()
+    for row in p["recall_at_fpr"]:
+        told = row["refused"] or f"{row['recall']:.1%} ({_pair(row['interval'])})"
+        print(f"Recall at {row['fpr']:.1%} false positives on {row['n_benign']} unrelated texts: {told}")
+    print(f"Calibration: the mean gap between stated and true share is {p['calibration']['ece']:.2f}")
+    if len(p["topics"]) > 1:
+        print("By topic, worst first: " + ", ".join(f"{t['topic']} {t['auroc']:.2f}" for t in p["topics"][:8]))
+    if p["mistakes"]:
+        print("\nWorst mistakes:")
+        for m in p["mistakes"][:5]:
+            says = p["positive"] if m["score"] > 0 else p["negative"]
+            line = f"  says {says} ({m['score']:+.1f}), is {p['positive'] if m['label'] else p['negative']}: "
+            Console().print(Text(line + repr(m["text"][:120])), soft_wrap=True)
+    for note in p["notes"]:
+        print(f"Note: {note}")
+
+
+def show_probe_list(result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("name", "rows", "label 1", "label 0", "held out", "what"):
+        table.add_column(name, overflow="fold")
+    for row in result.payload["datasets"]:
+        table.add_row(
+            row["name"], str(row["rows"]), row["labels"][1], row["labels"][0], ", ".join(row["shifts"]), row["about"]
+        )
+    Console().print(table)
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def _pair(interval: Sequence[float] | None) -> str:
+    return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
+
+
+def _span(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"

@@ -19,7 +19,7 @@ def stretch(tick: Tick, start: float, end: float) -> Tick:
     return lambda done: tick(start + (end - start) * done)
 
 
-# what a stage takes of the whole, roughly: seconds of a trace of the default model on two cores
+# what a stage takes of the whole, roughly: seconds of a trace, or of a probe, of the default model on two cores
 SHARES = {
     "load": 5.0,
     "forward": 0.3,
@@ -28,8 +28,16 @@ SHARES = {
     "verification": 4.5,
     "write": 0.8,
     "interventions": 1.0,
+    "activations": 60.0,
+    "fit": 40.0,
+    "random weights": 12.0,
+    "benign texts": 20.0,
+    "report": 1.0,
 }
-VERB_STAGES = {"trace": tuple(SHARES), "lens": ("load", "forward")}
+VERB_STAGES = {
+    "trace": ("load", "forward", "select", "graph", "verification", "write", "interventions"),
+    "lens": ("load", "forward"),
+}
 
 
 def overall(stages: Sequence[str], stage: str, done: float) -> float:

@@ -1,0 +1,1 @@
+"""True and false statements: the facts as text files, and what makes rows of them."""

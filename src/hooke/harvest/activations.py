@@ -1,0 +1,228 @@
+"""Activations of many short texts in one pass, pooled while they are at hand.
+
+What a probe reads of a text is one vector a site (the last token, or a mean) or one a token; both come
+from a single forward pass a batch, together with the log-probability and length that baselines need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hooke.data.labelled import Row
+from hooke.errors import HookeError
+from hooke.model import Model, Tokens
+from hooke.sites import Site
+
+POOLS = ("last", "mean")
+MAX_TOKENS = 2048  # of one batch, padding included
+SHARED = 6  # tokens that all prompts begin with, from which on they are run once
+MAX_BYTES = 8 * 2**30  # of what is kept
+
+
+class Prompt(NamedTuple):
+    """Token ids of what the model reads; the text itself is ids[start:stop], and a template may follow it."""
+
+    ids: list[int]
+    start: int
+    stop: int
+
+
+@dataclass
+class Harvest:
+    """What was kept of n texts, in the order given.
+
+    pooled: by (site, pool), (n, width) float32. tokens: by site, (all tokens, width) float32; those of
+    text i are `rows(i)`, from its first token to the end of the prompt. log_probability: (n,) mean over
+    the tokens of a text of ln p(token | all before), in nats; a first token that nothing precedes is
+    left out. length: (n,) tokens of the text.
+    """
+
+    pooled: dict[tuple[Site, str], np.ndarray]
+    tokens: dict[Site, np.ndarray]
+    offsets: np.ndarray  # (n + 1,)
+    log_probability: np.ndarray
+    length: np.ndarray
+    ids: list[list[int]]  # token ids of the texts, each as long as its rows
+
+    def rows(self, i: int) -> slice:
+        """Where the tokens of text i lie in `tokens`."""
+        return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+
+
+def prompts(model: Model, rows: Sequence[Row], *, template: str | None = None) -> list[Prompt]:
+    """What the model reads of each row, and where its text lies.
+
+    template: a text with {text} in it, put around statements; rows with a `user` come in the model's own
+    chat template instead, always with a system message, so that none is inserted.
+    Raises HookeError for an empty text, one that is longer than the context, or a chat without a template.
+    """
+    if template is not None and template.count("{text}") != 1:
+        raise HookeError(f"a template holds {{text}} exactly once; this one is {template!r}")
+    before, _, after = ("", "", "") if template is None else template.partition("{text}")
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        raise HookeError(f"{model.name} has no tokenizer; load it with one")
+    heads: dict[tuple[str, str], str] = {}
+    made = []
+    for number, row in enumerate(rows, 1):
+        if not row.text.strip():
+            raise HookeError(f"row {number} has an empty text")
+        head, tail, special = before, after, True
+        if row.user:
+            key = (row.system, row.user)
+            if key not in heads:
+                heads[key] = _chat(model, *key)
+            head, tail, special = heads[key], "", False
+        whole = tokenizer(head + row.text + tail, add_special_tokens=special, return_offsets_mapping=True)
+        ids, spans = whole["input_ids"], whole["offset_mapping"]
+        if len(ids) > model.parts.context:
+            raise HookeError(
+                f"row {number} is {len(ids)} tokens and the context of {model.name} is {model.parts.context}"
+            )
+        inside = [i for i, (a, b) in enumerate(spans) if b > len(head) and a < len(head) + len(row.text) and b > a]
+        if not inside:
+            raise HookeError(f"row {number} has no tokens of its own: {row.text[:60]!r}")
+        made.append(Prompt(ids, inside[0], inside[-1] + 1))
+    return made
+
+
+def _chat(model: Model, system: str, user: str) -> str:
+    if not getattr(model.tokenizer, "chat_template", None):
+        raise HookeError(f"{model.name} has no chat template, and these rows are answers to a user; use plain texts")
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    return model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+
+
+def harvest(
+    model: Model,
+    rows: Sequence[Row],
+    *,
+    sites: Iterable[Site | str] | None = None,
+    pools: Sequence[str] = POOLS,
+    tokens: Iterable[Site | str] = (),
+    template: str | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Harvest:
+    """Run texts once and keep pooled activations, and those of every token where asked.
+
+    sites: where to pool; None is resid_post of every layer. pools: "last", the last token of the prompt,
+    and "mean", over the tokens of the text. tokens: sites at which every token is kept as well.
+    progress: called with how much is done, 0 to 1.
+    Raises HookeError for bad rows (see `prompts`), an unknown pool, or more than would fit in memory.
+    """
+    if not rows:
+        raise HookeError("there are no texts to read")
+    unknown = set(pools) - set(POOLS)
+    if unknown:
+        raise HookeError(f"no pool called {min(unknown)!r}; there are {', '.join(POOLS)}")
+    given = [Site("resid_post", layer) for layer in range(model.parts.n_layers)] if sites is None else sites
+    wanted, whole = [Site.parse(site) for site in given], [Site.parse(site) for site in tokens]
+    every = sorted({*wanted, *whole})
+    todo = prompts(model, rows, template=template)
+    offsets = np.concatenate([[0], np.cumsum([len(p.ids) - p.start for p in todo])])
+    out = Harvest({}, {}, offsets, np.zeros(len(rows)), np.array([p.stop - p.start for p in todo]), [])
+    out.ids = [p.ids[p.start :] for p in todo]
+    shared = _shared(todo)
+    after = model.prefix(torch.tensor(todo[0].ids[:shared])) if shared else None
+    todo = [Prompt(p.ids[shared:], p.start - shared, p.stop - shared) for p in todo]
+    order = sorted(range(len(todo)), key=lambda i: len(todo[i].ids))
+    total, done = sum(len(p.ids) for p in todo), 0
+    for batch in _batches(order, [len(p.ids) for p in todo], even=shared > 0):
+        chosen = [todo[i] for i in batch]
+        padded = _pad(model, chosen)
+        run = model.run(padded, read=every, logits="all", after=after)
+        assert run.logits is not None
+        if not out.pooled and not out.tokens:
+            _allocate(out, run.acts, wanted, whole, pools)
+        out.log_probability[batch] = _log_probability(run.logits, padded.ids, chosen)
+        last = torch.tensor([len(p.ids) - 1 for p in chosen], device=model.device)
+        inside = _inside(chosen, padded.ids.shape[1]).to(model.device)
+        for site in every:
+            x = run.acts[site].flatten(2)
+            if ("last" in pools) and site in wanted:
+                out.pooled[site, "last"][batch] = x[torch.arange(len(batch)), last].float().cpu().numpy()
+            if ("mean" in pools) and site in wanted:
+                mean = torch.einsum("bp,bpd->bd", inside.to(x.dtype), x) / inside.sum(1, keepdim=True)
+                out.pooled[site, "mean"][batch] = mean.float().cpu().numpy()
+            if site in whole:
+                for row, i in enumerate(batch):
+                    own = x[row, todo[i].start : len(todo[i].ids)]
+                    out.tokens[site][out.rows(i)] = own.float().cpu().numpy()
+        done += sum(len(p.ids) for p in chosen)
+        if progress is not None:
+            progress(done / total)
+    return out
+
+
+def _shared(todo: Sequence[Prompt]) -> int:
+    """How many tokens all prompts begin with and can be run once: not the last before a text, whose logits
+    say how likely the text begins; none if it would be too few to pay for batches of equal length."""
+    first, room = todo[0].ids, min(p.start for p in todo) - 1
+    same = 0
+    while same < room and all(p.ids[same] == first[same] for p in todo):
+        same += 1
+    return same if same >= SHARED else 0
+
+
+def _batches(order: Sequence[int], lengths: Sequence[int], *, even: bool = False) -> list[list[int]]:
+    """Texts of like length together, so that little is padding, or of equal length; `order` is by length."""
+    batches: list[list[int]] = []
+    for i in order:
+        room = bool(batches) and (len(batches[-1]) + 1) * lengths[i] <= MAX_TOKENS
+        if room and not (even and lengths[batches[-1][0]] != lengths[i]):
+            batches[-1].append(i)
+        else:
+            batches.append([i])
+    return batches
+
+
+def _pad(model: Model, chosen: Sequence[Prompt]) -> Tokens:
+    """Padding on the right, where causal attention never looks."""
+    width = max(len(p.ids) for p in chosen)
+    ids = torch.zeros(len(chosen), width, dtype=torch.long)
+    mask = torch.zeros(len(chosen), width, dtype=torch.bool)
+    for row, prompt in enumerate(chosen):
+        ids[row, : len(prompt.ids)] = torch.tensor(prompt.ids)
+        mask[row, : len(prompt.ids)] = True
+    return Tokens(ids.to(model.device), mask.to(model.device))
+
+
+def _inside(chosen: Sequence[Prompt], width: int) -> Tensor:
+    at = torch.arange(width)[None]
+    start, stop = (torch.tensor([[getattr(p, name)] for p in chosen]) for name in ("start", "stop"))
+    return ((at >= start) & (at < stop)).float()
+
+
+def _log_probability(logits: Tensor, ids: Tensor, chosen: Sequence[Prompt]) -> np.ndarray:
+    """(batch,) mean of ln p over the tokens of each text but a first one that nothing precedes."""
+    inside = _inside(chosen, ids.shape[1]).to(ids.device)[:, 1:]
+    x = logits[:, :-1]
+    right = x.gather(-1, ids[:, 1:, None])[..., 0].float()
+    each = right - torch.logsumexp(x, -1).float()
+    sums = (each * inside).sum(1)
+    return (sums / inside.sum(1).clamp(min=1)).double().cpu().numpy()
+
+
+def _allocate(
+    out: Harvest, acts: dict[Site, Tensor], wanted: Sequence[Site], whole: Sequence[Site], pools: Sequence[str]
+) -> None:
+    """Arrays for everything that will be kept; refused if they would not fit."""
+    n, n_tokens = len(out.length), int(out.offsets[-1])
+    width = {site: acts[site].flatten(2).shape[-1] for site in {*wanted, *whole}}
+    size = 4 * (sum(n * len(pools) * width[s] for s in wanted) + sum(n_tokens * width[s] for s in whole))
+    if size > MAX_BYTES:
+        raise HookeError(
+            f"the activations asked for take {size / 2**30:.1f} GB and {MAX_BYTES >> 30} GB are kept; "
+            "give fewer texts, sites or pools"
+        )
+    for site in wanted:
+        for pool in pools:
+            out.pooled[site, pool] = np.empty((n, width[site]), np.float32)
+    for site in whole:
+        out.tokens[site] = np.empty((n_tokens, width[site]), np.float32)

@@ -1,0 +1,76 @@
+"""Activations of many texts in one pass, against one plain run a text."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hooke import HookeError, Model
+from hooke.data.labelled import Row
+from hooke.harvest import activations, harvest, prompts
+
+TEXTS = ["Alice was tired.", "The rabbit ran very fast down the hole and then", "Oh dear! Oh dear!", "Down."]
+ROWS = [Row(text, 0, text) for text in TEXTS]
+
+
+@pytest.mark.parametrize(
+    "template", [None, "Said the cat: {text} And so on", "Once upon a time there was a girl. {text}"]
+)
+@pytest.mark.parametrize("shared", [activations.SHARED, 999])
+def test_one_pass_is_one_run_a_text(
+    glass: Model, template: str | None, shared: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activations, "SHARED", shared)  # 999: what all prompts begin with is run with each
+    seen: list[float] = []
+    kept = harvest(glass, ROWS, tokens=["resid_post.2"], template=template, progress=seen.append)
+    before, _, after = (template or "{text}").partition("{text}")
+    for i, text in enumerate(TEXTS):
+        whole = glass.tokenizer(before + text + after, return_offsets_mapping=True)
+        ids = torch.tensor(whole["input_ids"])
+        inside = [n for n, (a, b) in enumerate(whole["offset_mapping"]) if b > len(before) and a < len(before + text)]
+        run = glass.run(ids, read=["resid_post.2", "resid_post.3"])
+        for site in ("resid_post.2", "resid_post.3"):
+            x = run.acts[site][0].numpy()
+            key = next(k for k in kept.pooled if str(k[0]) == site and k[1] == "mean")
+            assert np.allclose(kept.pooled[key][i], x[inside].mean(0), atol=1e-4)
+            key = next(k for k in kept.pooled if str(k[0]) == site and k[1] == "last")
+            assert np.allclose(kept.pooled[key][i], x[-1], atol=1e-4)
+        tokens = next(iter(kept.tokens.values()))[kept.rows(i)]
+        assert np.allclose(tokens, run.acts["resid_post.2"][0].numpy()[inside[0] :], atol=1e-4)
+        log = run.logits[0].log_softmax(-1)
+        each = [float(log[n - 1, ids[n]]) for n in inside if n > 0]
+        assert kept.log_probability[i] == pytest.approx(np.mean(each), abs=1e-4)
+        assert kept.length[i] == len(inside) and kept.ids[i] == ids[inside[0] :].tolist()
+    assert seen[-1] == pytest.approx(1.0) and seen == sorted(seen)
+
+
+def test_answers_are_read_after_the_chat_template(smol: Model) -> None:
+    row = Row("Paris.", 1, "g", user="What is the capital of France?", system="Be brief.")
+    (prompt,) = prompts(smol, [row])
+    assert "".join(smol.text(prompt.ids[prompt.start : prompt.stop])) == "Paris."
+    before = "".join(smol.text(prompt.ids[: prompt.start]))
+    assert "Be brief." in before and before.endswith("assistant\n") and "France?" in before
+    (bare,) = prompts(smol, [Row("Paris.", 1, "g", user="Capital?")])
+    assert "You are a helpful AI assistant" not in "".join(smol.text(bare.ids))  # the template's own message
+
+
+def test_bad_texts_are_refused(glass: Model) -> None:
+    with pytest.raises(HookeError, match="no texts"):
+        harvest(glass, [])
+    with pytest.raises(HookeError, match="row 2 has an empty text"):
+        harvest(glass, [ROWS[0], Row("  ", 0, "g")])
+    with pytest.raises(HookeError, match=r"row 1 is \d+ tokens"):
+        harvest(glass, [Row("word " * 500, 0, "g")])
+    with pytest.raises(HookeError, match="exactly once"):
+        harvest(glass, ROWS, template="no place for it")
+    with pytest.raises(HookeError, match="no chat template"):
+        harvest(glass, [Row("yes", 1, "g", user="Is it?")])
+    with pytest.raises(HookeError, match="no pool"):
+        harvest(glass, ROWS, pools=["median"])
+
+
+def test_what_would_not_fit_is_refused_before_it_is_kept(glass: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activations, "MAX_BYTES", 1000)
+    with pytest.raises(HookeError, match="give fewer texts, sites or pools"):
+        harvest(glass, ROWS)

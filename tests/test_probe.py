@@ -1,0 +1,313 @@
+"""Probes: a concept that is there is found, one that is not is not, and what must be refused is."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+
+from hooke import HookeError, Model, Result
+from hooke.cli import main
+from hooke.data.labelled import Dataset, Row, check_rows
+from hooke.dictionaries import Direction, check_dictionary
+from hooke.harvest import harvest
+from hooke.methods.probe import probe, random_twin
+from hooke.methods.probe_choice import KINDS
+from hooke.methods.probe_score import blocks_of, check_belongs, directions, load_probe, score
+from hooke.methods.probe_test import probe_test
+from hooke.methods.splits import folds, hold_out
+from hooke.sites import Site
+
+WHO = ["Alice", "The cat", "A rabbit", "The queen", "My sister", "The cook", "Our king", "A mouse", "The duchess", "He"]
+PLACES = ("wood", "hall", "garden", "kitchen", "river", "pool")
+VERBS = (
+    ["walked", "looked", "waited", "talked", "turned", "jumped"],
+    ["walks", "looks", "waits", "talks", "turns", "jumps"],
+)
+
+
+def tense(*, random_labels: bool = False, seed: int = 0) -> Dataset:
+    """Past against present, a thing that a small model knows: topics are places, two of them held out."""
+    rng = random.Random(seed)
+    rows = []
+    for place in PLACES:
+        for who in WHO:
+            for i in range(6):
+                coin = rng.random() < 0.5
+                for label in (1, 0):
+                    verb = VERBS[0][i] if label else VERBS[1][i]
+                    told = label if not random_labels else int(coin) if label else 1 - int(coin)
+                    group = f"{place} {who} {i}"
+                    rows.append(Row(f"{who} {verb} in the {place}.", told, group, place, group))
+    return Dataset("tense", "The verb is in the past.", ("present", "past"), tuple(rows), ("river", "pool"))
+
+
+@pytest.fixture(scope="module")
+def fitted(glass: Model) -> Result:
+    return probe(glass, tense(), kind=["logistic", "means"])
+
+
+def test_a_concept_that_is_there_is_found_beside_its_controls(glass: Model, fitted: Result) -> None:
+    p = fitted.payload
+    shifted = p["tests"][-1]
+    assert shifted["part"] == "all shifts" and shifted["n"] == 240
+    assert shifted["auroc"] > 0.95 and shifted["interval"][0] > 0.9
+    for control in ("random_direction", "shuffled_labels", "length", "log_probability"):
+        assert shifted["baselines"][control]["auroc"] < 0.9, control
+    assert p["validation"]["split"] == "topics left out" and p["positive"] == "past"
+    assert p["n_candidates"] == 4 * 2 * (4 + 1)  # layers, pools, strengths and the one of means
+    assert len(p["layer_curve"]["auroc"]) == 4 and max(p["layer_curve"]["random_direction"]) < 0.9
+    assert fitted.claims[0].text == p["sentence"]
+
+
+def test_a_concept_that_is_not_there_is_not_found(glass: Model) -> None:
+    """The whole pipeline on labels drawn by a coin: the score on what was held out stays at chance."""
+    result = probe(glass, tense(random_labels=True), kind=["logistic", "lda"], random_weights=False)
+    low, high = result.payload["tests"][-1]["interval"]
+    assert low < 0.5 < high or abs(result.payload["tests"][-1]["auroc"] - 0.5) < 0.08
+
+
+def test_nothing_held_out_was_fitted_to(fitted: Result) -> None:
+    data = tense()
+    known = set(fitted.payload["dataset"]["fitted_to"])
+    assert not known & {row.key for row in data.shifted}
+    left, right = hold_out(data.train)
+    assert {row.key for row in (data.train[i] for i in left)} == known
+    groups = [row.group for row in data.train]
+    assert not {groups[i] for i in left} & {groups[i] for i in right}
+
+
+def test_folds_leave_topics_or_groups_out() -> None:
+    data = tense()
+    made, told = folds(data.train)
+    assert told == "topics left out" and len(made) == 4
+    for train, test in made:
+        assert not {data.train[i].topic for i in train} & {data.train[i].topic for i in test}
+    one_topic = [row for row in data.train if row.topic == "wood"]
+    made, told = folds(one_topic)
+    assert told == "groups left out"
+    for train, test in made:
+        assert not {one_topic[i].group for i in train} & {one_topic[i].group for i in test}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_works_end_to_end(glass: Model, kind: str) -> None:
+    point = "mlp_act" if kind == "sparse" else "resid_post"
+    result = probe(glass, tense(), kind=kind, site=point, random_weights=False)
+    assert result.payload["kind"] == kind
+    assert result.payload["tests"][-1]["auroc"] > 0.75
+    rows = tense().shifted[:6]
+    values = score(glass, result, rows).values
+    kept = harvest(glass, rows, sites=[b.site for b in blocks_of(result)], tokens=[b.site for b in blocks_of(result)])
+    slow = np.zeros(6)
+    for block in blocks_of(result):  # the score, from the definition
+        for i in range(6):
+            x = kept.tokens[block.site][kept.rows(i)]
+            v = x @ block.direction + block.bias
+            if block.pool == "last":
+                slow[i] += v[-1]
+            elif block.pool == "mean":
+                slow[i] += v.mean()
+            else:
+                weight = np.exp(x @ block.query - (x @ block.query).max())
+                slow[i] += (v * weight).sum() / weight.sum()
+    assert np.allclose(values, slow, atol=1e-2)
+
+
+@pytest.mark.parametrize("pool", ["max", "ema", "rolling"])
+def test_pools_over_tokens(glass: Model, pool: str) -> None:
+    result = probe(glass, tense(), kind="logistic", pool=pool, random_weights=False)
+    assert {b["pool"] for b in result.payload["blocks"]} == {pool}
+    assert result.payload["tests"][-1]["auroc"] > 0.7
+
+
+def test_a_probe_is_a_dictionary_of_one_feature(glass: Model, fitted: Result) -> None:
+    (direction,) = directions(fitted)
+    x = glass.run("Alice walked in the wood.", read=[direction.site]).acts[direction.site][0]
+    check_dictionary(direction, {direction.site: x})
+    for positions, aim in ((None, 3.0), (torch.tensor([1, 2]), torch.tensor([2.0, -1.0]))):
+        edits = direction.edits(torch.tensor([0]), aim, positions, len(x))
+        after = glass.run("Alice walked in the wood.", read=[direction.site], edits=edits).acts[direction.site][0]
+        at = slice(None) if positions is None else positions
+        wanted = torch.as_tensor(aim).expand(len(after[at]))
+        assert torch.allclose(direction.values(after)[at], wanted, atol=1e-2)
+        rest = after - torch.outer(after @ direction.direction, direction.direction) / direction.direction.norm() ** 2
+        before = x - torch.outer(x @ direction.direction, direction.direction) / direction.direction.norm() ** 2
+        assert torch.allclose(rest, before, atol=1e-3)  # nothing else moves
+    with pytest.raises(HookeError, match="zero"):
+        Direction(Site("resid_post", 0), torch.zeros(3))
+
+
+def test_scores_are_log_odds_and_tokens_add_up(glass: Model, fitted: Result) -> None:
+    rows = tense().shifted
+    found = score(glass, fitted, rows)
+    chance = 1 / (1 + np.exp(-found.values))
+    labels = np.array([row.label for row in rows])
+    assert abs(chance.mean() - labels.mean()) < 0.15
+    for values, texts, row in zip(found.tokens, found.texts, rows):
+        assert len(values) == len(texts) and "".join(texts).strip() == row.text
+
+
+def test_saved_and_loaded_it_scores_the_same(glass: Model, fitted: Result, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "probe.json")
+    again = load_probe(tmp_path)
+    assert again.id == fitted.id
+    rows = tense().shifted[:8]
+    assert np.array_equal(score(glass, again, rows).values, score(glass, fitted, rows).values)
+
+
+def test_a_test_on_new_rows_has_everything(glass: Model, fitted: Result) -> None:
+    data = tense()
+    result = probe_test(glass, fitted, replace(data, rows=data.shifted, shifts=()), benign=1000)
+    p = json.loads(result.to_json())["payload"]
+    assert p["auroc"] == pytest.approx(fitted.payload["tests"][-1]["auroc"], abs=1e-6)  # the same rows
+    for name in ("bag_of_words", "log_probability", "length", "random_direction", "shuffled_labels", "random_weights"):
+        low, high = p["baselines"][name]["interval"]
+        assert low <= p["baselines"][name]["auroc"] <= high
+    assert p["gain_interval"][0] <= p["gain"] <= p["gain_interval"][1]
+    assert p["best_baseline"] == max(p["baselines"], key=lambda n: p["baselines"][n]["auroc"])
+    one, tenth = p["recall_at_fpr"]
+    assert one["refused"] is None and 0 <= one["recall"] <= 1 and one["n_benign"] == 1000
+    assert tenth["recall"] is None and "10,000" in tenth["refused"]
+    assert p["overlap"] == {"same_dataset": False, "rows_seen_in_fitting": 0}
+    assert result.parents == [fitted.id] and result.claims[0].evidence == [fitted.id]
+    assert len(p["roc"]["fpr"]) == len(p["roc"]["tpr"]) and p["calibration"]["bins"]
+    assert {t["topic"] for t in p["topics"]} == {"river", "pool"}
+    for m in p["mistakes"]:
+        assert (m["score"] > 0) != (m["label"] == 1) and len(m["tokens"]) == len(m["token_scores"])
+
+
+def test_a_test_on_fitted_rows_says_so(glass: Model, fitted: Result) -> None:
+    data = tense()
+    result = probe_test(glass, fitted, replace(data, rows=data.train[:40], shifts=()), benign=0)
+    assert result.payload["overlap"]["rows_seen_in_fitting"] > 20
+    assert any("fitted to" in note for note in result.payload["notes"])
+    assert any("No recall" in note or "no recall" in note for note in result.payload["notes"])
+
+
+def test_one_class_leaks_and_unknown_names_are_refused(glass: Model) -> None:
+    data = tense()
+    ones = replace(data, rows=tuple(row for row in data.rows if row.label == 1))
+    with pytest.raises(HookeError, match="label 1 only"):
+        probe(glass, ones)
+    leaking = replace(data, rows=(*data.rows, replace(data.rows[0], text="Another one.", topic="elsewhere")))
+    with pytest.raises(HookeError, match="stands in topics"):
+        probe(glass, leaking)
+    both = replace(data, rows=(*data.rows, replace(data.rows[0], label=0)))
+    with pytest.raises(HookeError, match="stands before with the other"):
+        probe(glass, both)
+    few = replace(data, rows=data.rows[:8])
+    with pytest.raises(HookeError, match="at least 10"):
+        probe(glass, few)
+    with pytest.raises(HookeError, match="no kind of probe called 'svm'"):
+        probe(glass, data, kind="svm")
+    with pytest.raises(HookeError, match="no pool"):
+        probe(glass, data, pool="median")
+    with pytest.raises(HookeError, match=r"no site resid_post\.99"):
+        probe(glass, data, site="resid_post.99")
+    with pytest.raises(HookeError, match="no data set"):
+        probe(glass, "truths")
+    with pytest.raises(HookeError, match="label 2"):
+        check_rows([Row("a", 2, "g")], "it")
+
+
+def test_a_probe_of_another_model_is_refused_by_name_of_the_difference(glass: Model, fitted: Result) -> None:
+    rows = tense().shifted[:4]
+    twin = random_twin(glass)
+    with pytest.raises(HookeError, match=r"differs .* in its weights .*--transfer"):
+        score(twin, fitted, rows)
+    assert len(score(twin, fitted, rows, transfer=True).values) == 4
+    assert check_belongs(glass, fitted) == []
+    for key, word in (("tokenizer_sha256", "tokenizer"), ("chat_template_sha256", "chat template"), ("dtype", "dtype")):
+        other = fitted.model_copy(deep=True)
+        other._tensors = fitted.tensors
+        other.payload["belongs_to"][key] = "else"
+        with pytest.raises(HookeError, match=word):
+            score(glass, other, rows)
+    with pytest.raises(HookeError, match=r"does not have|coordinates"):
+        other = fitted.model_copy(deep=True)
+        other._tensors = fitted.tensors
+        other.payload["blocks"] = [{"site": "resid_post.77", "pool": "last"}]
+        score(glass, other, rows)
+
+
+def test_a_transferred_probe_records_it(glass: Model, fitted: Result) -> None:
+    data = tense()
+    result = probe_test(
+        random_twin(glass), fitted, replace(data, rows=data.shifted, shifts=()), benign=0, transfer=True
+    )
+    assert result.arguments["transfer"] is True and "weights" in result.payload["differs"][0]
+    assert abs(result.payload["auroc"] - 0.5) < 0.25  # random weights know nothing of it
+
+
+def test_damaged_probes_are_refused_in_a_line(fitted: Result, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "probe.json")
+    whole = (tmp_path / "probe.json").read_text()
+    (tmp_path / "probe.safetensors").unlink()
+    with pytest.raises(HookeError, match="missing or damaged"):
+        load_probe(tmp_path)
+    (tmp_path / "probe.json").write_text(whole.replace('"kind":"probe"', '"kind":"trace"', 1))
+    with pytest.raises(HookeError, match="not a probe"):
+        load_probe(tmp_path)
+    with pytest.raises(HookeError, match="no file"):
+        load_probe(tmp_path / "nowhere")
+    broken = fitted.model_copy(deep=True)
+    broken._tensors = {**fitted.tensors, "probe.direction": fitted.tensors["probe.direction"] * np.nan}
+    broken.save(tmp_path / "nan.json")
+    with pytest.raises(HookeError, match="finite"):
+        load_probe(tmp_path / "nan.json")
+
+
+def test_equal_work_gives_an_equal_probe(glass: Model) -> None:
+    one, two = (probe(glass, tense(), kind="means", random_weights=False) for _ in range(2))
+    assert np.array_equal(one.tensors["probe.direction"], two.tensors["probe.direction"])
+    assert one.payload["tests"] == two.payload["tests"]
+
+
+def test_a_stop_from_outside_stops(glass: Model) -> None:
+    class Stop(Exception):
+        pass
+
+    def progress(stage: str, done: float) -> None:
+        if stage == "fit" and done > 0.3:
+            raise Stop
+
+    with pytest.raises(Stop):
+        probe(glass, tense(), progress=progress)
+
+
+def test_the_command_line_fits_and_tests(tmp_path: Path, capsys: pytest.CaptureFixture[str], glass: Model) -> None:
+    data = tense()
+    lines = [json.dumps({"text": r.text, "label": r.label, "group": r.group, "topic": r.topic}) for r in data.train]
+    (tmp_path / "train.jsonl").write_text("\n".join(lines))
+    lines = [json.dumps({"text": r.text, "label": r.label, "group": r.group}) for r in data.shifted]
+    (tmp_path / "test.jsonl").write_text("\n".join(lines))
+    out = tmp_path / "probes" / "tense"
+    for words in (
+        ["fit", str(tmp_path / "train.jsonl"), "--kind", "means", "--out", str(out), "--json"],
+        ["fit", str(tmp_path / "train.jsonl"), "--kind", "means", "--no-random-weights"],
+        ["test", str(out), "--data", str(tmp_path / "test.jsonl"), "--benign", "50"],
+        ["test", str(out), "--data", str(tmp_path / "test.jsonl"), "--benign", "50", "--json"],
+    ):
+        with (
+            patch("hooke.model.load.load", return_value=glass),
+            patch.object(sys, "argv", ["hooke", "probe", *words]),
+            pytest.raises(SystemExit) as end,
+        ):
+            main()
+        assert not end.value.code
+        said = capsys.readouterr().out
+        if "--json" in words:
+            payload = json.loads(said)["payload"]
+            assert payload["sentence"] and str(tmp_path) not in payload["sentence"]
+        else:
+            assert "AUROC" in said
+    assert (out / "probe.json").exists() and (out / "probe.safetensors").exists()
+    assert payload["auroc"] > 0.8
