@@ -155,6 +155,8 @@ def test_what_hooke_exports() -> None:
         "lens",
         "load",
         "load_result",
+        "probe",
+        "probe_test",
         "trace",
         "view",
     ]

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hooke.errors import HookeError
     from hooke.methods.intervene import intervene
     from hooke.methods.lens import lens
+    from hooke.methods.probe import probe
+    from hooke.methods.probe_test import probe_test
     from hooke.methods.trace import trace
     from hooke.model.edits import Edit
     from hooke.model.load import load
@@ -40,6 +42,8 @@ _HOMES = {
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
     "load_result": "hooke.results",
+    "probe": "hooke.methods.probe",
+    "probe_test": "hooke.methods.probe_test",
     "trace": "hooke.methods.trace",
     "view": "hooke.viewer.notebook",
 }
@@ -57,6 +61,8 @@ __all__ = [
     "lens",
     "load",
     "load_result",
+    "probe",
+    "probe_test",
     "trace",
     "view",
 ]

@@ -165,5 +165,5 @@ def language(seed: int = 0) -> Dataset:
             given = [(0, form) for form in FORMS] + [(k, rng.choice(FORMS)) for k in range(1, len(meaning))]
             for spoken, form in given:
                 rows.append(Row(form.format(meaning[spoken]), int(spoken == 0), f"{topic}:{number}", topic))
-    about = "Sentences in French and in six other languages; label 1: French"
+    about = "Sentences in French and in ten other languages, four of them only in a shift; label 1: French"
     return finished("language", about, ("other language", "French"), rows, SHIFTS)
