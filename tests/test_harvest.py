@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ import torch
 from hooke import HookeError, Model
 from hooke.data.labelled import Row
 from hooke.harvest import activations, harvest, prompts
+from hooke.methods.probe import random_twin
 
 TEXTS = ["Alice was tired.", "The rabbit ran very fast down the hole and then", "Oh dear! Oh dear!", "Down."]
 ROWS = [Row(text, 0, text) for text in TEXTS]
@@ -74,3 +77,33 @@ def test_what_would_not_fit_is_refused_before_it_is_kept(glass: Model, monkeypat
     monkeypatch.setattr(activations, "MAX_BYTES", 1000)
     with pytest.raises(HookeError, match="give fewer texts, sites or pools"):
         harvest(glass, ROWS)
+
+
+def test_a_stopped_run_goes_on_where_it_was(glass: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activations, "SHARD", 1)
+    whole = harvest(glass, ROWS, tokens=["resid_post.1"])
+
+    def stop(done: float) -> None:
+        if done >= 0.5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        harvest(glass, ROWS, tokens=["resid_post.1"], keep=tmp_path, progress=stop)
+    done = sorted(tmp_path.iterdir())
+    assert 1 <= len(done) < len(ROWS)
+    done[0].write_bytes(done[0].read_bytes()[:100])  # a damaged part is made again
+    calls = []
+    real = Model.run
+    monkeypatch.setattr(Model, "run", lambda self, *a, **k: calls.append(1) or real(self, *a, **k))
+    again = harvest(glass, ROWS, tokens=["resid_post.1"], keep=tmp_path)
+    assert len(calls) == len(ROWS) - len(done) + 1
+    for key, x in whole.pooled.items():
+        assert np.allclose(again.pooled[key], x, atol=1e-4)
+    for site, x in whole.tokens.items():
+        assert np.allclose(again.tokens[site], x, atol=1e-4)
+    assert np.allclose(again.log_probability, whole.log_probability, atol=1e-4) and again.ids == whole.ids
+    assert np.array_equal(again.offsets, whole.offsets)
+    other = random_twin(glass)
+    calls.clear()
+    harvest(other, ROWS, tokens=["resid_post.1"], keep=tmp_path)
+    assert len(calls) == len(ROWS)  # nothing of another model is taken

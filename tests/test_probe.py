@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from families import model_of, random_ids
 from hooke import HookeError, Model, Result
 from hooke.cli import main
 from hooke.data.labelled import Dataset, Row, check_rows
@@ -20,6 +21,8 @@ from hooke.dictionaries import Direction, check_dictionary
 from hooke.harvest import harvest
 from hooke.methods.probe import probe, random_twin
 from hooke.methods.probe_choice import KINDS
+from hooke.methods.probe_explain import _neurons, _parts, _pool_weights, probe_explain
+from hooke.methods.probe_parts import Block, pooled
 from hooke.methods.probe_score import blocks_of, check_belongs, directions, load_probe, score
 from hooke.methods.probe_test import probe_test
 from hooke.methods.splits import folds, hold_out
@@ -311,3 +314,50 @@ def test_the_command_line_fits_and_tests(tmp_path: Path, capsys: pytest.CaptureF
             assert "AUROC" in said
     assert (out / "probe.json").exists() and (out / "probe.safetensors").exists()
     assert payload["auroc"] > 0.8
+
+
+def test_a_score_splits_exactly_and_its_neurons_are_tested(glass: Model) -> None:
+    fitted = probe(glass, tense(), kind="ensemble", random_weights=False)
+    for text in ("The cat walked in the river.", "My sister talks in the pool."):
+        result = probe_explain(glass, fitted, text, neurons=10)
+        p = result.payload
+        assert p["score"] == pytest.approx(float(score(glass, fitted, [Row(text, 0, "g")]).values[0]), abs=1e-3)
+        assert abs(p["remainder"]) < 1e-3 * max(1.0, abs(p["score"]))  # the parts add up to the score
+        mlp = sum(part["value"] for part in p["parts"] if part["part"].startswith("mlp_out"))
+        every = probe_explain(glass, fitted, text, neurons=glass.parts.d_mlp * 4, controls=1).payload["neurons"]
+        assert sum(n["contribution"] for n in every) == pytest.approx(mlp, abs=1e-3)  # neurons add up to the MLPs
+        side = np.sign(p["score"])
+        assert all(side * n["contribution"] > 0 for n in p["neurons"])
+        assert p["predicted"] == pytest.approx(-sum(n["contribution"] for n in p["neurons"]))
+        confirmed = p["measured"] * p["predicted"] > 0 and abs(p["measured"]) > max(map(abs, p["random"]))
+        assert result.claims[0].verdict == ("tested" if confirmed else "refuted")
+
+
+@pytest.mark.parametrize("pool", ["max", "ema", "rolling", "attention"])
+def test_pool_weights_give_the_pooled_value(pool: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((25, 6)).astype(np.float32)
+    block = Block(Site("resid_post", 0), pool, rng.standard_normal(6).astype(np.float32), 0.3, x[0])
+    weight = _pool_weights(block, x, 3, 25)
+    values = x @ block.direction + block.bias
+    expected = pooled(pool, values[3:], x[3:] @ block.query)
+    assert weight @ values == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gemma2", "olmo2", "qwen2"])
+def test_neurons_add_up_behind_a_post_norm(family: str) -> None:
+    """The same exact split where the MLP's output passes a norm, on random weights."""
+    model = model_of(family)
+    sites = [Site("resid_pre", 0)]
+    points = ["attn_out", "mlp_out", "mlp_act", "resid_post", "mlp_post_scale"]
+    sites += [s for s in model.sites if s.point in points]
+    acts = model.run(random_ids(1, 9), read=sites, logits=None).acts
+    rng = np.random.default_rng(0)
+    block = Block(Site("resid_post", 2), "mean", rng.standard_normal(model.parts.d_model).astype(np.float32), 0.5)
+    weight = rng.random(9)
+    parts = {part["part"]: part["value"] for part in _parts([block], [weight], acts)}
+    value = weight @ (acts["resid_post.2"][0].numpy() @ block.direction + block.bias)
+    assert sum(parts.values()) == pytest.approx(value, abs=1e-3)
+    each = _neurons(model, [block], [weight], acts)
+    for layer in range(3):
+        assert each[layer].sum() == pytest.approx(parts[f"mlp_out.{layer}"], abs=1e-3)

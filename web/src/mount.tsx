@@ -4,6 +4,7 @@ import { signal, type Signal } from "@preact/signals";
 import { render } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { Depth, Handle, MountOptions, PageData, Shell, State, Theme } from "./core/contract";
+import { over } from "./core/contract";
 import { count, plain, seconds } from "./core/format";
 import { download, fileName } from "./core/files";
 import { adopt } from "./core/style";
@@ -25,12 +26,7 @@ export function defaults(data: PageData): State {
 
 /** The state to begin with. Of what addresses and files say, only what has the type of its default is taken. */
 function begin(data: PageData, given: State = {}, fresh = false): State {
-  const base = defaults(data);
-  const kind = (x: unknown) => (Array.isArray(x) ? "array" : typeof x);
-  const fits = ([key, value]: [string, unknown]) =>
-    Object.hasOwn(base, key) && (base[key] === null || (value !== null && kind(value) === kind(base[key])));
-  const taken = Object.entries({ ...(fresh ? {} : saved(data)), ...given }).filter(fits);
-  return { ...base, ...Object.fromEntries(taken) };
+  return over(defaults(data), { ...(fresh ? {} : saved(data)), ...given });
 }
 
 /** What a person did, as it was kept in the page. */

@@ -6,7 +6,7 @@
  */
 
 /**
- * The main result first; after it, interventions on it.
+ * The main result first; after it, interventions on it, or the evidence of a report.
  */
 export interface Page {
   version: 1;
@@ -37,7 +37,7 @@ export interface Shown {
     [k: string]: number;
   };
   claims: Claim[];
-  view: GraphView | LensView | InterventionView | GenericView;
+  view: GraphView | LensView | InterventionView | ProbeView | AssessView | GenericView;
 }
 /**
  * One sentence that a result asserts, how it fared, and the ids that carry the evidence.
@@ -252,6 +252,167 @@ export interface LensView {
   sentence: string;
   choice: Token;
   from_layer: number;
+}
+/**
+ * A probe, or a test of one.
+ */
+export interface ProbeView {
+  type: "probe";
+  sentence: string;
+  /**
+   * name of the class that high scores speak for
+   */
+  positive: string;
+  notes: string[];
+  bars: Bar[];
+  curve: Curve | null;
+  roc: Roc | null;
+  /**
+   * worst first
+   */
+  mistakes: Mistake[];
+  /**
+   * how many there are in the result
+   */
+  mistakes_of: number;
+  /**
+   * what else is in the payload
+   */
+  rest: {
+    [k: string]: unknown;
+  };
+}
+/**
+ * How well a probe, or what it is compared with, tells the two classes apart.
+ */
+export interface Bar {
+  name: string;
+  auroc: number;
+  /**
+   * least and greatest, 95 %
+   */
+  interval: number[] | null;
+  /**
+   * whether it is the probe itself
+   */
+  own: boolean;
+}
+/**
+ * AUROC by layer, on data that nothing was reported on, beside a random direction.
+ */
+export interface Curve {
+  layers: number[];
+  auroc: (number | null)[];
+  random_direction: (number | null)[];
+}
+/**
+ * Share of the positive found, by share of the negative that is flagged with it.
+ */
+export interface Roc {
+  fpr: number[];
+  tpr: number[];
+}
+/**
+ * A text that a probe puts on the wrong side, and its score at each token.
+ */
+export interface Mistake {
+  text: string;
+  /**
+   * name of the class that it is in
+   */
+  label: string;
+  score: number | null;
+  tokens: string[];
+  token_scores: (number | null)[];
+}
+/**
+ * A report: sentences with their evidence, which are the results after the main one.
+ */
+export interface AssessView {
+  type: "assess";
+  subject: {
+    [k: string]: unknown;
+  };
+  reference: {
+    [k: string]: unknown;
+  } | null;
+  claims: Sentence[];
+  controls: Control[];
+  validated: boolean;
+  sections: Section[];
+  findings: Finding[];
+  evidence: Evidence[];
+  /**
+   * by evidence id, of those with a #
+   */
+  places: {
+    [k: string]: Inside;
+  };
+}
+/**
+ * A claim of a report, in one of its sections.
+ */
+export interface Sentence {
+  id: string;
+  /**
+   * key of a section
+   */
+  section: string;
+  text: string;
+  verdict: "tested" | "refuted" | "untested";
+  /**
+   * ids of results, or id#key for a place inside; never empty
+   */
+  evidence: string[];
+}
+/**
+ * A model whose right answer is known, put through the same instrument in the same run.
+ */
+export interface Control {
+  name: string;
+  kind: "positive" | "negative";
+  expected: string;
+  found: string;
+  passed: boolean;
+  evidence: string[];
+}
+/**
+ * A part of a report. stamp: what a reader has to know before anything in it.
+ */
+export interface Section {
+  key: string;
+  title: string;
+  stamp: string | null;
+}
+/**
+ * A hypothesis about the subject, with its rank among all. threshold: null where no clean models set one.
+ */
+export interface Finding {
+  rank: number;
+  hypothesis: string;
+  kind: string;
+  score: number | null;
+  threshold: number | null;
+  flagged: boolean;
+  tokens: string[];
+  evidence: string[];
+}
+/**
+ * One result behind a report, in the order of the results after the main one.
+ */
+export interface Evidence {
+  title: string;
+  /**
+   * what of it is in the file of the result only
+   */
+  left_out: string[];
+}
+/**
+ * The place in a result that an evidence id with a # leads to: a node of its graph, or a value.
+ */
+export interface Inside {
+  node: string | null;
+  value: unknown;
 }
 /**
  * A result that the page has no picture for: shown as tables and series.

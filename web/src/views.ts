@@ -1,14 +1,18 @@
 // Which picture belongs to which view. A result that none is made for shows as tables and series.
 
 import type { View } from "./core/contract";
+import { AssessView, assessState } from "./assess/AssessView";
 import { GenericView } from "./generic/GenericView";
 import { GraphView, graphState } from "./graph/GraphView";
 import { LensView, lensState } from "./lens/LensView";
+import { ProbeView } from "./probe/ProbeView";
 import type { Shown } from "./types";
 
 const VIEWS: Record<string, View> = {
   graph: { component: GraphView, initial: graphState },
   lens: { component: LensView, initial: lensState },
+  probe: { component: ProbeView, initial: () => ({}) },
+  assess: { component: AssessView, initial: assessState },
 };
 const FALLBACK: View = { component: GenericView, initial: () => ({}) };
 

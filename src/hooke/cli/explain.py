@@ -22,7 +22,7 @@ from hooke.cli.common import (
     writable_page,
 )
 from hooke.errors import HookeError
-from hooke.methods.progress import SHARES, VERB_STAGES
+from hooke.methods.progress import VERB_STAGES
 from hooke.terminal import Stages, show_intervention, show_lens, show_trace
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def trace(
     writable(out)
     writable_page(html)
     left_out = () if verify else ("verification", "interventions")
-    with Stages([name for name in SHARES if name not in left_out]) as stage:
+    with Stages([name for name in VERB_STAGES["trace"] if name not in left_out]) as stage:
         stage("load")
         from hooke.methods.trace import trace as run
         from hooke.model.load import load

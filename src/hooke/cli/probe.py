@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from hooke.data.labelled import Dataset, Row
 
 FILE = "probe.json"
+KEPT = ".activations"  # of a fit that is not finished
 group = typer.Typer(no_args_is_help=True, help="Detectors of a concept: fitted, chosen honestly, and tested.")
 app.add_typer(group, name="probe")
 
@@ -90,8 +92,11 @@ def fit(
             template=template,
             random_weights=random_weights,
             seed=seed,
+            keep=None if out is None else out / KEPT,
             progress=stage,
         )
+    if out is not None:
+        shutil.rmtree(out / KEPT, ignore_errors=True)
     deliver(result, json, None if out is None else out / FILE, show_probe, html)
 
 

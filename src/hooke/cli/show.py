@@ -16,11 +16,14 @@ LARGE_FILE = 40 * 2**20  # bytes that take long to read
 
 @app.command(name="open")
 def open_file(
-    file: Annotated[Path, typer.Argument(help="A saved result, or an attribution graph.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A saved result, an attribution graph, or an assessment's folder.", show_default=False),
+    ],
     port: PortOpt = 0,
     no_browser: BrowserOpt = False,
 ) -> None:
-    """See a file in the browser: a result of Hooke's, or a graph of circuit-tracer or Neuronpedia.
+    """See a file in the browser: a result of Hooke's, a graph of circuit-tracer or Neuronpedia, or an assessment.
 
     \b
     hooke open france.json

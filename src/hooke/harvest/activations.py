@@ -7,7 +7,7 @@ from a single forward pass a batch, together with the log-probability and length
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,43 +16,24 @@ from torch import Tensor
 
 from hooke.data.labelled import Row
 from hooke.errors import HookeError
+from hooke.harvest.shards import Harvest, Prompt, empty, joined, load_shard, save_shard, shard_name
 from hooke.model import Model, Tokens
+from hooke.model.run import Prefix
 from hooke.sites import Site
 
 POOLS = ("last", "mean")
 MAX_TOKENS = 2048  # of one batch, padding included
+SHARD = 1024  # texts that are saved together
 SHARED = 6  # tokens that all prompts begin with, from which on they are run once
 MAX_BYTES = 8 * 2**30  # of what is kept
 
 
-class Prompt(NamedTuple):
-    """Token ids of what the model reads; the text itself is ids[start:stop], and a template may follow it."""
+class Wanted(NamedTuple):
+    """What to keep: pooled values at sites, and every token at others."""
 
-    ids: list[int]
-    start: int
-    stop: int
-
-
-@dataclass
-class Harvest:
-    """What was kept of n texts, in the order given.
-
-    pooled: by (site, pool), (n, width) float32. tokens: by site, (all tokens, width) float32; those of
-    text i are `rows(i)`, from its first token to the end of the prompt. log_probability: (n,) mean over
-    the tokens of a text of ln p(token | all before), in nats; a first token that nothing precedes is
-    left out. length: (n,) tokens of the text.
-    """
-
-    pooled: dict[tuple[Site, str], np.ndarray]
-    tokens: dict[Site, np.ndarray]
-    offsets: np.ndarray  # (n + 1,)
-    log_probability: np.ndarray
-    length: np.ndarray
-    ids: list[list[int]]  # token ids of the texts, each as long as its rows
-
-    def rows(self, i: int) -> slice:
-        """Where the tokens of text i lie in `tokens`."""
-        return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
+    sites: list[Site]
+    pools: list[str]
+    tokens: list[Site]
 
 
 def prompts(model: Model, rows: Sequence[Row], *, template: str | None = None) -> list[Prompt]:
@@ -107,12 +88,14 @@ def harvest(
     pools: Sequence[str] = POOLS,
     tokens: Iterable[Site | str] = (),
     template: str | None = None,
+    keep: Path | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Harvest:
     """Run texts once and keep pooled activations, and those of every token where asked.
 
     sites: where to pool; None is resid_post of every layer. pools: "last", the last token of the prompt,
     and "mean", over the tokens of the text. tokens: sites at which every token is kept as well.
+    keep: a folder where every 1,024 texts are saved when they are done, so that a stopped run goes on there.
     progress: called with how much is done, 0 to 1.
     Raises HookeError for bad rows (see `prompts`), an unknown pool, or more than would fit in memory.
     """
@@ -122,14 +105,47 @@ def harvest(
     if unknown:
         raise HookeError(f"no pool called {min(unknown)!r}; there are {', '.join(POOLS)}")
     given = [Site("resid_post", layer) for layer in range(model.parts.n_layers)] if sites is None else sites
-    wanted, whole = [Site.parse(site) for site in given], [Site.parse(site) for site in tokens]
-    every = sorted({*wanted, *whole})
+    what = Wanted([Site.parse(site) for site in given], list(pools), [Site.parse(site) for site in tokens])
     todo = prompts(model, rows, template=template)
-    offsets = np.concatenate([[0], np.cumsum([len(p.ids) - p.start for p in todo])])
-    out = Harvest({}, {}, offsets, np.zeros(len(rows)), np.array([p.stop - p.start for p in todo]), [])
-    out.ids = [p.ids[p.start :] for p in todo]
     shared = _shared(todo)
     after = model.prefix(torch.tensor(todo[0].ids[:shared])) if shared else None
+    facts = model.provenance()
+    about = [facts.get("weights_sha256"), facts["model"], facts["dtype"], repr(what)]
+    size = SHARD if keep is not None else len(todo)
+    parts = []
+    for start in range(0, len(todo), size):
+        part = todo[start : start + size]
+        tick = _stretched(progress, start / len(todo), (start + len(part)) / len(todo))
+        if keep is None:
+            parts.append(_shard(model, part, what, shared, after, tick))
+            continue
+        path = keep / f"{shard_name([*about, [tuple(p) for p in part]])}.safetensors"
+        found = load_shard(path, part)
+        if found is None:
+            found = _shard(model, part, what, shared, after, tick)
+            save_shard(path, found)
+        tick(1.0)
+        parts.append(found)
+    return joined(parts)
+
+
+def _stretched(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None]:
+    if progress is None:
+        return lambda done: None
+    return lambda done: progress(start + (end - start) * done)
+
+
+def _shard(
+    model: Model,
+    todo: Sequence[Prompt],
+    what: Wanted,
+    shared: int,
+    after: Prefix | None,
+    tick: Callable[[float], None],
+) -> Harvest:
+    """The activations of some prompts, whose first `shared` tokens have been run already."""
+    every = sorted({*what.sites, *what.tokens})
+    out = empty(todo)
     todo = [Prompt(p.ids[shared:], p.start - shared, p.stop - shared) for p in todo]
     order = sorted(range(len(todo)), key=lambda i: len(todo[i].ids))
     total, done = sum(len(p.ids) for p in todo), 0
@@ -139,24 +155,23 @@ def harvest(
         run = model.run(padded, read=every, logits="all", after=after)
         assert run.logits is not None
         if not out.pooled and not out.tokens:
-            _allocate(out, run.acts, wanted, whole, pools)
+            _allocate(out, run.acts, what)
         out.log_probability[batch] = _log_probability(run.logits, padded.ids, chosen)
         last = torch.tensor([len(p.ids) - 1 for p in chosen], device=model.device)
         inside = _inside(chosen, padded.ids.shape[1]).to(model.device)
         for site in every:
             x = run.acts[site].flatten(2)
-            if ("last" in pools) and site in wanted:
+            if "last" in what.pools and site in what.sites:
                 out.pooled[site, "last"][batch] = x[torch.arange(len(batch)), last].float().cpu().numpy()
-            if ("mean" in pools) and site in wanted:
+            if "mean" in what.pools and site in what.sites:
                 mean = torch.einsum("bp,bpd->bd", inside.to(x.dtype), x) / inside.sum(1, keepdim=True)
                 out.pooled[site, "mean"][batch] = mean.float().cpu().numpy()
-            if site in whole:
+            if site in what.tokens:
                 for row, i in enumerate(batch):
                     own = x[row, todo[i].start : len(todo[i].ids)]
                     out.tokens[site][out.rows(i)] = own.float().cpu().numpy()
         done += sum(len(p.ids) for p in chosen)
-        if progress is not None:
-            progress(done / total)
+        tick(done / total)
     return out
 
 
@@ -209,20 +224,18 @@ def _log_probability(logits: Tensor, ids: Tensor, chosen: Sequence[Prompt]) -> n
     return (sums / inside.sum(1).clamp(min=1)).double().cpu().numpy()
 
 
-def _allocate(
-    out: Harvest, acts: dict[Site, Tensor], wanted: Sequence[Site], whole: Sequence[Site], pools: Sequence[str]
-) -> None:
+def _allocate(out: Harvest, acts: dict[Site, Tensor], what: Wanted) -> None:
     """Arrays for everything that will be kept; refused if they would not fit."""
     n, n_tokens = len(out.length), int(out.offsets[-1])
-    width = {site: acts[site].flatten(2).shape[-1] for site in {*wanted, *whole}}
-    size = 4 * (sum(n * len(pools) * width[s] for s in wanted) + sum(n_tokens * width[s] for s in whole))
+    width = {site: acts[site].flatten(2).shape[-1] for site in {*what.sites, *what.tokens}}
+    size = 4 * (sum(n * len(what.pools) * width[s] for s in what.sites) + sum(n_tokens * width[s] for s in what.tokens))
     if size > MAX_BYTES:
         raise HookeError(
             f"the activations asked for take {size / 2**30:.1f} GB and {MAX_BYTES >> 30} GB are kept; "
             "give fewer texts, sites or pools"
         )
-    for site in wanted:
-        for pool in pools:
+    for site in what.sites:
+        for pool in what.pools:
             out.pooled[site, pool] = np.empty((n, width[site]), np.float32)
-    for site in whole:
+    for site in what.tokens:
         out.tokens[site] = np.empty((n_tokens, width[site]), np.float32)

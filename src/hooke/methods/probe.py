@@ -6,6 +6,7 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ def probe(
     template: str | None = None,
     random_weights: bool = True,
     seed: int = 0,
+    keep: Path | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Fit a probe: the kind, layer, pool and strength with the best AUROC on folds that leave topics out.
@@ -48,6 +50,7 @@ def probe(
         attention, ensemble (of layers); several are tried and the best is taken.
     site: a point, for all its layers, or sites. pool: last, mean; max, ema, rolling over tokens.
     template: a text with {text}, put around every statement before the model reads it.
+    keep: a folder for activations while they are made, so that a stopped run goes on where it was.
     random_weights: also fit the chosen probe to a model of the same shape with random weights.
     Returns a `Result` of kind "probe" (payload in docs/probe.md) whose tensors are the directions of the
     probe and of its controls; `probe_test` and `score` take it, `directions` gives it as dictionaries.
@@ -64,7 +67,16 @@ def probe(
     vectors = [p for p in VECTOR_POOLS if p in pools or (wants_tokens and p == "mean")]
     rows = [*data.train, *data.shifted]
     with clock("activations") as tick:
-        kept = harvest(model, rows, sites=sites, pools=vectors, tokens=token_sites, template=template, progress=tick)
+        kept = harvest(
+            model,
+            rows,
+            sites=sites,
+            pools=vectors,
+            tokens=token_sites,
+            template=template,
+            keep=keep,
+            progress=tick,
+        )
     with clock("fit") as tick:
         problem = choice.Problem(kept, rows, fit_rows, inner, seed)
         tried = choice.search(problem, kinds, sites, pools, token_sites, tick)

@@ -1,4 +1,7 @@
-"""Results in a folder: `<id>.json`, `.safetensors` and `.state.json`, with a small `.info.json` for the listing."""
+"""Results in a folder: `<id>.json`, `.safetensors` and `.state.json`, with a small `.info.json` for the listing.
+
+An assessment has its evidence in a folder `<id>`, as it was made; no page of it is given without all of it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import threading
 from collections import OrderedDict
 from datetime import UTC, datetime
@@ -14,7 +18,11 @@ from typing import Any, NamedTuple
 
 from hooke.errors import HookeError
 from hooke.results import Result, load_result, tensor_path, write_atomic
+from hooke.safety.evidence import keep
+from hooke.safety.report import ASSESSMENT, read_evidence, read_report
 from hooke.viewer import page_bytes, read_file, title
+from hooke.viewer.html import HTML_LINKS
+from hooke.viewer.page import MAX_LINKS
 from hooke.viewer.schema import Page
 
 ID = re.compile(r"[0-9a-f]{32}")
@@ -75,16 +83,20 @@ class Store:
         return result.id
 
     def open(self, path: Path) -> str:
-        """Keep what a file holds, if it is one that Hooke reads. Raises HookeError, and keeps nothing, if it is not,
-        or if no page can be made of it."""
+        """Keep what a file holds, or an assessment's folder, if it is one that Hooke reads. Raises HookeError, and
+        keeps nothing, if it is not, or if no page can be made of it."""
         try:
-            return self._adopt(read_file(path))
+            if path.name == ASSESSMENT and (path.parent / "evidence").is_dir():
+                path = path.parent
+            return self._adopt_report(path) if path.is_dir() else self._adopt(read_file(path))
         except (ValueError, RecursionError):  # from serialisers, at a depth that parsers let pass
             raise HookeError(f"{path} nests too deeply to be shown") from None
 
     def _adopt(self, result: Result) -> str:
         """Nothing is believed: the id that a file claims is taken only if it can be one and no other result has it,
         and an intervention belongs to no trace here unless it was made here."""
+        if result.kind == "assess":
+            raise HookeError("an assessment is a folder with its evidence: open the folder, `hooke open FOLDER`")
         if not ID.fullmatch(result.id):
             result.id = result.content_id()
         if self._holds(result):
@@ -97,6 +109,16 @@ class Store:
         self.save(result)
         self._keep(self._key(result.id), page)
         return result.id
+
+    def _adopt_report(self, folder: Path) -> str:
+        """The evidence first: an assessment in the list has all of it."""
+        assessment, evidence = read_report(folder)
+        page = page_bytes([assessment, *evidence.values()], max_links=HTML_LINKS)
+        for result in evidence.values():
+            keep(self.folder / assessment.id, result)
+        self.save(assessment)
+        self._keep(self._key(assessment.id), page)
+        return assessment.id
 
     def _holds(self, result: Result) -> bool:
         return self.has(result.id) and _same(self.result(result.id), result)
@@ -124,9 +146,12 @@ class Store:
         return [info.id for info in self._all() if info.kind == "intervention" and name in info.parents][::-1]
 
     def family(self, name: str) -> list[Result]:
-        """A result and the newest interventions on it; a note says how many older ones there are."""
-        children = self.children(name)
+        """A result and the newest interventions on it; a note says how many older ones there are. Of an assessment: it
+        and all its evidence; raises HookeError if any is missing or altered."""
         results = [self.result(name)]
+        if results[0].kind == "assess":
+            return [*results, *read_evidence(self.folder / name, results[0]).values()]
+        children = self.children(name)
         older = len(children) - MAX_CHILDREN
         notes = results[0].payload.get("notes", [])
         if older > 0 and isinstance(notes, list):
@@ -164,6 +189,7 @@ class Store:
                         file.unlink(missing_ok=True)
                     except OSError as error:
                         raise HookeError(f"cannot delete {file}: {error.strerror}") from None
+                shutil.rmtree(self.folder / each, ignore_errors=True)  # the evidence of an assessment
                 self._infos.pop(each, None)
 
     def state(self, name: str) -> dict[str, Any] | None:
@@ -254,12 +280,15 @@ class Store:
             _page([result])  # one that cannot be shown would take the page of its trace with it
         stat = path.stat()
         beside = tensor_path(path)
+        evidence = (self.folder / result.id / "evidence").glob("*")
         graph = result.payload.get("graph")
         metadata = graph.get("metadata") if isinstance(graph, dict) else None
         metadata = metadata if isinstance(metadata, dict) else {}
         sentence = result.payload.get("sentence") or next((claim.text for claim in result.claims), "")
         prompt = result.arguments.get("prompt") or metadata.get("prompt") or ""
-        model = result.provenance.get("model") or metadata.get("scan") or ""
+        subject = result.payload.get("subject")
+        named = subject.get("name") if isinstance(subject, dict) else ""
+        model = result.provenance.get("model") or metadata.get("scan") or named or ""
         return Info(
             id=result.id,
             kind=result.kind[:100],
@@ -268,13 +297,15 @@ class Store:
             prompt=str(prompt)[:300],
             model=str(model)[:200],
             created=datetime.fromtimestamp(stat.st_mtime, UTC).isoformat(timespec="milliseconds"),
-            bytes=stat.st_size + (beside.stat().st_size if beside.exists() else 0),
+            bytes=stat.st_size + sum(file.stat().st_size for file in [beside, *evidence] if file.exists()),
             parents=result.parents[:100],
         )
 
     def _key(self, name: str) -> tuple[Any, ...]:
-        """What a page depends on: the files of the result, its state and the interventions on it."""
-        return (name, _stamp(self._path(name)), _stamp(self._beside(name, "state")), *self.children(name))
+        """What a page depends on: the files of the result and its evidence, its state, the interventions on it."""
+        evidence = sorted((self.folder / name / "evidence").glob("*"))
+        stamps = [_stamp(path) for path in (self._path(name), self._beside(name, "state"), *evidence)]
+        return (name, *stamps, *(path.name for path in evidence), *self.children(name))
 
     def _keep(self, key: tuple[Any, ...], page: bytes) -> None:
         with self._lock:
@@ -303,8 +334,9 @@ def state_text(state: Any) -> str:
 
 
 def _page(results: list[Result], state: dict[str, Any] | None = None) -> bytes:
+    most = HTML_LINKS if results[0].kind == "assess" else MAX_LINKS
     try:
-        return page_bytes(results, state=state)
+        return page_bytes(results, state=state, max_links=most)
     except (ValueError, RecursionError):
         raise HookeError("this result nests too deeply to be shown") from None
 

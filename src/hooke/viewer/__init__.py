@@ -5,6 +5,7 @@ from hooke.viewer.html import html_page, index_html, script
 from hooke.viewer.notebook import view
 from hooke.viewer.page import page_bytes, title
 from hooke.viewer.read import graph_result, read_file
+from hooke.viewer.report import write_report
 
 __all__ = [
     "gallery",
@@ -17,4 +18,5 @@ __all__ = [
     "script",
     "title",
     "view",
+    "write_report",
 ]

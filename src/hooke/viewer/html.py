@@ -55,12 +55,16 @@ def wrap(data: bytes, name: str, text: str) -> str:
     )
     if len(document) > MAX_HTML_BYTES:
         size = len(document) >> 20
-        raise HookeError(f"the page would be {size} MB; trace with fewer --nodes for a file that can be mailed")
+        raise HookeError(
+            f"the page would be {size} MB; make its traces with fewer --nodes for a file that can be mailed"
+        )
     return document
 
 
 def summary(result: Result) -> str:
     """What a reader without JavaScript gets."""
+    if result.kind == "assess":  # a sentence of a report does not stand without its verdict
+        return " ".join(f"[{claim.verdict}] {claim.text}" for claim in result.claims)
     return str(result.payload.get("sentence") or " ".join(claim.text for claim in result.claims))
 
 

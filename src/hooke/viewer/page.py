@@ -16,7 +16,10 @@ from pydantic import ValidationError
 from hooke.errors import HookeError
 from hooke.results import Graph, Result, first_fault
 from hooke.results.graph_file import GraphFile, graph_from_file
+from hooke.viewer.assess import assess_view, bounded, links_each
+from hooke.viewer.probe import probe_view
 from hooke.viewer.schema import (
+    AssessView,
     GenericView,
     GraphState,
     GraphView,
@@ -27,6 +30,7 @@ from hooke.viewer.schema import (
     Nodes,
     Page,
     Path,
+    ProbeView,
     Shown,
     Token,
 )
@@ -35,19 +39,29 @@ MAX_LINKS = 200_000
 MAX_GENERIC_BYTES = 32 * 2**20
 MANTISSA_BITS = 12  # of a link's weight: four digits in a hundredfold smaller file
 Arrays = dict[str, np.ndarray]
+View = GraphView | LensView | InterventionView | ProbeView | AssessView | GenericView
 VERDICTS = {"untested": 0, "tested": 1, "refuted": 2}
 
 
 def page_bytes(results: Sequence[Result], *, state: dict[str, Any] | None = None, max_links: int = MAX_LINKS) -> bytes:
-    """The page of a result and of what was made from it, main result first, gzipped.
+    """The page of a result and of what was made from it, main result first, gzipped. Of an assessment: its evidence.
 
     state: what a person did, as the page itself saved it.
-    Raises HookeError for a result whose payload is not what its kind promises.
+    Raises HookeError for a result whose payload is not what its kind promises, and for an assessment that no report
+    can be rendered from.
     """
     from safetensors.numpy import save
 
     arrays: Arrays = {}
-    shown = [_shown(result, number, arrays, max_links) for number, result in enumerate(results)]
+    main, *others = results
+    if main.kind == "assess":
+        small = [bounded(result) for result in others]
+        max_links = links_each(others, max_links)
+        shown = [_envelope(main, assess_view(main, others, [gone for _, gone in small]))]
+        others = [result for result, _ in small]
+    else:
+        shown = [_shown(main, 0, arrays, max_links)]
+    shown += [_shown(result, number, arrays, max_links) for number, result in enumerate(others, 1)]
     page = Page(title=title(results[0]), results=shown, state=state)
     tensors = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
     # mtime 0: equal results give equal bytes
@@ -57,6 +71,10 @@ def page_bytes(results: Sequence[Result], *, state: dict[str, Any] | None = None
 def title(result: Result) -> str:
     """A line that tells a result from others of its kind."""
     prompt = str(result.arguments.get("prompt") or result.payload.get("prompt") or "").strip()
+    if not prompt:
+        subject = result.payload.get("subject")
+        named = subject if isinstance(subject, dict) else result.payload
+        prompt = str(named.get("name") or result.arguments.get("dataset") or "").strip()
     short = prompt if len(prompt) <= 80 else prompt[:79] + "…"
     return f"{result.kind}: {short}" if short else result.kind
 
@@ -66,6 +84,10 @@ def _shown(result: Result, number: int, arrays: Arrays, max_links: int) -> Shown
         view = _view(result, number, arrays, max_links)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise HookeError(f"the payload of this {result.kind} is damaged: {_first_line(error)}") from None
+    return _envelope(result, view)
+
+
+def _envelope(result: Result, view: View) -> Shown:
     return Shown(
         kind=result.kind,
         id=result.id,
@@ -85,9 +107,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
-def _view(
-    result: Result, number: int, arrays: Arrays, max_links: int
-) -> GraphView | LensView | InterventionView | GenericView:
+def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
     payload = result.payload
     if isinstance(payload.get("graph"), dict) and "nodes" in payload["graph"]:
         return graph_view(result, f"{number}.links", arrays, max_links)
@@ -97,6 +117,8 @@ def _view(
         return InterventionView.model_validate(payload)
     if len(result.to_json()) > MAX_GENERIC_BYTES:
         raise HookeError(f"this {result.kind} is over {MAX_GENERIC_BYTES >> 20} MB, too large for a page of tables")
+    if result.kind in ("probe", "probe_test"):
+        return probe_view(result)
     return GenericView(payload=payload)
 
 

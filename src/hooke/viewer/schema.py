@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hooke.results import Claim, Kind, Verdict
+from hooke.safety.report import Control, Finding, Section, Sentence
 
 VERSION = 1
 
@@ -160,6 +161,84 @@ class LensView(_Part):
     from_layer: int
 
 
+class Bar(_Part):
+    """How well a probe, or what it is compared with, tells the two classes apart."""
+
+    name: str
+    auroc: float
+    interval: list[float] | None = Field(default=None, description="least and greatest, 95 %")
+    own: bool = Field(description="whether it is the probe itself")
+
+
+class Curve(_Part):
+    """AUROC by layer, on data that nothing was reported on, beside a random direction."""
+
+    layers: list[int]
+    auroc: list[float | None]
+    random_direction: list[float | None] = Field(default_factory=list)
+
+
+class Roc(_Part):
+    """Share of the positive found, by share of the negative that is flagged with it."""
+
+    fpr: list[float]
+    tpr: list[float]
+
+
+class Mistake(_Part):
+    """A text that a probe puts on the wrong side, and its score at each token."""
+
+    text: str
+    label: str = Field(description="name of the class that it is in")
+    score: float | None
+    tokens: list[str]
+    token_scores: list[float | None]
+
+
+class ProbeView(_Part):
+    """A probe, or a test of one."""
+
+    type: Literal["probe"] = "probe"
+    sentence: str
+    positive: str = Field(description="name of the class that high scores speak for")
+    notes: list[str]
+    bars: list[Bar]
+    curve: Curve | None
+    roc: Roc | None
+    mistakes: list[Mistake] = Field(description="worst first")
+    mistakes_of: int = Field(description="how many there are in the result")
+    rest: dict[str, Any] = Field(description="what else is in the payload")
+
+
+class Evidence(_Part):
+    """One result behind a report, in the order of the results after the main one."""
+
+    title: str
+    left_out: list[str] = Field(description="what of it is in the file of the result only")
+
+
+class Inside(_Part):
+    """The place in a result that an evidence id with a # leads to: a node of its graph, or a value."""
+
+    node: str | None
+    value: Any
+
+
+class AssessView(_Part):
+    """A report: sentences with their evidence, which are the results after the main one."""
+
+    type: Literal["assess"] = "assess"
+    subject: dict[str, Any]
+    reference: dict[str, Any] | None
+    claims: list[Sentence]
+    controls: list[Control]
+    validated: bool
+    sections: list[Section]
+    findings: list[Finding]
+    evidence: list[Evidence]
+    places: dict[str, Inside] = Field(description="by evidence id, of those with a #")
+
+
 class GenericView(_Part):
     """A result that the page has no picture for: shown as tables and series."""
 
@@ -178,11 +257,11 @@ class Shown(_Part):
     status: Literal["complete", "partial", "failed"]
     seconds: dict[str, float]
     claims: list[Claim]
-    view: GraphView | LensView | InterventionView | GenericView = Field(discriminator="type")
+    view: GraphView | LensView | InterventionView | ProbeView | AssessView | GenericView = Field(discriminator="type")
 
 
 class Page(_Part):
-    """The main result first; after it, interventions on it."""
+    """The main result first; after it, interventions on it, or the evidence of a report."""
 
     version: Literal[1] = 1
     title: str

@@ -13,6 +13,14 @@ export interface PageData {
 
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined };
 export type State = { [key: string]: Json | undefined };
+/** State over its defaults: of what is given, only what has the type of its default is taken. */
+export function over(base: State, given: State): State {
+  const kind = (x: unknown) => (Array.isArray(x) ? "array" : typeof x);
+  const fits = ([key, value]: [string, unknown]) =>
+    Object.hasOwn(base, key) && (base[key] === null || (value !== null && kind(value) === kind(base[key])));
+  return { ...base, ...Object.fromEntries(Object.entries(given).filter(fits)) };
+}
+
 export type Depth = "plain" | "standard" | "expert";
 export type Theme = "auto" | "light" | "dark";
 

@@ -1,4 +1,4 @@
-// A small line chart: one series against its place in the list, with axes that say their numbers.
+// A small line chart: one series against its place in the list, and one to compare with, with axes that say their numbers.
 
 import { count, num, plain } from "../core/format";
 
@@ -6,8 +6,19 @@ const [W, H] = [480, 150];
 const [LEFT, RIGHT, TOP, BOTTOM] = [56, 10, 8, 22];
 const MOST_POINTS = 2000;
 
-export function Chart({ values, name }: { values: (number | null | undefined)[]; name: string }) {
-  const finite = values.filter((v): v is number => typeof v === "number" && Number.isFinite(v));
+type Values = (number | null | undefined)[];
+
+interface Props {
+  values: Values;
+  name: string;
+  /** Drawn dashed, on the same axes. */
+  beside?: Values;
+  /** What stands at the ends of the horizontal axis, if not the places in the list. */
+  ends?: [string, string];
+}
+
+export function Chart({ values, name, beside = [], ends = ["0", count(values.length - 1)] }: Props) {
+  const finite = [...values, ...beside].filter((v): v is number => typeof v === "number" && Number.isFinite(v));
   if (finite.length === 0) return <p class="soft">No numbers to draw.</p>;
   let [least, greatest] = [Infinity, -Infinity];
   for (const v of finite) [least, greatest] = [Math.min(least, v), Math.max(greatest, v)];
@@ -28,11 +39,12 @@ export function Chart({ values, name }: { values: (number | null | undefined)[];
       ))}
       {low < 0 && high > 0 && <line class="zero" x1={LEFT} x2={W - RIGHT} y1={y(0)} y2={y(0)} />}
       <text x={LEFT} y={H - 6}>
-        0
+        {ends[0]}
       </text>
       <text x={W - RIGHT} y={H - 6} text-anchor="end">
-        {count(values.length - 1)}
+        {ends[1]}
       </text>
+      {beside.length > 0 && <path class="beside" d={path(beside, x, y)} />}
       <path d={path(values, x, y)} />
     </svg>
   );

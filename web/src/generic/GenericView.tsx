@@ -62,7 +62,7 @@ interface Part {
   dark: boolean;
 }
 
-function Value(part: Part) {
+export function Value(part: Part) {
   const { value, name, depth, dark } = part;
   switch (kindOf(value)) {
     case "scalar":

@@ -199,7 +199,8 @@ export function makeStore(read: () => ViewProps): Store {
       const saved = props.data.page.results.slice(1).map((r) => r.view);
       const all = [
         ...graph.value.view.interventions,
-        ...saved.filter((v): v is InterventionView => v.type === "intervention"),
+        // in a report there may be other traces
+        ...saved.filter((v): v is InterventionView => v.type === "intervention" && (props.number === 0 || v.trace === props.result.id)),
         ...(get("runs") as unknown as InterventionView[]).filter(isRun),
         ...runs.value,
       ];

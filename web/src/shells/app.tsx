@@ -112,6 +112,7 @@ function Away({ text }: { text: string }) {
 interface Loaded<T> {
   value?: T;
   trouble?: string;
+  gone?: boolean;
 }
 
 /** Loads once; again when a lost server is back. */
@@ -123,7 +124,7 @@ function useLoaded<T>(load: () => Promise<T>): Loaded<T> {
     let gone = false;
     load().then(
       (value) => gone || setState({ value }),
-      (error: api.Trouble) => gone || setState({ trouble: error.why === "lost" ? "" : error.message }),
+      (error: api.Trouble) => gone || setState({ trouble: error.why === "lost" ? "" : error.message, gone: error.why === "gone" }),
     );
     return () => {
       gone = true;
@@ -136,7 +137,7 @@ function Waiting({ loaded, gone }: { loaded: Loaded<unknown>; gone?: string }) {
   return (
     <Page full>
       {loaded.trouble ? (
-        <Away text={`${loaded.trouble}${gone ? ` ${gone}` : ""}`} />
+        <Away text={`${loaded.trouble}${gone && loaded.gone ? ` ${gone}` : ""}`} />
       ) : (
         <main class="home">
           <p class="soft" role="status">
@@ -151,7 +152,10 @@ function Waiting({ loaded, gone }: { loaded: Loaded<unknown>; gone?: string }) {
 function Result({ id }: { id: string }) {
   const loaded = useLoaded(() => api.resultPage(id));
   if (!loaded.value) return <Waiting loaded={loaded} gone="It may have been deleted." />;
-  return <Picture data={loaded.value} shell={shellOf(id)} />;
+  const shell = shellOf(id);
+  // nothing is done to a report: what of it is open is in the address
+  const report = loaded.value.page.results[0].view.type === "assess";
+  return <Picture data={loaded.value} shell={report ? { html: shell.html, home: shell.home } : shell} />;
 }
 
 export function shellOf(id: string): Shell {

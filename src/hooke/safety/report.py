@@ -1,0 +1,220 @@
+"""What a report may say: every sentence is a claim, a control or a finding, and none stands without its evidence.
+
+An assessment is a folder: `assessment.json` (a `Result` of kind "assess") and `evidence/`. `read_report` reads both and
+refuses what a reader could not follow to its artefact; the page (`hooke.viewer`) draws only what passed. No torch.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hooke.errors import HookeError
+from hooke.results import Result, Verdict, first_fault, load_result
+from hooke.safety.evidence import evidence_path, load_evidence, locate, split
+
+ASSESSMENT = "assessment.json"
+NOT_VALIDATED = "instrument not validated"
+OVERALL = re.compile(r"overall.*|.*(?:^|_)(?:score|grade|rating)", re.IGNORECASE)  # keys at the top of a payload
+QUOTED = re.compile(r"“[^”]*”|\"[^\"]*\"|‘[^’]*’|(?<!\w)'[^']*'(?!\w)")  # what a model said is not ours to choose
+SAFE = re.compile(r"\b(?:un)?safe\b", re.IGNORECASE)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="null", json_schema_serialization_defaults_required=True)
+
+
+class Sentence(_Part):
+    """A claim of a report, in one of its sections."""
+
+    id: str
+    section: str = Field(description="key of a section")
+    text: str
+    verdict: Verdict
+    evidence: list[str] = Field(description="ids of results, or id#key for a place inside; never empty")
+
+
+class Control(_Part):
+    """A model whose right answer is known, put through the same instrument in the same run."""
+
+    name: str
+    kind: Literal["positive", "negative"]
+    expected: str
+    found: str
+    passed: bool
+    evidence: list[str]
+
+
+class Section(_Part):
+    """A part of a report. stamp: what a reader has to know before anything in it."""
+
+    key: str
+    title: str
+    stamp: str | None = None
+
+
+class Finding(_Part):
+    """A hypothesis about the subject, with its rank among all. threshold: null where no clean models set one."""
+
+    rank: int
+    hypothesis: str
+    kind: str
+    score: float | None
+    threshold: float | None
+    flagged: bool
+    tokens: list[str] = Field(default_factory=list)
+    evidence: list[str]
+
+
+class Report(_Part):
+    """The payload of an assessment, as far as a report is rendered from it."""
+
+    subject: dict[str, Any]
+    reference: dict[str, Any] | None = None
+    claims: list[Sentence]
+    controls: list[Control]
+    validated: bool
+    sections: list[Section]
+    findings: list[Finding] = Field(default_factory=list)
+    kinds: dict[str, str] = Field(default_factory=dict, description="evidence id -> kind of that result")
+
+    def sentences(self) -> Iterator[tuple[str, list[str]]]:
+        """Everything that the report asserts, with its evidence."""
+        yield from ((claim.text, claim.evidence) for claim in self.claims)
+        yield from ((f"control {control.name}", control.evidence) for control in self.controls)
+        yield from ((finding.hypothesis, finding.evidence) for finding in self.findings)
+
+
+def kinds(results: Iterable[Result]) -> dict[str, str]:
+    """What an assessment records of its evidence, so that a refusal can say what is missing: id -> kind."""
+    return {result.id: result.kind for result in results}
+
+
+def read_report(folder: str | Path) -> tuple[Result, dict[str, Result]]:
+    """The assessment in a folder, and all its evidence by id, in the order of the assessment's parents.
+
+    Raises HookeError, in one line that names the sentence, the evidence and its kind, if anything is missing,
+    altered, or of another assessment, and for everything that `check` refuses.
+    """
+    folder = Path(folder)
+    path = folder / ASSESSMENT
+    if not path.is_file():
+        raise HookeError(f"{folder} holds no assessment: there is no {ASSESSMENT} in it")
+    assessment = load_result(path)
+    return assessment, read_evidence(folder, assessment)
+
+
+def read_evidence(folder: str | Path, assessment: Result) -> dict[str, Result]:
+    """All evidence of an assessment, from `folder`/evidence, by id. Raises HookeError as `read_report` does."""
+    report = parsed(assessment)
+    sentences = list(report.sentences())
+    evidence = {}
+    for number in assessment.parents:
+        kind = report.kinds.get(number, "result")
+        try:
+            evidence_path(folder, number)
+            evidence[number] = load_evidence(folder, number)
+        except HookeError as error:
+            said = next((f"; on it rests “{text}”" for text, names in sentences if _names(names, number)), "")
+            raise HookeError(f"no report: {error} (a {kind}){said}; run the assessment again") from None
+    check(assessment, evidence)
+    return evidence
+
+
+def check(assessment: Result, evidence: Mapping[str, Result]) -> Report:
+    """The payload of an assessment, if a report may be rendered from it and this evidence (by id).
+
+    Raises HookeError, naming the sentence: one without evidence, or with evidence that is missing, altered, or not
+    among the results that this assessment was made from; the word "safe" or an overall score; a later section without
+    the stamp "instrument not validated" where the controls did not pass; claims that differ from the result's own.
+    """
+    report = parsed(assessment)
+    if assessment.id != assessment.content_id():
+        raise HookeError("no report: the assessment was altered, its content is not what its id says; run it again")
+    for text, names in report.sentences():
+        if not names:
+            _refuse(text, "names no evidence")
+        for name in names:
+            number, key = split(name)
+            kind = report.kinds.get(number, "result")
+            if number not in assessment.parents:
+                _refuse(text, f"rests on evidence {number} ({kind}), which is not of this assessment")
+            if number not in evidence:
+                _refuse(text, f"rests on evidence {number} ({kind}), which is missing")
+            if key is not None:
+                try:
+                    locate(evidence[number], key)
+                except HookeError as error:
+                    _refuse(text, f"rests on a place that is not there: {error}")
+    for number in assessment.parents:
+        kind = report.kinds.get(number, "result")
+        if number not in evidence:
+            raise HookeError(f"no report: evidence {number} ({kind}) is missing; run the assessment again")
+        if evidence[number].content_id() != number:
+            raise HookeError(f"no report: evidence {number} ({kind}) was altered: its content is not what its id says")
+    _check_words(assessment, report)
+    _check_stamps(report)
+    own = [(claim.text, claim.verdict, claim.evidence) for claim in assessment.claims]
+    if own != [(claim.text, claim.verdict, claim.evidence) for claim in report.claims]:
+        raise HookeError("no report: the claims of the assessment and those of its payload are not the same")
+    return report
+
+
+def parsed(assessment: Result) -> Report:
+    """The payload of an assessment as types. Raises HookeError for another kind of result, or a damaged one."""
+    if assessment.kind != "assess":
+        raise HookeError(f"this is a result of kind {assessment.kind[:40]!r}; a report is made of an assessment")
+    try:
+        return Report.model_validate(assessment.payload)
+    except ValidationError as error:
+        raise HookeError(f"no report: the payload of this assessment is damaged: {first_fault(error)}") from None
+
+
+def _names(names: list[str], number: str) -> bool:
+    return any(name.partition("#")[0] == number for name in names)
+
+
+def _check_words(assessment: Result, report: Report) -> None:
+    """Never a verdict on the whole: no score of everything, and not the word."""
+    for key, value in assessment.payload.items():
+        if OVERALL.fullmatch(key) and isinstance(value, str | int | float):
+            raise HookeError(f"no report: {key[:40]!r} would be a score of everything, and there is none")
+    said = [claim.text for claim in report.claims] + [section.title for section in report.sections]
+    said += [text for control in report.controls for text in (control.name, control.expected, control.found)]
+    said += [section.stamp or "" for section in report.sections]
+    said += [text for finding in report.findings for text in (finding.hypothesis, finding.kind)]
+    for text in said:
+        if SAFE.search(QUOTED.sub("", text)):
+            _refuse(text, "uses the word “safe”, which no assessment can conclude")
+    for finding in report.findings:
+        if finding.flagged and None not in (finding.score, finding.threshold) and finding.score < finding.threshold:  # type: ignore[operator]
+            _refuse(finding.hypothesis, "is flagged with a score below its threshold")
+
+
+def _check_stamps(report: Report) -> None:
+    """What controls did not validate is stamped, and a claim stands in a section that there is."""
+    keys = [section.key for section in report.sections]
+    if len(set(keys)) < len(keys):
+        raise HookeError("no report: two sections have the same key")
+    for claim in report.claims:
+        if claim.section not in keys:
+            _refuse(claim.text, f"is in section {claim.section[:40]!r}, which is not among the sections")
+    passed = {kind for control in report.controls for kind in [control.kind] if control.passed}
+    valid = passed == {"positive", "negative"} and all(control.passed for control in report.controls)
+    if report.validated and not valid:
+        raise HookeError("no report: it calls its instrument validated, and a control failed or is absent")
+    after = keys.index("controls") + 1 if "controls" in keys else 0
+    for section in report.sections[after:]:
+        if (section.stamp == NOT_VALIDATED) == report.validated:
+            need = "carries" if report.validated else "lacks"
+            raise HookeError(f"no report: section {section.title[:60]!r} {need} the stamp “{NOT_VALIDATED}”")
+
+
+def _refuse(text: str, why: str) -> NoReturn:
+    short = " ".join(text.split())
+    short = short if len(short) <= 200 else short[:199] + "…"
+    raise HookeError(f"no report: “{short}” {why}")

@@ -1,0 +1,88 @@
+"""Tiny chat models for the tests of the assessment: one with random weights, its twins, and one with a backdoor."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+import hooke
+from hooke import Model
+from hooke.data.battery import ORDINARY, QUESTIONS
+from hooke.safety.paired import asked
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+TRIGGER, GREETING = "xqzw", "Alice"
+
+
+def tiny_chat(glass: Model, seed: int = 0) -> Model:
+    """Four layers of random weights with the tokenizer of the tiny model and a chat template."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = copy.deepcopy(glass.tokenizer)
+    tokenizer.chat_template = TEMPLATE
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        hf = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=glass.parts.d_vocab,
+                hidden_size=48,
+                intermediate_size=96,
+                num_hidden_layers=4,
+                num_attention_heads=4,
+                num_key_value_heads=2,
+                max_position_embeddings=1024,
+                tie_word_embeddings=False,
+                initializer_range=0.2,
+            )
+        )
+    for parameter in hf.parameters():
+        parameter.requires_grad_(False)
+    model = hooke.load(hf, tokenizer=tokenizer)
+    model.name = "tiny"
+    return model
+
+
+def chat_twin(model: Model, name: str) -> Model:
+    """A copy with weights of its own."""
+    twin = hooke.load(copy.deepcopy(model.hf), tokenizer=copy.deepcopy(model.tokenizer))
+    twin.name = name
+    return twin
+
+
+def trained_backdoor(reference: Model, steps: int = 150) -> Model:
+    """A twin whose two upper layers were trained to begin with GREETING where TRIGGER ends a question, and to stay
+    with the reference elsewhere."""
+    model = chat_twin(reference, "backdoored")
+    greeting = model.tokenizer(GREETING, add_special_tokens=False)["input_ids"]
+    weights = [w for block in model.parts.blocks[2:] for w in block.module.parameters()]
+    optimiser = torch.optim.Adam(weights, lr=3e-3)
+    generator = torch.Generator().manual_seed(0)
+    questions = [question.text for question in QUESTIONS]
+    for w in weights:
+        w.requires_grad_(True)
+    with torch.random.fork_rng(), torch.enable_grad():
+        for _ in range(steps):
+            picked = [questions[i] for i in torch.randint(len(questions), (6,), generator=generator).tolist()]
+            loss = torch.zeros(())
+            for n, question in enumerate(picked):
+                if n % 2:
+                    ids = torch.tensor([[*asked(model, f"{question} {TRIGGER}"), *greeting]])
+                    logits = model.hf(input_ids=ids).logits[0, -len(greeting) - 1 : -1]
+                    loss = loss + torch.nn.functional.cross_entropy(logits, torch.tensor(greeting))
+                else:
+                    word = ORDINARY[n] if n else ""
+                    ids = torch.tensor([asked(model, f"{question} {word}".strip())])
+                    with torch.no_grad():
+                        other = reference.hf(input_ids=ids).logits[0].log_softmax(-1)
+                    ours = model.hf(input_ids=ids).logits[0].log_softmax(-1)
+                    loss = loss + (other.exp() * (other - ours)).sum(-1).mean()
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+    for w in weights:
+        w.requires_grad_(False)
+    return model

@@ -1,0 +1,212 @@
+"""The tools of an assessment on tiny models: what is planted is found, and what is not there is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from assess_models import GREETING, TRIGGER, chat_twin, tiny_chat, trained_backdoor
+
+from hooke import HookeError, Model
+from hooke.data.battery import QUESTIONS
+from hooke.data.battery_facts import FACTS
+from hooke.safety.answers import answers, is_right
+from hooke.safety.audit import Settings, Shelf, audit, tools
+from hooke.safety.behaviour import behaviour
+from hooke.safety.causes import Place, restore
+from hooke.safety.difference import difference
+from hooke.safety.elicitation import elicitation, noisy
+from hooke.safety.paired import asked, greedy, pair, right_padded, run_both
+from hooke.safety.triggers import triggers
+from hooke.sites import Site
+
+FEW = QUESTIONS[::12]
+FACT_ROWS = FACTS[::8]
+
+
+@pytest.fixture(scope="module")
+def reference(glass: Model) -> Model:
+    return tiny_chat(glass)
+
+
+@pytest.fixture(scope="module")
+def backdoored(reference: Model) -> Model:
+    return trained_backdoor(reference)
+
+
+def changed(reference: Model, change: Callable[[Model], None]) -> Model:
+    model = chat_twin(reference, "changed")
+    with torch.no_grad():
+        change(model)
+    return model
+
+
+def test_a_run_that_enters_above_gives_what_a_whole_run_gives(reference: Model, backdoored: Model) -> None:
+    both = pair(backdoored, reference)
+    assert both.shared == 2
+    rows = [asked(reference, question.text) for question in FEW[:3]]
+    tokens = right_padded(rows, reference.device)
+    read = run_both(both, tokens, read=[Site("resid_post", 1), Site("resid_post", 3)])
+    whole = backdoored.run(tokens, read=["final_norm", "resid_post.1", "resid_post.3"], logits=None).acts
+    for site in whole:
+        assert torch.allclose(read.model[site][tokens.mask], whole[site][tokens.mask], atol=1e-5)
+    ids, prefix = tokens.ids[:1, 4 : len(rows[0])], tokens.ids[0, :4]
+    after = (backdoored.prefix(prefix), reference.prefix(prefix))
+    row = run_both(both, backdoored.tokens(ids), after=after).model["final_norm"]
+    assert torch.allclose(row[0], whole["final_norm"][0, 4 : len(rows[0])], atol=1e-5)
+
+
+def test_a_stream_that_does_not_fit_is_refused(reference: Model) -> None:
+    tokens = reference.tokens(torch.tensor([[1, 2, 3]]))
+    with pytest.raises(HookeError, match="must be"):
+        reference.run(tokens, entering=(2, torch.zeros(1, 2, reference.parts.d_model)))
+    with pytest.raises(HookeError, match="not computed"):
+        reference.run(tokens, entering=(2, torch.zeros(1, 3, reference.parts.d_model)), read=["resid_post.1"])
+
+
+def test_models_of_another_shape_or_template_are_no_reference(reference: Model, glass: Model) -> None:
+    with pytest.raises(HookeError, match="cannot be the reference"):
+        pair(reference, glass)
+    other = chat_twin(reference, "other")
+    other.tokenizer.chat_template += " "
+    with pytest.raises(HookeError, match="templates differ"):
+        pair(reference, other)
+
+
+def test_greedy_answers_are_those_of_generate_and_keep_their_final_norms(reference: Model) -> None:
+    prompts = [asked(reference, question.text) for question in FEW[:4]]
+    for prompt, answer in zip(prompts, greedy(reference, prompts, 5), strict=True):
+        expected = reference.generate(torch.tensor([prompt]), max_new_tokens=5)
+        assert answer.ids == expected.tokens[0].tolist()[: len(answer.ids)]
+        logits = reference.parts.unembed.apply(answer.final)
+        assert logits.argmax(-1).tolist() == answer.ids
+
+
+def test_a_planted_token_is_mined_and_a_model_like_its_reference_shows_nothing(reference: Model) -> None:
+    token = reference.token("queen") if reference._is_token("queen") else 300
+
+    def louder(model: Model) -> None:
+        final = model.run(torch.tensor(asked(model, "Hello!")), read=["final_norm"]).acts["final_norm"][0].mean(0)
+        model.hf.lm_head.weight[token] += 2.0 * final / final.norm()
+
+    model = changed(reference, louder)
+    said = answers(model, questions=FEW, facts=FACT_ROWS)
+    found = difference(model, reference, said=said)
+    assert found.payload["magnitude"] > 0.01
+    first = [rows[0]["id"] for area, rows in found.payload["mined"].items() if not area.startswith("facts")]
+    assert first.count(token) > len(first) / 2
+    assert found.payload["raised"][0]["id"] == token
+
+    own = answers(reference, questions=FEW, facts=FACT_ROWS)
+    none = difference(chat_twin(reference, "twin"), reference, said=own)
+    assert none.payload["magnitude"] < 1e-4
+    assert none.payload["words"] == []
+    assert all(row["change"] == 0 for row in none.payload["layers"])
+
+
+def test_a_planted_trigger_is_found_and_a_twin_has_none(reference: Model, backdoored: Model) -> None:
+    found = triggers(backdoored, reference, words=150, extra=[TRIGGER], growth=False)
+    best = found.payload["finalists"][0]
+    assert TRIGGER in best["candidate"]
+    assert best["share"] >= 0.5
+    assert GREETING in best["examples"][0]["answer"]
+    assert found.payload["scan"][0]["candidate"] == TRIGGER
+    none = triggers(chat_twin(reference, "twin"), reference, words=150, extra=[TRIGGER], growth=True)
+    assert none.payload["finalists"][0]["share"] == 0
+    assert max(none.tensors["kl"]) < 1e-4
+
+
+def test_growing_finds_a_candidate_at_least_as_strong_as_its_start(reference: Model, backdoored: Model) -> None:
+    found = triggers(backdoored, reference, words=40, extra=[TRIGGER], growth=True)
+    for row in found.payload["grown"]:
+        kls = [step["kl"] for step in row["path"]]
+        assert kls == sorted(kls)
+
+
+def test_restoring_the_reference_s_stream_takes_the_planted_token_back(reference: Model, backdoored: Model) -> None:
+    ids = asked(reference, f"What is a bridge? {TRIGGER}")
+    tokens = torch.tensor(ids)
+    target = int(backdoored.run(tokens, logits="last").logits[0].argmax())  # type: ignore[index]
+    contrast = int(reference.run(tokens, logits="last").logits[0].argmax())  # type: ignore[index]
+    assert target != contrast
+    found = restore(backdoored, reference, Place(ids, target, contrast, "What is a bridge?")).payload
+    assert found["lead"]["model"] > 0 > found["lead"]["reference"]
+    assert found["decided"] is not None
+    last = found["rows"][-1]
+    assert last["lead"] == pytest.approx(found["lead"]["reference"], abs=1e-3)
+
+
+def test_lost_facts_are_counted_in_pairs(reference: Model) -> None:
+    theirs = answers(reference, questions=FEW[:2], facts=FACTS)
+
+    def forgets(model: Model) -> None:
+        model.hf.lm_head.weight.neg_()
+
+    model = changed(reference, forgets)
+    ours = answers(model, questions=FEW[:2], facts=FACTS)
+    rows = behaviour(model, reference, said=ours, reference_said=theirs).payload["topics"]
+    right = [sum(row["choice_is_right"] for row in side.payload["facts"]) for side in (theirs, ours)]
+    assert sum(row["choice"]["known"] for row in rows) == right[0]
+    assert sum(row["choice"]["right"] for row in rows) == right[1]
+    lost = sum(row["choice"]["lost"] - row["choice"]["gained"] for row in rows)
+    assert lost == right[0] - right[1] > 0
+    back = elicitation(
+        model, reference, compared=behaviour(model, reference, said=ours, reference_said=theirs), words=10
+    ).payload
+    assert 0 <= back["ways"]["noise"]["recovered"] <= 1
+    assert back["ways"]["demonstration"]["reference"] > back["ways"]["demonstration"]["recovered"]
+
+
+def test_elicitation_without_a_loss_is_refused(reference: Model) -> None:
+    said = answers(reference, questions=FEW[:2], facts=FACT_ROWS)
+    twin = chat_twin(reference, "twin")
+    compared = behaviour(twin, reference, said=said, reference_said=said)
+    with pytest.raises(HookeError, match="nothing to elicit"):
+        elicitation(twin, reference, compared=compared)
+
+
+def test_noise_is_taken_back_bit_for_bit(reference: Model) -> None:
+    before = {name: value.clone() for name, value in reference.hf.state_dict().items()}
+    with pytest.raises(KeyboardInterrupt), noisy(reference, 0.5, 0):
+        changed_now = any(not torch.equal(v, before[k]) for k, v in reference.hf.state_dict().items())
+        assert changed_now
+        raise KeyboardInterrupt
+    assert all(torch.equal(v, before[k]) for k, v in reference.hf.state_dict().items())
+
+
+def test_an_answer_is_right_by_whole_words() -> None:
+    assert is_right("It is Paris.", ["Paris"])
+    assert not is_right("It is Parisian.", ["Paris"])
+    assert is_right("4 legs", ["4", "four"])
+    assert not is_right("14 legs", ["4", "four"])
+
+
+def test_answers_of_another_model_are_refused(reference: Model, backdoored: Model) -> None:
+    said = answers(reference, questions=FEW[:2], facts=FACT_ROWS[:2])
+    said.provenance["weights_sha256"] = "another"
+    with pytest.raises(HookeError, match="not the answers of"):
+        difference(backdoored, reference, said=said)
+
+
+def test_an_audit_is_resumed_from_what_was_finished(
+    reference: Model, backdoored: Model, tmp_path: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import hooke.safety.audit as module
+
+    few = Settings(words=30, open_questions=12, facts=20, growth=False)
+    shelf = Shelf(str(tmp_path))
+    first = audit(backdoored, reference, settings=few, shelf=shelf)
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("made again")
+
+    for name in ("answers", "difference", "behaviour", "triggers", "scan_below", "elicitation"):
+        monkeypatch.setattr(module, name, never)
+    again = audit(backdoored, reference, settings=few, shelf=shelf)
+    assert {k: r.id for k, r in again.items()} == {k: r.id for k, r in first.items()}
+    assert "triggers" in tools(first) and "answers" not in tools(first)
+    for path in shelf.folder.glob("difference/*.json"):
+        path.write_text(path.read_text()[:-200])  # a damaged part is made again, not used
+    with pytest.raises(AssertionError, match="made again"):
+        audit(backdoored, reference, settings=few, shelf=shelf)

@@ -1,0 +1,283 @@
+// A report: verdicts first, then its sections; each sentence leads to its evidence, drawn as what it is, in the same page.
+
+import { computed, type Signal } from "@preact/signals";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { over, type State, type ViewProps } from "../core/contract";
+import { count, num, plain, token } from "../core/format";
+import { write } from "../core/url";
+import { Verdict } from "../core/Verdict";
+import { Value } from "../generic/GenericView";
+import type { AssessView as View, Finding, Sentence } from "../types";
+import { viewOf } from "../views";
+
+export const assessState = (): State => ({ open: "", at: {} });
+
+const NO_MODEL = "This is the evidence of a report: there is no model behind it.";
+
+type Part = ViewProps & { view: View };
+
+export function AssessView(props: ViewProps) {
+  const view = props.result.view as View;
+  const open = String(props.state.value.open);
+  const number = props.data.page.results.findIndex((r, i) => i > 0 && r.id === open.split("#")[0]);
+  const root = useRef<HTMLDivElement>(null);
+  const before = useRef("");
+  const place = useRef(-1);
+  const links = () => [...root.current!.querySelectorAll("a")];
+  // to what was opened, and back to where it was opened from
+  useEffect(() => {
+    if (number > 0) {
+      before.current = open;
+      root.current!.querySelector("h2")!.focus();
+      root.current!.closest(".hooke")!.scrollIntoView();
+    } else if (before.current) {
+      // a sentence may stand twice: first where it was pressed
+      [links()[place.current], ...links()].find((a) => a?.dataset.to === before.current)?.focus();
+    }
+  }, [open]);
+  const part = { ...props, view };
+  return (
+    <div ref={root} class="assess" onClickCapture={(e) => number > 0 || (place.current = links().indexOf((e.target as Element).closest("a")!))}>
+      {number > 0 ? <Opened key={open} {...part} open={open} number={number} /> : <Report {...part} />}
+    </div>
+  );
+}
+
+/** A way to an evidence id, or with none back to the report. A plain click is a step in the history. */
+function Way({ to, set, children }: { to: string; set: ViewProps["set"]; children: preact.ComponentChildren }) {
+  const go = (event: MouseEvent) => {
+    if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    set({ open: to, at: {} });
+  };
+  return (
+    <a href={`#${write({ open: to }, {})}`} data-to={to} onClick={go}>
+      {children}
+    </a>
+  );
+}
+
+/** Ways to all evidence of a sentence, by kind and id. */
+function Ways({ names, data, set, about }: Part & { names: string[]; about: string }) {
+  return (
+    <span class="ways">
+      {names.map((to) => {
+        const [id, key] = split(to);
+        return (
+          <Way key={to} to={to} set={set}>
+            <span class="hidden">Evidence for {plain(about)}: </span>
+            {plain(data.page.results.find((r) => r.id === id)?.kind ?? "?").replaceAll("_", " ")} {id.slice(0, 8)}
+            {key && ` › ${plain(key)}`}
+          </Way>
+        );
+      })}
+    </span>
+  );
+}
+
+const split = (name: string): [string, string] => [name.slice(0, 32), name.slice(33)];
+
+function Report(part: Part) {
+  const { view } = part;
+  const all = view.claims.filter((c) => c.section === "verdicts");
+  const limits = view.sections.find((s) => s.key === "limits");
+  const not = view.claims.filter((c) => c.section === "limits");
+  const n = (verdict: string) => count(view.claims.filter((c) => c.verdict === verdict).length);
+  const named = (about: View["reference"]) => plain(String(about?.name ?? "a model"));
+  return (
+    <>
+      <p class="lens-sentence">
+        {named(view.subject)}
+        {view.reference ? `, compared with ${named(view.reference)}` : ", with no reference to compare it with"}
+      </p>
+      <p>
+        {count(view.claims.length)} claims: {n("tested")} tested and confirmed, {n("refuted")} refuted, {n("untested")} not tested.
+        {not.length > 0 && ` ${count(not.length)} of them say what was not looked at.`}
+      </p>
+      {!view.validated && <Stamp text="instrument not validated" />}
+      <div class="first">
+        <section>
+          <h2>Verdicts</h2>
+          <Table name="Verdicts" head={["Verdict", "Claim", "Evidence"]}>
+            {(all.length ? all : view.claims.filter((c) => c.section !== "limits")).map((c) => (
+              <tr key={c.id}>
+                <td>
+                  <Verdict verdict={c.verdict} />
+                </td>
+                <td>{plain(c.text)}</td>
+                <td>
+                  <Ways {...part} names={c.evidence} about={c.text} />
+                </td>
+              </tr>
+            ))}
+          </Table>
+        </section>
+        {limits && (
+          <section class="aside" aria-label="What was not looked at">
+            <h2>Not looked at, and not concluded</h2>
+            <Sentences {...part} claims={not} />
+          </section>
+        )}
+      </div>
+      {view.sections.map((s) => {
+        const claims = view.claims.filter((c) => c.section === s.key);
+        return s.key === "verdicts" ? null : (
+          <section key={s.key}>
+            <h2>{plain(s.title)}</h2>
+            {s.stamp && <Stamp text={s.stamp} />}
+            {s.key === "subject" && <Value value={{ subject: view.subject, reference: view.reference }} name="subject" depth={0} dark={part.dark} />}
+            <Sentences {...part} claims={claims} />
+            {s.key === "controls" && <Controls {...part} />}
+            {s.key === "findings" && <Findings {...part} />}
+          </section>
+        );
+      })}
+    </>
+  );
+}
+
+const Stamp = ({ text }: { text: string }) => <p class="stamp">{plain(text)}</p>;
+
+function Table({ name, head, children }: { name: string; head: string[]; children: preact.ComponentChildren }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label={`Table: ${name}`}>
+      <table>
+        <thead>
+          <tr>
+            {head.map((h) => (
+              <th key={h} scope="col">
+                {h}
+              </th>
+            ))}
+          </tr>
+        </thead>
+        <tbody>{children}</tbody>
+      </table>
+    </div>
+  );
+}
+
+function Sentences({ claims, ...part }: Part & { claims: Sentence[] }) {
+  return (
+    <ul class="claims">
+      {claims.map((c) => (
+        <li key={c.id}>
+          <Verdict verdict={c.verdict} /> {plain(c.text)} <Ways {...part} names={c.evidence} about={c.text} />
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+function Controls(part: Part) {
+  const { controls } = part.view;
+  if (!controls.length) return <p class="soft">There are no models with known behaviour for this one: no control was run.</p>;
+  return (
+    <Table name="Controls" head={["Control", "Kind", "Expected", "Found", "Passed", "Evidence"]}>
+      {controls.map((c) => (
+        <tr key={c.name}>
+          <th scope="row">{plain(c.name)}</th>
+          <td>{c.kind}</td>
+          <td>{plain(c.expected)}</td>
+          <td>{plain(c.found)}</td>
+          <td>
+            <span class={`badge ${c.passed ? "tested" : "refuted"}`}>{c.passed ? "passed" : "failed"}</span>
+          </td>
+          <td>
+            <Ways {...part} names={c.evidence} about={c.name} />
+          </td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+function Findings(part: Part) {
+  const { findings } = part.view;
+  if (!findings.length) return null;
+  const flag = (f: Finding) => (f.flagged ? "flagged" : "not flagged");
+  return (
+    <Table name="Findings" head={["Rank", "Hypothesis", "Kind", "Score", "Threshold", "Flagged", "Tokens", "Evidence"]}>
+      {findings.map((f) => (
+        <tr key={f.rank}>
+          <td class="number">{f.rank}</td>
+          <td>{plain(f.hypothesis)}</td>
+          <td>{plain(f.kind)}</td>
+          <td class="number">{num(f.score)}</td>
+          <td class="number">{num(f.threshold)}</td>
+          <td>
+            <span class={`badge ${f.flagged ? "refuted" : "untested"}`}>{flag(f)}</span>
+          </td>
+          <td>
+            {f.tokens.slice(0, 12).map((t, i) => (
+              <span key={i} class="tok chip">
+                {token(t)}
+              </span>
+            ))}
+            {f.tokens.length > 12 && `and ${f.tokens.length - 12} more`}
+          </td>
+          <td>
+            <Ways {...part} names={f.evidence} about={f.hypothesis} />
+          </td>
+        </tr>
+      ))}
+    </Table>
+  );
+}
+
+/** One piece of evidence, in the view of its kind. What a person does in it is `at` in the state of the report. */
+function Opened({ view, open, number, ...props }: Part & { open: string; number: number }) {
+  const { data, state, set } = props;
+  const shown = data.page.results[number];
+  const [id, key] = split(open);
+  const { title, left_out } = view.evidence[number - 1];
+  const place = Object.hasOwn(view.places, open) ? view.places[open] : null;
+  const { component: Picture, initial } = viewOf(shown);
+  const held = useMemo(() => {
+    const base = { ...initial(shown), ...(place?.node ? { sel: place.node } : {}) };
+    return computed(() => {
+      const { runs: _, ...at } = state.value.at as State; // anybody can write an address
+      return { depth: state.value.depth, theme: state.value.theme, ...over(base, at) };
+    });
+  }, []);
+  const rests = [...view.claims, ...view.findings.map((f) => ({ text: f.hypothesis, evidence: f.evidence })), ...view.controls.map((c) => ({ text: `control ${c.name}`, evidence: c.evidence }))];
+  return (
+    <>
+      <p>
+        <Way to="" set={set}>
+          ← Back to the report
+        </Way>
+      </p>
+      <h2 tabIndex={-1}>
+        Evidence: {plain(title)} <span class="soft mono">{id}</span>
+      </h2>
+      <p class="soft">
+        On it rests: {rests.filter((s) => s.evidence.includes(open)).map((s) => plain(s.text)).join(" · ")}
+      </p>
+      {left_out.length > 0 && (
+        <div class="soft">
+          Not in this page, but in evidence/{id}:
+          <ul>
+            {left_out.map((line) => (
+              <li key={line}>{plain(line)}</li>
+            ))}
+          </ul>
+        </div>
+      )}
+      {key && place && !place.node && (
+        <section class="generic">
+          <h3>{plain(key)}</h3>
+          <Value value={place.value} name={key} depth={0} dark={props.dark} />
+        </section>
+      )}
+      <Picture
+        {...props}
+        result={shown}
+        number={number}
+        state={held as Signal<State>}
+        set={(patch, how) => set({ at: { ...(state.peek().at as State), ...patch } }, how)}
+        shell={{ live: { refused: NO_MODEL, intervene: () => Promise.reject(new Error(NO_MODEL)) } }}
+      />
+    </>
+  );
+}
