@@ -207,6 +207,24 @@ def show_probe_test(result: Result) -> None:
         print(f"Note: {note}")
 
 
+def show_probe_explain(result: Result) -> None:
+    """The sentence, each token with its value, and the layers and neurons that wrote most into the score."""
+    from rich.console import Console
+    from rich.text import Text
+
+    p = result.payload
+    print(p["sentence"] + "\n")
+    line, most = Text(), max(1e-6, *(abs(v) for v in p["token_scores"]))
+    for token, value in zip(p["tokens"], p["token_scores"]):
+        line.append(f"[{value:+.1f}]", style="dim")
+        line.append(repr(token)[1:-1], style=("green" if value > 0 else "red") if abs(value) > most / 3 else "")
+    Console().print(line, soft_wrap=True)
+    strongest = sorted(p["parts"], key=lambda part: -abs(part["value"]))[:8]
+    print("\nWritten into the score: " + ", ".join(f"{part['part']} {part['value']:+.2f}" for part in strongest))
+    named = [f"{n['layer']}/{n['neuron']} {n['contribution']:+.2f}" for n in p["neurons"][:8]]
+    print("Strongest neurons (layer/neuron): " + ", ".join(named))
+
+
 def show_probe_list(result: Result) -> None:
     from rich.console import Console
     from rich.table import Table

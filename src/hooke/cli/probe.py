@@ -22,7 +22,7 @@ from hooke.cli.common import (
     writable_page,
 )
 from hooke.errors import HookeError
-from hooke.terminal import Stages, show_probe, show_probe_list, show_probe_test
+from hooke.terminal import Stages, show_probe, show_probe_explain, show_probe_list, show_probe_test
 
 if TYPE_CHECKING:
     from hooke.data.labelled import Dataset, Row
@@ -140,6 +140,42 @@ def test(
         loaded = load(model or known_model(str(fitted.payload["belongs_to"]["model"])), device=device, dtype=dtype)
         result = probe_test(loaded, fitted, rows, benign=calm, transfer=transfer, progress=stage)
     deliver(result, json, out, show_probe_test, html)
+
+
+@group.command()
+def explain(
+    folder: Annotated[Path, typer.Argument(help="What `hooke probe fit --out` wrote.", show_default=False)],
+    said: Annotated[str, typer.Argument(metavar="TEXT", help="The text to explain. Quote it.", show_default=False)],
+    model: ModelOpt = None,
+    neurons: Annotated[int, typer.Option(help="How many of the strongest neurons to switch off.", min=1)] = 20,
+    controls: Annotated[int, typer.Option(help="How many draws of random neurons to compare with.", min=1)] = 5,
+    transfer: Annotated[bool, typer.Option("--transfer", help="Allow a probe of another model; recorded.")] = False,
+    seed: Annotated[int, typer.Option(help="Of the random neurons.", min=0)] = 0,
+    json: JsonOpt = False,
+    out: OutOpt = None,
+    html: HtmlOpt = None,
+    device: DeviceOpt = "auto",
+    dtype: DtypeOpt = "auto",
+) -> None:
+    """Why a probe gives a text its score: the tokens, layers and neurons, tested in the live model.
+
+    \b
+    hooke probe explain probes/truth "Paris is the capital of Italy."
+    """
+    writable(out)
+    writable_page(html)
+    with Stages(["load", "forward", "interventions"]) as stage:
+        stage("load")
+        from hooke.methods.probe_explain import probe_explain
+        from hooke.methods.probe_score import load_probe
+        from hooke.model.load import load
+
+        fitted = load_probe(folder)
+        loaded = load(model or known_model(str(fitted.payload["belongs_to"]["model"])), device=device, dtype=dtype)
+        result = probe_explain(
+            loaded, fitted, said, neurons=neurons, controls=controls, seed=seed, transfer=transfer, progress=stage
+        )
+    deliver(result, json, out, show_probe_explain, html)
 
 
 @group.command(name="list")

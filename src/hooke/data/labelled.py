@@ -44,6 +44,7 @@ class Dataset:
 
     about: one sentence, what is labelled. labels: names of label 0 and of label 1.
     shifts: topics that are out of distribution: no fit, and no choice of a layer or a strength, sees them.
+    template: what is put around each statement, with {text} in it, where that was found to help the model.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Dataset:
     labels: tuple[str, str]
     rows: tuple[Row, ...]
     shifts: tuple[str, ...] = ()
+    template: str | None = None
 
     @cached_property
     def sha256(self) -> str:

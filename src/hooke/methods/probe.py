@@ -49,7 +49,8 @@ def probe(
     kind: one or several of logistic, means (difference of means), lda, lat, ccs, sparse (k coordinates),
         attention, ensemble (of layers); several are tried and the best is taken.
     site: a point, for all its layers, or sites. pool: last, mean; max, ema, rolling over tokens.
-    template: a text with {text}, put around every statement before the model reads it.
+    template: a text with {text}, put around every statement before the model reads it; None is the data set's
+        own, if it has one, and "{text}" is none.
     keep: a folder for activations while they are made, so that a stopped run goes on where it was.
     random_weights: also fit the chosen probe to a model of the same shape with random weights.
     Returns a `Result` of kind "probe" (payload in docs/probe.md) whose tensors are the directions of the
@@ -59,6 +60,7 @@ def probe(
     clock = Clock(progress)
     data = packaged(dataset, seed=seed) if isinstance(dataset, str) else dataset
     check_rows(data.train, f"the fitting part of {data.name}")
+    template = data.template if template is None else template
     kinds, pools, sites = _plan(model, kind, site, pool)
     fit_rows, held = hold_out(data.train, seed=seed)
     inner, split = folds([data.train[i] for i in fit_rows])

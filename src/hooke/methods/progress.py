@@ -33,6 +33,11 @@ SHARES = {
     "random weights": 12.0,
     "benign texts": 20.0,
     "report": 1.0,
+    "answers": 30.0,
+    "base": 25.0,
+    "states": 6.0,
+    "training": 75.0,
+    "perplexity": 3.0,
 }
 VERB_STAGES = {
     "trace": ("load", "forward", "select", "graph", "verification", "write", "interventions"),

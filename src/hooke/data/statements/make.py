@@ -18,6 +18,21 @@ from hooke.data.statements.reading import Free, Order, Relation, read_facts
 FILES = ("world.txt", "things.txt", "everyday.txt", "science.txt", "held_out.txt")
 SHIFTS = ("science", "animals", "occupations", "questions")
 DENIAL = re.compile(r"\b(not|cannot|no|never|nobody|nothing|neither|without|wrong to)\b", re.IGNORECASE)
+# What the model reads before each statement: of nothing, four and eight judged examples that with the best AUROC on
+# the fitting folds (0.77, 0.79, 0.79).
+EXAMPLES = (
+    ("The sky is green.", False),
+    ("Dogs have four legs.", True),
+    ("Seven is less than three.", False),
+    ("Snow is cold.", True),
+    ("Paris is a city in Japan.", False),
+    ("A hammer is used to drive in nails.", True),
+    ("People breathe with their ears.", False),
+    ("The sun rises in the morning.", True),
+)
+TEMPLATE = "\n".join(
+    ["Check each statement.", *(f"{said} This is {str(so).lower()}." for said, so in EXAMPLES), "{text}"]
+)
 WORDINGS = 3  # statements in pairs for each fact: two that affirm and one that denies
 PAIRS_OF_THINGS = 14  # of one order
 
@@ -60,7 +75,7 @@ def truth(seed: int = 0) -> Dataset:
     denied = [row for row in whole.shifted if denies(row.text)]
     rows += [replace(row, topic="denials", group=f"denied/{row.group}", pair=f"denied/{row.pair}") for row in denied]
     about = "A statement is true, or it is false because one word or phrase in it is wrong."
-    return Dataset("truth", about, whole.labels, tuple(rows), (*whole.shifts, "denials"))
+    return Dataset("truth", about, whole.labels, tuple(rows), (*whole.shifts, "denials"), TEMPLATE)
 
 
 def denies(text: str) -> bool:
