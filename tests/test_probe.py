@@ -361,3 +361,57 @@ def test_neurons_add_up_behind_a_post_norm(family: str) -> None:
     each = _neurons(model, [block], [weight], acts)
     for layer in range(3):
         assert each[layer].sum() == pytest.approx(parts[f"mlp_out.{layer}"], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["fit", "truths"], "did you mean 'truth'"),
+        (["fit", "nowhere.csv"], "no file"),
+        (["fit", "{here}/bad.jsonl"], "line 2"),
+        (["fit", "{here}/ones.jsonl"], "label 1 only"),
+        (["fit", "{here}/good.jsonl", "--kind", "svm"], "no kind of probe"),
+        (["fit", "{here}/good.jsonl", "--out", "{here}/good.jsonl"], "is a file"),
+        (["fit", "{here}/words.jsonl"], "--positive"),
+        (["test", "{here}", "--data", "{here}/good.jsonl"], "no file"),
+        (["test", "{here}", "--data", "truth", "--benign", "nowhere.csv"], "no file"),
+        (["explain", "{here}/nowhere", "Hello."], "no file"),
+    ],
+)
+def test_mistakes_on_the_command_line_are_one_line(
+    words: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], glass: Model
+) -> None:
+    good = [json.dumps({"text": r.text, "label": r.label, "group": r.group}) for r in tense().rows[:80]]
+    (tmp_path / "good.jsonl").write_text("\n".join(good))
+    (tmp_path / "bad.jsonl").write_text(good[0] + '\n{"text": "no label"}\n')
+    (tmp_path / "ones.jsonl").write_text("\n".join(line for line in good if '"label": 1' in line))
+    (tmp_path / "words.jsonl").write_text(
+        "\n".join(good).replace('"label": 1', '"label": "yes"').replace(": 0", ': "no"')
+    )
+    before = sorted(tmp_path.iterdir())
+    with (
+        patch("hooke.model.load.load", return_value=glass),
+        patch.object(sys, "argv", ["hooke", "probe", *(w.replace("{here}", str(tmp_path)) for w in words)]),
+        pytest.raises(SystemExit) as end,
+    ):
+        main()
+    said = capsys.readouterr()
+    assert end.value.code == 2 and said.out == ""
+    assert told in said.err and len(said.err.strip().splitlines()) == 1, said.err
+    assert sorted(tmp_path.iterdir()) == before  # nothing was left behind
+
+
+def test_interrupted_fits_leave_only_what_they_can_use_again(tmp_path: Path, glass: Model) -> None:
+    class Stop(BaseException):
+        pass
+
+    def progress(stage: str, done: float) -> None:
+        if stage == "fit":
+            raise Stop
+
+    with pytest.raises(Stop):
+        probe(glass, tense(), keep=tmp_path / "kept", progress=progress)
+    assert all(path.suffix == ".safetensors" for path in (tmp_path / "kept").iterdir())
+    fresh = probe(glass, tense(), kind="means", random_weights=False)
+    again = probe(glass, tense(), kind="means", random_weights=False, keep=tmp_path / "kept")
+    assert np.allclose(fresh.tensors["probe.direction"], again.tensors["probe.direction"])
