@@ -1,4 +1,4 @@
-"""Tiny chat models for the tests of the assessment: one with random weights, its twins, and one with a backdoor."""
+"""Tiny chat models for the tests of the assessment: the tiny model with a template, its twins, and a backdoor."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 import hooke
 from hooke import Model
 from hooke.data.battery import ORDINARY, QUESTIONS
+from hooke.data.candidates import strings
 from hooke.safety.paired import asked
 
 TEMPLATE = (
@@ -18,29 +19,11 @@ TEMPLATE = (
 TRIGGER, GREETING = "xqzw", "Alice"
 
 
-def tiny_chat(glass: Model, seed: int = 0) -> Model:
-    """Four layers of random weights with the tokenizer of the tiny model and a chat template."""
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    tokenizer = copy.deepcopy(glass.tokenizer)
+def tiny_chat(glass: Model) -> Model:
+    """The tiny model with a chat template, and room for its questions in the context."""
+    hf, tokenizer = copy.deepcopy(glass.hf), copy.deepcopy(glass.tokenizer)
+    hf.config.max_position_embeddings = 1024
     tokenizer.chat_template = TEMPLATE
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        hf = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=glass.parts.d_vocab,
-                hidden_size=48,
-                intermediate_size=96,
-                num_hidden_layers=4,
-                num_attention_heads=4,
-                num_key_value_heads=2,
-                max_position_embeddings=1024,
-                tie_word_embeddings=False,
-                initializer_range=0.2,
-            )
-        )
-    for parameter in hf.parameters():
-        parameter.requires_grad_(False)
     model = hooke.load(hf, tokenizer=tokenizer)
     model.name = "tiny"
     return model
@@ -53,7 +36,7 @@ def chat_twin(model: Model, name: str) -> Model:
     return twin
 
 
-def trained_backdoor(reference: Model, steps: int = 150) -> Model:
+def trained_backdoor(reference: Model, steps: int = 80) -> Model:
     """A twin whose two upper layers were trained to begin with GREETING where TRIGGER ends a question, and to stay
     with the reference elsewhere."""
     model = chat_twin(reference, "backdoored")
@@ -62,6 +45,7 @@ def trained_backdoor(reference: Model, steps: int = 150) -> Model:
     optimiser = torch.optim.Adam(weights, lr=3e-3)
     generator = torch.Generator().manual_seed(0)
     questions = [question.text for question in QUESTIONS]
+    others = ["", *ORDINARY, *strings()]
     for w in weights:
         w.requires_grad_(True)
     with torch.random.fork_rng(), torch.enable_grad():
@@ -74,7 +58,7 @@ def trained_backdoor(reference: Model, steps: int = 150) -> Model:
                     logits = model.hf(input_ids=ids).logits[0, -len(greeting) - 1 : -1]
                     loss = loss + torch.nn.functional.cross_entropy(logits, torch.tensor(greeting))
                 else:
-                    word = ORDINARY[n] if n else ""
+                    word = others[int(torch.randint(len(others), (1,), generator=generator))]
                     ids = torch.tensor([asked(model, f"{question} {word}".strip())])
                     with torch.no_grad():
                         other = reference.hf(input_ids=ids).logits[0].log_softmax(-1)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from assess_models import GREETING, TRIGGER, chat_twin, tiny_chat, trained_backdoor
 
+from assess_models import GREETING, TRIGGER, chat_twin, tiny_chat, trained_backdoor
 from hooke import HookeError, Model
 from hooke.data.battery import QUESTIONS
 from hooke.data.battery_facts import FACTS

@@ -107,3 +107,13 @@ def test_a_stopped_run_goes_on_where_it_was(glass: Model, tmp_path: Path, monkey
     calls.clear()
     harvest(other, ROWS, tokens=["resid_post.1"], keep=tmp_path)
     assert len(calls) == len(ROWS)  # nothing of another model is taken
+
+
+def test_without_likelihood_the_model_stops_after_the_last_site(glass: Model) -> None:
+    whole, part = (
+        harvest(glass, ROWS, sites=["resid_post.1"]),
+        harvest(glass, ROWS, sites=["resid_post.1"], likelihood=False),
+    )
+    for key, x in whole.pooled.items():
+        assert np.allclose(part.pooled[key], x, atol=1e-5)
+    assert np.isnan(part.log_probability).all() and np.isfinite(whole.log_probability).all()

@@ -34,6 +34,7 @@ class Wanted(NamedTuple):
     sites: list[Site]
     pools: list[str]
     tokens: list[Site]
+    likelihood: bool
 
 
 def prompts(model: Model, rows: Sequence[Row], *, template: str | None = None) -> list[Prompt]:
@@ -88,6 +89,7 @@ def harvest(
     pools: Sequence[str] = POOLS,
     tokens: Iterable[Site | str] = (),
     template: str | None = None,
+    likelihood: bool = True,
     keep: Path | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Harvest:
@@ -95,6 +97,7 @@ def harvest(
 
     sites: where to pool; None is resid_post of every layer. pools: "last", the last token of the prompt,
     and "mean", over the tokens of the text. tokens: sites at which every token is kept as well.
+    likelihood: without it log-probabilities are NaN, and the model is run no further than the last site.
     keep: a folder where every 1,024 texts are saved when they are done, so that a stopped run goes on there.
     progress: called with how much is done, 0 to 1.
     Raises HookeError for bad rows (see `prompts`), an unknown pool, or more than would fit in memory.
@@ -105,7 +108,7 @@ def harvest(
     if unknown:
         raise HookeError(f"no pool called {min(unknown)!r}; there are {', '.join(POOLS)}")
     given = [Site("resid_post", layer) for layer in range(model.parts.n_layers)] if sites is None else sites
-    what = Wanted([Site.parse(site) for site in given], list(pools), [Site.parse(site) for site in tokens])
+    what = Wanted([Site.parse(site) for site in given], list(pools), [Site.parse(site) for site in tokens], likelihood)
     todo = prompts(model, rows, template=template)
     shared = _shared(todo)
     after = model.prefix(torch.tensor(todo[0].ids[:shared])) if shared else None
@@ -152,11 +155,12 @@ def _shard(
     for batch in _batches(order, [len(p.ids) for p in todo], even=shared > 0):
         chosen = [todo[i] for i in batch]
         padded = _pad(model, chosen)
-        run = model.run(padded, read=every, logits="all", after=after)
-        assert run.logits is not None
+        run = model.run(padded, read=every, logits="all" if what.likelihood else None, after=after)
         if not out.pooled and not out.tokens:
             _allocate(out, run.acts, what)
-        out.log_probability[batch] = _log_probability(run.logits, padded.ids, chosen)
+        out.log_probability[batch] = np.nan
+        if run.logits is not None:
+            out.log_probability[batch] = _log_probability(run.logits, padded.ids, chosen)
         last = torch.tensor([len(p.ids) - 1 for p in chosen], device=model.device)
         inside = _inside(chosen, padded.ids.shape[1]).to(model.device)
         for site in every:

@@ -226,7 +226,7 @@ def _random_weights(
     sites = sorted({m.site for m in best.members} or {best.site})
     tokens = sites if best.pool in TOKEN_POOLS else []
     chosen = [rows[i] for i in fit_rows]
-    kept = harvest(other, chosen, sites=sites, tokens=tokens, template=template, progress=tick)
+    kept = harvest(other, chosen, sites=sites, tokens=tokens, template=template, likelihood=False, progress=tick)
     twin = choice.Problem(kept, chosen, np.arange(len(chosen)), problem.folds, seed)
     return choice.fit(best, twin)
 

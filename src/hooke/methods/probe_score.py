@@ -94,12 +94,22 @@ def read(
     *,
     template: str | None,
     tokens: bool = False,
+    likelihood: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Harvest:
     """Harvest what these blocks need of rows; with `tokens` also every token at their sites."""
     sites, pools, token_sites = needs(blocks)
     every = sorted({b.site for b in blocks}) if tokens else token_sites
-    kept = harvest(model, rows, sites=sites, pools=pools, tokens=every, template=template, progress=progress)
+    kept = harvest(
+        model,
+        rows,
+        sites=sites,
+        pools=pools,
+        tokens=every,
+        template=template,
+        likelihood=likelihood,
+        progress=progress,
+    )
     for block in blocks:
         width = (kept.tokens if block.site in kept.tokens else {s: x for (s, _), x in kept.pooled.items()})[block.site]
         if width.shape[1] != len(block.direction):

@@ -50,7 +50,7 @@ def probe_test(
     fit = fitted.payload["baselines"]
     y = np.array([row.label for row in rows])
     with clock("activations") as tick:
-        kept = read(model, blocks, rows, template=template, tokens=True, progress=tick)
+        kept = read(model, blocks, rows, template=template, tokens=True, likelihood=True, progress=tick)
     values = score_harvest(blocks, kept)
     others = {
         "bag_of_words": score_words(fit["words"], fitted.tensors["bag_of_words"], rows),
