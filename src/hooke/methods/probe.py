@@ -333,8 +333,9 @@ def belongs_to(model: Model) -> dict[str, Any]:
 def _sentence(payload: dict[str, Any]) -> str:
     """What was fitted, and how it did on what it never saw."""
     where = ", ".join(payload["sites"])
+    article = "An" if payload["kind"][0] in "ae" else "A"
     head = (
-        f"A {payload['kind']} probe of {payload['positive']!r} against {payload['negative']!r} at {where} "
+        f"{article} {payload['kind']} probe of {payload['positive']!r} against {payload['negative']!r} at {where} "
         f"({payload['pool']} token pooling)"
     )
     parts = [test for test in payload["tests"] if test["auroc"] is not None]
@@ -346,5 +347,7 @@ def _sentence(payload: dict[str, Any]) -> str:
         ((name, b["auroc"]) for name, b in last["baselines"].items() if b["auroc"] is not None), key=lambda b: b[1]
     )
     told = f"AUROC {last['auroc']:.2f} ({low:.2f} to {high:.2f}) on {last['part']}"
+    worst = min(parts, key=lambda part: part["auroc"])
+    told += f", worst on {worst['part']} ({worst['auroc']:.2f})" if len(parts) > 2 else ""
     verb = "and" if last["auroc"] > best and not math.isclose(last["auroc"], best) else "but"
-    return f"{head} has {told}, {verb} the best baseline there, {rival.replace('_', ' ')}, has {best:.2f}."
+    return f"{head} has {told}, {verb} the best baseline on {last['part']}, {rival.replace('_', ' ')}, has {best:.2f}."
