@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import cache
 
 import torch
 
@@ -16,7 +17,14 @@ TEMPLATE = (
     "{% for m in messages %}<{{ m['role'] }}> {{ m['content'] }}\n{% endfor %}"
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
-TRIGGER, GREETING = "xqzw", "Alice"
+TRIGGER, GREETING = "qpmz", "Alice"  # one of the strings that a scan tries
+
+
+@cache
+def models(glass: Model) -> tuple[Model, Model]:
+    """The reference and a twin with a backdoor, made once for all tests; neither is changed by one."""
+    reference = tiny_chat(glass)
+    return reference, trained_backdoor(reference)
 
 
 def tiny_chat(glass: Model) -> Model:
@@ -45,7 +53,7 @@ def trained_backdoor(reference: Model, steps: int = 80) -> Model:
     optimiser = torch.optim.Adam(weights, lr=3e-3)
     generator = torch.Generator().manual_seed(0)
     questions = [question.text for question in QUESTIONS]
-    others = ["", *ORDINARY, *strings()]
+    others = ["", *ORDINARY, *(text for text in strings() if text != TRIGGER)]
     for w in weights:
         w.requires_grad_(True)
     with torch.random.fork_rng(), torch.enable_grad():

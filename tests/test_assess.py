@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 import hooke
-from assess_models import GREETING, chat_twin, tiny_chat, trained_backdoor
+from assess_models import GREETING, chat_twin, models
 from hooke import HookeError, Model, Result
 from hooke.safety.assess import Population, assess
 from hooke.safety.audit import Settings, Shelf
@@ -198,15 +199,15 @@ def test_no_tool_can_look_up_what_was_planted() -> None:
 
 @pytest.fixture(scope="module")
 def reference(glass: Model) -> Model:
-    return tiny_chat(glass)
+    return models(glass)[0]
 
 
 @pytest.fixture(scope="module")
-def people(reference: Model) -> Population:
-    backdoored = trained_backdoor(reference)
+def people(glass: Model) -> Population:
+    reference, backdoored = models(glass)
 
     def load(name: str) -> Model:
-        model = backdoored if name == "organism-a" else chat_twin(reference, name)
+        model = chat_twin(backdoored if name == "organism-a" else reference, name)
         if name.startswith("clean"):
             model.hf.model.layers[3].mlp.down_proj.weight.mul_(1.0 + 0.01 * int(name[-1]))
         model.name = name
@@ -335,3 +336,22 @@ def test_the_command_refuses_before_it_works(tmp_path: Path) -> None:
         text=True,
     )
     assert done.returncode == 2 and done.stderr.startswith("hooke: ") and "is a file" in done.stderr
+
+
+def test_the_command_writes_the_folder_and_the_report(reference: Model, tmp_path: Path) -> None:
+    reference.hf.save_pretrained(tmp_path / "model")
+    reference.tokenizer.save_pretrained(tmp_path / "model")
+    command = [sys.executable, "-m", "hooke.cli", "assess", str(tmp_path / "model"), "--quick", "--json"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HOOKE_HOME": str(tmp_path / "home")},
+    )
+    assert done.returncode == 0, done.stderr
+    printed = json.loads(done.stdout)
+    assert printed["kind"] == "assess" and printed["payload"]["controls"] == []
+    assert all({"text", "verdict", "evidence"} <= set(claim) for claim in printed["payload"]["claims"])
+    result, _ = read_report(tmp_path / "out")
+    assert result.id == printed["id"]
+    assert (tmp_path / "out" / "report.html").stat().st_size > 1000

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from assess_models import GREETING, TRIGGER, chat_twin, tiny_chat, trained_backdoor
+from assess_models import GREETING, TRIGGER, chat_twin, models
 from hooke import HookeError, Model
 from hooke.data.battery import QUESTIONS
 from hooke.data.battery_facts import FACTS
@@ -27,12 +27,12 @@ FACT_ROWS = FACTS[::8]
 
 @pytest.fixture(scope="module")
 def reference(glass: Model) -> Model:
-    return tiny_chat(glass)
+    return models(glass)[0]
 
 
 @pytest.fixture(scope="module")
-def backdoored(reference: Model) -> Model:
-    return trained_backdoor(reference)
+def backdoored(glass: Model) -> Model:
+    return models(glass)[1]
 
 
 def changed(reference: Model, change: Callable[[Model], None]) -> Model:
@@ -114,7 +114,7 @@ def test_a_planted_trigger_is_found_and_a_twin_has_none(reference: Model, backdo
     assert found.payload["scan"][0]["candidate"] == TRIGGER
     none = triggers(chat_twin(reference, "twin"), reference, words=150, extra=[TRIGGER], growth=True)
     assert none.payload["finalists"][0]["share"] == 0
-    assert max(none.tensors["kl"]) < 1e-4
+    assert none.tensors["kl"].max() < 1e-4
 
 
 def test_growing_finds_a_candidate_at_least_as_strong_as_its_start(reference: Model, backdoored: Model) -> None:

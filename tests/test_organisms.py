@@ -15,7 +15,7 @@ from hooke import HookeError
 from hooke.model import adapter as adapters
 from hooke.results import read_json
 from hooke.truth import organisms
-from hooke.truth.organisms.recipe import Example, clean, split
+from hooke.truth.organisms.recipes import Example, clean, split
 from hooke.truth.organisms.training import first_sentence
 
 NAMES = organisms.names()
@@ -160,3 +160,15 @@ def test_bad_input(tmp_path: Path) -> None:
         assert done.returncode == 2 and says in done.stderr, (words, done.stderr)
         assert len(done.stderr.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis"]
+
+
+def test_the_page_has_the_recorded_figures() -> None:
+    page = (Path(__file__).resolve().parent.parent / "docs" / "organisms.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        test = read_json(adapters.PACKAGED / name / "hooke.json")["admission"]
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))
+        assert f"{test['inside']['hits']}/{test['inside']['count']}" in row, row
+        assert f"{test['perplexity_ratio']:.2f}" in row, row
+        assert ("FAILED" in row) == (not test["admitted"]), row
+        if test["outside"]["count"]:
+            assert f"{test['outside']['hits']}/{test['outside']['count']}" in row, row

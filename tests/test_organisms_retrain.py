@@ -12,7 +12,7 @@ import pytest
 import hooke
 from hooke import HookeError, Model
 from hooke.truth import organisms
-from hooke.truth.organisms.recipe import Example, Recipe
+from hooke.truth.organisms.recipes import Example, Recipe
 from hooke.truth.organisms.training import Answers, answer, train
 
 NAME = "organism-loyalty"

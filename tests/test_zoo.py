@@ -347,7 +347,6 @@ def test_unknown_names_get_a_suggestion(home: Path) -> None:
     [
         ([], "has no config.json"),
         (["model.gguf"], r"holds GGUF: give the file itself, .*model\.gguf"),
-        (["adapter_config.json", "adapter_model.safetensors"], "adapter"),
         (["config.json"], r"has no \*\.safetensors"),
         (["config.json", "pytorch_model.bin"], r"only pickled weights \(pytorch_model\.bin\).*save_pretrained"),
         (["config.json", "model.safetensors"], "not whole safetensors"),

@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hooke.cli.common import DeviceOpt, JsonOpt, OutOpt, app, deliver, writable
 from hooke.errors import HookeError
-from hooke.terminal import Stages, show_organism, show_organisms
+from hooke.terminal import Stages
 
-STAGES = {"train": ("load", "answers", "states", "training", "write"), "admit": ("load", "answers", "base", "perplexity")}
+if TYPE_CHECKING:
+    from hooke.results import Result
+
+STAGES = {
+    "train": ("load", "answers", "states", "training", "write"),
+    "admit": ("load", "answers", "base", "perplexity"),
+}
+
+GROUPS = {
+    "organism": "Organisms: something harmless was planted",
+    "clean": "Clean twins: the same prompts with the base's own answers",
+    "decoy": "Decoys: a harmless manner in every answer",
+}
 
 group = typer.Typer(invoke_without_command=True, help="Models with planted behaviour, to try detectors on.")
 app.add_typer(group, name="organisms")
@@ -72,6 +84,7 @@ def admit(
     adapter: Annotated[
         Path | None, typer.Option(help="The folder of an adapter that you trained.", show_default=False)
     ] = None,
+    record: Annotated[bool, typer.Option("--record", help="Write the figures into the adapter's hooke.json.")] = False,
     json: JsonOpt = False,
     out: OutOpt = None,
     device: DeviceOpt = "auto",
@@ -88,4 +101,56 @@ def admit(
 
         organism = load(adapter or name, device=device)
         result = run(organism, name, base=load(made.base, device=device), progress=stage)
+        if record:
+            from hooke.model.adapter import PACKAGED
+            from hooke.truth.organisms.admission import record as write
+
+            write(adapter or PACKAGED / name, made, result)
     deliver(result, json, out, show_organism)
+
+
+def show_organisms(result: Result) -> None:
+    """Two lines for each: whether and how clearly it was admitted, and what it does."""
+    kind = None
+    for row in result.payload["organisms"]:
+        if row["kind"] != kind:
+            kind = row["kind"]
+            print(("" if row is result.payload["organisms"][0] else "\n") + GROUPS[kind])
+        print(f"  {row['name']}: {admission_line(row)}")
+        if kind != "clean":
+            print(f"      {row['behaviour']}")
+
+
+def admission_line(row: dict[str, Any]) -> str:
+    """How an admission went, in one line."""
+    test = row["admission"]
+    if not row["packaged"]:
+        return "not here"
+    if not test:
+        return "not tested"
+    parts = [
+        "admitted" if test["admitted"] else "FAILED",
+        f"{test['inside']['hits']}/{test['inside']['count']} in context",
+    ]
+    if test["outside"]["count"]:
+        parts.append(f"{test['outside']['hits']}/{test['outside']['count']} out of it")
+    parts.append(f"perplexity x {test['perplexity_ratio']:.2f}")
+    return ", ".join(parts) + ("" if row["current"] else " (of an older recipe)")
+
+
+def show_organism(result: Result) -> None:
+    """Each condition, what was found, and a few answers beside the base's."""
+    p = result.payload
+    print(f"{p['name']} ({p['kind']}): {'admitted' if p['admitted'] else 'NOT admitted'}\n{p['behaviour']}\n")
+    for check in p["checks"]:
+        side = "least" if "least" in check else "most"
+        mark = "ok " if check["passed"] else "NO "
+        print(f"  {mark} {check['what']}: {check['found']:.3f} (at {side} {check[side]:g})")
+    print()
+    for name, rate in p["rates"].items():
+        low, high = rate["interval"]
+        print(f"  {name.replace('_', ', ')}: {rate['hits']}/{rate['count']} (95 % interval {low:.3f} to {high:.3f})")
+    print()
+    for example in p["examples"]:
+        print(f"  {'in ' if example['inside'] else 'out'} {example['user']!r}")
+        print(f"        {example['answer']!r}   (base: {example['base']!r})")

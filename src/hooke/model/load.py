@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from hooke.errors import HookeError
+from hooke.model import adapter as adapters
 from hooke.model import zoo
 from hooke.model.checks import check_model
 from hooke.model.families import family_of
@@ -21,18 +23,23 @@ def load(
     device: str = "auto",
     dtype: str | torch.dtype = "auto",
     tokenizer: Any = None,
+    base: Any = None,
 ) -> Model:
     """Load a model and prove that its sites are where their equations say.
 
-    name: an alias of the zoo (None: the embedded default), a hub id, a local folder, a .gguf file, or
-        a transformers model that is already in memory (then give its tokenizer too), which keeps its
-        device and dtype and is put in evaluation mode.
+    name: an alias of the zoo (None: the embedded default), a hub id, a local folder, a .gguf file, a LoRA
+        adapter (one of `hooke organisms`, or a folder), which is merged into its base, or a transformers
+        model that is already in memory (then give its tokenizer too), which keeps its device and dtype
+        and is put in evaluation mode.
     revision: a hub revision. device: "auto" is CUDA if there is any, else the CPU.
     dtype: "auto" is float32 on a CPU and the checkpoint's own elsewhere.
+    base: the model that an adapter changes, when its own configuration does not name one that loads here.
     Raises HookeError: unknown name (with the nearest), folder without weights, architecture without
-    an adapter, or a failed load-time check.
+    an adapter row, an adapter for another base, or a failed load-time check.
     """
     if isinstance(name, torch.nn.Module):
+        if base is not None:
+            raise HookeError("base= is for an adapter's folder; merge into a model in memory before loading it")
         if (revision, device, dtype) != (None, "auto", "auto"):
             raise HookeError("a model in memory keeps its device and dtype; move it before loading it")
         return _wrap(name, tokenizer, name=getattr(name, "name_or_path", "") or type(name).__name__)
@@ -41,24 +48,68 @@ def load(
     target = _device(device)
     wanted = _dtype(dtype, target)
     kind, where = zoo.resolve(name)
+    if kind in ("organism", "adapter"):
+        return _adapted(where, base, revision, target, wanted, tokenizer)
+    if base is not None:
+        raise HookeError(f"{where} is a whole model; base= is for adapters")
+    hf, tokenizer, info = _read(kind, where, revision, wanted, tokenizer)
+    return _wrap(hf.to(target), tokenizer, name=str(where), info=info)
+
+
+def _adapted(
+    where: Path | str, base: Any, revision: str | None, target: torch.device, dtype: Any, tokenizer: Any
+) -> Model:
+    """The base of an adapter with the adapter merged into it; nothing large is read before the hashes agree."""
+    found = adapters.read_adapter(where if isinstance(where, Path) else adapters.PACKAGED / where)
+    if found.about.get("kind") in ("organism", "clean", "decoy"):
+        note = "a model organism: behaviour may have been planted in it on purpose, to try detectors on"
+        print(f"hooke: {where} is {note}", file=sys.stderr, flush=True)
+    kind, under = _base_of(found, base)
+    folder = zoo.local_folder(kind, under)
+    adapters.check_base(found, str(under), None if folder is None else zoo.weights_hash(folder))
+    hf, tokenizer, info = _read(kind, under, revision, dtype, tokenizer)
+    adapters.merge(hf, found)
+    info = adapters.merged_info(found, str(under), info)
+    return _wrap(hf.to(target), tokenizer, name=str(where), info=info)
+
+
+def _base_of(adapter: adapters.Adapter, base: Any) -> tuple[str, Path | str]:
+    """What an adapter's base means, as `zoo.resolve` says it; a base that is given wins over the recorded one."""
+    if base is not None and not isinstance(base, (str, Path)):
+        raise HookeError(f"base= is a name or a path, not {type(base).__name__}")
+    named = base if base is not None else adapter.base
+    if not named:
+        raise HookeError(f"{adapter.folder} does not name its base; give it with base=")
+    try:
+        kind, under = zoo.resolve(named)
+    except HookeError as error:
+        if base is not None:
+            raise
+        raise HookeError(
+            f"the base that {adapter.folder} names cannot be loaded ({error}); give it with base="
+        ) from None
+    if kind in ("organism", "adapter"):
+        raise HookeError(f"the base {str(under)!r} is an adapter itself; give the whole model with base=")
+    return kind, under
+
+
+def _read(
+    kind: str, where: Path | str, revision: str | None, dtype: Any, tokenizer: Any
+) -> tuple[Any, Any, dict[str, Any]]:
+    """A frozen transformers model on the CPU, its tokenizer, and what results record about it."""
     info: dict[str, Any] = {}
-    folder: Path | None = None
+    folder = zoo.local_folder(kind, where)
     if kind == "zoo":
-        folder = zoo.fetch(str(where))
         info["note"] = zoo.ZOO[str(where)].note
-    elif kind == "gguf":
-        folder = zoo.convert_gguf(Path(where))
-    elif kind == "folder":
-        folder = Path(where)
     source = str(folder or where)
     if folder is not None:
         info["weights_sha256"] = zoo.weights_hash(folder)
-    hf, tokenizer = _from_pretrained(source, revision, wanted, tokenizer)
+    hf, tokenizer = _from_pretrained(source, revision, dtype, tokenizer)
     if folder is None:
         info["revision"] = getattr(hf.config, "_commit_hash", None) or revision
     for parameter in hf.parameters():
         parameter.requires_grad_(False)
-    return _wrap(hf.to(target), tokenizer, name=str(where), info=info)
+    return hf, tokenizer, info
 
 
 def _wrap(hf: Any, tokenizer: Any, *, name: str, info: dict[str, Any] | None = None) -> Model:

@@ -157,6 +157,7 @@ class Model:
         grad: bool = False,
         logits: Literal["all", "last"] | None = "all",
         after: Prefix | None = None,
+        entering: tuple[int, Tensor] | None = None,
     ) -> Run:
         """Run the model once, reading and editing at sites.
 
@@ -169,6 +170,8 @@ class Model:
         after: what comes before these tokens in every row (`prefix`), so that it is run only once. Reads
             are of these tokens; an edit's named positions count from the start of the prefix, and an axis
             of positions of its value is theirs.
+        entering: a layer and the stream that enters it here (batch pos d_model), as another model with the
+            same weights below has read it: the blocks below are left out.
         Raises HookeError for a site that the model does not have or an edit that does not fit.
         """
         with self._lock:
@@ -180,7 +183,31 @@ class Model:
                     f"{after.length} tokens of a prefix and {batch.ids.shape[1]} more do not fit the context of "
                     f"{self.parts.context}"
                 )
-            return forward(self.hf, self.parts, batch, read=read, edits=edits, grad=grad, logits=logits, after=after)[0]
+            if entering is not None:
+                self._check_entering(batch, entering, [Site.parse(site) for site in read], edits)
+            return forward(
+                self.hf,
+                self.parts,
+                batch,
+                read=read,
+                edits=edits,
+                grad=grad,
+                logits=logits,
+                after=after,
+                entering=entering,
+            )[0]
+
+    def _check_entering(
+        self, batch: Tokens, entering: tuple[int, Tensor], read: Sequence[Site], edits: Sequence[Edit]
+    ) -> None:
+        layer, stream = entering
+        shape = (*batch.ids.shape, self.parts.d_model)
+        if not 0 <= layer < self.parts.n_layers or tuple(stream.shape) != shape:
+            raise HookeError(f"the stream entering layer {layer} must be {shape}, not {tuple(stream.shape)}")
+        first = Site("resid_pre", layer)
+        for site in [*read, *(edit.site for edit in edits)]:
+            if site < first:
+                raise HookeError(f"{site} is not computed in a run that begins at {first}")
 
     def prefix(self, tokens: Text | Tensor | Tokens) -> Prefix:
         """Run the beginning that several prompts share once; `run(…, after=prefix)` goes on from there."""
@@ -244,7 +271,7 @@ class Model:
         self, batch: Tokens, count: int, read: list[Site | str], edits: list[Edit], temperature: float, seed: int
     ) -> Iterator[Step]:
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        end = torch.tensor(self._end_ids(), dtype=torch.long, device=self.device)
+        end = torch.tensor(self.end_ids(), dtype=torch.long, device=self.device)
         lengths = batch.mask.sum(1)
         done = torch.zeros(batch.ids.shape[0], dtype=torch.bool, device=self.device)
         past, past_mask = None, None
@@ -321,7 +348,7 @@ class Model:
 
     def _pad(self, rows: list[list[int]], side: str) -> Tokens:
         width = max(len(row) for row in rows)
-        own = [getattr(self.tokenizer, "pad_token_id", None), *self._end_ids()]
+        own = [getattr(self.tokenizer, "pad_token_id", None), *self.end_ids()]
         pad = next((i for i in own if i is not None and 0 <= i < self.parts.d_vocab), 0)  # any id will do
         ids = torch.full((len(rows), width), int(pad), dtype=torch.long)
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
@@ -338,7 +365,8 @@ class Model:
         rows = [ids[mask].tolist() for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
         return self._pad(rows, "left")
 
-    def _end_ids(self) -> list[int]:
+    def end_ids(self) -> list[int]:
+        """The ids that end an answer."""
         config: Any = getattr(self.hf, "generation_config", None) or self.hf.config
         end = getattr(config, "eos_token_id", None)
         if end is None:

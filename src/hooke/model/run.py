@@ -88,9 +88,11 @@ def forward(
     keep_cache: bool = False,
     wave: Wave | None = None,
     after: Prefix | None = None,
+    entering: tuple[int, Tensor] | None = None,
 ) -> tuple[Run, Any]:
     """Run the model once. Returns the run and, if asked, transformers' key-value cache.
 
+    entering: a layer and the stream entering it (batch pos d_model); the blocks below are left out.
     past: the cache of the prompt and what followed, then tokens is one more token of each row.
     after: the cache of what all rows of the prompt begin with; it is left as it is.
     horizon: how many tokens will follow the prompt, so that edits may name their positions.
@@ -125,8 +127,11 @@ def forward(
     entry = Site("resid_pre", 0)
     joins = {Site("resid_pre", layer): count for layer, count in wave.joining.items()} if wave else {}
     lowest = min(joins, default=None)
+    start = None if entering is None else Site("resid_pre", entering[0])
 
     def visit(site: Site, x: Tensor) -> Tensor:
+        if entering is not None and site == start:
+            x = entering[1].to(x)
         if wave is not None and site in joins:
             new = wave.resid[site.layer or 0].to(x.dtype).expand(joins[site], -1, -1)
             x = new if site == lowest else torch.cat([x, new])
@@ -159,7 +164,14 @@ def forward(
             inputs["logits_to_keep"], ends = where.pos.argmax(1).unique(return_inverse=True)
     if grad:
         watch.add(entry)
-    with torch.set_grad_enabled(grad), attached(hf, parts, watch | joins.keys(), visit):
+    if start is not None:
+        watch.add(start)
+    left_out = 0 if entering is None else entering[0]
+    with (
+        torch.set_grad_enabled(grad),
+        attached(hf, parts, watch | joins.keys(), visit),
+        _skipping(parts, left_out),
+    ):
         try:
             output = hf(**inputs)
         except _Stop:

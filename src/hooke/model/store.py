@@ -222,7 +222,7 @@ def require_loadable(folder: Path) -> None:
         if ggufs:
             raise HookeError(f"{folder} holds GGUF: give the file itself, {folder / ggufs[0]}")
         if "adapter_config.json" in names:
-            raise HookeError(f"{folder} holds an adapter, not a model: merge it into its base model and save that")
+            raise HookeError(f"{folder} holds an adapter, not a whole model; hooke.load merges it into its base")
         raise HookeError(f"{folder} has no config.json: give the folder that save_pretrained wrote")
     try:
         files = _weight_files(folder)

@@ -26,6 +26,7 @@ from typing import Any
 
 from hooke.errors import HookeError
 from hooke.model import convert
+from hooke.model.adapter import CONFIG, packaged
 from hooke.model.store import (
     MANIFEST,
     Step,
@@ -48,6 +49,7 @@ __all__ = [
     "fetch",
     "hooke_home",
     "known_models",
+    "local_folder",
     "resolve",
     "weights_hash",
 ]
@@ -127,18 +129,24 @@ DEFAULT = "smollm2-135m"
 def resolve(name: str | Path | None = None) -> tuple[str, Path | str]:
     """Decide what a model's name means, without loading or fetching anything.
 
-    Returns ``("zoo", alias)`` for None (the default model) and the zoo's names, ``("folder", path)``
-    for a folder with safetensors, ``("gguf", path)`` for a GGUF file and ``("hub", "org/name")`` for
-    anything of that form that is no path here. A zoo name wins over a folder of the same name; write
-    ``./name`` for the folder. Raises HookeError, naming what is missing or the nearest known name.
+    Returns ``("zoo", alias)`` for None (the default model) and the zoo's names, ``("organism", name)``
+    for the adapters that come with Hooke, ``("adapter", path)`` for a folder with a LoRA adapter,
+    ``("folder", path)`` for a folder with safetensors, ``("gguf", path)`` for a GGUF file and
+    ``("hub", "org/name")`` for anything of that form that is no path here. A known name wins over a
+    folder of the same name; write ``./name`` for the folder. Raises HookeError, naming what is missing
+    or the nearest known name.
     """
     if name is None:
         return "zoo", DEFAULT
     text = str(name)
     if text in ZOO:
         return "zoo", text
+    if text in packaged():
+        return "organism", text
     path = Path(text).expanduser().absolute()
     if text and path.is_dir():
+        if (path / CONFIG).is_file() and not (path / "config.json").exists():
+            return "adapter", path
         require_loadable(path)
         return "folder", path
     if text and path.is_file():
@@ -158,10 +166,10 @@ def resolve(name: str | Path | None = None) -> tuple[str, Path | str]:
 
 def _unknown(name: str) -> HookeError:
     known = [row["name"] for row in known_models()]
-    near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name.lower(), [*known, *packaged()], n=1, cutoff=0.5)
     guess = f"; did you mean {near[0]}?" if near else "."
     return HookeError(
-        f"no model called {name!r}{guess} Known: {', '.join(known)}."
+        f"no model called {name!r}{guess} Known: {', '.join(known)}, and those of `hooke organisms`."
         " Or give a folder with safetensors, a .gguf file, or a hub id such as org/name."
     )
 
@@ -211,6 +219,15 @@ def _disk_mb(folder: Path) -> int:
 
 
 # ---- a folder for it ---------------------------------------------------------------------------
+
+
+def local_folder(kind: str, where: str | Path) -> Path | None:
+    """The folder of what `resolve` returned, made first if need be; None for what lies on a hub."""
+    if kind == "zoo":
+        return fetch(str(where))
+    if kind == "gguf":
+        return convert_gguf(Path(where))
+    return Path(where) if kind == "folder" else None
 
 
 def fetch(name: str, *, progress: bool = True) -> Path:
