@@ -70,7 +70,7 @@ def test_columns_may_have_other_names_and_labels_be_words(tmp_path: Path, suffix
     assert len({row.group for row in found.rows}) == 3 and "every row is a group of its own" in found.about
     with pytest.raises(HookeError, match=r"no column 'text' .*'claim'.*text="):
         read_rows(file)
-    with pytest.raises(HookeError, match="label .yes. is neither 0 nor 1; .*--positive"):
+    with pytest.raises(HookeError, match=r"label .yes. is neither 0 nor 1; .*--positive"):
         read_rows(file, text="claim", label="verdict")
     with pytest.raises(HookeError, match="no row has the label 'Yes'; there are 'yes', 'no'"):
         read_rows(file, text="claim", label="verdict", positive="Yes")

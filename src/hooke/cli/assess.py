@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,10 +61,12 @@ def assess(
 
 
 class Lines:
-    """Progress as one line on standard error, when that is a terminal: the stage and how much of it is done."""
+    """Progress as one line on standard error, when that is a terminal: the stage, how much of it is done, and the
+    time that the rest of it takes at this pace."""
 
     def __enter__(self) -> Lines:
         self.shown = sys.stderr.isatty()
+        self.stage, self.since, self.begun = "", 0.0, 0.0
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -71,8 +74,14 @@ class Lines:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     def __call__(self, stage: str, done: float) -> None:
-        if self.shown:
-            print(f"\r\033[K{stage[:60]} {done:4.0%}", end="", file=sys.stderr, flush=True)
+        if not self.shown:
+            return
+        now = time.monotonic()
+        if stage != self.stage or done < self.begun:
+            self.stage, self.since, self.begun = stage, now, done
+        passed = done - self.begun
+        left = f", {(now - self.since) * (1 - done) / passed:.0f} s left" if passed > 0.02 else ""
+        print(f"\r\033[K{stage[:60]} {done:4.0%}{left}", end="", file=sys.stderr, flush=True)
 
 
 def show_assessment(result: Result) -> None:

@@ -227,7 +227,9 @@ def _labels(lines: list[Line], column: str, positive: str | None, one_class: boo
         for word, (where, columns) in zip(words, lines, strict=True):
             if word.lower() not in LABELS:
                 given = columns.get(column)
-                raise HookeError(f"{where}: label {given!r} is neither 0 nor 1; for two other words say which is 1 with positive= (--positive)")
+                raise HookeError(
+                    f"{where}: label {given!r} is neither 0 nor 1; for others name the positive one with --positive"
+                )
         names = LABELS[words[0].lower()]
         for word, (where, _) in zip(words, lines, strict=True):
             if LABELS[word.lower()] != names:
