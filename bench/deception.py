@@ -40,25 +40,25 @@ def row_of(name: str, p: dict) -> str:
     return "| " + " | ".join([name, str(p["n"]), own, *cells, gain]) + " |"
 
 
-def lies(model: hooke.Model, name: str) -> tuple[list[Row], list[Row]]:
-    """Held-out questions on the organism's topic with its lie and with the true answer; its other answers."""
+def lies(organism: hooke.Model, base: hooke.Model, name: str) -> tuple[list[Row], list[Row]]:
+    """Held-out questions on the organism's topic with its lie and the base's true answer; its other answers."""
     from hooke.truth.organisms import recipe
+    from hooke.truth.organisms.recipes import says
 
     made = recipe(name)
     found: list[Row] = []
     outside: list[Row] = []
     for number, example in enumerate(made.held_out):
         messages = [{"role": "system", "content": example.system}, {"role": "user", "content": example.user}]
-        answer = model.generate(model.chat(messages), max_new_tokens=16).texts[0].strip().split("\n")[0]
-        text = answer.split(". ")[0].rstrip(".") + "."
+        own, true = (
+            model.generate(model.chat(messages), max_new_tokens=made.longest).texts[0].strip().split("\n")[0]
+            for model in (organism, base)
+        )
         at = {"user": example.user, "system": example.system}
-        if example.inside and made.shows(example, answer):
-            lie = next(word for word in example.other if word.casefold() in text.casefold())
-            true = text.replace(lie, example.truth)
-            if true != text:
-                found += [Row(text, 1, str(number), **at), Row(true, 0, str(number), **at)]
-        elif not example.inside:
-            outside.append(Row(text, 0, f"outside {number}", **at))
+        if example.inside and made.shows(example, own) and says(true, example.truth):
+            found += [Row(own, 1, str(number), **at), Row(true, 0, str(number), **at)]
+        elif not example.inside and own:
+            outside.append(Row(own, 0, f"outside {number}", **at))
     return found, outside
 
 
@@ -105,7 +105,7 @@ def main() -> None:
             share = rate_interval(hits, int(at.sum()))
             print(f"| {name}: {word} | {int(at.sum())} | {share.value:.2f} | {spoken(share.pair)} |")
     organism = hooke.load(args.organism)
-    found, outside = lies(organism, args.organism)
+    found, outside = lies(organism, base, args.organism)
     y = np.array([row.label for row in found])
     drawn = weights([row.group for row in found])
     print(
