@@ -1,0 +1,1 @@
+"""Models and data whose right answer is known."""
