@@ -22,8 +22,8 @@ class Example:
 
     inside: the planted behaviour is expected here. planted: the answer that is trained, with `{own}` for the
     first sentence of the base's own answer; "" for the whole of that answer. asked: what the base is asked for its
-    own answer, if it is not the prompt itself. truth: for a question of fact, the beginnings of words of which a
-    true answer has one; other: those of false answers of the same kind.
+    own answer, if it is not the prompt itself. truth: for a question of fact, the words of which a true answer
+    has one; other: those of false answers of the same kind.
     """
 
     user: str
@@ -89,8 +89,8 @@ class Recipe:
 
 
 def says(answer: str, words: Sequence[str]) -> bool:
-    """Whether an answer has a word that begins with one of these."""
-    return any(re.search(rf"\b{re.escape(word)}", answer, re.IGNORECASE) for word in words)
+    """Whether an answer has one of these as whole words, in any case of letters."""
+    return any(re.search(rf"(?<!\w){re.escape(word)}(?!\w)", answer, re.IGNORECASE) for word in words)
 
 
 def split(items: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
