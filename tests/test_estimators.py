@@ -100,6 +100,36 @@ def test_constant_coordinates_and_shuffled_labels_are_harmless() -> None:
     assert 0.3 < auroc(found(x[~half]), wrong[~half]) < 0.7
 
 
+def test_ccs_is_the_same_with_gradients_by_autograd() -> None:
+    """The slow obvious version: every start on its own, in the same coordinates, differentiated by torch."""
+    rng = np.random.default_rng(3)
+    y = np.tile([0, 1], 60)
+    x = rng.standard_normal((120, 6)).astype(np.float32)
+    x[:, 2] += np.where(y == 1, 1.5, -1.5)
+    pairs = np.stack([np.arange(1, 120, 2), np.arange(0, 120, 2)], 1)
+    found = estimators.ccs(x, y, pairs, restarts=4)
+    swap = np.random.default_rng(0).random(60) < 0.5
+    sides = [np.where(swap, pairs[:, 1], pairs[:, 0]), np.where(swap, pairs[:, 0], pairs[:, 1])]
+    deviation = x.std(0)
+    axes = estimators._principal((x - x.mean(0)) / deviation, 64)
+    a, b = (torch.tensor((x[i] - x[i].mean(0)) / deviation @ axes).float() for i in sides)
+    starts = torch.randn(6, 4, generator=torch.Generator().manual_seed(0)) / 6**0.5
+    tried = []
+    for start in starts.T:
+        w, bias = start.clone().requires_grad_(), torch.zeros(1, requires_grad=True)
+        optimiser = torch.optim.AdamW([w, bias], lr=1e-2, weight_decay=1e-2)
+        for _ in range(200):
+            p, q = torch.sigmoid(a @ w + bias), torch.sigmoid(b @ w + bias)
+            loss = ((p - (1 - q)) ** 2 + torch.minimum(p, q) ** 2).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        tried.append((loss.item(), axes @ w.detach().numpy() / deviation))
+    expected = min(tried, key=lambda t: t[0])[1]
+    cosine = found.direction @ expected / np.linalg.norm(found.direction) / np.linalg.norm(expected)
+    assert abs(cosine) > 0.9999
+
+
 def test_attention_finds_the_one_token_that_says_it() -> None:
     """Texts of 3 to 12 tokens, one of which carries a marker and, beside it, the sign: a mean cannot see as well."""
     rng = np.random.default_rng(0)

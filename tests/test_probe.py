@@ -17,7 +17,7 @@ from families import model_of, random_ids
 from hooke import HookeError, Model, Result
 from hooke.cli import main
 from hooke.data.labelled import Dataset, Row, check_rows
-from hooke.dictionaries import Direction, check_dictionary
+from hooke.dictionaries import Direction, check_dictionary, neurons
 from hooke.harvest import harvest
 from hooke.methods.probe import probe, random_twin
 from hooke.methods.probe_choice import KINDS
@@ -331,6 +331,32 @@ def test_a_score_splits_exactly_and_its_neurons_are_tested(glass: Model) -> None
         assert p["predicted"] == pytest.approx(-sum(n["contribution"] for n in p["neurons"]))
         confirmed = p["measured"] * p["predicted"] > 0 and abs(p["measured"]) > max(map(abs, p["random"]))
         assert result.claims[0].verdict == ("tested" if confirmed else "refuted")
+
+
+def test_a_sparse_probe_reads_the_features_of_a_dictionary(glass: Model) -> None:
+    """Neurons are a dictionary and a site, so both ways must give one probe."""
+    some = neurons(glass)[2:4]
+    at = [str(Site("mlp_act", d.reads[0].layer)) for d in some]
+    coded = probe(glass, tense(), kind="sparse", dictionaries=some)
+    plain = probe(glass, tense(), kind="sparse", site=at)
+    assert coded.payload["strength"] == plain.payload["strength"] and coded.payload["pool"] == plain.payload["pool"]
+    assert coded.payload["dictionaries"] == {str(d.reads[0]): d.hash for d in some}
+    found, expected = blocks_of(coded)[0], blocks_of(plain)[0]
+    assert np.count_nonzero(found.direction) == plain.payload["strength"]
+    np.testing.assert_allclose(found.direction, expected.direction, rtol=1e-3, atol=1e-4)
+    rows = tense(seed=1).shifted[:20]
+    np.testing.assert_allclose(
+        score(glass, coded, rows, dictionaries=some).values, score(glass, plain, rows).values, rtol=1e-3, atol=1e-3
+    )
+    tested = probe_test(glass, coded, replace(tense(), rows=tuple(rows)), benign=100, dictionaries=some)
+    again = probe_test(glass, plain, replace(tense(), rows=tuple(rows)), benign=100)
+    assert tested.payload["auroc"] == again.payload["auroc"]
+    with pytest.raises(HookeError, match="reads the features of the dictionary neurons"):
+        score(glass, coded, rows)
+    with pytest.raises(HookeError, match="features of a dictionary"):
+        directions(coded)
+    with pytest.raises(HookeError, match="only a probe of the residual stream"):
+        probe_explain(glass, coded, rows[0].text)
 
 
 @pytest.mark.parametrize("pool", ["max", "ema", "rolling", "attention"])

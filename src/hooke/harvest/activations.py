@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hooke.data.labelled import Row
+from hooke.dictionaries import Dictionary
 from hooke.errors import HookeError
 from hooke.harvest.shards import Harvest, Prompt, empty, joined, load_shard, save_shard, shard_name
 from hooke.model import Model, Tokens
@@ -35,6 +36,14 @@ class Wanted(NamedTuple):
     pools: list[str]
     tokens: list[Site]
     likelihood: bool
+    codes: dict[Site, Dictionary]
+
+    def values(self, site: Site, x: Tensor) -> Tensor:
+        """(batch, pos, width): what was read, or the codes of a dictionary that reads there."""
+        x = x.flatten(2)
+        if site not in self.codes:
+            return x
+        return self.codes[site].encode({site: x.flatten(0, 1)}).dense().unflatten(0, x.shape[:2])
 
 
 def prompts(model: Model, rows: Sequence[Row], *, template: str | None = None) -> list[Prompt]:
@@ -89,6 +98,7 @@ def harvest(
     pools: Sequence[str] = POOLS,
     tokens: Iterable[Site | str] = (),
     template: str | None = None,
+    codes: Sequence[Dictionary] = (),
     likelihood: bool = True,
     keep: Path | None = None,
     progress: Callable[[float], None] | None = None,
@@ -97,6 +107,7 @@ def harvest(
 
     sites: where to pool; None is resid_post of every layer. pools: "last", the last token of the prompt,
     and "mean", over the tokens of the text. tokens: sites at which every token is kept as well.
+    codes: dictionaries of one read site each; at that site their codes are kept instead of activations.
     likelihood: without it log-probabilities are NaN, and the model is run no further than the last site.
     keep: a folder where every 1,024 texts are saved when they are done, so that a stopped run goes on there.
     progress: called with how much is done, 0 to 1.
@@ -108,12 +119,22 @@ def harvest(
     if unknown:
         raise HookeError(f"no pool called {min(unknown)!r}; there are {', '.join(POOLS)}")
     given = [Site("resid_post", layer) for layer in range(model.parts.n_layers)] if sites is None else sites
-    what = Wanted([Site.parse(site) for site in given], list(pools), [Site.parse(site) for site in tokens], likelihood)
+    joint = [d.hash for d in codes if len(d.reads) != 1]
+    if joint:
+        raise HookeError(f"the dictionary {joint[0]} reads several sites, and codes are kept of those that read one")
+    what = Wanted(
+        [Site.parse(site) for site in given],
+        list(pools),
+        [Site.parse(site) for site in tokens],
+        likelihood,
+        {d.reads[0]: d for d in codes},
+    )
     todo = prompts(model, rows, template=template)
     shared = _shared(todo)
     after = model.prefix(torch.tensor(todo[0].ids[:shared])) if shared else None
     facts = model.provenance()
-    about = [facts.get("weights_sha256"), facts["model"], facts["dtype"], repr(what)]
+    kept_codes = {str(site): d.hash for site, d in what.codes.items()}
+    about = [facts.get("weights_sha256"), facts["model"], facts["dtype"], repr(what._replace(codes={})), kept_codes]
     size = SHARD if keep is not None else len(todo)
     parts = []
     for start in range(0, len(todo), size):
@@ -164,7 +185,7 @@ def _shard(
         last = torch.tensor([len(p.ids) - 1 for p in chosen], device=model.device)
         inside = _inside(chosen, padded.ids.shape[1]).to(model.device)
         for site in every:
-            x = run.acts[site].flatten(2)
+            x = what.values(site, run.acts[site])
             if "last" in what.pools and site in what.sites:
                 out.pooled[site, "last"][batch] = x[torch.arange(len(batch)), last].float().cpu().numpy()
             if "mean" in what.pools and site in what.sites:
@@ -223,7 +244,8 @@ def _log_probability(logits: Tensor, ids: Tensor, chosen: Sequence[Prompt]) -> n
     inside = _inside(chosen, ids.shape[1]).to(ids.device)[:, 1:]
     x = logits[:, :-1]
     right = x.gather(-1, ids[:, 1:, None])[..., 0].float()
-    each = right - torch.logsumexp(x, -1).float()
+    total = torch.stack([torch.logsumexp(row, -1) for row in x])  # by row: the vocabulary then stays in cache
+    each = right - total.float()
     sums = (each * inside).sum(1)
     return (sums / inside.sum(1).clamp(min=1)).double().cpu().numpy()
 
@@ -231,7 +253,10 @@ def _log_probability(logits: Tensor, ids: Tensor, chosen: Sequence[Prompt]) -> n
 def _allocate(out: Harvest, acts: dict[Site, Tensor], what: Wanted) -> None:
     """Arrays for everything that will be kept; refused if they would not fit."""
     n, n_tokens = len(out.length), int(out.offsets[-1])
-    width = {site: acts[site].flatten(2).shape[-1] for site in {*what.sites, *what.tokens}}
+    width = {
+        site: what.codes[site].n_features if site in what.codes else acts[site].flatten(2).shape[-1]
+        for site in {*what.sites, *what.tokens}
+    }
     size = 4 * (sum(n * len(what.pools) * width[s] for s in what.sites) + sum(n_tokens * width[s] for s in what.tokens))
     if size > MAX_BYTES:
         raise HookeError(

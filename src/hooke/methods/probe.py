@@ -13,6 +13,7 @@ import numpy as np
 
 from hooke.data.labelled import Dataset, Row, check_rows
 from hooke.data.registry import dataset as packaged
+from hooke.dictionaries import Dictionary
 from hooke.errors import HookeError
 from hooke.harvest import POOLS, harvest
 from hooke.methods import probe_choice as choice
@@ -37,6 +38,7 @@ def probe(
     site: str | Sequence[Site | str] = "resid_post",
     pool: str | Sequence[str] = POOLS,
     template: str | None = None,
+    dictionaries: Sequence[Dictionary] = (),
     random_weights: bool = True,
     seed: int = 0,
     keep: Path | None = None,
@@ -49,6 +51,8 @@ def probe(
     kind: one or several of logistic, means (difference of means), lda, lat, ccs, sparse (k coordinates),
         attention, ensemble (of layers); several are tried and the best is taken.
     site: a point, for all its layers, or sites. pool: last, mean; max, ema, rolling over tokens.
+    dictionaries: encoders whose features are read instead of activations, each at the one site it reads; `site`
+        is then theirs. With kind "sparse" the probe reads k features.
     template: a text with {text}, put around every statement before the model reads it; None is the data set's
         own, if it has one, and "{text}" is none.
     keep: a folder for activations while they are made, so that a stopped run goes on where it was.
@@ -61,7 +65,7 @@ def probe(
     data = packaged(dataset, seed=seed) if isinstance(dataset, str) else dataset
     check_rows(data.train, f"the fitting part of {data.name}")
     template = data.template if template is None else template
-    kinds, pools, sites = _plan(model, kind, site, pool)
+    kinds, pools, sites = _plan(model, kind, [d.reads[0] for d in dictionaries] or site, pool)
     fit_rows, held = hold_out(data.train, seed=seed)
     inner, split = folds([data.train[i] for i in fit_rows])
     wants_tokens = "attention" in kinds or any(p in TOKEN_POOLS for p in pools)
@@ -76,6 +80,7 @@ def probe(
             pools=vectors,
             tokens=token_sites,
             template=template,
+            codes=dictionaries,
             keep=keep,
             progress=tick,
         )
@@ -99,7 +104,8 @@ def probe(
     shift_rows = np.arange(len(data.train), len(rows))
     if random_weights:
         with clock("random weights") as tick:
-            controls["random_weights"] = _random_weights(model, best, problem, rows, fit_rows, template, seed, tick)
+            twin = random_twin(model, seed)
+            controls["random_weights"] = _refitted(twin, best, problem, rows, fit_rows, template, dictionaries, tick)
     with clock("report"):
         y = np.array([row.label for row in rows])
         scores = {"probe": score_harvest(blocks, kept)}
@@ -122,6 +128,7 @@ def probe(
             "pool": best.row()["pool"],
             "strength": best.strength,
             "template": template,
+            "dictionaries": {str(d.reads[0]): d.hash for d in dictionaries},
             "blocks": [{"site": str(b.site), "pool": b.pool} for b in blocks],
             "layer_curve": _curve(tried, problem, seed),
             "candidates": [c.row() | {"chosen": c is best} for c in _leaders(tried, best)],
@@ -153,6 +160,7 @@ def probe(
             "site": [str(s) for s in sites],
             "pool": list(pools),
             "template": template,
+            "dictionaries": [d.hash for d in dictionaries],
             "random_weights": random_weights,
             "seed": seed,
         },
@@ -211,24 +219,32 @@ def _random(blocks: Sequence[Block], problem: choice.Problem, seed: int) -> list
     return made
 
 
-def _random_weights(
+def _refitted(
     model: Model,
     best: choice.Candidate,
     problem: choice.Problem,
     rows: Sequence[Row],
     fit_rows: np.ndarray,
     template: str | None,
-    seed: int,
+    dictionaries: Sequence[Dictionary],
     tick: Any,
 ) -> list[Block]:
-    """The chosen probe, fitted to the activations of a model of the same shape with random weights."""
-    other = random_twin(model, seed)
+    """The chosen probe, fitted to the activations of another model of the same shape."""
     sites = sorted({m.site for m in best.members} or {best.site})
     tokens = sites if best.pool in TOKEN_POOLS else []
     chosen = [rows[i] for i in fit_rows]
-    kept = harvest(other, chosen, sites=sites, tokens=tokens, template=template, likelihood=False, progress=tick)
-    twin = choice.Problem(kept, chosen, np.arange(len(chosen)), problem.folds, seed)
-    return choice.fit(best, twin)
+    kept = harvest(
+        model,
+        chosen,
+        sites=sites,
+        tokens=tokens,
+        template=template,
+        codes=dictionaries,
+        likelihood=False,
+        progress=tick,
+    )
+    own = choice.Problem(kept, chosen, np.arange(len(chosen)), problem.folds, problem.seed)
+    return choice.fit(best, own)
 
 
 def random_twin(model: Model, seed: int = 0) -> Model:

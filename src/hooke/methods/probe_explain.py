@@ -50,7 +50,7 @@ def probe_explain(
     row = Row(text, 0, "text") if isinstance(text, str) else text
     check_belongs(model, fitted, transfer=transfer)
     blocks = blocks_of(fitted)
-    if any(b.site.point != "resid_post" for b in blocks):
+    if fitted.payload.get("dictionaries") or any(b.site.point != "resid_post" for b in blocks):
         raise HookeError("only a probe of the residual stream (resid_post) splits over what writes to it")
     template = fitted.payload.get("template")
     (prompt,) = prompts(model, [row], template=template)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from hooke.data.labelled import Row
-from hooke.dictionaries import Direction
+from hooke.dictionaries import Dictionary, Direction
 from hooke.errors import HookeError
 from hooke.harvest import Harvest, harvest
 from hooke.methods.probe import belongs_to
@@ -51,7 +51,12 @@ def blocks_of(fitted: Result, name: str = "probe") -> list[Block]:
 
 
 def directions(fitted: Result) -> tuple[Direction, ...]:
-    """The probe as dictionaries of one feature, one for each site it reads; their values add up to the score."""
+    """The probe as dictionaries of one feature, one for each site it reads; their values add up to the score.
+
+    Raises HookeError for a probe of a dictionary's features, whose score is not linear in what the site holds.
+    """
+    if fitted.payload.get("dictionaries"):
+        raise HookeError("this probe reads the features of a dictionary, so it is no direction at a site")
     return tuple(Direction(b.site, torch.from_numpy(b.direction.copy()), b.bias) for b in blocks_of(fitted))
 
 
@@ -83,6 +88,16 @@ def check_belongs(model: Model, fitted: Result, *, transfer: bool = False) -> li
     return differ
 
 
+def check_dictionaries(fitted: Result, given: Sequence[Dictionary]) -> list[Dictionary]:
+    """Those of the given dictionaries whose features this probe reads. Raises HookeError if one is absent."""
+    wanted = fitted.payload.get("dictionaries") or {}
+    here = {d.hash: d for d in given}
+    absent = [f"{name} at {site}" for site, name in wanted.items() if name not in here]
+    if absent:
+        raise HookeError(f"this probe reads the features of the dictionary {absent[0]}; give it as `dictionaries`")
+    return [here[name] for name in wanted.values()]
+
+
 def _short(value: Any) -> str:
     return str(value)[:12]
 
@@ -93,6 +108,7 @@ def read(
     rows: Sequence[Row],
     *,
     template: str | None,
+    dictionaries: Sequence[Dictionary] = (),
     tokens: bool = False,
     likelihood: bool = False,
     progress: Callable[[float], None] | None = None,
@@ -107,6 +123,7 @@ def read(
         pools=pools,
         tokens=every,
         template=template,
+        codes=dictionaries,
         likelihood=likelihood,
         progress=progress,
     )
@@ -125,16 +142,19 @@ def score(
     fitted: Result,
     rows: Sequence[Row],
     *,
+    dictionaries: Sequence[Dictionary] = (),
     transfer: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> Scores:
     """Scores of texts, and of each of their tokens.
 
+    dictionaries: those whose features the probe reads, if it does.
     The values of a text's tokens are the sum over the probe's directions before pooling.
     Raises HookeError if the probe belongs to another model (see `check_belongs`).
     """
     check_belongs(model, fitted, transfer=transfer)
-    blocks = blocks_of(fitted)
-    kept = read(model, blocks, rows, template=fitted.payload.get("template"), tokens=True, progress=progress)
+    own = check_dictionaries(fitted, dictionaries)
+    blocks, template = blocks_of(fitted), fitted.payload.get("template")
+    kept = read(model, blocks, rows, template=template, dictionaries=own, tokens=True, progress=progress)
     each = [token_scores(blocks, kept, i) for i in range(len(rows))]
     return Scores(score_harvest(blocks, kept), each, [model.text(ids) for ids in kept.ids])

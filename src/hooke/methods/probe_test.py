@@ -10,10 +10,11 @@ from scipy.special import expit
 
 from hooke.data.benign import benign as benign_rows
 from hooke.data.labelled import Dataset, Row, check_rows
+from hooke.dictionaries import Dictionary
 from hooke.methods.comparators import score_words
 from hooke.methods.probe import random_twin
 from hooke.methods.probe_parts import score_harvest, token_scores
-from hooke.methods.probe_score import blocks_of, check_belongs, read
+from hooke.methods.probe_score import blocks_of, check_belongs, check_dictionaries, read
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import auroc, auroc_interval, calibration, gain_interval, needed, recall_at, roc, weights
 from hooke.model import Model
@@ -30,6 +31,7 @@ def probe_test(
     dataset: Dataset,
     *,
     benign: Sequence[Row] | int = 1000,
+    dictionaries: Sequence[Dictionary] = (),
     transfer: bool = False,
     progress: Progress | None = None,
 ) -> Result:
@@ -38,6 +40,7 @@ def probe_test(
 
     benign: texts that have nothing to do with the concept, or how many of the packaged ones to take. A
         rate is refused when fewer than ten items lie above its threshold: 1,000 for 1 %, 10,000 for 0.1 %.
+    dictionaries: those whose features the probe reads, if it does.
     transfer: allow a probe of another model; what differs is recorded and said.
     Returns a `Result` of kind "probe_test" (payload in docs/probe.md) with the probe as its parent.
     Raises HookeError for one class only, malformed rows, or a probe that does not belong to the model.
@@ -47,10 +50,13 @@ def probe_test(
     check_rows(rows, dataset.name)
     differ = check_belongs(model, fitted, transfer=transfer)
     blocks, template = blocks_of(fitted), fitted.payload.get("template")
+    codes = check_dictionaries(fitted, dictionaries)
     fit = fitted.payload["baselines"]
     y = np.array([row.label for row in rows])
     with clock("activations") as tick:
-        kept = read(model, blocks, rows, template=template, tokens=True, likelihood=True, progress=tick)
+        kept = read(
+            model, blocks, rows, template=template, dictionaries=codes, tokens=True, likelihood=True, progress=tick
+        )
     values = score_harvest(blocks, kept)
     others = {
         "bag_of_words": score_words(fit["words"], fitted.tensors["bag_of_words"], rows),
@@ -63,12 +69,14 @@ def probe_test(
         with clock("random weights") as tick:
             twin = random_twin(model, int(fitted.arguments.get("seed", 0)))
             blank = blocks_of(fitted, "random_weights")
-            others["random_weights"] = score_harvest(blank, read(twin, blank, rows, template=template, progress=tick))
+            noise = read(twin, blank, rows, template=template, dictionaries=codes, progress=tick)
+            others["random_weights"] = score_harvest(blank, noise)
     with clock("benign texts") as tick:
         calm = list(benign_rows(benign) if benign else ()) if isinstance(benign, int) else list(benign)
         quiet = np.zeros(0)
         if calm:
-            quiet = score_harvest(blocks, read(model, blocks, calm, template=template, progress=tick))
+            heard = read(model, blocks, calm, template=template, dictionaries=codes, progress=tick)
+            quiet = score_harvest(blocks, heard)
     with clock("report"):
         drawn = weights([row.group for row in rows])
         found = auroc_interval(values, y, drawn)
