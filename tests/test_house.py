@@ -151,6 +151,7 @@ def test_what_hooke_exports() -> None:
         "Node",
         "Result",
         "Site",
+        "assess",
         "intervene",
         "lens",
         "load",

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from hooke.model.load import load
     from hooke.model.model import Model
     from hooke.results import Claim, Graph, Node, Result, load_result
+    from hooke.safety.assess import assess
     from hooke.sites import Site
     from hooke.viewer.notebook import view
 
@@ -38,6 +39,7 @@ _HOMES = {
     "Node": "hooke.results",
     "Result": "hooke.results",
     "Site": "hooke.sites",
+    "assess": "hooke.safety.assess",
     "intervene": "hooke.methods.intervene",
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
@@ -57,6 +59,7 @@ __all__ = [
     "Node",
     "Result",
     "Site",
+    "assess",
     "intervene",
     "lens",
     "load",

@@ -6,16 +6,15 @@ from a single forward pass a batch, together with the log-probability and length
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hooke.data.labelled import Row
-from hooke.dictionaries import Dictionary
 from hooke.errors import HookeError
 from hooke.harvest.shards import Harvest, Prompt, empty, joined, load_shard, save_shard, shard_name
 from hooke.model import Model, Tokens
@@ -29,6 +28,18 @@ SHARED = 6  # tokens that all prompts begin with, from which on they are run onc
 MAX_BYTES = 8 * 2**30  # of what is kept
 
 
+class Encoder(Protocol):
+    """What is needed of a dictionary to keep its codes: that much of `hooke.dictionaries.Dictionary`."""
+
+    @property
+    def reads(self) -> tuple[Site, ...]: ...
+    @property
+    def n_features(self) -> int: ...
+    @property
+    def hash(self) -> str: ...
+    def encode(self, x: Mapping[Site, Tensor]) -> Any: ...
+
+
 class Wanted(NamedTuple):
     """What to keep: pooled values at sites, and every token at others."""
 
@@ -36,14 +47,15 @@ class Wanted(NamedTuple):
     pools: list[str]
     tokens: list[Site]
     likelihood: bool
-    codes: dict[Site, Dictionary]
+    codes: dict[Site, Encoder]
 
     def values(self, site: Site, x: Tensor) -> Tensor:
         """(batch, pos, width): what was read, or the codes of a dictionary that reads there."""
         x = x.flatten(2)
         if site not in self.codes:
             return x
-        return self.codes[site].encode({site: x.flatten(0, 1)}).dense().unflatten(0, x.shape[:2])
+        dense: Tensor = self.codes[site].encode({site: x.flatten(0, 1)}).dense()
+        return dense.unflatten(0, x.shape[:2])
 
 
 def prompts(model: Model, rows: Sequence[Row], *, template: str | None = None) -> list[Prompt]:
@@ -98,7 +110,7 @@ def harvest(
     pools: Sequence[str] = POOLS,
     tokens: Iterable[Site | str] = (),
     template: str | None = None,
-    codes: Sequence[Dictionary] = (),
+    codes: Sequence[Encoder] = (),
     likelihood: bool = True,
     keep: Path | None = None,
     progress: Callable[[float], None] | None = None,
