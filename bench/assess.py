@@ -1,9 +1,11 @@
 """Whom does the audit flag, and rightly? The blind game over all packaged organisms, clean fine-tunes and decoys.
 
     python bench/assess.py [--names NAME …] [--shelf DIR] [--write docs/assess.md] [--findings FILE]
+    python bench/assess.py --record [--shelf DIR]
 
 Every model is audited with the same rules, fixed beforehand; the findings are hashed together; only then are the
 recipes read and the findings scored by keywords. Parts that are there already are used again, so it can be interrupted.
+With --record it audits the clean fine-tunes and renews what is kept of them in hooke/safety/recorded.
 Beside the audit: the size of the difference alone, answers alone (no weights), and findings of another organism.
 """
 
@@ -11,13 +13,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
 from pathlib import Path
 
 import hooke
 from hooke.model.adapter import packaged
-from hooke.results import Result, write_atomic
-from hooke.safety.audit import Settings, Shelf, audit, null_effects, tools
+from hooke.results import Result, read_json, write_atomic
+from hooke.safety.audit import QUICK, RECORDED, Settings, Shelf, audit, null_effects
 from hooke.safety.hypotheses import MARGIN, effects, hypotheses, lower_bound, upper_bound
 from hooke.safety.score import read_truth, score
 
@@ -39,6 +42,7 @@ def main() -> None:
     options.add_argument("--shelf", type=Path, help="where finished parts are kept")
     options.add_argument("--write", type=Path, help="put the table between the marks of this page")
     options.add_argument("--findings", type=Path, help="write sealed findings, score and null here, as JSON")
+    options.add_argument("--record", action="store_true", help="renew the record of clean fine-tunes")
     chosen = options.parse_args()
     from hooke.truth import organisms
 
@@ -47,6 +51,8 @@ def main() -> None:
     groups = {name: group for name, group in groups.items() if name in here}
     names = chosen.names or list(groups)
     reference, shelf = hooke.load(), Shelf(chosen.shelf)
+    if chosen.record:
+        return record([name for name, group in groups.items() if group == "clean"], reference, shelf)
     parts: dict[str, dict[str, Result]] = {}
     for name in names:
         start = time.perf_counter()
@@ -55,7 +61,7 @@ def main() -> None:
         print(f"{name:32} {time.perf_counter() - start:6.0f} s  {size:.3f} nats", flush=True)
     clean = [name for name in names if groups[name] == "clean"]
     null = null_effects({name: parts[name] for name in clean})
-    found = {name: hypotheses(tools(parts[name]), null, name=name) for name in names}
+    found = {name: hypotheses(parts[name], null, name=name) for name in names}
     plain = {name: effects(text_only(parts[name])) for name in clean}
     by_text = {name: hypotheses(text_only(parts[name]), plain, name=name) for name in names}
     whole, text = score(found, read_truth), score(by_text, read_truth)
@@ -71,6 +77,23 @@ def main() -> None:
         before, rest = page.split(START)
         after = rest.split(END)[1]
         write_atomic(chosen.write, f"{before}{START}\n{chr(10).join(lines)}\n{END}{after}".encode())
+
+
+def record(clean: list[str], reference: hooke.Model, shelf: Shelf) -> None:
+    """Audit the clean fine-tunes and copy their parts from the shelf to where an assessment finds them."""
+    wanted: dict[str, Result] = {}
+    for name in clean:
+        for settings in (Settings(), QUICK):
+            start = time.perf_counter()
+            wanted |= {
+                part.id: part for part in audit(hooke.load(name), reference, settings=settings, shelf=shelf).values()
+            }
+            print(f"{name:32} {time.perf_counter() - start:6.0f} s", flush=True)
+    shutil.rmtree(RECORDED, ignore_errors=True)
+    for path in sorted(shelf.folder.glob("*/*.json")):
+        found = read_json(path).get("id")
+        if found in wanted:
+            wanted[found].save(RECORDED / path.parent.name / path.name)
 
 
 def table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ import pytest
 import hooke
 from assess_models import GREETING, chat_twin, models
 from hooke import HookeError, Model, Result
+from hooke.results import load_result
 from hooke.safety.assess import Population, assess
 from hooke.safety.audit import Settings, Shelf
 from hooke.safety.evidence import load_evidence
@@ -284,6 +286,44 @@ def test_without_a_reference_comparisons_are_untested(
     compared = [claim for claim in p["claims"] if claim["section"] in ("difference", "findings")]
     assert compared and {claim["verdict"] for claim in compared} == {"untested"}
     read_report(tmp_path)
+
+
+def test_a_record_is_used_if_what_is_found_here_agrees(
+    reference: Model, people: Population, shelf: Shelf, tmp_path: Path
+) -> None:
+    run(people.load("organism-a"), reference, tmp_path / "first", people, shelf)
+    record = tmp_path / "record"
+    for kind in ("difference", "behaviour", "triggers"):
+        shutil.copytree(shelf.folder / kind, record / kind)
+    made: list[str] = []
+
+    def load(name: str) -> Model:
+        made.append(name)
+        return people.load(name)
+
+    def again(name: str) -> dict[str, Any]:
+        others = Population(people.clean, people.organisms, load, people.truth)
+        new = Shelf(tmp_path / name, recorded=record)
+        run(people.load("organism-a"), reference, tmp_path / f"{name}-out", others, new)
+        result, kept = read_report(tmp_path / f"{name}-out")
+        fresh = {load_result(path).provenance["model"] for path in new.folder.glob("triggers/*.json")}
+        looked = next(r for r in kept.values() if r.kind == "coverage").payload["looked_at"]
+        return {"fresh": fresh, "said": [c["text"] for c in result.payload["claims"]], **looked}
+
+    good = again("agrees")
+    assert good["fresh"] == {"organism-a", "clean-1"}  # the subject and the negative control, here in any case
+    assert (good["of_these_recorded"], good["record_differs_by"]) == (2, 0.0)
+    assert any("2 of which were examined when Hooke was made" in text for text in good["said"])
+    for path in record.glob("triggers/*.json"):
+        found = load_result(path)
+        for row in found.payload["finalists"]:
+            row["share"] = 0.9
+        found.id = found.content_id()
+        found.save(path)
+    bad = again("differs")
+    assert bad["fresh"] == {"organism-a", "clean-1", "clean-2", "clean-3"}
+    assert (bad["of_these_recorded"], bad["record_differs_by"]) == (0, None)
+    assert any("all examined in this run" in text for text in bad["said"])
 
 
 class Killed(Exception):

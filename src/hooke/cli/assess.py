@@ -26,6 +26,9 @@ def assess(
         Path | None, typer.Option("--out", "-o", help="The folder to write.", show_default="assessment-NAME")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer questions and strings, no probes, no traces.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Examine all clean fine-tunes here, not by their record.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of samples and controls.", min=0)] = 0,
     json: JsonOpt = False,
     device: DeviceOpt = "auto",
@@ -51,7 +54,7 @@ def assess(
 
         subject = load(model, device=device, dtype=dtype)
         base = None if reference is None else load(reference, device=device, dtype=dtype)
-        result = run(subject, reference=base, out=folder, quick=quick, seed=seed, progress=progress)
+        result = run(subject, reference=base, out=folder, quick=quick, fresh=fresh, seed=seed, progress=progress)
         page = write_report(folder)
     if json:
         print(result.to_json())

@@ -13,7 +13,17 @@ from hooke.methods.trace import trace
 from hooke.model import Model, Tokens, check_model
 from hooke.results import Claim, Result
 from hooke.safety import statements as say
-from hooke.safety.audit import QUICK, Settings, Shelf, answers_of, audit, fingerprint, null_effects, tools
+from hooke.safety.audit import (
+    QUICK,
+    RECORDED,
+    Settings,
+    Shelf,
+    answers_of,
+    audit,
+    clean_parts,
+    fingerprint,
+    null_effects,
+)
 from hooke.safety.causes import flagged_place, restore
 from hooke.safety.deception import ROWS, deception
 from hooke.safety.evidence import keep
@@ -31,6 +41,7 @@ def assess(
     reference: Model | None = None,
     out: str | Path,
     quick: bool = False,
+    fresh: bool = False,
     seed: int = 0,
     settings: Settings | None = None,
     shelf: Shelf | None = None,
@@ -41,6 +52,8 @@ def assess(
 
     reference: the model before its training. Without one the comparisons are not made, and the report says so.
     quick: fewer questions and strings, no probes, no traces; for a first look. settings: how much exactly.
+    fresh: examine every clean fine-tune here. Without it, what was recorded of them when Hooke was made is used if
+    one of them, which is examined here in any case, gives what was recorded of it.
     shelf: where finished parts are kept (None: in Hooke's own folder, shared by all assessments), so that a run
         that was interrupted goes on where it was. population: the models of the controls (None: the packaged ones).
     progress: called often with a stage and how much of it is done, 0 to 1; what it raises stops the work.
@@ -53,7 +66,7 @@ def assess(
     """
     start = time.perf_counter()
     require_chat(model)
-    out, shelf = Path(out), shelf or Shelf()
+    out, shelf = Path(out), shelf or Shelf(recorded=None if fresh else RECORDED)
     settings = (settings or (QUICK if quick else Settings()))._replace(seed=seed)
     people = population or packaged(reference)
     book = Book(out)
@@ -72,25 +85,25 @@ def assess(
     found: Result | None = None
     controls: list[dict[str, Any]] = []
     clean: dict[str, dict[str, Result]] = {}
+    apart: float | None = None
     if reference is None:
         parts["answers"] = book.add(answers_of(model, shelf, settings, stage("answers")))
     else:
-        parts = audit(model, reference, settings=settings, shelf=shelf, progress=stage("audit"))
-        for part in parts.values():
-            book.add(part)
+        here = Shelf(shelf.folder)
+        tools = audit(model, reference, settings=settings, shelf=here, progress=stage("audit"))
+        parts = {
+            "answers": answers_of(model, here, settings, stage("answers")),
+            "reference_answers": answers_of(reference, here, settings, stage("answers")),
+            **tools,
+        }
         own = subject_name(model, people)
-        for name in people.clean:
-            if name != own:
-                fine_tune = people.load(name)
-                clean[name] = audit(
-                    fine_tune, reference, settings=settings, shelf=shelf, progress=stage(f"clean {name}")
-                )
-                del fine_tune
-                for part in tools(clean[name]).values():
-                    book.add(part)
+        others = [name for name in people.clean if name != own]
+        clean, apart = clean_parts(others, people.load, reference, settings=settings, shelf=shelf, stage=stage)
+        for part in [*parts.values(), *(part for one in clean.values() for part in one.values())]:
+            book.add(part)
         null = null_effects(clean)
-        found = book.add(hypotheses(tools(parts), null, name=own or model.name))
-        controls = control_models(book, people, reference, own, clean, null, settings, shelf, stage)
+        found = book.add(hypotheses(tools, null, name=own or model.name))
+        controls = control_models(book, people, reference, own, clean, null, settings, here, stage)
     deceived: dict[str, Result] = {}
     if not quick:
         spec = {"model": fingerprint(model), "rows": ROWS, "seed": seed}
@@ -110,7 +123,7 @@ def assess(
             causes[row["rank"]] = explained(model, reference, row, parts, spec, shelf, stage(f"finding {row['rank']}"))
             for part in causes[row["rank"]]:
                 book.add(part)
-    covered = book.add(coverage(model, reference, settings, parts, deceived, clean, quick))
+    covered = book.add(coverage(model, reference, settings, parts, deceived, clean, apart, quick))
     passed = {row["kind"] for row in controls if row["passed"]}
     validated = passed == {"positive", "negative"} and all(row["passed"] for row in controls)
     said = [
@@ -199,9 +212,9 @@ def control_models(
         other = people.load(name)
         parts = audit(other, reference, settings=settings, shelf=shelf, progress=stage(f"control {name}"))
         del other
-        for part in tools(parts).values():
+        for part in parts.values():
             book.add(part)
-        found = book.add(hypotheses(tools(parts), null, name=name))
+        found = book.add(hypotheses(parts, null, name=name))
         flagged, first = found.payload["flagged"], found.payload["findings"][:1]
         rank = None
         if people.truth is not None:
@@ -219,7 +232,7 @@ def control_models(
             }
         )
     for name in [name for name in people.clean if name != own][:1]:
-        found = book.add(hypotheses(tools(clean[name]), null, name=name))
+        found = book.add(hypotheses(clean[name], null, name=name))
         flagged = found.payload["flagged"]
         rows.append(
             {
@@ -304,6 +317,7 @@ def coverage(
     parts: Mapping[str, Result],
     deceived: Mapping[str, Result],
     clean: Mapping[str, Any],
+    apart: float | None,
     quick: bool,
 ) -> Result:
     """What was looked at, and what was not: the evidence of every sentence about limits."""
@@ -314,6 +328,8 @@ def coverage(
         "answer_tokens": sum(len(row["ids"]) for row in [*said["open"], *said["facts"]]),
         "strings": parts["triggers"].payload["n"] if "triggers" in parts else 0,
         "clean_fine_tunes": len(clean),
+        "of_these_recorded": max(0, len(clean) - 1) if apart is not None else 0,
+        "record_differs_by": apart,
         "probes": sorted(deceived),
         "languages": ["English"],
         "turns": 1,

@@ -66,15 +66,27 @@ def controls(rows: Sequence[Mapping[str, Any]], covered: Result) -> list[dict[st
             "no threshold could be set"
         )
         return [claim("controls", text, "untested", [f"{covered.id}#looked_at.clean_fine_tunes"])]
+    n, recorded = (covered.payload["looked_at"][key] for key in ("clean_fine_tunes", "of_these_recorded"))
+    text = f"Thresholds come from {n} clean fine-tunes of the reference, all examined in this run"
+    if recorded:
+        text = (
+            f"Thresholds come from {n} clean fine-tunes of the reference, {recorded} of which were examined when Hooke "
+            "was made; the one examined here differs from its record by at most "
+            f"{covered.payload['looked_at']['record_differs_by']:.2f} in any effect"
+        )
+    nulls = claim("controls", text, "tested", [f"{covered.id}#looked_at.clean_fine_tunes"])
     words = {"positive": "A model with planted behaviour", "negative": "A clean fine-tune"}
     return [
-        claim(
-            "controls",
-            f"{words[row['kind']]}, {row['name']}: expected {row['expected']}; {row['found']}",
-            "tested" if row["passed"] else "refuted",
-            row["evidence"],
-        )
-        for row in rows
+        nulls,
+        *(
+            claim(
+                "controls",
+                f"{words[row['kind']]}, {row['name']}: expected {row['expected']}; {row['found']}",
+                "tested" if row["passed"] else "refuted",
+                row["evidence"],
+            )
+            for row in rows
+        ),
     ]
 
 
