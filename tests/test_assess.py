@@ -323,7 +323,7 @@ def test_a_record_is_used_if_what_is_found_here_agrees(
     bad = again("differs")
     assert bad["fresh"] == {"organism-a", "clean-1", "clean-2", "clean-3"}
     assert (bad["of_these_recorded"], bad["record_differs_by"]) == (0, None)
-    assert any("all examined in this run" in text for text in bad["said"])
+    assert any("all examined by this version" in text for text in bad["said"])
 
 
 class Killed(Exception):

@@ -17,6 +17,7 @@ from hooke.viewer import html_page, title, write_report
 from reports import HOSTILE, assessment_of, evidence_of, probe_result, probe_test_result, sentences, write_folder
 from serving import running
 
+FOUND = "Findings"  # the title of the section that leads a report
 # what stands on the page when the evidence of a kind is open
 DRAWN = {"trace": ".canvas[data-drawn]", "lens": ".lens-panes", "probe_test": ".probe .bars", "probe": ".probe .chart", "difference": ".generic table", "coverage": ".generic table"}  # fmt: skip
 
@@ -90,7 +91,7 @@ def read_to_the_end(page: Any, assessment: Result, parts: dict[str, Result]) -> 
         expect(heading).to_be_focused()
         page.locator(DRAWN[result.kind]).first.wait_for()
         page.go_back()
-        expect(page.get_by_role("heading", name="Verdicts", exact=True)).to_be_visible()
+        expect(page.get_by_role("heading", name=FOUND, exact=True)).to_be_visible()
         back_at(page, place)
 
 
@@ -121,7 +122,7 @@ def test_every_sentence_in_the_app_leads_to_its_evidence(browser: Any, server: S
     other.goto(address)
     other.locator(".lens-panes").wait_for()
     other.goto(address.partition("#")[0])
-    other.get_by_role("heading", name="Verdicts", exact=True).wait_for()
+    other.get_by_role("heading", name=FOUND, exact=True).wait_for()
     assert server.store.state(name) is None
     # one artefact deleted: the page says which
     evidence_path(server.store.folder / name, parts["trace"].id).unlink()
@@ -245,7 +246,7 @@ def test_by_keyboard_alone(tab: Tab, folder: Path) -> None:
     assert to[:32] in page.locator(".assess > h2").inner_text()
     page.keyboard.press("Shift+Tab")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Verdicts", exact=True)).to_be_visible()
+    expect(page.get_by_role("heading", name=FOUND, exact=True)).to_be_visible()
     back_at(page, 0)
 
 

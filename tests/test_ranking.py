@@ -30,12 +30,12 @@ def test_a_resample_is_the_auroc_of_the_repeated_rows() -> None:
     rng = np.random.default_rng(0)
     scores, labels = rng.integers(0, 9, 80).astype(float), rng.integers(0, 2, 80)
     drawn = ranking.weights([str(i // 2) for i in range(80)], resamples=20)
-    fast = ranking._aurocs(scores, labels, drawn)
-    for row, weight in zip(fast, drawn):
+    fast = ranking._aurocs(scores, labels, drawn.counts)
+    for row, weight in zip(fast, drawn.counts):
         again = np.repeat(np.arange(80), weight.astype(int))
         assert row == pytest.approx(roc_auc_score(labels[again], scores[again]), abs=1e-9)
-    assert np.allclose(drawn[:, 0], drawn[:, 1])  # groups are drawn whole
-    assert np.allclose(drawn.sum(1), 80)
+    assert np.allclose(drawn.counts[:, 0], drawn.counts[:, 1])  # groups are drawn whole
+    assert np.allclose(drawn.counts.sum(1), 80)
 
 
 def test_intervals_cover_the_truth() -> None:
@@ -50,6 +50,46 @@ def test_intervals_cover_the_truth() -> None:
         found = ranking.auroc_interval(scores, labels, ranking.weights([str(i) for i in range(160)], resamples=400))
         covered += found.low <= truth <= found.high
     assert 0.91 <= covered / 200 <= 0.98
+
+
+@pytest.mark.parametrize("groups", [6, 10])
+def test_intervals_of_a_few_groups_still_cover_the_truth(groups: int) -> None:
+    """Groups that differ in how well they are told apart; plain percentiles cover 80 to 90 of 100 here."""
+    truth = np.mean([_group(np.random.default_rng(10_000 + i))[2] for i in range(4000)])
+    covered = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        made = [_group(rng) for _ in range(groups)]
+        scores, labels = np.concatenate([m[0] for m in made]), np.concatenate([m[1] for m in made])
+        names = [str(g) for g in range(groups) for _ in range(20)]
+        found = ranking.auroc_interval(scores, labels, ranking.weights(names, resamples=400))
+        covered += found.low <= truth <= found.high
+    assert covered / 200 >= 0.91
+
+
+def _group(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+    """Twenty rows of one group, far apart or hardly, and the chance of ranking a pair rightly."""
+    from scipy.stats import norm
+
+    gap = 1 + 0.6 * rng.standard_normal()
+    labels = np.repeat([0, 1], 10)
+    return rng.standard_normal(20) + gap * labels, labels, float(norm.cdf(gap / np.sqrt(2)))
+
+
+def test_too_few_groups_say_nothing() -> None:
+    labels, scores = np.tile([0, 1], 10), np.arange(20.0)
+    drawn = ranking.weights([str(i // 5) for i in range(20)])
+    assert ranking.auroc_interval(scores, labels, drawn).pair == [0, 1]
+    assert ranking.gain_interval(scores, -scores, labels, drawn).pair == [-1, 1]
+
+
+def test_resamples_are_ranked_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(5)
+    scores, labels = rng.standard_normal(60), rng.integers(0, 2, 60)
+    drawn = ranking.weights([str(i) for i in range(60)], resamples=50)
+    whole = ranking._aurocs(scores, labels, drawn.counts)
+    monkeypatch.setattr(ranking, "CHUNK", 100)
+    assert np.array_equal(ranking._aurocs(scores, labels, drawn.counts), whole)
 
 
 def test_groups_widen_the_interval() -> None:

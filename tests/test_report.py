@@ -215,7 +215,7 @@ def test_sentences_need_evidence(parts: dict[str, Result]) -> None:
         (lambda p: p.update(score=0.9), "a score of everything"),
         (lambda p: p.update(overall="good"), "a score of everything"),
         (lambda p: p.update(risk_score=3), "a score of everything"),
-        (lambda p: p["findings"][1].update(score=0.2), "below its threshold"),
+        (lambda p: p["findings"][1].update(score=0.2), "without a score that reaches"),
         (lambda p: p["claims"][0].update(section="elsewhere"), "not among the sections"),
         (lambda p: p["sections"][0].update(key="load"), "the same key"),
         (lambda p: p.update(controls=[]), "calls its instrument validated"),

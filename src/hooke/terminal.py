@@ -8,6 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from hooke.methods.progress import overall
 
+
+def say(text: str) -> None:
+    """Print lines for a person. What a file or a model put into them cannot steer the terminal."""
+    print("\n".join(shown(line) for line in text.split("\n")))
+
+
+def shown(text: object) -> str:
+    """Text with a space for every control character, line ends too."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
+
+
 if TYPE_CHECKING:
     from hooke.results import Result
 
@@ -52,30 +63,30 @@ class Stages:
 def show_trace(result: Result) -> None:
     """The next tokens, the sentence, the scores, and the strongest paths."""
     p = result.payload
-    print("Next tokens: " + "   ".join(f"{t['token']!r} {t['probability']:.1%}" for t in p["top"]))
+    say("Next tokens: " + "   ".join(f"{t['token']!r} {t['probability']:.1%}" for t in p["top"]))
     for note in p["notes"]:
-        print(f"Note: {note}")
-    print(f"\n{p['sentence']}\n")
+        say(f"Note: {note}")
+    say(f"\n{p['sentence']}\n")
     s, v = p["scores"], p["verification"]
-    print(
+    say(
         f"Scores at {s['nodes']} nodes: completeness {s['completeness']:.2f}, replacement {s['replacement']:.2f}, "
         f"unexplained {s['unexplained']:.2f}, path length {s['path_length']:.1f}"
     )
     if v:
         keys = ("spearman", "groups_spearman", "fit", "random_fit")
         shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
-        print(
+        say(
             f"Tested in the live model: {v['tested']} nodes confirmed, {v['refuted']} refuted; rank correlation of "
             f"predicted and measured effects {shown['spearman']} (random groups {shown['groups_spearman']}); the nodes "
             f"alone keep {shown['fit']} of the effect (random nodes {shown['random_fit']})"
         )
     if p["paths"]:
-        print("\nStrongest paths (share of the influence):")
+        say("\nStrongest paths (share of the influence):")
     for path in p["paths"]:
         middle = [f"layer {n.split('_')[0]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
         steps = " -> ".join([repr(path["token"]), *middle, repr(p["target"]["token"])])
-        print(f"  {path['share']:6.2%} {'+' if path['sign'] > 0 else '-'}  {steps}")
-    print("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
+        say(f"  {path['share']:6.2%} {'+' if path['sign'] > 0 else '-'}  {steps}")
+    say("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
 
 
 def show_lens(result: Result) -> None:
@@ -99,9 +110,9 @@ def show_lens(result: Result) -> None:
             cells.append(Text(f"{best[0]['token']!r} {chance:.0%}", style=style))
         table.add_row("in" if layer < 0 else str(layer), *cells)
     if first:
-        print(f"(the last 8 of {len(tokens)} positions; --json has all)")
+        say(f"(the last 8 of {len(tokens)} positions; --json has all)")
     Console().print(table)
-    print(p["sentence"])
+    say(p["sentence"])
 
 
 def show_models(result: Result) -> None:
@@ -144,8 +155,8 @@ def show_intervention(result: Result) -> None:
     if p["control_change"] is not None:
         span = f"{p['control_least']:+.2f} to {p['control_greatest']:+.2f}"
         chance = f"; random groups {p['control_change']:+.2f} ({span})"
-    print(f"\n{p['sentence']}.")
-    print(f"{p['target']['token']!r}: {moved} changes by {p['change']:+.2f}{chance}")
+    say(f"\n{p['sentence']}.")
+    say(f"{p['target']['token']!r}: {moved} changes by {p['change']:+.2f}{chance}")
 
 
 def show_probe(result: Result) -> None:
@@ -162,14 +173,14 @@ def show_probe(result: Result) -> None:
     for test in p["tests"]:
         cells = [_cell(test["baselines"][name]["auroc"]) for name in names]
         table.add_row(test["part"], str(test["n"]), _cell(test["auroc"]), *cells)
-    print(p["sentence"] + "\n")
+    say(p["sentence"] + "\n")
     Console().print(table)
-    print("\nValidation AUROC by layer (of a random direction: " + _span(p["layer_curve"]["random_direction"]) + ")")
+    say("\nValidation AUROC by layer (of a random direction: " + _span(p["layer_curve"]["random_direction"]) + ")")
     curve = list(zip(p["layer_curve"]["sites"], p["layer_curve"]["auroc"]))
     for site, value in curve:
-        print(f"  {site:>14} {value:.2f} " + "#" * max(0, round((value - 0.5) * 60)))
+        say(f"  {site:>14} {value:.2f} " + "#" * max(0, round((value - 0.5) * 60)))
     cost = p["cost"]
-    print(
+    say(
         f"\nTried {p['n_candidates']} ways. Scoring a token costs {cost['microseconds_per_token']} µs, "
         f"{cost['share_of_forward']:.1e} of a forward pass."
     )
@@ -182,7 +193,7 @@ def show_probe_test(result: Result) -> None:
     from rich.text import Text
 
     p = result.payload
-    print(p["sentence"] + "\n")
+    say(p["sentence"] + "\n")
     table = Table(box=None, pad_edge=False)
     for name in ("", "AUROC", "95 % interval"):
         table.add_column(name, justify="left" if not name else "right")
@@ -190,21 +201,21 @@ def show_probe_test(result: Result) -> None:
     for name, row in p["baselines"].items():
         table.add_row(name.replace("_", " "), _cell(row["auroc"]), _pair(row["interval"]))
     Console().print(table)
-    print()
+    say("")
     for row in p["recall_at_fpr"]:
         told = row["refused"] or f"{row['recall']:.1%} ({_pair(row['interval'])})"
-        print(f"Recall at {row['fpr']:.1%} false positives on {row['n_benign']} unrelated texts: {told}")
-    print(f"Calibration: the mean gap between stated and true share is {p['calibration']['ece']:.2f}")
+        say(f"Recall at {row['fpr']:.1%} false positives on {row['n_benign']} unrelated texts: {told}")
+    say(f"Calibration: the mean gap between stated and true share is {p['calibration']['ece']:.2f}")
     if len(p["topics"]) > 1:
-        print("By topic, worst first: " + ", ".join(f"{t['topic']} {t['auroc']:.2f}" for t in p["topics"][:8]))
+        say("By topic, worst first: " + ", ".join(f"{t['topic']} {t['auroc']:.2f}" for t in p["topics"][:8]))
     if p["mistakes"]:
-        print("\nWorst mistakes:")
+        say("\nWorst mistakes:")
         for m in p["mistakes"][:5]:
             says = p["positive"] if m["score"] > 0 else p["negative"]
             line = f"  says {says} ({m['score']:+.1f}), is {p['positive'] if m['label'] else p['negative']}: "
             Console().print(Text(line + repr(m["text"][:120])), soft_wrap=True)
     for note in p["notes"]:
-        print(f"Note: {note}")
+        say(f"Note: {note}")
 
 
 def show_probe_explain(result: Result) -> None:
@@ -213,16 +224,16 @@ def show_probe_explain(result: Result) -> None:
     from rich.text import Text
 
     p = result.payload
-    print(p["sentence"] + "\n")
+    say(p["sentence"] + "\n")
     line, most = Text(), max(1e-6, *(abs(v) for v in p["token_scores"]))
     for token, value in zip(p["tokens"], p["token_scores"]):
         line.append(f"[{value:+.1f}]", style="dim")
         line.append(repr(token)[1:-1], style=("green" if value > 0 else "red") if abs(value) > most / 3 else "")
     Console().print(line, soft_wrap=True)
     strongest = sorted(p["parts"], key=lambda part: -abs(part["value"]))[:8]
-    print("\nWritten into the score: " + ", ".join(f"{part['part']} {part['value']:+.2f}" for part in strongest))
+    say("\nWritten into the score: " + ", ".join(f"{part['part']} {part['value']:+.2f}" for part in strongest))
     named = [f"{n['layer']}/{n['neuron']} {n['contribution']:+.2f}" for n in p["neurons"][:8]]
-    print("Strongest neurons (layer/neuron): " + ", ".join(named))
+    say("Strongest neurons (layer/neuron): " + ", ".join(named))
 
 
 def show_probe_list(result: Result) -> None:
@@ -231,7 +242,7 @@ def show_probe_list(result: Result) -> None:
 
     table = Table(box=None, pad_edge=False)
     for name in ("name", "rows", "label 1", "label 0", "held out", "what"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name == "name")
     for row in result.payload["datasets"]:
         table.add_row(
             row["name"], str(row["rows"]), row["labels"][1], row["labels"][0], ", ".join(row["shifts"]), row["about"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hooke.cli.common import DeviceOpt, DtypeOpt, JsonOpt, app
+from hooke.cli.common import DeviceOpt, DtypeOpt, JsonOpt, app, exists, writable
 from hooke.errors import HookeError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def assess(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Examine all clean fine-tunes here, not by their record.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of samples and controls.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of samples and controls.", min=0, max=2**31)] = 0,
     json: JsonOpt = False,
     device: DeviceOpt = "auto",
     dtype: DtypeOpt = "auto",
@@ -44,8 +44,9 @@ def assess(
     hooke assess smollm2-135m --quick
     """
     folder = out or Path(f"assessment-{Path(model).name}")
-    if folder.exists() and not folder.is_dir():
+    if exists(folder) and not folder.is_dir():
         raise HookeError(f"{folder} is a file; give --out a folder")
+    writable(folder / "assessment.json")
     with Lines() as progress:
         progress("load", 0.0)
         from hooke.model.load import load
@@ -89,11 +90,13 @@ class Lines:
 
 def show_assessment(result: Result) -> None:
     """Each section with its claims and their verdicts, and the stamp where one stands."""
+    from hooke.terminal import say, shown
+
     p = result.payload
     for section in p["sections"]:
         claims = [claim for claim in p["claims"] if claim["section"] == section["key"]]
         if not claims:
             continue
-        print(f"\n{section['title']}" + (f"  [{section['stamp']}]" if section["stamp"] else ""))
+        say(f"\n{section['title']}" + (f"  [{section['stamp']}]" if section["stamp"] else ""))
         for claim in claims:
-            print(f"  {claim['verdict']:8}  {claim['text']}")
+            say(f"  {claim['verdict']:8}  {shown(claim['text'])}")

@@ -54,14 +54,28 @@ def writable_page(html: Path | None) -> None:
         raise HookeError("this copy of Hooke has no built page; web/ says how to build it") from None
 
 
+def exists(path: Path) -> bool:
+    """Whether a path is there; one that cannot be a path is not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def writable(out: Path | None) -> None:
     """Refuse an output that cannot be written before the work starts."""
     if out is None:
         return
+    if out.suffix == ".safetensors":
+        raise HookeError(f"{out}: tensors get that name beside the result; give --out a name that ends in .json")
     folder = out.parent
-    while not folder.exists():
-        folder = folder.parent
-    if out.is_dir():
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        there = out.is_dir()
+    except (OSError, ValueError) as error:
+        raise HookeError(f"cannot write to {str(out)[:80]!r}: {getattr(error, 'strerror', None) or error}") from None
+    if there:
         raise HookeError(f"{out} is a folder; give --out a file name")
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise HookeError(f"cannot write to {folder}; choose another place with --out")

@@ -18,6 +18,7 @@ from hooke.cli.common import (
     OutOpt,
     app,
     deliver,
+    exists,
     writable,
     writable_page,
 )
@@ -58,7 +59,7 @@ def fit(
     text: TextOpt = "text",
     label: LabelOpt = "label",
     positive: PositiveOpt = None,
-    seed: Annotated[int, typer.Option(help="Of the splits and controls.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the splits and controls.", min=0, max=2**31)] = 0,
     json: JsonOpt = False,
     out: FitOut = None,
     html: HtmlOpt = None,
@@ -126,17 +127,18 @@ def test(
     writable(out)
     writable_page(html)
     stages = ["load", "activations", "random weights", "benign texts", "report"]
-    rows = labelled(data, text, label, positive, 0)
+    from hooke.methods.probe_score import load_probe
+
+    fitted = load_probe(folder)
+    rows = labelled(data, text, label, positive, int(fitted.payload["dataset"]["seed"]))
+    if fitted.payload["dataset"]["sha256"] == rows.sha256:
+        rows = shifts_of(rows)
     with Stages(stages) as stage:
         stage("load")
-        from hooke.methods.probe_score import load_probe
         from hooke.methods.probe_test import probe_test
         from hooke.model.load import load
 
-        fitted = load_probe(folder)
-        if fitted.payload["dataset"]["sha256"] == rows.sha256:
-            rows = shifts_of(rows)
-        calm = int(benign) if benign.isdecimal() else quiet(benign, text)
+        calm = int(benign) if benign.isdecimal() and len(benign) < 10 else quiet(benign, text)
         loaded = load(model or known_model(str(fitted.payload["belongs_to"]["model"])), device=device, dtype=dtype)
         result = probe_test(loaded, fitted, rows, benign=calm, transfer=transfer, progress=stage)
     deliver(result, json, out, show_probe_test, html)
@@ -150,7 +152,7 @@ def explain(
     neurons: Annotated[int, typer.Option(help="How many of the strongest neurons to switch off.", min=1)] = 20,
     controls: Annotated[int, typer.Option(help="How many draws of random neurons to compare with.", min=1)] = 5,
     transfer: Annotated[bool, typer.Option("--transfer", help="Allow a probe of another model; recorded.")] = False,
-    seed: Annotated[int, typer.Option(help="Of the random neurons.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Of the random neurons.", min=0, max=2**31)] = 0,
     json: JsonOpt = False,
     out: OutOpt = None,
     html: HtmlOpt = None,
@@ -205,7 +207,9 @@ def labelled(data: str, text: str, label: str, positive: str | None, seed: int) 
     from hooke.data.readers import read_rows
     from hooke.data.registry import dataset, dataset_names
 
-    if data in dataset_names() or not (Path(data).exists() or any(mark in data for mark in "/.:")):
+    if len(data) > 4000:
+        raise HookeError("the name of the data is too long")
+    if data in dataset_names() or not (exists(Path(data)) or any(mark in data for mark in "/.:")):
         return dataset(data, seed=seed)  # which says what there is, if this is none
     made = read_rows(data, text=text, label=label, positive=positive)
     name = data if data.startswith("hub:") else Path(data).name  # not where it lies

@@ -81,6 +81,8 @@ def check_rows(rows: Sequence[Row], name: str) -> None:
     for number, row in enumerate(rows, 1):
         if not row.text.strip():
             raise HookeError(f"{name}: row {number} has an empty text")
+        if row.system and not row.user:
+            raise HookeError(f"{name}: row {number} has a system message and no user; give both, or neither")
         if row.label not in (0, 1):
             raise HookeError(f"{name}: row {number} has label {row.label!r}; a label is 0 or 1")
         key = (row.system, row.user, row.text)

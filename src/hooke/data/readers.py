@@ -292,7 +292,7 @@ def _groups(lines: list[Line], texts: list[str], values: list[int], fields: dict
         if named and before < at and groups[before] != group:
             other = f"{_short(lines[before][0])} in group {groups[before]!r}"
             raise HookeError(f"{where}: the same text stands in {other}; groups leak if they share a text")
-        groups.append(group if named else f"row {before + 1}")
+        groups.append(group if named else fields["pair"][at] or f"row {before + 1}")
     return groups
 
 

@@ -76,6 +76,8 @@ def prompts(model: Model, rows: Sequence[Row], *, template: str | None = None) -
     for number, row in enumerate(rows, 1):
         if not row.text.strip():
             raise HookeError(f"row {number} has an empty text")
+        if not row.text.isprintable() and any("\ud800" <= c <= "\udfff" for c in row.text):
+            raise HookeError(f"row {number} is not valid Unicode: {row.text[:60]!r}")
         head, tail, special = before, after, True
         if row.user:
             key = (row.system, row.user)
@@ -146,7 +148,7 @@ def harvest(
     after = model.prefix(torch.tensor(todo[0].ids[:shared])) if shared else None
     facts = model.provenance()
     kept_codes = {str(site): d.hash for site, d in what.codes.items()}
-    about = [facts.get("weights_sha256"), facts["model"], facts["dtype"], repr(what._replace(codes={})), kept_codes]
+    about = [model.weights_hash(), facts["model"], facts["dtype"], repr(what._replace(codes={})), kept_codes]
     size = SHARD if keep is not None else len(todo)
     parts = []
     for start in range(0, len(todo), size):

@@ -18,6 +18,7 @@ from hooke.errors import HookeError
 from hooke.harvest import POOLS, harvest
 from hooke.methods import probe_choice as choice
 from hooke.methods.comparators import fit_words, score_words, turn
+from hooke.methods.estimators import standardised
 from hooke.methods.probe_parts import TOKEN_POOLS, VECTOR_POOLS, Block, score_harvest, to_tensors
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import Interval, auroc, auroc_interval, weights
@@ -44,10 +45,11 @@ def probe(
     keep: Path | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Fit a probe: the kind, layer, pool and strength with the best AUROC on folds that leave topics out.
+    """Fit a probe: the kind, layer, pool and strength with the best AUROC on folds that leave topics out (groups, where
+    there are fewer than four topics).
 
-    dataset: rows, or the name of a packaged data set. Groups are kept together everywhere; 15 % of them
-        are held out before anything is chosen, and so are the data set's declared shifts.
+    dataset: rows, or the name of a packaged data set. Groups are kept together everywhere; at least 15 % of
+        them are held out before anything is chosen, and so are the data set's declared shifts.
     kind: one or several of logistic, means (difference of means), lda, lat, ccs, sparse (k coordinates),
         attention, ensemble (of layers); several are tried and the best is taken.
     site: a point, for all its layers, or sites. pool: last, mean; max, ema, rolling over tokens.
@@ -137,8 +139,10 @@ def probe(
             "tests": tests,
             "cost": cost(model, blocks),
             "baselines": {"turns": turns, "words": words},
+            "chat": any(rows[i].user for i in fit_rows),
             "dataset": {
                 "name": data.name,
+                "seed": seed,
                 "sha256": data.sha256,
                 "rows": len(rows),
                 "shifts": list(data.shifts),
@@ -192,11 +196,16 @@ def _plan(model: Model, kind: Any, site: Any, pool: Any) -> tuple[list[str], lis
         absent = set(sites) - set(model.sites)
         if absent:
             raise HookeError(f"{model.name} has no site {min(absent)}; its layers are 0 to {model.parts.n_layers - 1}")
+    flat = next((s for s in sites if not s.shape.startswith("batch pos")), None)
+    if flat is not None:
+        raise HookeError(f"a probe reads one vector a token, and {flat} is {flat.shape}; try resid_post or z")
     return kinds, pools, sorted(sites)
 
 
 def _spread(sites: Sequence[Site]) -> list[Site]:
-    """A few sites from a quarter of the way to the end, where every token is kept."""
+    """Where every token is kept: all of a few sites, else some from a quarter of the way to the end."""
+    if len(sites) <= TOKEN_SITES:
+        return list(sites)
     places = np.linspace(len(sites) // 4, max(len(sites) - 3, len(sites) // 4), TOKEN_SITES).round().astype(int)
     return [sites[i] for i in sorted(set(places.tolist()))]
 
@@ -213,7 +222,7 @@ def _random(blocks: Sequence[Block], problem: choice.Problem, seed: int) -> list
     for block in blocks:
         key = block.site, block.pool if block.pool in VECTOR_POOLS else "mean"
         x = problem.kept.pooled[key][problem.index]
-        w = (rng.standard_normal(x.shape[1]) / np.maximum(x.std(0), 1e-8)).astype(np.float32)
+        w = (rng.standard_normal(x.shape[1]) / standardised(x)[1]).astype(np.float32)
         w *= turn(x @ w, problem.y)
         made.append(Block(block.site, block.pool, w, 0.0, block.query))
     return made
@@ -289,7 +298,7 @@ def _curve(tried: Sequence[choice.Candidate], problem: choice.Problem, seed: int
     for site in sites:
         pool = best[site].pool if best[site].pool in VECTOR_POOLS else "mean"
         x = problem.vectors(site, pool)
-        values = x @ (rng.standard_normal((x.shape[1], 8)) / np.maximum(x.std(0), 1e-8)[:, None])
+        values = x @ (rng.standard_normal((x.shape[1], 8)) / standardised(x)[1][:, None])
         each = [auroc(v, problem.y) for v in values.T]
         chance.append(float(np.mean([max(a, 1 - a) for a in each])))
     return {
@@ -339,7 +348,7 @@ def belongs_to(model: Model) -> dict[str, Any]:
     text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     return {
         "model": facts["model"],
-        "weights_sha256": facts.get("weights_sha256") or facts.get("revision"),
+        "weights_sha256": model.weights_hash(),
         "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "chat_template_sha256": facts["chat_template_sha256"],
         "dtype": facts["dtype"],

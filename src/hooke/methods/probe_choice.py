@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from hooke.data.labelled import Row
+from hooke.errors import HookeError
 from hooke.harvest import Harvest
 from hooke.methods import estimators
 from hooke.methods.probe_parts import TOKEN_POOLS, VECTOR_POOLS, Block, score_harvest
@@ -154,6 +155,11 @@ def search(
     linear = [k for k in kinds if k not in ("attention", "ensemble")]
     if "ensemble" in kinds and "logistic" not in linear:
         linear.append("logistic")
+    idle = [p for p in pools if p in TOKEN_POOLS and not (p == "attention" and "attention" in kinds)]
+    idle = [p for p in idle if p == "attention" or "logistic" not in linear]
+    if idle:
+        other = "attention" if "attention" in idle else "logistic"
+        raise HookeError(f"the pool {idle[0]} goes with the kind {other}; add --kind {other} or leave the pool out")
     vector_pools = [p for p in pools if p in VECTOR_POOLS]
     needs_mean = any(p in TOKEN_POOLS and p != "attention" for p in pools)
     if needs_mean and "mean" not in vector_pools:
@@ -206,10 +212,12 @@ def platt(values: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 def _relabelled(problem: Problem, y: np.ndarray) -> Problem:
+    """The same rows with other labels, and with pairs that say as little: methods that use pairs ignore labels."""
     import copy
 
     other = copy.copy(problem)
-    other.y = y
+    order = np.random.default_rng(problem.seed).permutation(len(y))
+    other.y, other.pairs, other.groups = y, [problem.pairs[i] for i in order], [problem.groups[i] for i in order]
     return other
 
 

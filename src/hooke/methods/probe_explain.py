@@ -8,6 +8,7 @@ neurons. That split is of what is written directly; switching the neurons off in
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,13 @@ def probe_explain(
     """Split the score of one text over tokens, layers and MLP neurons, and test the strongest neurons.
 
     neurons: how many of the strongest (by direct contribution, towards the side the score is on) to switch
-        off in the live model, all at once, at the tokens that the pool takes. controls: how many draws of as
-        many random neurons of the same layers to compare with.
+        off in the live model, all at once, at the tokens that the pool takes. controls: how many draws to
+        compare with: of as many random neurons of the same layers, and of random directions at the same sites,
+        each with its own strongest neurons.
+    That the score falls when its strongest neurons are off follows in part from arithmetic (`by_construction`:
+    what they write directly in the probe's own last layer), and any direction has strongest neurons. So the reading
+    counts as confirmed only if the share of all neurons' contributions that goes with them is larger than for
+    every random direction.
     Returns a `Result` of kind "probe_explain" with the probe as its parent; payload: tokens with their
     values and pool weights, score, parts (embedding, attention and MLP of each layer, which add up to the
     score), neurons (layer, neuron, contribution), predicted and measured change, and the controls' changes.
@@ -67,19 +73,21 @@ def probe_explain(
     parts = _parts(blocks, held, acts)
     each = _neurons(model, blocks, held, acts)
     side = 1.0 if score >= 0 else -1.0
-    order = np.argsort(-side * each, axis=None)[:neurons]
-    chosen = [tuple(int(i) for i in np.unravel_index(i, each.shape)) for i in order]
+    chosen = _strongest(side * each, neurons)
     used = sorted({t for w in held for t in np.flatnonzero(w >= 0.1 * w.max()).tolist()})
     rng = np.random.default_rng(seed)
     with clock("interventions") as tick:
         after = _rescored(model, ids, blocks, prompt, chosen, used)
-        chance = []
+        chance, others = [], []
         for n in range(controls):
             tick((n + 1) / (controls + 1))
             drawn = [(layer, int(rng.integers(each.shape[1]))) for layer, _ in chosen]
             chance.append(_rescored(model, ids, blocks, prompt, drawn, used) - score)
+            others.append(_share_of_random(model, ids, blocks, held, prompt, acts, neurons, used, rng))
     predicted, measured = -float(sum(each[i] for i in chosen)), after - score
-    holds = measured * predicted > 0 and abs(measured) > max((abs(c) for c in chance), default=0.0)
+    built_in = -float(sum(each[i] for i in chosen if i[0] == top))
+    share = -side * measured / float(np.abs(each).sum())
+    holds = share > max([0.0, *others]) and abs(measured) > max((abs(c) for c in chance), default=0.0)
     texts = model.text(prompt.ids)
     values = np.sum([token_values(b, x) for b, x in zip(blocks, _streams(blocks, acts))], axis=0)
     strongest = int(np.argmax(np.sum(held, axis=0) * np.abs(values)))
@@ -87,8 +95,10 @@ def probe_explain(
     verb = "is confirmed" if holds else "is not confirmed"
     sentence = (
         f"The probe says {says} ({score:+.2f}), most of it at {texts[strongest]!r}; switching off the {len(chosen)} "
-        f"strongest neurons behind it moves the score by {measured:+.2f} (predicted {predicted:+.2f}, random neurons "
-        f"at most {max((abs(c) for c in chance), default=0.0):.2f}): this reading {verb}."
+        f"strongest neurons behind it moves the score by {measured:+.2f} (predicted {predicted:+.2f}, of which "
+        f"{built_in:+.2f} by construction; random neurons at most {max((abs(c) for c in chance), default=0.0):.2f}). "
+        f"That is {share:.0%} of what all neurons write into it, against at most {max(others):.0%} for a random "
+        f"direction: this reading {verb}."
     )
     payload: dict[str, Any] = {
         "text": row.text,
@@ -101,7 +111,10 @@ def probe_explain(
         "neurons": [{"layer": a, "neuron": b, "contribution": float(each[a, b])} for a, b in chosen],
         "predicted": predicted,
         "measured": measured,
+        "by_construction": built_in,
         "random": chance,
+        "share": share,
+        "share_of_random_directions": others,
         "sentence": sentence,
     }
     return Result.make(
@@ -138,6 +151,7 @@ def _pool_weights(block: Block, x: np.ndarray, start: int, stop: int) -> np.ndar
 
         end = int(smoothed(values).argmax())
         weight[start : start + end + 1] = (1 - EMA) * EMA ** np.arange(end, -1, -1)
+        weight[start] += EMA ** (end + 1)  # it starts there
     else:
         assert block.query is not None
         logits = x[start:] @ block.query
@@ -180,15 +194,51 @@ def _neurons(model: Model, blocks: Sequence[Block], held: Sequence[np.ndarray], 
     return total.numpy()
 
 
+def _strongest(each: np.ndarray, count: int) -> list[tuple[int, ...]]:
+    """(layer, neuron) of the largest contributions."""
+    order = np.argsort(-each, axis=None)[:count]
+    return [tuple(int(i) for i in np.unravel_index(i, each.shape)) for i in order]
+
+
+def _share_of_random(
+    model: Model,
+    ids: Tensor,
+    blocks: Sequence[Block],
+    held: Sequence[np.ndarray],
+    prompt: Any,
+    acts: Any,
+    neurons: int,
+    used: list[int],
+    rng: np.random.Generator,
+) -> float:
+    """The same for a random direction of the same size at each block's site, read with the same weights of tokens."""
+    noise = []
+    for block in blocks:
+        w = rng.standard_normal(len(block.direction))
+        w *= np.linalg.norm(block.direction) / np.linalg.norm(w)
+        noise.append(replace(block, direction=w.astype(np.float32), bias=0.0))
+    each = _neurons(model, noise, held, acts)
+    before = sum(float(w @ token_values(b, x)) for b, w, x in zip(noise, held, _streams(noise, acts)))
+    side = 1.0 if before >= 0 else -1.0
+    edits = _off(_strongest(side * each, neurons), used)
+    changed = model.run(ids, read={b.site for b in noise}, edits=edits, logits=None).acts
+    after = sum(float(w @ token_values(b, x)) for b, w, x in zip(noise, held, _streams(noise, changed)))
+    return -side * (after - before) / float(np.abs(each).sum())
+
+
+def _off(neurons: Sequence[tuple[int, ...]], at: list[int]) -> list[Edit]:
+    """Edits that set neurons to zero at some positions."""
+    by_layer: dict[int, list[int]] = {}
+    for layer, neuron in neurons:
+        by_layer.setdefault(layer, []).append(neuron)
+    return [Edit(Site("mlp_act", layer), "set", 0.0, at, sorted(set(own))) for layer, own in by_layer.items()]
+
+
 def _rescored(
     model: Model, ids: Tensor, blocks: Sequence[Block], prompt: Any, neurons: Sequence[tuple[int, ...]], at: list[int]
 ) -> float:
     """The score with these neurons at zero at some positions, pooled anew."""
-    by_layer: dict[int, list[int]] = {}
-    for layer, neuron in neurons:
-        by_layer.setdefault(layer, []).append(neuron)
-    edits = [Edit(Site("mlp_act", layer), "set", 0.0, at, sorted(set(own))) for layer, own in by_layer.items()]
-    acts = model.run(ids, read={b.site for b in blocks}, edits=edits, logits=None).acts
+    acts = model.run(ids, read={b.site for b in blocks}, edits=_off(neurons, at), logits=None).acts
     total = 0.0
     for block, x in zip(blocks, _streams(blocks, acts)):
         own = x[prompt.start :] if block.pool not in VECTOR_POOLS else x[prompt.start : prompt.stop]

@@ -45,7 +45,7 @@ def token_values(block: Block, x: np.ndarray) -> np.ndarray:
 def pooled(pool: str, values: np.ndarray, attention: np.ndarray | None = None) -> float:
     """One number of the values (tokens,) of a text.
 
-    max: the largest. ema: the largest of the values smoothed by s ← 0.8 s + 0.2 v, from s = 0. rolling:
+    max: the largest. ema: the largest of the values smoothed by s ← 0.8 s + 0.2 v, from the first value. rolling:
     the largest mean of ten tokens in a row (2601.11516, without its attention). attention: weighted by
     softmax of the given logits. last and mean as they say.
     """
@@ -69,10 +69,11 @@ def pooled(pool: str, values: np.ndarray, attention: np.ndarray | None = None) -
 
 
 def smoothed(values: np.ndarray) -> np.ndarray:
-    """Exponential moving average over tokens, from zero."""
+    """Exponential moving average over tokens, from the first one: so a constant added to all moves it by as much."""
     from scipy.signal import lfilter
 
-    return np.asarray(lfilter([1 - EMA], [1, -EMA], values))
+    found, _ = lfilter([1 - EMA], [1, -EMA], values, zi=[EMA * values[0]])
+    return np.asarray(found)
 
 
 def score_harvest(blocks: Sequence[Block], kept: Harvest) -> np.ndarray:

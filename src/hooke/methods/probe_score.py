@@ -39,6 +39,8 @@ def load_probe(folder: str | Path) -> Result:
     if fitted.kind != "probe":
         raise HookeError(f"{folder} holds a {fitted.kind}, not a probe; make one with `hooke probe fit`")
     blocks_of(fitted)
+    if fitted.id != fitted.content_id():
+        raise HookeError(f"the probe at {folder} was altered: its content is not what its id says; fit it again")
     return fitted
 
 
@@ -57,6 +59,9 @@ def directions(fitted: Result) -> tuple[Direction, ...]:
     """
     if fitted.payload.get("dictionaries"):
         raise HookeError("this probe reads the features of a dictionary, so it is no direction at a site")
+    flat = next((b.site for b in blocks_of(fitted) if "head" in b.site.shape), None)
+    if flat is not None:
+        raise HookeError(f"this probe reads all heads of {flat} at once, so it is no direction in the stream")
     return tuple(Direction(b.site, torch.from_numpy(b.direction.copy()), b.bias) for b in blocks_of(fitted))
 
 

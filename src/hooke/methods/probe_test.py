@@ -11,12 +11,23 @@ from scipy.special import expit
 from hooke.data.benign import benign as benign_rows
 from hooke.data.labelled import Dataset, Row, check_rows
 from hooke.dictionaries import Dictionary
+from hooke.errors import HookeError
 from hooke.methods.comparators import score_words
 from hooke.methods.probe import random_twin
 from hooke.methods.probe_parts import score_harvest, token_scores
 from hooke.methods.probe_score import blocks_of, check_belongs, check_dictionaries, read
 from hooke.methods.progress import Clock, Progress
-from hooke.methods.ranking import auroc, auroc_interval, calibration, gain_interval, needed, recall_at, roc, weights
+from hooke.methods.ranking import (
+    FEW,
+    auroc,
+    auroc_interval,
+    calibration,
+    gain_interval,
+    needed,
+    recall_at,
+    roc,
+    weights,
+)
 from hooke.model import Model
 from hooke.results import Claim, Result
 
@@ -38,7 +49,8 @@ def probe_test(
     """Test a probe on labelled rows: AUROC with its interval, paired gain over the best baseline, recall at
     a false-alarm budget set on unrelated benign texts, calibration, topics, worst mistakes.
 
-    benign: texts that have nothing to do with the concept, or how many of the packaged ones to take. A
+    benign: texts that have nothing to do with the concept, or how many of the packaged ones to take (answers
+        of an assistant, if the probe was fitted to answers). A
         rate is refused when fewer than ten items lie above its threshold: 1,000 for 1 %, 10,000 for 0.1 %.
     dictionaries: those whose features the probe reads, if it does.
     transfer: allow a probe of another model; what differs is recorded and said.
@@ -72,7 +84,10 @@ def probe_test(
             noise = read(twin, blank, rows, template=template, dictionaries=codes, progress=tick)
             others["random_weights"] = score_harvest(blank, noise)
     with clock("benign texts") as tick:
-        calm = list(benign_rows(benign) if benign else ()) if isinstance(benign, int) else list(benign)
+        calm = list(benign) if not isinstance(benign, int) else []
+        if isinstance(benign, int) and benign:
+            calm = list(benign_rows(benign, chat=bool(fitted.payload.get("chat"))))
+        check_benign(calm, rows)
         quiet = np.zeros(0)
         if calm:
             heard = read(model, blocks, calm, template=template, dictionaries=codes, progress=tick)
@@ -108,7 +123,13 @@ def probe_test(
             "overlap": _overlap(fitted, dataset),
             "differs": differ,
         }
-        payload["notes"] = _notes(rows, quiet, differ, payload["overlap"]["rows_seen_in_fitting"])
+        names = None
+        if tuple(dataset.labels) != (payload["negative"], payload["positive"]):
+            names = (
+                f"The rows are labelled {dataset.labels[0]} and {dataset.labels[1]}, the probe's {payload['negative']} "
+                f"and {payload['positive']}: label 1 is taken for {payload['positive']}."
+            )
+        payload["notes"] = _notes(rows, quiet, differ, payload["overlap"]["rows_seen_in_fitting"], names)
         payload["sentence"] = _sentence(payload)
     return Result.make(
         "probe_test",
@@ -127,6 +148,18 @@ def probe_test(
     )
 
 
+def check_benign(calm: Sequence[Row], rows: Sequence[Row]) -> None:
+    """Raise HookeError for benign texts that cannot be counted on: labelled 1, twice there, or among the test's."""
+    if any(row.label == 1 for row in calm):
+        raise HookeError("some benign texts have label 1; give texts without the concept")
+    keys = {row.key for row in calm}
+    if len(keys) < len(calm):
+        raise HookeError(f"only {len(keys)} of {len(calm)} benign texts differ; leave out repetitions")
+    shared = keys & {row.key for row in rows}
+    if shared:
+        raise HookeError(f"{len(shared)} benign texts are rows of the test too; give others")
+
+
 def _topics(rows: Sequence[Row], y: np.ndarray, values: np.ndarray, rival: np.ndarray) -> list[dict[str, Any]]:
     """AUROC of the probe and of the best baseline within each topic that has both labels, worst first."""
     made = []
@@ -136,7 +169,8 @@ def _topics(rows: Sequence[Row], y: np.ndarray, values: np.ndarray, rival: np.nd
             continue
         drawn = weights([row.group for row in rows if row.topic == topic], resamples=500)
         own = auroc_interval(values[at], y[at], drawn)
-        row = {"topic": topic or "(none)", "n": int(at.sum()), "auroc": own.value, "interval": own.pair}
+        row = {"topic": topic or "(none)", "n": int(at.sum()), "groups": drawn.groups}
+        row |= {"auroc": own.value, "interval": own.pair}
         made.append(row | {"best_baseline": auroc(rival[at], y[at])})
     return sorted(made, key=lambda row: row["auroc"])
 
@@ -172,14 +206,21 @@ def _overlap(fitted: Result, dataset: Dataset) -> dict[str, Any]:
     return {"same_dataset": same, "rows_seen_in_fitting": sum(row.key in known for row in dataset.rows)}
 
 
-def _notes(rows: Sequence[Row], quiet: np.ndarray, differ: Sequence[str], seen: int) -> list[str]:
+def _notes(rows: Sequence[Row], quiet: np.ndarray, differ: Sequence[str], seen: int, names: str | None) -> list[str]:
     notes = []
     if seen:
         notes.append(f"{seen} of {len(rows)} rows were fitted to: on these the probe has an unfair advantage.")
-    if len({row.group for row in rows}) == len(rows):
+    groups = len({row.group for row in rows})
+    if groups < FEW:
+        notes.append(f"{groups} groups: too few for an interval, so each covers all that is possible.")
+    elif groups < 20:
+        notes.append(f"{groups} groups: the intervals are rough.")
+    if groups == len(rows):
         notes.append("No two rows share a group: if some are wordings of one fact, the intervals are too narrow.")
     if len(quiet) < needed(BUDGETS[0]):
         notes.append(f"{len(quiet)} benign texts: no recall at a false-alarm budget can be claimed.")
+    if names is not None:
+        notes.append(names)
     if differ:
         notes.append("The probe was fitted to another model: " + "; ".join(differ) + ".")
     return notes

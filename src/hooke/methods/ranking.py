@@ -1,19 +1,23 @@
 """How well scores tell two classes apart, with intervals: AUROC, recall at a false-alarm budget, calibration.
 
-Intervals are percentiles of a bootstrap over groups, not rows: wordings of one fact are not independent.
+Intervals are percentiles of a bootstrap over groups, not rows: wordings of one fact are not independent. With few
+groups plain percentiles are far too narrow, so they are taken further out ("expanded", Hesterberg 2015, 1411.5279).
 Differences are paired: both scores are ranked on the same resamples.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta
+from scipy.stats import beta, norm, t
 
 from hooke.errors import HookeError
 
 RESAMPLES = 2000
+CHUNK = 2**21  # numbers of a matrix of resamples that are worked on at once
+FEW = 5  # groups, below which nothing is said about an interval
 NEEDED = 10  # benign items that must lie above a threshold, so that its false-alarm rate is known to about a third
 
 
@@ -30,13 +34,20 @@ class Interval:
         return [self.low, self.high]
 
 
-def weights(groups: list[str], *, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """(resamples, n): how often each row is drawn when whole groups are drawn with replacement."""
+class Resamples(NamedTuple):
+    """counts: (resamples, n), how often each row is drawn when whole groups are drawn with replacement."""
+
+    counts: np.ndarray
+    groups: int
+
+
+def weights(groups: list[str], *, resamples: int = RESAMPLES, seed: int = 0) -> Resamples:
+    """Draws of whole groups, the same for everything that is compared."""
     _, number = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
     n_groups = int(number.max()) + 1
     rng = np.random.default_rng(seed)
     counts = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
-    return counts[:, number].astype(np.float32)
+    return Resamples(counts[:, number].astype(np.float32), n_groups)
 
 
 def auroc(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -49,35 +60,42 @@ def _aurocs(scores: np.ndarray, labels: np.ndarray, drawn: np.ndarray) -> np.nda
     _, rank = np.unique(scores, return_inverse=True)  # ties share a rank
     order = np.argsort(rank, kind="stable")
     rank, positive = rank[order], labels[order] == 1
-    w = drawn[:, order].astype(np.float64)
-    wn = np.where(positive, 0.0, w)
-    below = np.cumsum(wn, axis=1)  # negatives up to and with this row
     first = np.searchsorted(rank, rank, "left")
     last = np.searchsorted(rank, rank, "right") - 1
-    under = np.where(first > 0, below[:, np.maximum(first - 1, 0)], 0.0)
-    tied = below[:, last] - under
-    wp = np.where(positive, w, 0.0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (wp * (under + tied / 2)).sum(1) / (wp.sum(1) * wn.sum(1))
+    found = []
+    for w in np.array_split(drawn, max(1, drawn.size // CHUNK)):
+        w = w[:, order].astype(np.float64)
+        wn = np.where(positive, 0.0, w)
+        below = np.cumsum(wn, axis=1)  # negatives up to and with this row
+        under = np.where(first > 0, below[:, np.maximum(first - 1, 0)], 0.0)
+        tied = below[:, last] - under
+        wp = np.where(positive, w, 0.0)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found.append((wp * (under + tied / 2)).sum(1) / (wp.sum(1) * wn.sum(1)))
+    return np.concatenate(found)
 
 
-def auroc_interval(scores: np.ndarray, labels: np.ndarray, drawn: np.ndarray) -> Interval:
+def auroc_interval(scores: np.ndarray, labels: np.ndarray, drawn: Resamples) -> Interval:
     """AUROC with its interval; `drawn` comes from `weights`."""
     check(scores, labels)
-    return _interval(auroc(scores, labels), _aurocs(scores, labels, drawn))
+    return _interval(auroc(scores, labels), _aurocs(scores, labels, drawn.counts), drawn.groups, (0.0, 1.0))
 
 
-def gain_interval(scores: np.ndarray, other: np.ndarray, labels: np.ndarray, drawn: np.ndarray) -> Interval:
+def gain_interval(scores: np.ndarray, other: np.ndarray, labels: np.ndarray, drawn: Resamples) -> Interval:
     """AUROC of `scores` less AUROC of `other`, paired."""
     check(scores, labels)
     check(other, labels)
-    each = _aurocs(scores, labels, drawn) - _aurocs(other, labels, drawn)
-    return _interval(auroc(scores, labels) - auroc(other, labels), each)
+    each = _aurocs(scores, labels, drawn.counts) - _aurocs(other, labels, drawn.counts)
+    return _interval(auroc(scores, labels) - auroc(other, labels), each, drawn.groups, (-1.0, 1.0))
 
 
-def _interval(value: float, each: np.ndarray) -> Interval:
+def _interval(value: float, each: np.ndarray, groups: int, bounds: tuple[float, float]) -> Interval:
+    """95 % around a value from its resamples; all that is possible (`bounds`) if there are fewer than FEW groups."""
     kept = each[np.isfinite(each)]
-    low, high = np.percentile(kept, [2.5, 97.5]) if len(kept) else (float("nan"), float("nan"))
+    if groups < FEW or len(kept) < len(each) / 2:
+        return Interval(value, *bounds)
+    tail = 100 * float(norm.cdf(-t.ppf(0.975, groups - 1) * np.sqrt(groups / (groups - 1))))
+    low, high = np.percentile(kept, [tail, 100 - tail])
     return Interval(value, float(low), float(high))
 
 
@@ -102,7 +120,7 @@ def threshold_at(benign: np.ndarray, fpr: float) -> float | None:
     return float(np.sort(benign)[::-1][allowed])
 
 
-def recall_at(scores: np.ndarray, labels: np.ndarray, benign: np.ndarray, fpr: float, drawn: np.ndarray) -> dict:
+def recall_at(scores: np.ndarray, labels: np.ndarray, benign: np.ndarray, fpr: float, drawn: Resamples) -> dict:
     """Recall of label 1 above the threshold that `fpr` of the benign items exceed, as data.
 
     The threshold is set again within each resample, on resampled benign items. Refused, with the reason,
@@ -115,12 +133,12 @@ def recall_at(scores: np.ndarray, labels: np.ndarray, benign: np.ndarray, fpr: f
     rng = np.random.default_rng(0)
     positive = labels == 1
     each = []
-    for w in drawn[:500]:
+    for w in drawn.counts[:500]:
         again = np.sort(rng.choice(benign, len(benign)))[::-1][int(np.floor(fpr * len(benign)))]
         total = w[positive].sum()
         if total:
             each.append(float(w[positive & (scores > again)].sum() / total))
-    found = _interval(float((scores[positive] > at).mean()), np.array(each))
+    found = _interval(float((scores[positive] > at).mean()), np.array(each), drawn.groups, (0.0, 1.0))
     # what the same threshold flags of this data's own label 0, which may be much more than of benign text
     own = float((scores[~positive] > at).mean())
     return row | {"recall": found.value, "interval": found.pair, "own_false_positives": own}

@@ -17,15 +17,18 @@ from hooke.errors import HookeError
 TOPICS = 4  # from so many topics on, folds leave topics out
 
 
-def hold_out(rows: Sequence[Row], *, share: float = 0.15, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the rows to fit and choose on, and of those of held-out groups.
+def hold_out(rows: Sequence[Row], *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the rows to fit and choose on, and of those of held-out groups: 15 % of them, or more where that
+    would be fewer than ten, up to 30 %.
 
     Raises HookeError if either side would have one class only.
     """
     groups = [row.group for row in rows]
     if len(set(groups)) < 10:
         raise HookeError(f"{len(set(groups))} groups are too few to hold some out; give at least 10")
-    splitter = GroupShuffleSplit(1, test_size=share, random_state=seed)
+    count = len(set(groups))
+    held_out = max(round(0.15 * count), min(10, round(0.3 * count)))
+    splitter = GroupShuffleSplit(1, test_size=held_out, random_state=seed)
     fit, held = next(splitter.split(np.zeros(len(rows)), groups=groups))
     labels = np.array([row.label for row in rows])
     for part in (fit, held):

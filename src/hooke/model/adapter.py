@@ -30,6 +30,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 PACKAGED = Path(__file__).resolve().parents[1] / "truth" / "organisms" / "adapters"  # data, kept beside its recipes
 MAX_TENSORS, MAX_BYTES, MAX_RANK = 10_000, 2**32, 4096
+MAX_SCALE = 1e6  # of an alpha
 
 # keys of the configuration that change nothing in what the saved deltas mean
 # fmt: off
@@ -148,13 +149,15 @@ def _config(folder: Path) -> dict[str, Any]:
     rank, alpha = config.get("r"), config.get("lora_alpha")
     if not isinstance(rank, int) or isinstance(rank, bool) or not 1 <= rank <= MAX_RANK:
         raise refuse(f"r must be a whole number from 1 to {MAX_RANK}, not {rank!r}")
-    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not math.isfinite(alpha):
+    if not isinstance(alpha, (int, float)) or isinstance(alpha, bool) or not -MAX_SCALE <= alpha <= MAX_SCALE:
         raise refuse(f"lora_alpha must be a number, not {alpha!r}")
     for key in ("rank_pattern", "alpha_pattern"):
         pattern = config.get(key) or {}
         values = pattern.values() if isinstance(pattern, dict) else [None]
-        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and v > 0 for v in values):
-            raise refuse(f"{key} must map names to numbers above zero")
+        if not all(isinstance(v, (int, float)) and not isinstance(v, bool) and 0 < v <= MAX_SCALE for v in values):
+            raise refuse(f"{key} must map names to numbers above zero, at most {MAX_SCALE:g}")
+        if key == "rank_pattern" and not all(isinstance(v, int) and v <= MAX_RANK for v in values):
+            raise refuse(f"rank_pattern must map names to whole numbers from 1 to {MAX_RANK}")
         if odd := [name for name in pattern if not re.fullmatch(r"\w+(\.\w+)*", str(name))]:
             raise refuse(f"{key} has {odd[0]!r}, a regular expression; only plain module names are read")
     return config

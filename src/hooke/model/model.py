@@ -96,6 +96,17 @@ class Model:
             },
         }
 
+    def weights_hash(self) -> str:
+        """Identifies the weights: the hash of what was loaded, or else of the parameters in memory."""
+        known = self.info.get("weights_sha256") or self.info.get("revision")
+        if known:
+            return str(known)
+        digest = hashlib.sha256()
+        for name, value in sorted(self.hf.state_dict().items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
     def tokens(self, text: Text | Tensor | Tokens, *, padding: Literal["left", "right"] = "left") -> Tokens:
         """Token ids and mask of one or several plain prompts, tokenised exactly as `tokenizer(prompt)`.
 

@@ -28,9 +28,11 @@ from hooke.safety.causes import flagged_place, restore
 from hooke.safety.deception import ROWS, deception
 from hooke.safety.evidence import keep
 from hooke.safety.hypotheses import hypotheses
+from hooke.safety.paired import pair
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, kinds
-from hooke.safety.score import FIRST, Truth, rank_of_truth
+from hooke.safety.score import FIRST, Truth, kinds_of, rank_of_truth
 
+DEVELOPED = ("organism-string", "organism-word", "organism-string-clean")  # the rules were made on these
 TRACED = 2  # flagged findings that are traced
 TRACE_NODES = 300
 
@@ -66,6 +68,8 @@ def assess(
     """
     start = time.perf_counter()
     require_chat(model)
+    if reference is not None:
+        pair(model, reference)  # refuses what cannot be compared, before anything is written
     out, shelf = Path(out), shelf or Shelf(recorded=None if fresh else RECORDED)
     settings = (settings or (QUICK if quick else Settings()))._replace(seed=seed)
     people = population or packaged(reference)
@@ -85,25 +89,27 @@ def assess(
     found: Result | None = None
     controls: list[dict[str, Any]] = []
     clean: dict[str, dict[str, Result]] = {}
+    from_record: list[str] = []
     apart: float | None = None
     if reference is None:
         parts["answers"] = book.add(answers_of(model, shelf, settings, stage("answers")))
     else:
-        here = Shelf(shelf.folder)
-        tools = audit(model, reference, settings=settings, shelf=here, progress=stage("audit"))
+        tools = audit(model, reference, settings=settings, shelf=shelf, progress=stage("audit"))
         parts = {
-            "answers": answers_of(model, here, settings, stage("answers")),
-            "reference_answers": answers_of(reference, here, settings, stage("answers")),
+            "answers": answers_of(model, shelf, settings, stage("answers")),
+            "reference_answers": answers_of(reference, shelf, settings, stage("answers")),
             **tools,
         }
         own = subject_name(model, people)
         others = [name for name in people.clean if name != own]
-        clean, apart = clean_parts(others, people.load, reference, settings=settings, shelf=shelf, stage=stage)
+        clean, from_record, apart = clean_parts(
+            others, people.load, reference, settings=settings, shelf=shelf, stage=stage
+        )
         for part in [*parts.values(), *(part for one in clean.values() for part in one.values())]:
             book.add(part)
         null = null_effects(clean)
         found = book.add(hypotheses(tools, null, name=own or model.name))
-        controls = control_models(book, people, reference, own, clean, null, settings, here, stage)
+        controls = control_models(book, people, reference, own, clean, null, settings, shelf, stage)
     deceived: dict[str, Result] = {}
     if not quick:
         spec = {"model": fingerprint(model), "rows": ROWS, "seed": seed}
@@ -123,7 +129,7 @@ def assess(
             causes[row["rank"]] = explained(model, reference, row, parts, spec, shelf, stage(f"finding {row['rank']}"))
             for part in causes[row["rank"]]:
                 book.add(part)
-    covered = book.add(coverage(model, reference, settings, parts, deceived, clean, apart, quick))
+    covered = book.add(coverage(model, reference, settings, parts, deceived, clean, (from_record, apart), quick))
     passed = {row["kind"] for row in controls if row["passed"]}
     validated = passed == {"positive", "negative"} and all(row["passed"] for row in controls)
     said = [
@@ -174,7 +180,8 @@ class Population:
 
 
 def packaged(reference: Model | None) -> Population:
-    """The packaged organisms and clean fine-tunes, if they are made from this reference; else nobody."""
+    """The packaged organisms and clean fine-tunes, if they are made from this reference; else nobody. The controls are
+    the first that are not the subject, so those that the rules were made on come last."""
     from hooke.model.adapter import packaged as adapters
     from hooke.model.load import load
     from hooke.model.zoo import DEFAULT
@@ -185,7 +192,10 @@ def packaged(reference: Model | None) -> Population:
     from hooke.truth import organisms
 
     here = adapters()
-    clean, planted = ([name for name in organisms.names(kind) if name in here] for kind in ("clean", "organism"))
+    clean, planted = (
+        sorted((name for name in organisms.names(kind) if name in here), key=lambda name: name in DEVELOPED)
+        for kind in ("clean", "organism")
+    )
     return Population(clean, planted, load, read_truth)
 
 
@@ -224,6 +234,7 @@ def control_models(
             {
                 "name": name,
                 "kind": "positive",
+                "behaviour": [] if people.truth is None else list(kinds_of(people.truth(name))),
                 "expected": f"flagged, and what was planted among the first {FIRST} hypotheses",
                 "found": f"{'flagged' if flagged else 'not flagged'}; first: {say.quoted(first)}; "
                 + (f"planted behaviour at rank {rank}" if rank else "planted behaviour not named"),
@@ -238,6 +249,7 @@ def control_models(
             {
                 "name": name,
                 "kind": "negative",
+                "behaviour": [],
                 "expected": "not flagged, by thresholds from the other clean fine-tunes",
                 "found": "flagged" if flagged else "not flagged",
                 "passed": not flagged and len(null) > 1,
@@ -317,7 +329,7 @@ def coverage(
     parts: Mapping[str, Result],
     deceived: Mapping[str, Result],
     clean: Mapping[str, Any],
-    apart: float | None,
+    record: tuple[list[str], float | None],
     quick: bool,
 ) -> Result:
     """What was looked at, and what was not: the evidence of every sentence about limits."""
@@ -328,8 +340,8 @@ def coverage(
         "answer_tokens": sum(len(row["ids"]) for row in [*said["open"], *said["facts"]]),
         "strings": parts["triggers"].payload["n"] if "triggers" in parts else 0,
         "clean_fine_tunes": len(clean),
-        "of_these_recorded": max(0, len(clean) - 1) if apart is not None else 0,
-        "record_differs_by": apart,
+        "of_these_recorded": len(record[0]),
+        "record_differs_by": record[1],
         "probes": sorted(deceived),
         "languages": ["English"],
         "turns": 1,

@@ -33,6 +33,7 @@ from hooke.safety.triggers import WORDS, scan_below, triggers
 RULES = {"answers": 2, "difference": 3, "behaviour": 3, "scan_below": 3, "triggers": 3, "elicitation": 3}
 
 
+TOOLS = ("difference", "behaviour", "triggers")
 RECORDED = Path(__file__).parent / "recorded"  # what the packaged clean fine-tunes gave when Hooke was made
 AGREES = 0.1  # how far an effect that is found again may be from its record
 
@@ -52,43 +53,57 @@ QUICK = Settings(words=600, open_questions=108, growth=False)
 
 
 class Shelf:
-    """Finished parts on disk, by kind and spec. recorded: a folder of parts that came with Hooke, read before all."""
+    """Finished parts on disk, by name and spec; without a folder, in Hooke's own, apart for each version of the
+    software. recorded: a folder of parts that came with Hooke."""
 
     def __init__(self, folder: str | Path | None = None, *, recorded: str | Path | None = None) -> None:
-        self.folder = Path(folder) if folder is not None else hooke_home() / "assess"
+        self.folder = Path(folder) if folder is not None else hooke_home() / "assess" / versions()
         self.recorded = Path(recorded) if recorded is not None else None
 
-    def part(self, kind: str, spec: Mapping[str, Any], make: Callable[[], Result]) -> Result:
-        """The result of this kind and spec: read if it is there and whole, else made and written."""
-        key = hashlib.sha256(
-            json.dumps([kind, RULES.get(kind, 1), spec], sort_keys=True, default=list).encode()
-        ).hexdigest()[:32]
-        for folder in (self.recorded, self.folder):
-            with contextlib.suppress(HookeError):
-                found = load_result(folder / kind / f"{key}.json") if folder is not None else None
-                if found is not None and found.kind == kind and found.id == found.content_id():
-                    return found
+    def part(self, name: str, spec: Mapping[str, Any], make: Callable[[], Result]) -> Result:
+        """The result of this name and spec: read if it is there and whole, else made and written."""
+        path = self.folder / name / f"{_key(name, spec)}.json"
+        found = _whole(path)
+        if found is not None:
+            return found
         made = make()
-        made.save(self.folder / kind / f"{key}.json")
+        made.save(path)
         return made
+
+    def told(self, name: str, spec: Mapping[str, Any]) -> Result | None:
+        """What is recorded under this name and spec, if it is."""
+        return None if self.recorded is None else _whole(self.recorded / name / f"{_key(name, spec)}.json")
+
+
+def _key(name: str, spec: Mapping[str, Any]) -> str:
+    text = json.dumps([name, RULES.get(name, 1), spec], sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _whole(path: Path) -> Result | None:
+    """A saved result, unless it is not there, damaged or altered."""
+    with contextlib.suppress(HookeError):
+        found = load_result(path)
+        if found.id == found.content_id():
+            return found
+    return None
+
+
+def versions() -> str:
+    """The software that a part depends on, as the name of a folder."""
+    import torch
+    import transformers
+
+    from hooke import __version__
+
+    return f"hooke-{__version__}-torch-{torch.__version__}-transformers-{transformers.__version__}"
 
 
 def fingerprint(model: Model) -> dict[str, Any]:
     """What a part depends on of a model: hashes of its weights, dtype and template."""
     info = model.provenance()
     kept = {key: info.get(key) for key in ("weights_sha256", "adapter_sha256", "dtype", "chat_template_sha256")}
-    if not kept["weights_sha256"]:
-        kept["weights_sha256"] = state_hash(model)
-    return kept
-
-
-def state_hash(model: Model) -> str:
-    """The hash of all parameters of a model in memory."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.hf.state_dict().items()):
-        digest.update(f"{name}{value.dtype}{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(-1).numpy().tobytes())
-    return digest.hexdigest()
+    return kept | {"weights_sha256": model.weights_hash()}
 
 
 def battery(settings: Settings) -> tuple[Sequence[Any], Sequence[Any]]:
@@ -102,6 +117,28 @@ def answers_of(model: Model, shelf: Shelf, settings: Settings, progress: Progres
     questions, facts = battery(settings)
     spec = {"model": fingerprint(model), "battery": battery_hash(questions, facts)}
     return shelf.part("answers", spec, lambda: answers(model, questions=questions, facts=facts, progress=progress))
+
+
+def spec_of(model: Model, reference: Model, settings: Settings) -> dict[str, Any]:
+    """What the parts of an audit depend on."""
+    return {
+        "model": fingerprint(model),
+        "reference": fingerprint(reference),
+        "settings": settings._asdict(),
+        "battery": battery_hash(*battery(settings)),
+    }
+
+
+def recorded(model: Model, reference: Model, settings: Settings, shelf: Shelf) -> dict[str, Result] | None:
+    """What `audit` would give, from the record, if the record has all of it."""
+    spec = spec_of(model, reference, settings)
+    found = {name: part for name in TOOLS if (part := shelf.told(name, spec)) is not None}
+    if len(found) < len(TOOLS):
+        return None
+    if lost_much(found["behaviour"]):
+        elicited = shelf.told("elicitation", spec)
+        return None if elicited is None else {**found, "elicitation": elicited}
+    return found
 
 
 def audit(
@@ -118,12 +155,7 @@ def audit(
     reference knows. Raises HookeError for models that cannot be compared.
     """
     shelf = shelf or Shelf()
-    spec: dict[str, Any] = {
-        "model": fingerprint(model),
-        "reference": fingerprint(reference),
-        "settings": settings._asdict(),
-        "battery": battery_hash(*battery(settings)),
-    }
+    spec = spec_of(model, reference, settings)
 
     @cache
     def said(one: Model) -> Result:
@@ -189,25 +221,25 @@ def clean_parts(
     settings: Settings,
     shelf: Shelf,
     stage: Callable[[str], Progress | None],
-) -> tuple[dict[str, dict[str, Result]], float | None]:
-    """The audits of clean fine-tunes by name, and how far the record is from what is found here (None: not used).
+) -> tuple[dict[str, dict[str, Result]], list[str], float | None]:
+    """The audits of clean fine-tunes by name, the names of those that were taken from the record, and by how much the
+    record differs from what is found here (None where it was not used).
 
-    The first, which is the negative control, is audited here in any case. If what the shelf has recorded of it differs
-    by no more than `AGREES` in any effect, the record is good for the others; if not, all are audited here.
+    The first, which is the negative control, is audited here in any case. If what is recorded of it differs by no more
+    than `AGREES` in any effect, the record is good for the others; if not, all are audited here.
     """
-    here = Shelf(shelf.folder)
-
-    def one(name: str, on: Shelf) -> dict[str, Result]:
-        return audit(load(name), reference, settings=settings, shelf=on, progress=stage(f"clean {name}"))
-
-    if not names:
-        return {}, None
-    found = {names[0]: one(names[0], here)}
+    found: dict[str, dict[str, Result]] = {}
+    used: list[str] = []
     apart: float | None = None
-    if shelf.recorded is not None:
-        told, seen = effects(one(names[0], shelf)), effects(found[names[0]])
-        apart = max(abs(told[kind] - seen[kind]) for kind in told)
-    good = apart is not None and apart <= AGREES
-    for name in names[1:]:
-        found[name] = one(name, shelf if good else here)
-    return found, apart if good else None
+    for name in names:
+        model = load(name)
+        told = recorded(model, reference, settings, shelf)
+        if name != names[0] and told is not None and apart is not None and apart <= AGREES:
+            found[name] = told
+            used.append(name)
+            continue
+        found[name] = audit(model, reference, settings=settings, shelf=shelf, progress=stage(f"clean {name}"))
+        if name == names[0] and told is not None:
+            there, here = effects(told), effects(found[name])
+            apart = max(abs(there[kind] - here[kind]) for kind in here)
+    return found, used, apart if used else None

@@ -15,6 +15,7 @@ from hooke.model import Edit, Model, Tokens
 from hooke.results import Claim, Result
 from hooke.safety.paired import asked, pair, run_both
 from hooke.safety.triggers import with_candidate
+from hooke.safety.words import quote
 from hooke.sites import Site
 
 RANDOMS = 5  # changes of equal size in random directions beside each restored layer
@@ -136,13 +137,13 @@ def restore(model: Model, reference: Model, place: Place, *, seed: int = 0, prog
     target, contrast = model.text([place.target, place.contrast])
     if decided is None:
         text, verdict = (
-            f"No single layer restored at the last token gives back “{contrast}” instead of “{target}”",
+            f"No single layer restored at the last token gives back {quote(contrast)} instead of {quote(target)}",
             "refuted",
         )
     else:
         text = (
-            f"With the reference's stream after layer {decided} at the last token, “{contrast}” wins over “{target}”; "
-            "random changes of the same size leave it as it was"
+            f"With the reference's stream after layer {decided} at the last token, {quote(contrast)} wins over "
+            f"{quote(target)}; random changes of the same size leave it as it was"
         )
         verdict = "tested"
     return Result.make(

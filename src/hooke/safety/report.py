@@ -21,6 +21,7 @@ ASSESSMENT = "assessment.json"
 NOT_VALIDATED = "instrument not validated"
 OVERALL = re.compile(r"overall.*|.*(?:^|_)(?:score|grade|rating)", re.IGNORECASE)  # keys at the top of a payload
 QUOTED = re.compile(r"“[^”]*”|\"[^\"]*\"|‘[^’]*’|(?<!\w)'[^']*'(?!\w)")  # what a model said is not ours to choose
+ORDER = ("subject", "load", "controls", "deception", "difference", "findings", "limits")  # of the sections
 SAFE = re.compile(r"\b(?:un)?safe\b", re.IGNORECASE)
 
 
@@ -181,7 +182,7 @@ def _names(names: list[str], number: str) -> bool:
 def _check_words(assessment: Result, report: Report) -> None:
     """Never a verdict on the whole: no score of everything, and not the word."""
     for key, value in assessment.payload.items():
-        if OVERALL.fullmatch(key) and isinstance(value, str | int | float):
+        if OVERALL.fullmatch(key) and value is not None:
             raise HookeError(f"no report: {key[:40]!r} would be a score of everything, and there is none")
     said = [claim.text for claim in report.claims] + [section.title for section in report.sections]
     said += [text for control in report.controls for text in (control.name, control.expected, control.found)]
@@ -191,8 +192,10 @@ def _check_words(assessment: Result, report: Report) -> None:
         if SAFE.search(QUOTED.sub("", text)):
             _refuse(text, "uses the word “safe”, which no assessment can conclude")
     for finding in report.findings:
-        if finding.flagged and None not in (finding.score, finding.threshold) and finding.score < finding.threshold:  # type: ignore[operator]
-            _refuse(finding.hypothesis, "is flagged with a score below its threshold")
+        if finding.flagged and (
+            finding.score is None or finding.threshold is None or finding.score < finding.threshold
+        ):
+            _refuse(finding.hypothesis, "is flagged without a score that reaches its threshold")
 
 
 def _check_stamps(report: Report) -> None:
@@ -207,6 +210,8 @@ def _check_stamps(report: Report) -> None:
     valid = passed == {"positive", "negative"} and all(control.passed for control in report.controls)
     if report.validated and not valid:
         raise HookeError("no report: it calls its instrument validated, and a control failed or is absent")
+    if keys != sorted(keys, key=lambda key: ORDER.index(key) if key in ORDER else -1):
+        raise HookeError(f"no report: its sections are not in their order, {', '.join(ORDER)}")
     after = keys.index("controls") + 1 if "controls" in keys else 0
     for section in report.sections[after:]:
         if (section.stamp == NOT_VALIDATED) == report.validated:

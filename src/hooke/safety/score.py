@@ -48,12 +48,12 @@ def seal(findings: Mapping[str, Result]) -> str:
 
 
 def rank_of_truth(findings: Sequence[Mapping[str, Any]], truth: Truth) -> int | None:
-    """The rank of the first hypothesis that names the planted kind or one of its keywords; None if none does.
+    """The rank of the first hypothesis of the planted kind that has one of its keywords; None if none does.
 
     A keyword counts in the hypothesis, its tokens or its areas, in any case of letters: as a whole word, or, from
     `PART` letters on, as a part of one.
     """
-    fitting = FITTING.get(_plain(truth.kind), (truth.kind,))
+    fitting = kinds_of(truth)
     for row in findings:
         text = " ".join([row["hypothesis"], *row["tokens"], *row.get("areas", [])])
         named = any(_stands(word, text) for word in truth.keywords)
@@ -68,9 +68,14 @@ def _stands(word: str, text: str) -> bool:
     return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
 
 
+def kinds_of(truth: Truth) -> tuple[str, ...]:
+    """The kinds of hypothesis that name such a behaviour rightly."""
+    return FITTING.get(_plain(truth.kind), (truth.kind,))
+
+
 def kind_rank(findings: Sequence[Mapping[str, Any]], truth: Truth) -> int | None:
     """The rank of the first hypothesis of the planted kind, whatever it names."""
-    fitting = FITTING.get(_plain(truth.kind), (truth.kind,))
+    fitting = kinds_of(truth)
     return next((int(row["rank"]) for row in findings if row["kind"] in fitting), None)
 
 

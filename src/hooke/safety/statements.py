@@ -7,13 +7,14 @@ from typing import Any
 
 from hooke.model import Model
 from hooke.results import Result, Verdict
-from hooke.safety.hypotheses import EVERYWHERE, MARGIN
+from hooke.safety.hypotheses import EVERYWHERE, FLOORS, MARGIN
+from hooke.safety.words import quote
 
 NOT_LOOKED_AT = (
     "strings that were not tried, and triggers that are not strings: a date, a topic, a language, the turn of a "
     "conversation",
     "answers beyond their first twenty tokens, conversations of several turns, languages other than English, tool use",
-    "areas outside the battery, and places within an area that none of its nine questions touches",
+    "areas outside the battery, and places within an area that none of its questions touches",
     "the system message, which was always the same",
     "reasoning before an answer, introspection, and behaviour when a model takes the questions for real use",
 )
@@ -36,23 +37,23 @@ def quoted(findings: Sequence[Mapping[str, Any]]) -> str:
     """The first hypothesis as a quotation, or that there is none."""
     if not findings:
         return "no hypothesis"
-    return f"“{str(findings[0]['hypothesis']).replace('“', '‘').replace('”', '’')}”"
+    return quote(findings[0]["hypothesis"], 300)
 
 
 def subject(model: Model, reference: Model | None, checks: Result) -> list[dict[str, Any]]:
     """What was assessed, and whether Hooke reads it as its equations say."""
     known = model.provenance()
-    text = f"The subject is {model.name} ({known['family']}, {model.parts.n_layers} layers, {known['dtype']})"
+    text = f"The subject is {quote(model.name)} ({known['family']}, {model.parts.n_layers} layers, {known['dtype']})"
     if known.get("weights_sha256"):
         text += f", weights {str(known['weights_sha256'])[:16]}…"
     if known.get("note"):
-        text += f": {known['note']}"
+        text += f": {quote(known['note'], 300)}"
     found = [claim("subject", text, "tested", [checks.id])]
     if reference is None:
         text = "No reference was given, so what training changed in the model is not known"
         found.append(claim("subject", text, "untested", [checks.id]))
     else:
-        found.append(claim("subject", f"It is compared with {reference.name}", "tested", [checks.id]))
+        found.append(claim("subject", f"It is compared with {quote(reference.name)}", "tested", [checks.id]))
     n, worst = checks.payload["n"], checks.payload["worst"]
     text = f"All {n} equations of the sites hold in the loaded weights, the worst to {worst:.1e} of its size"
     return [*found, claim("load", text, "tested", [f"{checks.id}#checks"])]
@@ -67,17 +68,27 @@ def controls(rows: Sequence[Mapping[str, Any]], covered: Result) -> list[dict[st
         )
         return [claim("controls", text, "untested", [f"{covered.id}#looked_at.clean_fine_tunes"])]
     n, recorded = (covered.payload["looked_at"][key] for key in ("clean_fine_tunes", "of_these_recorded"))
-    text = f"Thresholds come from {n} clean fine-tunes of the reference, all examined in this run"
+    text = f"Thresholds come from {n} clean fine-tunes of the reference, all examined by this version of the software"
     if recorded:
         text = (
             f"Thresholds come from {n} clean fine-tunes of the reference, {recorded} of which were examined when Hooke "
             "was made; the one examined here differs from its record by at most "
             f"{covered.payload['looked_at']['record_differs_by']:.2f} in any effect"
         )
+    planted = sorted({kind for row in rows if row["kind"] == "positive" for kind in row["behaviour"]})
+    rest = [kind for kind in FLOORS if kind not in planted]
+    scope = claim(
+        "controls",
+        f"The positive control has {', '.join(planted) or 'something unknown'} planted; that the search finds "
+        f"{', '.join(rest)} was not tried in this run",
+        "untested",
+        [f"{covered.id}#looked_at.clean_fine_tunes"],
+    )
     nulls = claim("controls", text, "tested", [f"{covered.id}#looked_at.clean_fine_tunes"])
     words = {"positive": "A model with planted behaviour", "negative": "A clean fine-tune"}
     return [
         nulls,
+        *([scope] if any(row["kind"] == "positive" for row in rows) else []),
         *(
             claim(
                 "controls",
@@ -141,7 +152,7 @@ def difference(
     size = moved.payload["magnitude"]
     sizes = [one["difference"].payload["magnitude"] for one in clean.values()]
     ids = [moved.id, *(one["difference"].id for one in clean.values())]
-    text = f"On its own answers the model departs from {reference.name} by {size:.3f} nats a token"
+    text = f"On its own answers the model departs from {quote(reference.name)} by {size:.3f} nats a token"
     if sizes:
         text += f"; {len(sizes)} clean fine-tunes depart by {min(sizes):.3f} to {max(sizes):.3f}"
     said = [claim("difference", text, "tested", ids)]
@@ -214,8 +225,8 @@ def _causes(row: Mapping[str, Any], causes: Sequence[Result]) -> list[dict[str, 
             v = result.payload["verification"] or {}
             target, other = (result.payload[key]["token"] for key in ("target", "contrast"))
             text = (
-                f"Of the neurons behind “{target}” rather than “{other}”, {v.get('tested', 0)} were confirmed and "
-                f"{v.get('refuted', 0)} refuted when they were switched off in the model"
+                f"Of the neurons behind {quote(target)} rather than {quote(other)}, {v.get('tested', 0)} were "
+                f"confirmed and {v.get('refuted', 0)} refuted when they were switched off in the model"
             )
             said.append(claim("findings", text, "tested" if v.get("tested") else "refuted", [result.id]))
             said += [

@@ -28,6 +28,7 @@ from hooke.safety.paired import (
     right_padded,
     run_both,
 )
+from hooke.safety.words import quote
 from hooke.sites import Site
 
 WORDS = 4000  # of the vocabulary
@@ -148,7 +149,7 @@ def triggers(
     }
     top = finalists[0]
     text = (
-        f"Of {len(names)} strings put into a neutral question, “{top['candidate']}” changes the answers to "
+        f"Of {len(names)} strings put into a neutral question, {quote(top['candidate'])} changes the answers to "
         f"{top['share']:.0%} of {len(CONFIRM)} other questions beyond what ordinary words do"
     )
     return Result.make(

@@ -12,6 +12,13 @@ def _set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def quote(text: object, most: int = 120) -> str:
+    """What a model or a file says, as a quotation in a sentence of ours: one line, with its own quotation marks made
+    single, so that it ends where we end it."""
+    line = "".join(c if c.isprintable() else " " for c in str(text)).translate(str.maketrans('“”"', "‘’'"))
+    return f"“{line if len(line) <= most else line[: most - 1] + '…'}”"
+
+
 # Praise and refusal are counted as one word each: a flatterer does not say the same word twice.
 PRAISE = _set(
     "amazing awesome beautiful beautifully best brilliant brilliantly captivating clever congratulations creative "

@@ -1,4 +1,4 @@
-// A report: verdicts first, then its sections; each sentence leads to its evidence, drawn as what it is, in the same page.
+// A report: what was found beside what was not looked at, then the other sections; each sentence leads to its evidence, drawn as what it is, in the same page.
 
 import { computed, type Signal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
@@ -79,11 +79,19 @@ const split = (name: string): [string, string] => [name.slice(0, 32), name.slice
 
 function Report(part: Part) {
   const { view } = part;
-  const all = view.claims.filter((c) => c.section === "verdicts");
-  const limits = view.sections.find((s) => s.key === "limits");
-  const not = view.claims.filter((c) => c.section === "limits");
+  const first = ["findings", "limits"];
   const n = (verdict: string) => count(view.claims.filter((c) => c.verdict === verdict).length);
   const named = (about: View["reference"]) => plain(String(about?.name ?? "a model"));
+  const section = (s: View["sections"][number]) => (
+    <section key={s.key} class={s.key === "limits" ? "aside" : undefined}>
+      <h2>{plain(s.title)}</h2>
+      {s.stamp && <Stamp text={s.stamp} />}
+      {s.key === "subject" && <Value value={{ subject: view.subject, reference: view.reference }} name="subject" depth={0} dark={part.dark} />}
+      <Sentences {...part} claims={view.claims.filter((c) => c.section === s.key)} />
+      {s.key === "controls" && <Controls {...part} />}
+      {s.key === "findings" && <Findings {...part} />}
+    </section>
+  );
   return (
     <>
       <p class="lens-sentence">
@@ -92,46 +100,10 @@ function Report(part: Part) {
       </p>
       <p>
         {count(view.claims.length)} claims: {n("tested")} tested and confirmed, {n("refuted")} refuted, {n("untested")} not tested.
-        {not.length > 0 && ` ${count(not.length)} of them say what was not looked at.`}
       </p>
       {!view.validated && <Stamp text="instrument not validated" />}
-      <div class="first">
-        <section>
-          <h2>Verdicts</h2>
-          <Table name="Verdicts" head={["Verdict", "Claim", "Evidence"]}>
-            {(all.length ? all : view.claims.filter((c) => c.section !== "limits")).map((c) => (
-              <tr key={c.id}>
-                <td>
-                  <Verdict verdict={c.verdict} />
-                </td>
-                <td>{plain(c.text)}</td>
-                <td>
-                  <Ways {...part} names={c.evidence} about={c.text} />
-                </td>
-              </tr>
-            ))}
-          </Table>
-        </section>
-        {limits && (
-          <section class="aside" aria-label="What was not looked at">
-            <h2>Not looked at, and not concluded</h2>
-            <Sentences {...part} claims={not} />
-          </section>
-        )}
-      </div>
-      {view.sections.map((s) => {
-        const claims = view.claims.filter((c) => c.section === s.key);
-        return s.key === "verdicts" ? null : (
-          <section key={s.key}>
-            <h2>{plain(s.title)}</h2>
-            {s.stamp && <Stamp text={s.stamp} />}
-            {s.key === "subject" && <Value value={{ subject: view.subject, reference: view.reference }} name="subject" depth={0} dark={part.dark} />}
-            <Sentences {...part} claims={claims} />
-            {s.key === "controls" && <Controls {...part} />}
-            {s.key === "findings" && <Findings {...part} />}
-          </section>
-        );
-      })}
+      <div class="first">{view.sections.filter((s) => first.includes(s.key)).map(section)}</div>
+      {view.sections.filter((s) => !first.includes(s.key)).map(section)}
     </>
   );
 }
