@@ -6,6 +6,7 @@ strength are chosen leave whole topics out, because a score within a topic canno
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def hold_out(rows: Sequence[Row], *, seed: int = 0) -> tuple[np.ndarray, np.ndar
     if len(set(groups)) < 10:
         raise HookeError(f"{len(set(groups))} groups are too few to hold some out; give at least 10")
     count = len(set(groups))
-    held_out = max(round(0.15 * count), min(10, round(0.3 * count)))
+    held_out = max(math.ceil(0.15 * count), min(10, round(0.3 * count)))
     splitter = GroupShuffleSplit(1, test_size=held_out, random_state=seed)
     fit, held = next(splitter.split(np.zeros(len(rows)), groups=groups))
     labels = np.array([row.label for row in rows])
