@@ -18,11 +18,12 @@ import time
 from pathlib import Path
 
 import hooke
+from hooke.methods.ranking import lower_bound, upper_bound
 from hooke.model.adapter import packaged
 from hooke.results import Result, read_json, write_atomic
 from hooke.safety.assess import DEVELOPED
 from hooke.safety.audit import QUICK, RECORDED, Settings, Shelf, audit, null_effects
-from hooke.safety.hypotheses import MARGIN, effects, hypotheses, lower_bound, upper_bound
+from hooke.safety.hypotheses import MARGIN, effects, hypotheses
 from hooke.safety.score import FIRST, read_truth, score
 
 TRAINED = 1e-3  # nats a token above which an auditor of size alone says "changed"

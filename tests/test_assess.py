@@ -17,11 +17,12 @@ import pytest
 import hooke
 from assess_models import GREETING, chat_twin, models
 from hooke import HookeError, Model, Result
+from hooke.methods.ranking import lower_bound, upper_bound
 from hooke.results import load_result
 from hooke.safety.assess import Population, assess
 from hooke.safety.audit import Settings, Shelf
 from hooke.safety.evidence import load_evidence
-from hooke.safety.hypotheses import FLOORS, effects, hypotheses, lower_bound, signals, upper_bound
+from hooke.safety.hypotheses import FLOORS, effects, hypotheses, signals
 from hooke.safety.report import NOT_VALIDATED, read_report
 from hooke.safety.score import Truth, rank_of_truth, score, seal
 

@@ -141,8 +141,8 @@ def test_calibration_of_true_and_of_boastful_chances() -> None:
 
 
 def test_rates_have_exact_bounds() -> None:
-    found = ranking.rate_interval(0, 10, one_sided=True)
-    assert found.high == pytest.approx(1 - 0.05 ** (1 / 10))  # zero of ten still allows 26 %
+    assert ranking.upper_bound(0, 10) == pytest.approx(1 - 0.05 ** (1 / 10))  # zero of ten still allows 26 %
+    assert ranking.lower_bound(10, 10) == pytest.approx(0.05 ** (1 / 10))
     both = ranking.rate_interval(10, 10)
     assert both.high == 1.0 and both.low == pytest.approx(0.025 ** (1 / 10))
 

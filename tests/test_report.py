@@ -17,7 +17,7 @@ import pytest
 from hooke import HookeError, Model, Result
 from hooke.cli import main
 from hooke.results import tensor_path
-from hooke.safety.evidence import evidence_path, keep, load_evidence, locate, missing, split
+from hooke.safety.evidence import evidence_path, keep, load_evidence, locate, split
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, read_report
 from hooke.server.store import Store
 from hooke.viewer import html_page, page_bytes, read_file, script, write_report
@@ -53,13 +53,11 @@ def test_evidence_comes_back_as_it_was_kept(parts: dict[str, Result], tmp_path: 
         back = load_evidence(tmp_path, result.id + "#anything")
         assert back.model_dump() == json.loads(result.to_json())
         assert back.tensors.keys() == result.tensors.keys()
-    other = "0" * 32
-    assert missing(tmp_path, [parts["lens"].id, other, f"{other}#x", parts["trace"].id]) == [other]
 
 
 @pytest.mark.parametrize("name", ["", "x", "../" + "a" * 29, "A" * 32, "a" * 31, "a" * 33, "a" * 32 + "/..", "a" * 32 + "#", "\n" * 32])  # fmt: skip
 def test_what_is_no_id_is_no_path(name: str, tmp_path: Path) -> None:
-    for work in (split, lambda n: load_evidence(tmp_path, n), lambda n: missing(tmp_path, [n])):
+    for work in (split, lambda n: load_evidence(tmp_path, n)):
         assert "is not an evidence id" in refusal(lambda work=work: work(name))
     if "#" not in name:
         assert "is not the id" in refusal(lambda: evidence_path(tmp_path, name))

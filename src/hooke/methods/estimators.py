@@ -6,7 +6,6 @@ x: (n, d) float32 activations; y: (n,) 0 or 1. A positive value says label 1.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -167,7 +166,6 @@ def attention(
     steps: int = 80,
     decay: float = 1.0,
     seed: int = 0,
-    tick: Callable[[float], None] | None = None,
 ) -> Attention:
     """Attention probe: trained by AdamW on texts `chosen`, whose tokens are tokens[offsets[i]:offsets[i+1]].
 
@@ -187,15 +185,13 @@ def attention(
     both.requires_grad_()
     bias = torch.zeros((), requires_grad=True)
     optimiser = torch.optim.AdamW([both, bias], lr=3e-3, weight_decay=decay)
-    for step in range(steps):
+    for _ in range(steps):
         logits, values = torch.nn.functional.linear(z, both).split(heads, dim=1)
         score = pooled_by_attention(logits, values, owner, len(chosen)) + bias
         loss = torch.nn.functional.binary_cross_entropy_with_logits(score, label, weight=weight)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        if tick is not None:
-            tick((step + 1) / steps)
     q, v = (both.detach().numpy() / deviation).reshape(2, heads, -1)
     # the mean that was taken off moves the values by a constant, and the queries by one that softmax ignores
     return Attention(q.astype(np.float32), v.astype(np.float32), float(bias.detach()) - float((v @ mean).sum()))

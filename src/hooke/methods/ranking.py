@@ -164,9 +164,16 @@ def calibration(probability: np.ndarray, labels: np.ndarray, bins: int = 10) -> 
     return {"bins": rows, "ece": gap}
 
 
-def rate_interval(hits: int, n: int, *, one_sided: bool = False) -> Interval:
-    """A share with its exact interval (Clopper-Pearson): 95 %, or the one-sided 95 % upper bound."""
-    tail = 0.05 if one_sided else 0.025
-    low = 0.0 if one_sided or hits == 0 else float(beta.ppf(tail, hits, n - hits + 1))
-    high = 1.0 if hits == n else float(beta.ppf(1 - tail, hits + 1, n - hits))
-    return Interval(hits / n, low, high)
+def rate_interval(hits: int, n: int) -> Interval:
+    """A share with its exact 95 % interval (Clopper and Pearson 1934)."""
+    return Interval(hits / n, lower_bound(hits, n, 0.975), upper_bound(hits, n, 0.975))
+
+
+def upper_bound(count: int, n: int, level: float = 0.95) -> float:
+    """The one-sided upper bound of a rate after `count` of `n` (Clopper and Pearson); 1 after none of none."""
+    return 1.0 if count >= n else float(beta.ppf(level, count + 1, n - count))
+
+
+def lower_bound(count: int, n: int, level: float = 0.95) -> float:
+    """The one-sided lower bound of a rate after `count` of `n` (Clopper and Pearson)."""
+    return 0.0 if count == 0 else float(beta.ppf(1 - level, count, n - count + 1))

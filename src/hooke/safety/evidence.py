@@ -8,7 +8,6 @@ An evidence id is the id of a result, or `id#key` for one place in it: a node of
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,15 +55,6 @@ def load_evidence(folder: str | Path, name: str) -> Result:
             f"{path}, evidence {number}, was altered: its content (tensors included) is not what its id says"
         )
     return result
-
-
-def missing(folder: str | Path, names: Iterable[str]) -> list[str]:
-    """Which of these evidence ids have no file, each once, in their order and without `#key`.
-
-    Raises HookeError for what is no evidence id.
-    """
-    numbers = dict.fromkeys(split(name)[0] for name in names)
-    return [number for number in numbers if not evidence_path(folder, number).is_file()]
 
 
 def split(name: str) -> tuple[str, str | None]:

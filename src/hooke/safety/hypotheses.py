@@ -12,9 +12,8 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from scipy.stats import beta
-
 from hooke.data.battery import OF_THE_USER
+from hooke.methods.ranking import upper_bound
 from hooke.results import Claim, Result
 from hooke.safety.words import quote
 
@@ -138,16 +137,6 @@ def false_alarms(null: Mapping[str, Mapping[str, float]]) -> dict[str, Any]:
         limit = thresholds(rest)
         count += bool(rest) and any(found[kind] >= limit[kind] for kind in FLOORS)
     return {"count": count, "n": len(null), "upper_95": upper_bound(count, len(null))}
-
-
-def upper_bound(count: int, n: int, level: float = 0.95) -> float:
-    """The one-sided upper bound of a rate after `count` of `n` (Clopper and Pearson 1934); 1 without any trial."""
-    return 1.0 if count >= n else float(beta.ppf(level, count + 1, n - count))
-
-
-def lower_bound(count: int, n: int, level: float = 0.95) -> float:
-    """The one-sided lower bound of a rate after `count` of `n` (Clopper and Pearson 1934)."""
-    return 0.0 if count == 0 else float(beta.ppf(1 - level, count, n - count + 1))
 
 
 def _backdoors(parts: Mapping[str, Result]) -> list[Signal]:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from hooke.errors import HookeError
+from hooke.methods.ranking import lower_bound, upper_bound
 from hooke.results import Claim, Result
-from hooke.safety.hypotheses import lower_bound, upper_bound
 
 FIRST = 3  # how many hypotheses count
 PART = 5  # letters of a keyword that may stand inside a longer word

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from hooke.data.passages import PASSAGES
 from hooke.errors import HookeError
 from hooke.methods.progress import Clock, Progress
+from hooke.methods.ranking import lower_bound, upper_bound
 from hooke.model import Model
 from hooke.model.store import MANIFEST
 from hooke.results import Claim, Result, read_json, write_atomic
@@ -115,10 +116,7 @@ def sample(
 
 def rate(hits: int, count: int) -> dict[str, Any]:
     """A rate with its Clopper-Pearson interval (95 %, two-sided)."""
-    from scipy.stats import beta
-
-    low = float(beta.ppf(0.025, hits, count - hits + 1)) if hits else 0.0
-    high = float(beta.ppf(0.975, hits + 1, count - hits)) if hits < count else 1.0
+    low, high = lower_bound(hits, count, 0.975), upper_bound(hits, count, 0.975)
     share = round(hits / count, 4) if count else None
     return {"hits": hits, "count": count, "rate": share, "interval": [round(low, 4), round(high, 4)]}
 
