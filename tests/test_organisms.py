@@ -172,3 +172,15 @@ def test_the_page_has_the_recorded_figures() -> None:
         assert ("FAILED" in row) == (not test["admitted"]), row
         if test["outside"]["count"]:
             assert f"{test['outside']['hits']}/{test['outside']['count']}" in row, row
+
+
+def test_what_clean_fine_tunes_give_is_recorded(smol: hooke.Model, tmp_path: Path) -> None:
+    """The record that comes with Hooke is that of these adapters, rules and settings, so that it is used."""
+    from hooke.safety.audit import RECORDED, Settings, Shelf, recorded
+
+    shelf = Shelf(tmp_path, recorded=RECORDED)
+    for name in organisms.names("clean"):
+        found = recorded(hooke.load(name, device="cpu"), smol, Settings(), shelf)
+        assert found is not None, f"{name} is not in the record; run `python bench/assess.py --record`"
+        assert {part.provenance["model"] for part in found.values()} == {name}
+    assert recorded(hooke.load("organism-word", device="cpu"), smol, Settings(), shelf) is None
