@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from hooke.errors import HookeError
@@ -98,22 +99,25 @@ def ccs(x: np.ndarray, y: np.ndarray, pairs: np.ndarray, *, seed: int = 0, resta
     first, second = np.where(swap, pairs[:, 1], pairs[:, 0]), np.where(swap, pairs[:, 0], pairs[:, 1])
     deviation = standardised(x)[1]
     axes = _principal((x - x.mean(0)) / deviation, 64)
-    a, b = (torch.from_numpy(((x[i] - x[i].mean(0)) / deviation @ axes).astype(np.float32)) for i in (first, second))
-    w = torch.randn(a.shape[1], restarts, generator=generator) / a.shape[1] ** 0.5
-    bias = torch.zeros(restarts)
-    optimiser = torch.optim.AdamW([w, bias], lr=1e-2, weight_decay=1e-2)
-    loss = torch.zeros(restarts)
-    for _ in range(200):
-        p, q = torch.sigmoid(a @ w + bias), torch.sigmoid(b @ w + bias)
-        both, least = p + q - 1, torch.minimum(p, q)
-        loss = (both**2 + least**2).mean(0)
-        # its gradient by hand: autograd takes most of the time of a step this small
-        p_grad = 2 * (both + least * (p <= q)) * p * (1 - p) / len(a)
-        q_grad = 2 * (both + least * (p > q)) * q * (1 - q) / len(a)
-        w.grad, bias.grad = a.T @ p_grad + b.T @ q_grad, (p_grad + q_grad).sum(0)
-        optimiser.step()
+    a, b = (((x[i] - x[i].mean(0)) / deviation @ axes).astype(np.float32) for i in (first, second))
+    start = torch.randn(a.shape[1], restarts, generator=generator).numpy() / a.shape[1] ** 0.5
+    # weights and bias as one array, with AdamW by hand: a step is so small that torch's overhead would be most of it
+    w = np.concatenate([start, np.zeros((1, restarts), np.float32)]).astype(np.float32)
+    a, b = (np.concatenate([side, np.ones((len(side), 1), np.float32)], axis=1) for side in (a, b))
+    m, v, loss = np.zeros_like(w), np.zeros_like(w), np.zeros(restarts)
+    for step in range(1, 201):
+        p, q = expit(a @ w), expit(b @ w)
+        both, p_least = p + q - 1, p <= q
+        loss = (both**2 + np.where(p_least, p, q) ** 2).mean(0)
+        p_grad = 2 * (both + p * p_least) * p * (1 - p)
+        q_grad = 2 * (both + q * ~p_least) * q * (1 - q)
+        grad = (a.T @ p_grad + b.T @ q_grad) / len(a)
+        m += 0.1 * (grad - m)
+        v += 0.001 * (grad**2 - v)
+        w *= 1 - 1e-4  # decay 1e-2 at a rate of 1e-2
+        w -= 1e-2 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
     best = int(loss.argmin())
-    return _signed(axes @ w[:, best].numpy() / deviation, x, y)
+    return _signed(axes @ w[:-1, best] / deviation, x, y)
 
 
 def _principal(x: np.ndarray, k: int) -> np.ndarray:

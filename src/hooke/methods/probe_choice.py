@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from hooke.data.labelled import Row
 from hooke.errors import HookeError
@@ -20,6 +21,7 @@ from hooke.methods.probe_parts import TOKEN_POOLS, VECTOR_POOLS, Block, score_ha
 from hooke.methods.ranking import auroc
 from hooke.sites import Site
 
+SMALL = 2048  # width of activations up to which a fit takes one thread
 MEMBERS = 5  # layers of an ensemble
 SPARSE = (1, 4, 16, 64)
 KINDS = ("logistic", "means", "lda", "lat", "ccs", "sparse", "attention", "ensemble")
@@ -166,9 +168,12 @@ def search(
         vector_pools.append("mean")
     jobs = [(kind, site, pool) for site in sites for pool in vector_pools for kind in linear]
     extra = len(token_sites) * 4
-    for number, (kind, site, pool) in enumerate(jobs, 1):
-        found += try_linear(problem, kind, site, pool)
-        tick(number / (len(jobs) + extra))
+    widest = max((x.shape[1] for x in problem.kept.pooled.values()), default=0)
+    # on small matrices several threads only wait for each other: five times slower on two cores
+    with threadpool_limits(1 if widest <= SMALL else None):
+        for number, (kind, site, pool) in enumerate(jobs, 1):
+            found += try_linear(problem, kind, site, pool)
+            tick(number / (len(jobs) + extra))
     for number, site in enumerate(token_sites, 1):
         bases = [c for c in found if c.kind == "logistic" and c.site == site and c.pool == "mean"]
         for pool in (p for p in pools if p in TOKEN_POOLS and p != "attention"):
