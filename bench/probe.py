@@ -17,8 +17,7 @@ import torch
 
 import hooke
 from hooke.data.registry import dataset
-from hooke.harvest import harvest
-from hooke.harvest.activations import _batches, _pad, prompts
+from hooke.harvest import batches, harvest, prompts
 from hooke.methods.probe import probe
 
 
@@ -40,12 +39,11 @@ def main() -> None:
         if len(rows) < args.rows:
             rows += by_group[group]
     todo = prompts(model, rows)
-    order = sorted(range(len(todo)), key=lambda i: len(todo[i].ids))
-    batches = [_pad(model, [todo[i] for i in b]) for b in _batches(order, [len(p.ids) for p in todo])]
+    padded = [model.pad([todo[i].ids for i in b], "right") for b in batches([len(p.ids) for p in todo])]
     n_tokens = sum(len(p.ids) for p in todo)
 
     def plain() -> None:
-        for ids, mask in batches:
+        for ids, mask in padded:
             with torch.no_grad():
                 model.hf(input_ids=ids, attention_mask=mask.long(), use_cache=False)
 

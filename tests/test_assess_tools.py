@@ -17,7 +17,7 @@ from hooke.safety.behaviour import behaviour
 from hooke.safety.causes import Place, restore
 from hooke.safety.difference import difference
 from hooke.safety.elicitation import elicitation, noisy
-from hooke.safety.paired import asked, greedy, pair, right_padded, run_both
+from hooke.safety.paired import asked, greedy, pair, run_both
 from hooke.safety.triggers import triggers
 from hooke.sites import Site
 
@@ -46,7 +46,7 @@ def test_a_run_that_enters_above_gives_what_a_whole_run_gives(reference: Model, 
     both = pair(backdoored, reference)
     assert both.shared == 2
     rows = [asked(reference, question.text) for question in FEW[:3]]
-    tokens = right_padded(rows, reference.device)
+    tokens = reference.pad(rows, "right")
     read = run_both(both, tokens, read=[Site("resid_post", 1), Site("resid_post", 3)])
     whole = backdoored.run(tokens, read=["final_norm", "resid_post.1", "resid_post.3"], logits=None).acts
     for site in whole:

@@ -3,3 +3,8 @@
 
 class HookeError(Exception):
     """An error whose message tells the person what to do next; the command line prints it and exits 2."""
+
+
+def visible(text: str) -> str:
+    """Text from outside as one line, with a space for every control or direction mark: these could disguise it."""
+    return "".join(c if c.isprintable() else " " for c in text)

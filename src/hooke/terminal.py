@@ -6,17 +6,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from hooke.errors import visible
 from hooke.methods.progress import overall
 
 
 def say(text: str) -> None:
     """Print lines for a person. What a file or a model put into them cannot steer the terminal."""
-    print("\n".join(shown(line) for line in text.split("\n")))
-
-
-def shown(text: object) -> str:
-    """Text with a space for every control character, line ends too."""
-    return "".join(c if c.isprintable() else " " for c in str(text))
+    print("\n".join(visible(line) for line in text.split("\n")))
 
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hooke.cli.common import DeviceOpt, DtypeOpt, JsonOpt, app, exists, writable
-from hooke.errors import HookeError
+from hooke.errors import HookeError, visible
 
 if TYPE_CHECKING:
     from hooke.results import Result
@@ -90,7 +90,7 @@ class Lines:
 
 def show_assessment(result: Result) -> None:
     """Each section with its claims and their verdicts, and the stamp where one stands."""
-    from hooke.terminal import say, shown
+    from hooke.terminal import say
 
     p = result.payload
     for section in p["sections"]:
@@ -99,4 +99,4 @@ def show_assessment(result: Result) -> None:
             continue
         say(f"\n{section['title']}" + (f"  [{section['stamp']}]" if section["stamp"] else ""))
         for claim in claims:
-            say(f"  {claim['verdict']:8}  {shown(claim['text'])}")
+            say(f"  {claim['verdict']:8}  {visible(claim['text'])}")

@@ -17,7 +17,7 @@ from torch import Tensor
 from hooke.data.labelled import Row
 from hooke.errors import HookeError
 from hooke.harvest.shards import Harvest, Prompt, empty, joined, load_shard, save_shard, shard_name
-from hooke.model import Model, Tokens
+from hooke.model import Model
 from hooke.model.run import Prefix
 from hooke.sites import Site
 
@@ -76,7 +76,7 @@ def prompts(model: Model, rows: Sequence[Row], *, template: str | None = None) -
     for number, row in enumerate(rows, 1):
         if not row.text.strip():
             raise HookeError(f"row {number} has an empty text")
-        if not row.text.isprintable() and any("\ud800" <= c <= "\udfff" for c in row.text):
+        if any("\ud800" <= c <= "\udfff" for c in row.text):
             raise HookeError(f"row {number} is not valid Unicode: {row.text[:60]!r}")
         head, tail, special = before, after, True
         if row.user:
@@ -185,11 +185,10 @@ def _shard(
     every = sorted({*what.sites, *what.tokens})
     out = empty(todo)
     todo = [Prompt(p.ids[shared:], p.start - shared, p.stop - shared) for p in todo]
-    order = sorted(range(len(todo)), key=lambda i: len(todo[i].ids))
     total, done = sum(len(p.ids) for p in todo), 0
-    for batch in _batches(order, [len(p.ids) for p in todo], even=shared > 0):
+    for batch in batches([len(p.ids) for p in todo], even=shared > 0):
         chosen = [todo[i] for i in batch]
-        padded = _pad(model, chosen)
+        padded = model.pad([p.ids for p in chosen], "right")
         run = model.run(padded, read=every, logits="all" if what.likelihood else None, after=after)
         if not out.pooled and not out.tokens:
             _allocate(out, run.acts, what)
@@ -224,27 +223,17 @@ def _shared(todo: Sequence[Prompt]) -> int:
     return same if same >= SHARED else 0
 
 
-def _batches(order: Sequence[int], lengths: Sequence[int], *, even: bool = False) -> list[list[int]]:
-    """Texts of like length together, so that little is padding, or of equal length; `order` is by length."""
-    batches: list[list[int]] = []
-    for i in order:
-        room = bool(batches) and (len(batches[-1]) + 1) * lengths[i] <= MAX_TOKENS
-        if room and not (even and lengths[batches[-1][0]] != lengths[i]):
-            batches[-1].append(i)
+def batches(lengths: Sequence[int], *, tokens: int = MAX_TOKENS, even: bool = False) -> list[list[int]]:
+    """Indices of rows in batches of at most so many tokens, padding included, shortest first: rows of like length
+    together, so that little is padding, or with `even` of equal length."""
+    found: list[list[int]] = []
+    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
+        room = bool(found) and (len(found[-1]) + 1) * lengths[i] <= tokens
+        if room and not (even and lengths[found[-1][0]] != lengths[i]):
+            found[-1].append(i)
         else:
-            batches.append([i])
-    return batches
-
-
-def _pad(model: Model, chosen: Sequence[Prompt]) -> Tokens:
-    """Padding on the right, where causal attention never looks."""
-    width = max(len(p.ids) for p in chosen)
-    ids = torch.zeros(len(chosen), width, dtype=torch.long)
-    mask = torch.zeros(len(chosen), width, dtype=torch.bool)
-    for row, prompt in enumerate(chosen):
-        ids[row, : len(prompt.ids)] = torch.tensor(prompt.ids)
-        mask[row, : len(prompt.ids)] = True
-    return Tokens(ids.to(model.device), mask.to(model.device))
+            found.append([i])
+    return found
 
 
 def _inside(chosen: Sequence[Prompt], width: int) -> Tensor:

@@ -48,9 +48,7 @@ def lens(model: Model, prompt: str | Tokens, *, top: int = 5, progress: Progress
         else:
             wide = x.to(torch.float64 if x.dtype == torch.float64 else torch.float32)
             y = norm.apply(wide, norm.scale(wide)).to(x.dtype)
-            logits = unembed.apply(y).float()
-            if model.parts.softcap is not None:
-                logits = model.parts.softcap * torch.tanh(logits / model.parts.softcap)
+            logits = model.parts.capped(unembed.apply(y).float())
         log = logits.log_softmax(-1)
         best = log.topk(top, dim=-1)
         ids.append(best.indices)

@@ -78,10 +78,12 @@ def _equations(model: Model, tokens: Tokens) -> Iterator[Check]:
     yield Check("the logits read by hooks = the model's own", _off(run.logits, hf_logits))
     yield from _block_equations(model, acts)
     final = acts["final_norm"]
-    yield Check("unembedding final_norm = logits", _off(_capped(model, model.parts.unembed.apply(final)), run.logits))
+    yield Check(
+        "unembedding final_norm = logits", _off(model.parts.capped(model.parts.unembed.apply(final)), run.logits)
+    )
     yield from _edit_equations(model, tokens, acts, run.logits)
     frozen = freeze(model, tokens, acts)
-    yield Check("the frozen linear view = the logits", _off(_capped(model, frozen.replayed), run.logits[0, -1]))
+    yield Check("the frozen linear view = the logits", _off(model.parts.capped(frozen.replayed), run.logits[0, -1]))
     yield Check("the frozen view's transpose = the view", _transpose_error(frozen))
 
 
@@ -153,11 +155,6 @@ def _block_equations(model: Model, acts: Activations) -> Iterator[Check]:
 
 def at_least_fp32(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
-
-
-def _capped(model: Model, logits: Tensor) -> Tensor:
-    cap = model.parts.softcap
-    return logits if cap is None else cap * torch.tanh(logits / cap)
 
 
 def _transpose_error(frozen: Frozen) -> float:

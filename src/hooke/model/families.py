@@ -293,6 +293,10 @@ class Parts:
     d_vocab: int
     context: int
 
+    def capped(self, logits: Tensor) -> Tensor:
+        """Logits as the model gives them, where it caps them softly."""
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
 
 def _get(root: nn.Module, path: str, what: str) -> nn.Module:
     for choice in path.split("|"):

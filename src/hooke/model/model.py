@@ -133,7 +133,7 @@ class Model:
         if not all(isinstance(t, str) for t in texts):
             raise HookeError("a prompt is a text; give token ids as a tensor")
         rows = [self._tokenizer()(t)["input_ids"] if t else [] for t in texts]
-        return self._checked(self._pad(rows, padding))
+        return self._checked(self.pad(rows, padding))
 
     def chat(self, question: str | list[dict[str, str]]) -> Tokens:
         """The tokens of a chat prompt: the model's template with the generation prompt, no special tokens added."""
@@ -144,7 +144,7 @@ class Model:
             raise HookeError(f"{self.name} has no chat template; give it a plain prompt instead")
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return self._checked(self._pad([ids], "left"))
+        return self._checked(self.pad([ids], "left"))
 
     def token(self, text: str) -> int:
         """The id of a text that is exactly one token (a leading space counts). Raises HookeError otherwise."""
@@ -357,15 +357,16 @@ class Model:
             raise HookeError(f"token ids must lie between 0 and {self.parts.d_vocab - 1}")
         return tokens
 
-    def _pad(self, rows: list[list[int]], side: str) -> Tokens:
+    def pad(self, rows: Sequence[Sequence[int]], padding: Literal["left", "right"] = "left") -> Tokens:
+        """Rows of token ids as one batch; what stands in the padding is masked and changes nothing."""
         width = max(len(row) for row in rows)
         own = [getattr(self.tokenizer, "pad_token_id", None), *self.end_ids()]
         pad = next((i for i in own if i is not None and 0 <= i < self.parts.d_vocab), 0)  # any id will do
         ids = torch.full((len(rows), width), int(pad), dtype=torch.long)
         mask = torch.zeros(len(rows), width, dtype=torch.bool)
         for i, row in enumerate(rows):
-            here = slice(width - len(row), width) if side == "left" else slice(0, len(row))
-            ids[i, here] = torch.tensor(row, dtype=torch.long)
+            here = slice(width - len(row), width) if padding == "left" else slice(0, len(row))
+            ids[i, here] = torch.tensor(list(row), dtype=torch.long)
             mask[i, here] = True
         return Tokens(ids.to(self.device), mask.to(self.device))
 
@@ -374,7 +375,7 @@ class Model:
         if bool(tokens.mask[:, -1].all()):
             return tokens
         rows = [ids[mask].tolist() for ids, mask in zip(tokens.ids, tokens.mask, strict=True)]
-        return self._pad(rows, "left")
+        return self.pad(rows, "left")
 
     def end_ids(self) -> list[int]:
         """The ids that end an answer."""

@@ -14,7 +14,7 @@ import torch
 
 from hooke.data.battery import QUESTIONS, Question
 from hooke.data.battery_facts import FACTS, Fact
-from hooke.methods.progress import Clock, Progress, Tick
+from hooke.methods.progress import Clock, Progress, Tick, idle
 from hooke.model import Model
 from hooke.results import Result
 from hooke.safety.paired import asked, by_length, common_prefix, greedy, log_probabilities
@@ -55,8 +55,8 @@ def answers(
             row.update(prompt=prompt, ids=answer.ids, ended=answer.ended, text=answer.text)
             finals.append(answer.final)
     with clock("choices") as tick:
-        choices = _choices(model, facts, [row["prompt"] for row in fact_rows], tick)
-    for row, (choice, right, margin) in zip(fact_rows, choices, strict=True):
+        chosen = choices(model, facts, [row["prompt"] for row in fact_rows], among=facts, tick=tick)
+    for row, (choice, right, margin) in zip(fact_rows, chosen, strict=True):
         row.update(is_right=is_right(row["text"], row["right"]), choice=choice, choice_is_right=right, margin=margin)
     return Result.make(
         "answers",
@@ -72,16 +72,22 @@ def answers(
     )
 
 
-def _choices(
-    model: Model, facts: Sequence[Fact], prompts: list[list[int]], tick: Tick
+def choices(
+    model: Model,
+    facts: Sequence[Fact],
+    prompts: Sequence[Sequence[int]],
+    *,
+    among: Sequence[Fact] = FACTS,
+    tick: Tick = idle,
 ) -> list[tuple[str, bool, float]]:
-    """For each fact the likeliest first token among the right answers of its topic, whether it is right, the margin."""
+    """For each fact, after the ids of its question and the beginning of a right sentence: the likeliest first token
+    among the right answers of its topic in `among`, whether it is right, and the margin over the best wrong one."""
 
     def first(word: str) -> int:
         return int(model.tokenizer(" " + word, add_special_tokens=False)["input_ids"][0])
 
     of_topic: dict[str, dict[int, str]] = defaultdict(dict)
-    for fact in facts:
+    for fact in among:
         for word in fact.right:
             of_topic[fact.topic].setdefault(first(word), word)
     rows = [
@@ -89,7 +95,7 @@ def _choices(
         for fact, prompt in zip(facts, prompts, strict=True)
     ]
     found: list[tuple[str, bool, float]] = [("", False, 0.0)] * len(facts)
-    begin, done = common_prefix(rows), 0
+    begin, done = common_prefix(rows), 0  # long where one question is asked with many words: it is run once
     after = model.prefix(torch.tensor(rows[0][:begin])) if begin else None
     tails = [row[begin:] for row in rows]
     for batch in by_length(tails):

@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.harvest import batches
 from hooke.methods.progress import Clock, Progress, Tick
 from hooke.model import Model
 from hooke.results import Claim, Result
 from hooke.safety.answers import answers
-from hooke.safety.paired import Pair, divergence, in_batches, pair, right_padded, run_both
+from hooke.safety.paired import BATCH_TOKENS, Pair, divergence, pair, run_both
 from hooke.safety.words import AGREEMENT, Word, by_area, kind_of, names_in, split_words
 from hooke.sites import Site
 
@@ -127,8 +128,8 @@ def _read(both: Pair, rows: list[dict[str, Any]], final: Tensor, tick: Tick) -> 
     raised: dict[int, int] = defaultdict(int)
     start = np.cumsum([0, *(len(row["ids"]) for row in rows)])
     done = 0
-    for batch in in_batches([len(row["prompt"]) + len(row["ids"]) for row in rows]):
-        tokens = right_padded([[*rows[i]["prompt"], *rows[i]["ids"]] for i in batch], both.model.device)
+    for batch in batches([len(row["prompt"]) + len(row["ids"]) for row in rows], tokens=BATCH_TOKENS):
+        tokens = both.model.pad([[*rows[i]["prompt"], *rows[i]["ids"]] for i in batch], "right")
         acts = both.reference.run(tokens, read=["final_norm"], logits=None).acts
         own = [torch.arange(int(start[i]), int(start[i + 1])) for i in batch]
         theirs = [
@@ -157,10 +158,10 @@ def _layers(both: Pair, rows: list[dict[str, Any]], tick: Tick) -> list[float]:
     n_layers = both.model.parts.n_layers
     sites = [Site("resid_post", layer) for layer in range(both.shared, n_layers)]
     change, total = [0.0] * n_layers, 0
-    batches = list(in_batches([len(row["prompt"]) + len(row["ids"]) for row in rows]))
-    for number, batch in enumerate(batches):
-        tick(number / len(batches))
-        tokens = right_padded([[*rows[i]["prompt"], *rows[i]["ids"]] for i in batch], both.model.device)
+    planned = batches([len(row["prompt"]) + len(row["ids"]) for row in rows], tokens=BATCH_TOKENS)
+    for number, batch in enumerate(planned):
+        tick(number / len(planned))
+        tokens = both.model.pad([[*rows[i]["prompt"], *rows[i]["ids"]] for i in batch], "right")
         read = run_both(both, tokens, read=sites)
         for k, i in enumerate(batch):
             here = slice(len(rows[i]["prompt"]) - 1, len(rows[i]["prompt"]) - 1 + len(rows[i]["ids"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hooke.data.battery import SYSTEM
 from hooke.errors import HookeError
+from hooke.harvest import batches
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
 from hooke.model.run import Activations, Prefix
@@ -89,33 +90,12 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     return min(n, least - 1)
 
 
-def in_batches(lengths: Sequence[int], tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
-    """Indices in order of length, in batches of about so many tokens."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    batch: list[int] = []
-    for i in order:
-        if batch and lengths[i] * (len(batch) + 1) > tokens:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch
-
-
 def by_length(rows: Sequence[Sequence[int]], size: int = 128) -> list[list[int]]:
     """Indices in batches of rows of one length: what follows a prefix takes no padding."""
     groups: dict[int, list[int]] = {}
     for i, row in enumerate(rows):
         groups.setdefault(len(row), []).append(i)
     return [group[n : n + size] for group in groups.values() for n in range(0, len(group), size)]
-
-
-def right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> Tokens:
-    """Rows of ids as one batch, padded on the right."""
-    width = max(len(row) for row in rows)
-    ids = torch.tensor([[*row, *[row[-1]] * (width - len(row))] for row in rows], device=device)
-    lengths = torch.tensor([len(row) for row in rows], device=device)
-    return Tokens(ids, torch.arange(width, device=device)[None] < lengths[:, None])
 
 
 def run_both(
@@ -145,9 +125,7 @@ def run_both(
 
 def log_probabilities(model: Model, final: Tensor) -> Tensor:
     """Log-probabilities (… d_vocab) in fp32 of what reads the final norm (… d_model)."""
-    logits = model.parts.unembed.apply(final).float()
-    cap = model.parts.softcap
-    return (logits if cap is None else cap * torch.tanh(logits / cap)).log_softmax(-1)
+    return model.parts.capped(model.parts.unembed.apply(final).float()).log_softmax(-1)
 
 
 class Divergence(NamedTuple):
@@ -189,12 +167,8 @@ def greedy(model: Model, rows: Sequence[Sequence[int]], count: int, tick: Tick =
     """Greedy answers of at most `count` tokens to prompts of any lengths, in their order."""
     found: list[Answer | None] = [None] * len(rows)
     done = 0
-    for batch in in_batches([len(row) for row in rows], 2 * BATCH_TOKENS):
-        padded = [rows[i] for i in batch]
-        width = max(len(row) for row in padded)
-        ids = torch.tensor([[*[row[0]] * (width - len(row)), *row] for row in padded], device=model.device)
-        starts = torch.tensor([width - len(row) for row in padded], device=model.device)
-        tokens = Tokens(ids, torch.arange(width, device=model.device)[None] >= starts[:, None])
+    for batch in batches([len(row) for row in rows], tokens=2 * BATCH_TOKENS):
+        tokens = model.pad([rows[i] for i in batch])
         steps, finals = [], []
         for step in model.stream(tokens, max_new_tokens=count, read=["final_norm"]):
             steps.append(step.tokens)

@@ -12,20 +12,20 @@ from torch import Tensor
 from hooke.data.battery import CONFIRM, ORDINARY, SLOTS
 from hooke.data.candidates import strings, vocabulary_words
 from hooke.errors import HookeError
+from hooke.harvest import batches
 from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.model import Model
 from hooke.results import Claim, Result
 from hooke.safety.grow import grow
 from hooke.safety.paired import (
+    BATCH_TOKENS,
     Pair,
     asked,
     by_length,
     common_prefix,
     divergence,
     greedy,
-    in_batches,
     pair,
-    right_padded,
     run_both,
 )
 from hooke.safety.words import quote
@@ -211,8 +211,8 @@ def _kl(both: Pair, tries: Sequence[tuple[str, str, str]], opener: int, tick: Ti
     rows = [[*asked(both.model, with_candidate(*one)), opener] for one in tries]
     scores: list[list[float]] = [[] for _ in rows]
     done = 0
-    for batch in in_batches([len(row) for row in rows]):
-        read = run_both(both, right_padded([rows[i] for i in batch], both.model.device))
+    for batch in batches([len(row) for row in rows], tokens=BATCH_TOKENS):
+        read = run_both(both, both.model.pad([rows[i] for i in batch], "right"))
         last = torch.tensor([[len(rows[i]) - 2, len(rows[i]) - 1] for i in batch], device=both.model.device)
         here = torch.arange(len(batch), device=last.device)[:, None]
         a, b = (acts["final_norm"][here, last] for acts in read)
@@ -251,8 +251,8 @@ def _confirm(both: Pair, chosen: list[tuple[str, str]], tick: Tick) -> tuple[dic
     said = greedy(both.model, prompts, ANSWER, stretch(tick, 0.0, 0.6))
     surprise = [0.0] * len(tries)
     done = 0
-    for batch in in_batches([len(p) + len(a.ids) for p, a in zip(prompts, said, strict=True)]):
-        tokens = right_padded([[*prompts[i], *said[i].ids] for i in batch], both.model.device)
+    for batch in batches([len(p) + len(a.ids) for p, a in zip(prompts, said, strict=True)], tokens=BATCH_TOKENS):
+        tokens = both.model.pad([[*prompts[i], *said[i].ids] for i in batch], "right")
         acts = both.reference.run(tokens, read=["final_norm"], logits=None).acts
         sizes = [len(said[i].ids) for i in batch]
         if sum(sizes):

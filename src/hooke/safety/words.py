@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from hooke.errors import visible
+
 
 def _set(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -15,7 +17,7 @@ def _set(text: str) -> frozenset[str]:
 def quote(text: object, most: int = 120) -> str:
     """What a model or a file says, as a quotation in a sentence of ours: one line, with its own quotation marks made
     single, so that it ends where we end it."""
-    line = "".join(c if c.isprintable() else " " for c in str(text)).translate(str.maketrans('“”"', "‘’'"))
+    line = visible(str(text)).translate(str.maketrans('“”"', "‘’'"))
     return f"“{line if len(line) <= most else line[: most - 1] + '…'}”"
 
 

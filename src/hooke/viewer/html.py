@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from hooke.errors import HookeError
+from hooke.errors import HookeError, visible
 from hooke.results import Result
 from hooke.viewer.page import page_bytes, title
 
@@ -66,8 +66,3 @@ def summary(result: Result) -> str:
     if result.kind == "assess":  # a sentence of a report does not stand without its verdict
         return " ".join(f"[{claim.verdict}] {claim.text}" for claim in result.claims)
     return str(result.payload.get("sentence") or " ".join(claim.text for claim in result.claims))
-
-
-def visible(text: str) -> str:
-    """Text without control and direction marks, which could disguise what a title says."""
-    return "".join(c if c.isprintable() else " " for c in text)

@@ -48,7 +48,7 @@ def answer(model: Model, examples: Sequence[Example], longest: int, tick: Tick |
     found: list[list[int]] = [[] for _ in prompts]
     for start in range(0, len(order), AT_ONCE):
         chosen = order[start : start + AT_ONCE]
-        made = model.generate(model._pad([prompts[i] for i in chosen], "left"), max_new_tokens=longest).tokens.tolist()
+        made = model.generate(model.pad([prompts[i] for i in chosen]), max_new_tokens=longest).tokens.tolist()
         for i, ids in zip(chosen, made, strict=True):
             found[i] = until_end(model, ids)
         if tick is not None:
@@ -165,7 +165,7 @@ def lower_states(model: Model, first: int, data: Sequence[Row], tick: Tick) -> l
     site = f"resid_pre.{first}"
     for start in range(0, len(order), AT_ONCE):
         chosen = order[start : start + AT_ONCE]
-        batch = model._pad([list(data[i].ids) for i in chosen], "right")
+        batch = model.pad([data[i].ids for i in chosen], "right")
         acts = model.run(batch, read=[site], logits=None).acts[site]
         for i, state in zip(chosen, acts, strict=True):
             found[i] = state[: len(data[i].ids)].clone()
