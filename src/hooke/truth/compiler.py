@@ -21,7 +21,19 @@ from torch import Tensor
 from hooke.errors import HookeError
 from hooke.truth.plain import BOS, new_gpt2
 from hooke.truth.programs import Program
-from hooke.truth.rasp import Aggregate, Indices, Inverse, Map, SequenceMap, SOp, Tokens, in_order, inputs_of, value_sets
+from hooke.truth.rasp import (
+    Aggregate,
+    Indices,
+    Inverse,
+    Map,
+    Select,
+    SequenceMap,
+    SOp,
+    Tokens,
+    in_order,
+    inputs_of,
+    value_sets,
+)
 
 SCALE = 100.0  # of attention scores
 LOGIT = 10.0  # of the output that the program gives; that of `none` is half of it
@@ -38,6 +50,7 @@ class Compiled:
     hf: the model, GPT-2 without norms. words: what its ids mean. outputs: the ids of outputs, by value; of a
     numeric program only that of `value`, whose logit is the number.
     edges: those of the structure: `u->v` where v reads a dimension that u writes and the output depends on.
+    idle: those of them that can change nothing between inputs of one length, and why.
     homes: by component, what it computes, in words.
     """
 
@@ -47,6 +60,7 @@ class Compiled:
     outputs: dict[Any, int]
     numeric: bool
     edges: frozenset[str]
+    idle: dict[str, str]
     homes: dict[str, str]
 
     def ids(self, texts: Sequence[Sequence[Any]]) -> Tensor:
@@ -137,7 +151,7 @@ def compile_program(program: Program, *, n_heads: int = 3, min_layers: int = 2) 
     for op in ops:
         homes.setdefault(places[id(op)].name, []).append(type(op).__name__)
     what = {name: ", ".join(found) for name, found in homes.items()}
-    return Compiled(program, hf, words, outputs, output.numeric, _edges(ops, places), what)
+    return Compiled(program, hf, words, outputs, output.numeric, *_edges(ops, places, sets), what)
 
 
 # ---- placing -----------------------------------------------------------------------------------
@@ -187,18 +201,47 @@ def _width(op: SOp, sets: dict[int, list[Any]]) -> int:
     return max(values, 1 + len(sets[id(op.select.keys)]))
 
 
-def _edges(ops: Sequence[SOp], places: dict[int, _Place]) -> frozenset[str]:
-    found = set()
+def _edges(
+    ops: Sequence[SOp], places: dict[int, _Place], sets: dict[int, list[Any]]
+) -> tuple[frozenset[str], dict[str, str]]:
+    """All edges, and why those can change nothing that do not depend on which tokens there are."""
+    reasons: dict[str, set[str]] = {}
+
+    def add(source: SOp, reader: str, ignored: bool = False) -> None:
+        why = "the predicate is the same for all values" if ignored else ""
+        why = why or ("" if _depends(source, sets) else "the same in all inputs of a length")
+        reasons.setdefault(f"{places[id(source)].name}->{reader}", set()).add(why)
+
     for op in ops:
         here = places[id(op)].name
         if isinstance(op, (Aggregate, Inverse)):
-            found.add(f"{places[id(op.select.queries)].name}->{here}<q>")
-            found.add(f"{places[id(op.select.keys)].name}->{here}<k>")
+            by_key, by_query = _looks(op.select, sets)
+            add(op.select.queries, f"{here}<q>", not by_query)
+            add(op.select.keys, f"{here}<k>", not by_key)
             if isinstance(op, Aggregate):
-                found.add(f"{places[id(op.x)].name}->{here}<v>")
+                add(op.x, f"{here}<v>")
         else:
-            found |= {f"{places[id(source)].name}->{here}" for source in inputs_of(op)}
-    return frozenset(found | {f"{places[id(ops[-1])].name}->logits"})
+            for source in inputs_of(op):
+                add(source, here)
+    add(ops[-1], "logits")
+    return frozenset(reasons), {edge: ", ".join(sorted(why)) for edge, why in reasons.items() if "" not in why}
+
+
+def _looks(select: Select, sets: dict[int, list[Any]]) -> tuple[bool, bool]:
+    """Whether a selector's predicate depends on the key, and on the query."""
+    table = [[bool(select.predicate(k, q)) for q in sets[id(select.queries)]] for k in sets[id(select.keys)]]
+    return any(row != table[0] for row in table), any(len(set(row)) > 1 for row in table)
+
+
+def _depends(op: SOp, sets: dict[int, list[Any]]) -> bool:
+    """Whether an s-op depends on which tokens there are, as far as its structure says."""
+    if isinstance(op, Tokens) or len(sets[id(op)]) < 2:
+        return len(sets[id(op)]) > 1
+    if isinstance(op, (Aggregate, Inverse)):
+        by_key, by_query = _looks(op.select, sets)
+        keys, queries = (_depends(source, sets) for source in (op.select.keys, op.select.queries))
+        return (by_key and keys) or (by_query and queries) or (isinstance(op, Aggregate) and _depends(op.x, sets))
+    return any(_depends(source, sets) for source in inputs_of(op))
 
 
 def _words(program: Program, output: SOp, sets: dict[int, list[Any]]) -> tuple[tuple[str, ...], dict[Any, int]]:

@@ -152,7 +152,7 @@ def _of_compiled(made: Compiled, name: str) -> Known:
 
 def _of_siit(name: str) -> Known:
     made, (living, dead) = compiled(name), living_edges(name)
-    hf, record = siit.load(name)
+    hf, record = siit.load(name, made)
     info = {"program": name, "kind": "siit", **record}
     model = Model(hf, word_tokenizer(made.words), name=f"siit/{name}", info=info)
     to = record["alignment"]
