@@ -166,7 +166,7 @@ def test_true_edges_are_exactly_those_that_matter(name: str) -> None:
         reader, writer = places(edge, n_layers, n_heads)
         mask[reader, :, writer] = 1
     with torch.no_grad():
-        logits = mixed_logits(made.hf, torch.cat([source, base]), torch.arange(len(base)), mask)[len(base) :]
+        logits = mixed_logits(made.hf, torch.cat([source, base]), mask)[len(base) :]
         clean = made.hf(input_ids=base).logits
     assert float((logits - clean)[:, 1:].abs().max()) < 1e-3
     one = next(known("compiled", [name]))

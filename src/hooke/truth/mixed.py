@@ -66,31 +66,35 @@ def sizes(hf: Any) -> tuple[int, int]:
     return hf.config.n_layer, hf.config.n_head
 
 
-def mixed_logits(hf: Any, ids: Tensor, source: Tensor, mask: Tensor) -> Tensor:
-    """Logits (n + m, pos, d_vocab) of n plain rows and m mixed rows.
+def mixed_logits(hf: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """Logits (n + m, pos, d_vocab) of n plain rows and m = k n mixed rows.
 
-    ids: (n + m, pos), the plain rows first. source: (m,), for each mixed row a plain row. mask:
+    ids: (n + m, pos), the plain rows first; the source of mixed row i is plain row i mod n. mask:
     (n_readers, m, n_writers), 1 where a reader of a mixed row gets the writer's output on the source row.
     """
     n_layers, n_heads = sizes(hf)
     rows, length = ids.shape
-    n = rows - len(source)
+    m = mask.shape[1]
+    n = rows - m
     body = hf.transformer
     d = hf.config.n_embd
-    mask = mask.to(body.wte.weight.dtype)
-    stream = body.wte(ids) + body.wpe.weight[:length]
-    outs = [stream[None]]  # by writer, (writers, rows, pos, d)
     lanes = 3 * n_heads
+    mask = mask.to(body.wte.weight.dtype).transpose(0, 1)
+    deltas: list[Tensor] = []  # what the source rows' writers write more than the mixed rows', (m, writers, pos d)
+
+    def add(written: Tensor) -> Tensor:
+        """Note what some writers (count, rows, pos, d) wrote; returns their sum."""
+        base = written[:, n:].view(len(written), m // n, n, length, d)
+        deltas.append((written[:, None, :n] - base).flatten(1, 2).transpose(0, 1).flatten(2))
+        return written.sum(0)
 
     def change(first: int, count: int) -> Tensor:
         """What the mixed rows of some readers get more than the stream: (count, m, pos, d)."""
-        written = torch.cat(outs)
-        delta = written[:, source] - written[:, n:]
-        m = len(source)
-        weights = mask[first : first + count, :, : len(written)].transpose(0, 1)  # m, count, writers
-        mixed = weights @ delta.transpose(0, 1).reshape(m, len(written), -1)
-        return mixed.transpose(0, 1).reshape(count, m, length, d)
+        delta = torch.cat(deltas, 1)
+        mixed = mask[:, first : first + count, : delta.shape[1]] @ delta
+        return mixed.transpose(0, 1).unflatten(2, (length, d))
 
+    stream = add((body.wte(ids) + body.wpe.weight[:length])[None])
     for layer, block in enumerate(body.h):
         start = layer * (lanes + 1)
         attn = block.attn
@@ -98,15 +102,13 @@ def mixed_logits(hf: Any, ids: Tensor, source: Tensor, mask: Tensor) -> Tensor:
         seen = block.ln_1(stream[n:] + change(start, lanes)).flatten(1, 2)
         weight = attn.c_attn.weight.view(d, lanes, -1).transpose(0, 1)
         own = torch.baddbmm(attn.c_attn.bias.view(lanes, 1, -1), seen, weight)
-        qkv = torch.cat([qkv, own.view(lanes, rows - n, length, -1)], 1)
+        qkv = torch.cat([qkv, own.view(lanes, m, length, -1)], 1)
         q, k, v = qkv.view(3, n_heads, rows, length, -1)
         z = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
         heads = z.flatten(1, 2) @ attn.c_proj.weight.view(n_heads, -1, d)
-        outs.append(heads.view(n_heads, rows, length, d))
-        stream = stream + outs[-1].sum(0) + attn.c_proj.bias
+        stream = stream + add(heads.view(n_heads, rows, length, d)) + attn.c_proj.bias
         seen = torch.cat([stream[:n], stream[n:] + change(start + lanes, 1)[0]])
-        outs.append(block.mlp(block.ln_2(seen))[None])
-        stream = stream + outs[-1][0]
+        stream = stream + add(block.mlp(block.ln_2(seen))[None])
     seen = torch.cat([stream[:n], stream[n:] + change(n_layers * (lanes + 1), 1)[0]])
     return hf.lm_head(body.ln_f(seen))
 
@@ -127,7 +129,6 @@ def effects(hf: Any, base: Tensor, source: Tensor, names: list[str], chunk: int 
                 reader, writer = places(name, n_layers, n_heads)
                 mask[reader, i, :, writer] = 1
             ids = torch.cat([source, base.repeat(len(here), 1)])
-            rows = torch.arange(len(base)).repeat(len(here))
-            logits = mixed_logits(hf, ids, rows, mask.flatten(1, 2))[len(base) :]
+            logits = mixed_logits(hf, ids, mask.flatten(1, 2))[len(base) :]
             found.append((logits.view(len(here), *clean.shape) - clean).abs().amax(-1))
     return torch.cat(found)

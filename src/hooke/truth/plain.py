@@ -1,17 +1,26 @@
-"""Plain models: the GPT-2 of transformers with its norms taken out, and a tokenizer of whole words.
+"""Small models: GPT-2 of transformers with or without its norms, a tokenizer of whole words, and kept weights.
 
 Without norms the stream is a plain sum of what its parts write, so that weights can be set by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from hooke.errors import HookeError
+from hooke.results import read_json
+
 BOS = "BOS"
+KEPT = Path(__file__).parent / "models"
 
 
 def new_gpt2(
@@ -63,12 +72,51 @@ def new_gpt2(
     return hf
 
 
-def word_tokenizer(words: Sequence[str]) -> Any:
-    """A tokenizer with one id a word, in this order, that puts the first word (the beginning) before a text."""
+def word_tokenizer(words: Sequence[str], *, begins: bool = True) -> Any:
+    """A tokenizer with one id a word, in this order. An unknown word is the first one.
+
+    begins: put the first word before every text.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     inner = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token=words[0]))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    inner.post_processor = processors.TemplateProcessing(single=f"{words[0]} $A", special_tokens=[(words[0], 0)])
-    return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=words[0], unk_token=words[0])
+    if begins:
+        inner.post_processor = processors.TemplateProcessing(single=f"{words[0]} $A", special_tokens=[(words[0], 0)])
+        return PreTrainedTokenizerFast(tokenizer_object=inner, bos_token=words[0], unk_token=words[0])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, unk_token=words[0])
+
+
+# ---- kept weights ------------------------------------------------------------------------------
+
+
+def keep(name: str, hf: Any, record: dict[str, Any], folder: Path = KEPT) -> None:
+    """Write a model in half precision and its record beside it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {key: x.half().contiguous() for key, x in hf.state_dict().items()}
+    text = json.dumps(record, indent=1) + "\n"
+    for path, write in (
+        (folder / f"{name}.safetensors", lambda p: save_file(weights, p)),
+        (folder / f"{name}.json", lambda p: p.write_text(text, encoding="utf-8")),
+    ):
+        temp = path.with_name(path.name + ".tmp")
+        write(temp)
+        os.replace(temp, path)
+
+
+def load_kept(name: str, new: Callable[[dict[str, Any]], Any], folder: Path = KEPT) -> tuple[Any, dict[str, Any]]:
+    """A kept model, in single precision, and its record. `new` makes the untrained model from the record.
+
+    Raises HookeError if there is none or it is damaged.
+    """
+    path = folder / f"{name}.safetensors"
+    try:
+        record = read_json(path.with_suffix(".json"))
+        hf = new(record)
+        hf.load_state_dict({key: x.float() for key, x in load_file(path).items()})
+    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
+        raise HookeError(
+            f"the kept model {name!r} cannot be read: {(str(error) or repr(error)).splitlines()[0]}"
+        ) from None
+    return hf, record

@@ -20,35 +20,37 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
 from hooke.errors import HookeError
-from hooke.results import read_json
 from hooke.truth import mixed
 from hooke.truth.compiler import NUMBER, Compiled
-from hooke.truth.plain import new_gpt2
+from hooke.truth.plain import KEPT, load_kept, new_gpt2
 
-KEPT = Path(__file__).parent / "siit_models"
 STRICT = 0.4  # weight of the strictness loss
 NUMERIC = 100.0  # weight of squared errors, so that 0.05 is a large one
 MARGIN = 3.0  # compiled logits closer than this do not say which output is right
 SAVE_EVERY = 250  # steps
+RISE = 50  # steps until the learning rate is reached
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How one model is trained. rows: plain rows of a step, and as many that test interchange and as many that
-    test strictness. rate: the highest learning rate; it rises for a twentieth of the steps and then falls to 0."""
+    test strictness. rate: the learning rate; it rises for the first steps, and falls to 0 over the last `tail` ones,
+    which begin when the running mean of the loss is below `calm`, and at the latest so that they end after `steps`."""
 
     program: str
     n_heads: int = 4
     d_head: int = 12
     d_mlp: int = 96
-    steps: int = 1500
-    rows: int = 64
+    steps: int = 2500
+    tail: int = 300
+    calm: float = 0.05
+    rows: int = 48
     rate: float = 4e-3
     seed: int = 0
 
@@ -69,6 +71,15 @@ class Target(NamedTuple):
 
     value: Tensor
     defined: Tensor
+
+
+class State(NamedTuple):
+    """Where a training is: steps done, seconds used, the running mean of the loss, and the step at which it ends."""
+
+    step: int
+    seconds: float
+    mean: float
+    end: int
 
 
 def renamed(edge: str, to: dict[str, str]) -> str:
@@ -213,74 +224,76 @@ def train(
     inputs = made.ids(made.program.inputs())
     parameters = [p.requires_grad_() for p in hf.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True)
-    done, seconds = _restore(checkpoint, recipe, hf, optimizer)
-    start, n = time.perf_counter() - seconds, recipe.rows
-    for step in range(done, recipe.steps):
+    state = _restore(checkpoint, recipe, hf, optimizer) or State(0, 0.0, 10.0, recipe.steps)
+    start, n = time.perf_counter() - state.seconds, recipe.rows
+    step, mean, end = state.step, state.mean, state.end
+    while step < end:
         draw = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
         ids = inputs[torch.randint(len(inputs), (3 * n,), generator=draw)]
-        source = torch.randint(n, (2 * n,), generator=draw)
         which = torch.randint(len(swaps.low), (n,), generator=draw)
         other = torch.randint(len(strict.low), (n,), generator=draw)
         with torch.no_grad():
             # plain rows, interchanged rows, and the base rows of the strictness test, which should stay as they are
             high = torch.cat([swaps.high[which], torch.zeros(n, *swaps.high.shape[1:])])
-            wanted = target(made, mixed.mixed_logits(made.hf, ids, source, high.transpose(0, 1)))
+            wanted = target(made, mixed.mixed_logits(made.hf, ids, high.transpose(0, 1)))
         low = torch.cat([swaps.low[which], strict.low[other]])
-        logits = mixed.mixed_logits(hf, ids, source, low.transpose(0, 1))
+        logits = mixed.mixed_logits(hf, ids, low.transpose(0, 1))
         parts = [loss(made, logits[i : i + n], Target(*(x[i : i + n] for x in wanted))) for i in (0, n, 2 * n)]
         total = parts[0] + parts[1] + STRICT * parts[2]
         optimizer.zero_grad()
         total.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        rise = (step + 1) / (0.05 * recipe.steps)
-        optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, rise, 1.05 * (1 - step / recipe.steps))
+        optimizer.param_groups[0]["lr"] = recipe.rate * min(1.0, (step + 1) / RISE, (end - step) / recipe.tail)
         optimizer.step()
-        if checkpoint is not None and (step + 1) % SAVE_EVERY == 0:
-            _save(checkpoint, recipe, hf, optimizer, step + 1, time.perf_counter() - start)
+        step += 1
+        mean += (float(total.detach()) - mean) / 30
+        if mean < recipe.calm:
+            end = min(end, step + recipe.tail)
+        if checkpoint is not None and step % SAVE_EVERY == 0:
+            _save(checkpoint, recipe, hf, optimizer, State(step, time.perf_counter() - start, mean, end))
     for parameter in parameters:
         parameter.requires_grad_(False)
     record = {
         "recipe": asdict(recipe),
         "recipe_sha256": recipe.sha256,
         "alignment": to,
+        "steps": step,
         "seconds": round(time.perf_counter() - start, 1),
     }
     return hf, record
 
 
-def _save(path: Path, recipe: Recipe, hf: Any, optimizer: Any, step: int, seconds: float) -> None:
-    """Weights and the optimizer's averages, written whole or not at all."""
+def _save(path: Path, recipe: Recipe, hf: Any, optimizer: Any, state: State) -> None:
+    """Weights, the optimizer's averages and where the training is, written whole or not at all."""
     tensors = dict(hf.named_parameters())
     for name, parameter in hf.named_parameters():
-        state = optimizer.state[parameter]
-        tensors |= {f"{name}/first": state["exp_avg"], f"{name}/second": state["exp_avg_sq"]}
-    about = {"recipe": recipe.sha256, "step": str(step), "seconds": str(seconds)}
+        moments = optimizer.state[parameter]
+        tensors |= {f"{name}/first": moments["exp_avg"], f"{name}/second": moments["exp_avg_sq"]}
+    about = {"recipe": recipe.sha256, "state": json.dumps(state)}
     temp = path.with_name(path.name + ".tmp")
     save_file({name: x.detach().contiguous() for name, x in tensors.items()}, temp, metadata=about)
     os.replace(temp, path)
 
 
-def _restore(path: Path | None, recipe: Recipe, hf: Any, optimizer: Any) -> tuple[int, float]:
-    """Go on from a checkpoint of the same recipe: (steps done, seconds used), (0, 0) without one."""
-    from safetensors import safe_open
-
+def _restore(path: Path | None, recipe: Recipe, hf: Any, optimizer: Any) -> State | None:
+    """Go on from a checkpoint of the same recipe, if there is one."""
     if path is None or not path.is_file():
-        return 0, 0.0
+        return None
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
             if about.get("recipe") != recipe.sha256:
-                return 0, 0.0
-            step = int(about["step"])
+                return None
+            state = State(*json.loads(about["state"]))
             with torch.no_grad():
                 for name, parameter in hf.named_parameters():
                     parameter.copy_(file.get_tensor(name))
                     optimizer.state[parameter] = {
-                        "step": torch.tensor(float(step)),
+                        "step": torch.tensor(float(state.step)),
                         "exp_avg": file.get_tensor(f"{name}/first"),
                         "exp_avg_sq": file.get_tensor(f"{name}/second"),
                     }
-            return step, float(about["seconds"])
+            return state
     except (SafetensorError, OSError) as error:
         raise HookeError(f"{path} is damaged ({error}); delete it to begin again") from None
 
@@ -289,7 +302,7 @@ def _restore(path: Path | None, recipe: Recipe, hf: Any, optimizer: Any) -> tupl
 
 
 def measure(
-    made: Compiled, hf: Any, living: frozenset[str], to: dict[str, str], *, pairs: int = 256, seed: int = 1
+    made: Compiled, hf: Any, living: frozenset[str], to: dict[str, str], *, pairs: int = 64, seed: int = 1
 ) -> dict[str, float]:
     """How well a model holds the program, on fresh pairs of inputs; each a share of right entries.
 
@@ -320,48 +333,33 @@ def measure(
     return {name: round(share, 5) for name, share in found.items()}
 
 
-def _each(made: Compiled, hf: Any, bank: Bank, ids: Tensor, base: Target) -> Iterator[Tensor]:
-    rows = torch.arange(len(ids) // 2)
-    with torch.no_grad():
-        for i, mask in enumerate(bank.low):
-            wanted = base
+def _each(made: Compiled, hf: Any, bank: Bank, ids: Tensor, base: Target, at_once: int = 16) -> Iterator[Tensor]:
+    """For each intervention how many entries are right, and how many there are."""
+    n = len(ids) // 2
+    for start in range(0, len(bank.low), at_once):
+        low = bank.low[start : start + at_once]
+        k = len(low)
+        rows = torch.cat([ids, ids[n:].repeat(k - 1, 1)])
+        wanted = Target(*(x.repeat(k, 1) for x in base))
+        with torch.no_grad():
             if bank.high is not None:
-                high = bank.high[i][:, None].expand(-1, len(rows), -1)
-                wanted = target(made, mixed.mixed_logits(made.hf, ids, rows, high)[len(rows) :])
-            logits = mixed.mixed_logits(hf, ids, rows, mask[:, None].expand(-1, len(rows), -1))[len(rows) :]
-            yield right(made, logits, wanted)
+                high = bank.high[start : start + at_once].transpose(0, 1).repeat_interleave(n, 1)
+                wanted = target(made, mixed.mixed_logits(made.hf, rows, high)[n:])
+            logits = mixed.mixed_logits(hf, rows, low.transpose(0, 1).repeat_interleave(n, 1))[n:]
+        for i in range(0, k * n, n):
+            yield right(made, logits[i : i + n], Target(*(x[i : i + n] for x in wanted)))
 
 
 # ---- files -------------------------------------------------------------------------------------
 
 
-def keep(folder: Path, name: str, hf: Any, record: dict[str, Any]) -> None:
-    """Write a model in half precision and its record beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {key: x.half().contiguous() for key, x in hf.state_dict().items()}
-    for path, write in (
-        (folder / f"{name}.safetensors", lambda p: save_file(weights, p)),
-        (folder / f"{name}.json", lambda p: p.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")),
-    ):
-        temp = path.with_name(path.name + ".tmp")
-        write(temp)
-        os.replace(temp, path)
-
-
 @cache
 def kept() -> tuple[str, ...]:
     """The programs whose trained model comes with Hooke."""
-    return tuple(sorted(path.stem for path in KEPT.glob("*.json") if path.with_suffix(".safetensors").is_file()))
+    found = KEPT.glob("siit-*.json")
+    return tuple(sorted(path.stem[5:] for path in found if path.with_suffix(".safetensors").is_file()))
 
 
-def load(name: str, made: Compiled, folder: Path = KEPT) -> tuple[Any, dict[str, Any]]:
-    """A trained model, in single precision, and its record. Raises HookeError if there is none or it is damaged."""
-    path = folder / f"{name}.safetensors"
-    try:
-        record = read_json(path.with_suffix(".json"))
-        weights = load_file(path)
-        hf = new_model(made, Recipe(**record["recipe"]))
-        hf.load_state_dict({key: x.float() for key, x in weights.items()})
-    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
-        raise HookeError(f"the trained model of {name!r} cannot be read: {str(error).splitlines()[0]}") from None
-    return hf, record
+def load(name: str, made: Compiled) -> tuple[Any, dict[str, Any]]:
+    """The kept model of a program and its record. Raises HookeError if there is none or it is damaged."""
+    return load_kept(f"siit-{name}", lambda record: new_model(made, Recipe(**record["recipe"])))
