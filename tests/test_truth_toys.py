@@ -7,9 +7,9 @@ import math
 
 import pytest
 import torch
-from families import close, logits_of, model_of, one_thread  # noqa: F401
 from torch import Tensor
 
+from families import close, logits_of, model_of, one_thread  # noqa: F401
 from hooke.errors import HookeError
 from hooke.methods import fourier, heads
 from hooke.methods.superposition import PLATEAUS, dimensionality, dimensions_per_feature, nearest_plateau
