@@ -6,6 +6,30 @@ from hooke.truth.siit import Recipe
 
 RECIPES: dict[str, Recipe] = {
     **{
+        name: Recipe(name, tail=200, rows=32)
+        for name in (
+            "after-marked-word",
+            "all-of-one-kind",
+            "bracket-pair",
+            "count-before-b",
+            "count-trees",
+            "double-plus-previous",
+            "first-again",
+            "first-token",
+            "larger-of-two",
+            "largest-so-far",
+            "mirrored",
+            "more-a-than-b",
+            "pattern-aba",
+            "place-in-order",
+            "rarer-than-twice",
+            "repeated-at-once",
+            "rising",
+            "shift-one",
+            "square-minus-first",
+        )
+    },
+    **{
         name: Recipe(name)
         for name in (
             "balance",
