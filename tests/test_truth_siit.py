@@ -142,7 +142,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, mon
 
 
 def test_what_cannot_be_loaded_or_aligned() -> None:
-    with pytest.raises(HookeError, match="cannot be read"):
+    with pytest.raises(HookeError, match="siit-nothing"):
         siit.load("nothing", compiled("histogram"))
     with pytest.raises(HookeError, match="needs more than"):
         siit.alignment(compiled("peak"), Recipe("peak", n_heads=2))

@@ -102,6 +102,7 @@ def keep(name: str, hf: Any, record: dict[str, Any], folder: Path = KEPT) -> Non
     ):
         temp = path.with_name(path.name + ".tmp")
         write(temp)
+        temp.chmod(0o644)  # safetensors writes for its owner alone
         os.replace(temp, path)
 
 
