@@ -100,10 +100,8 @@ def curve(
     ends = [torch.zeros_like(wiring.edges), wiring.edges]
     values = values_of(model, clean, corrupt, metric, [*ends, *masks], max_rows=max_rows, tick=tick)
     none, whole, *found = values.mean(1).tolist()
-    if abs(whole - none) < 1e-6 * max(abs(whole), abs(none), 1e-6):
-        raise HookeError(
-            "the metric is the same in the clean and the corrupt run, so there is nothing to be faithful to"
-        )
+    if abs(whole - none) <= 1e-4 * float(values[:2].abs().max()):
+        raise HookeError("the metric is the same in the clean and the corrupt run: there is nothing to be faithful to")
     return Curve(list(shares), [int(m.sum()) for m in masks], [(v - none) / (whole - none) for v in found])
 
 
