@@ -156,6 +156,7 @@ def test_what_hooke_exports() -> None:
         "lens",
         "load",
         "load_result",
+        "patch",
         "probe",
         "probe_test",
         "trace",

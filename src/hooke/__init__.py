@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from hooke.errors import HookeError
     from hooke.methods.intervene import intervene
     from hooke.methods.lens import lens
+    from hooke.methods.patch import patch
     from hooke.methods.probe import probe
     from hooke.methods.probe_test import probe_test
     from hooke.methods.trace import trace
@@ -44,6 +45,7 @@ _HOMES = {
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
     "load_result": "hooke.results",
+    "patch": "hooke.methods.patch",
     "probe": "hooke.methods.probe",
     "probe_test": "hooke.methods.probe_test",
     "trace": "hooke.methods.trace",
@@ -64,6 +66,7 @@ __all__ = [
     "lens",
     "load",
     "load_result",
+    "patch",
     "probe",
     "probe_test",
     "trace",

@@ -1,0 +1,128 @@
+"""A clean and a corrupt prompt: their tokens lined up, and the metric that tells them apart."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hooke.errors import HookeError
+from hooke.methods import metrics
+from hooke.methods.metrics import Metric
+from hooke.model import Model, Tokens
+
+NAMED = ("logit-difference", "logit", "probability", "kl", "accuracy")
+
+
+@dataclass
+class Pair:
+    """Two prompts of one row. `clean_at[i]` and `corrupt_at[i]` are the positions that stand for each other."""
+
+    clean: Tokens
+    corrupt: Tokens
+    clean_at: Tensor
+    corrupt_at: Tensor
+
+
+def line_up(model: Model, clean: str | Tokens, corrupt: str | Tokens, *, align: bool = False) -> Pair:
+    """The tokens of both prompts, position by position.
+
+    align: prompts of different length are lined up by what they begin and end with in common; the tokens in
+    between have no partner. Raises HookeError, showing the tokens, for different lengths without it.
+    """
+    one, other = model.tokens(clean), model.tokens(corrupt)
+    for tokens in (one, other):
+        if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
+            raise HookeError("patching takes one clean and one corrupt prompt, without padding")
+    a, b = one.ids[0], other.ids[0]
+    if len(a) == len(b):
+        if bool((a == b).all()):
+            raise HookeError("the clean and the corrupt prompt are the same; change at least one token")
+        at = torch.arange(len(a))
+        return Pair(one, other, at, at)
+    short = min(len(a), len(b))
+    before = _common(a, b, short)
+    after = min(_common(a.flip(0), b.flip(0), short), short - before)
+    if not align:
+        said = [
+            "|".join(repr(piece)[1:-1] for piece in model.text(ids[before : len(ids) - after])) or "nothing"
+            if model.tokenizer is not None
+            else str(ids[before : len(ids) - after].tolist())
+            for ids in (a, b)
+        ]
+        raise HookeError(
+            f"the clean prompt has {len(a)} tokens and the corrupt one {len(b)}: they differ at {said[0]} against "
+            f"{said[1]}; choose words of equal token length, or align what the prompts begin and end with (--align)"
+        )
+    if not after:
+        raise HookeError("the prompts do not end in the same token, so they cannot be aligned")
+    where = [torch.cat([torch.arange(before), torch.arange(len(ids) - after, len(ids))]) for ids in (a, b)]
+    return Pair(one, other, where[0], where[1])
+
+
+def _common(a: Tensor, b: Tensor, most: int) -> int:
+    """How many tokens two rows begin with in common."""
+    different = (a[:most] != b[:most]).nonzero()
+    return int(different[0]) if len(different) else most
+
+
+@dataclass
+class Question:
+    """A metric with what it is about: ids of its tokens, if it was made of tokens."""
+
+    metric: Metric
+    target: int | None
+    contrast: int | None
+
+
+def question(
+    model: Model,
+    metric: str | Metric | None,
+    target: str | int | None,
+    contrast: str | int | None,
+    clean: Tensor,
+    corrupt: Tensor | None,
+) -> Question:
+    """The metric that was asked for, by name or as a callable; by default the logit difference.
+
+    clean, corrupt: last logits (d_vocab,). Without a target, it is the clean prediction; without a contrast, the
+    corrupt prediction. Raises HookeError where these are the same, or for an unknown name.
+    """
+    if callable(metric):
+        if target is not None or contrast is not None:
+            raise HookeError("a metric that is a function has its own tokens; leave target and contrast out")
+        return Question(metric, None, None)
+    name = metric or "logit-difference"
+    if name not in NAMED:
+        raise HookeError(f"no metric called {name!r}; there are {', '.join(NAMED)}")
+    if name == "kl":
+        return Question(metrics.kl(clean), None, None)
+    good = _id(model, target) if target is not None else int(clean.argmax())
+    if name in ("logit", "probability") and contrast is None:
+        return Question(metrics.logit(good) if name == "logit" else metrics.probability(good), good, None)
+    if contrast is not None:
+        bad = _id(model, contrast)
+    elif corrupt is None:
+        raise HookeError("say which token the target is compared with (contrast), or give a corrupt prompt")
+    else:
+        bad = int(corrupt.argmax())
+    if good == bad:
+        said = repr(model.text([good])[0]) if model.tokenizer is not None else str(good)
+        raise HookeError(f"target and contrast are the same token, {said}; name another contrast")
+    if name == "logit":
+        raise HookeError("the metric logit takes no contrast; use logit-difference")
+    made = {
+        "logit-difference": metrics.logit_difference,
+        "probability": metrics.probability,
+        "accuracy": metrics.accuracy,
+    }[name]
+    return Question(made(good, bad), good, bad)
+
+
+def _id(model: Model, token: str | int) -> int:
+    if isinstance(token, str):
+        return model.token(token)
+    if not 0 <= token < model.parts.d_vocab:
+        raise HookeError(f"token ids must lie between 0 and {model.parts.d_vocab - 1}, not {token}")
+    return int(token)
