@@ -285,3 +285,45 @@ def test_the_pair_of_the_issue_on_the_default_model(smol: Model) -> None:
             expected = float(logits[ids[0]] - logits[ids[1]])
             assert payload["values"]["resid_post"][layer][position] == pytest.approx(expected, abs=1e-4)
     assert len(payload["values"]["resid_post"]) == len(blocks)
+
+
+def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    import json
+    import sys
+
+    from hooke.cli import main
+
+    def typed(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["hooke", "patch", *words, "--model", "glassllm"])
+        try:
+            main()
+            code = 0
+        except SystemExit as done:
+            code = int(done.code or 0)
+        out = capsys.readouterr()
+        return code, out.out, out.err
+
+    pair = ("Alice was beginning to get very", "Queen was beginning to get very")
+    tokens = ("--target", " so", "--contrast", " the")
+    code, out, _ = typed(*pair, *tokens, "--json", "--sites", "resid_post,z", "--out", str(tmp_path / "p.json"))
+    assert code == 0
+    made = json.loads(out)
+    assert made["arguments"]["clean"] == pair[0] and made["arguments"]["corrupt"] == pair[1]
+    assert len(made["payload"]["values"]["resid_post"]) == 4
+    assert hooke.load_result(tmp_path / "p.json").id == made["id"]
+    code, out, _ = typed(*pair, *tokens)
+    assert code == 0 and "resid_post, per cent" in out and "layer" in out
+    code, out, _ = typed(*pair, *tokens, "--edge", "m0->logits", "--json")
+    assert code == 0 and json.loads(out)["payload"]["edges"][0]["edge"] == "m0->logits"
+    (tmp_path / "data").write_text("Queen was beginning to get very\n")
+    code, out, _ = typed(pair[0], *tokens, "--ablation", "mean", "--data", str(tmp_path / "data"), "--position", "-1")
+    assert code == 0 and "the metric" in out
+    for words, says in (
+        ((pair[0], "The Queen of Hearts was beginning to get very"), "tokens"),
+        ((*pair, "--position", "first"), "whole numbers"),
+        ((*pair, "--edge", "m0->logits", "--sites", "z"), "leave the site options out"),
+        ((pair[0], "--edge", "m0->logits"), "give one"),
+        ((pair[0], "--ablation", "mean", "--data", "nothing.txt"), "cannot read"),
+    ):
+        code, out, error = typed(*words, *tokens)
+        assert code == 2 and out == "" and says in error and error.count("\n") == 1, (words, error)

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.methods.progress import Tick, idle
+from hooke.model import Model
+from hooke.model.packed import MAX_BYTES, Base, Writes, substitute
 
 LEAST_CHANGE = 1e-6  # of the larger of the two values: what clean and corrupt must differ by
 
@@ -102,6 +105,32 @@ def checked(metric: Metric, values: Tensor, batch: int) -> Tensor:
     if not bool(torch.isfinite(values).all()):
         raise HookeError(f"the metric {name_of(metric)} gave a number that is not finite")
     return values
+
+
+def measure(
+    model: Model,
+    base: Base,
+    count: int,
+    writes: Sequence[Writes],
+    metric: Metric,
+    *,
+    max_bytes: int = MAX_BYTES,
+    tick: Tick = idle,
+) -> Tensor:
+    """(count,): the metric of each run of `base` with what is written into it, from no more logits than it reads."""
+    vocabulary, of = None, metric
+    if isinstance(metric, Reading) and metric.tokens is not None:
+        vocabulary, of = torch.tensor(metric.tokens, device=model.device), metric.of
+    return substitute(
+        model,
+        base,
+        count,
+        writes,
+        vocabulary=vocabulary,
+        max_bytes=max_bytes,
+        each=lambda logits: checked(metric, of(logits), logits.shape[0]),
+        tick=tick,
+    )
 
 
 def check_varies(metric: Metric, clean: float, corrupt: float) -> None:

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.methods.metrics import Metric, Reading, check_varies, checked, evaluate, name_of
+from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
 from hooke.methods.patch_pair import Pair, line_up, question
 from hooke.methods.patch_places import Place, PlaceLike, find_places
 from hooke.methods.progress import Clock, Progress, Tick, idle, stretch
 from hooke.model import Model, Tokens
-from hooke.model.packed import MAX_BYTES, Base, Writes, record, substitute
+from hooke.model.packed import MAX_BYTES, Base, Writes, record
 from hooke.results import Claim, Result
 
 Direction = Literal["denoise", "noise"]
@@ -173,9 +173,9 @@ def _sources(
     if ablation == "counterfactual":
         if len(other.tokens.ids[0]) != len(base.tokens.ids[0]) and any(p.sites[0].point == "pattern" for p in places):
             raise HookeError("patterns of prompts of different length have different keys and cannot be patched")
-        return [[[x[other_at.to(x.device)] for x in place.values(other)] for place in places]]
+        return [[[x[other_at.to(x.device)] for x in place.values(other.acts)] for place in places]]
     if ablation == "zero":
-        return [[[torch.zeros_like(x)[base_at.to(x.device)] for x in place.values(base)] for place in places]]
+        return [[[torch.zeros_like(x)[base_at.to(x.device)] for x in place.values(base.acts)] for place in places]]
     if not data:
         raise HookeError(f"{ablation} ablation needs data: prompts of the same token length as the clean one")
     chosen = list(data)
@@ -194,7 +194,7 @@ def _sources(
                 f"prompt has {base.tokens.ids.shape[1]}"
             )
         run = record(model, tokens, reads)
-        here = [[x[base_at.to(x.device)] for x in place.values(run)] for place in places]
+        here = [[x[base_at.to(x.device)] for x in place.values(run.acts)] for place in places]
         if ablation == "mean" and found:
             found = [[[a + b for a, b in zip(*p, strict=True)] for p in zip(found[0], here, strict=True)]]
         else:
@@ -249,7 +249,7 @@ def sweep(
         runs: list[tuple[int, Tensor]] = []  # place, and (n, 3) layer, unit, column of the runs in order
         count = 0
         for i, place in enumerate(places):
-            for layer, (new, old) in enumerate(zip(source[i], place.values(base), strict=True)):
+            for layer, (new, old) in enumerate(zip(source[i], place.values(base.acts), strict=True)):
                 if not bool(torch.isfinite(new).all() and torch.isfinite(old).all()):
                     raise HookeError(f"{place.sites[layer]} holds numbers that are not finite")
                 cells = _changed(new, old, partner, wanted, place.units is not None)  # (n, 2) column, unit
@@ -266,7 +266,7 @@ def sweep(
                 writes += place.writes(base, layer, new[from_new], old[pick], (count + run).to(device), entry)
                 count += len(kept)
         part = stretch(tick, number / len(sources), (number + 1) / len(sources))
-        found = _measure(model, base, count, writes, metric, max_bytes, part)
+        found = measure(model, base, count, writes, metric, max_bytes=max_bytes, tick=part)
         for total in totals:
             total += before
         done = 0
@@ -297,27 +297,6 @@ def _changed(new: Tensor, old: Tensor, partner: Tensor, wanted: Tensor, by_unit:
         different = different[:, None]
     cells = different.nonzero()
     return torch.stack([here[cells[:, 0]], cells[:, 1]], 1)
-
-
-def _measure(
-    model: Model, base: Base, count: int, writes: list[Writes], metric: Metric, max_bytes: int, tick: Tick
-) -> Tensor:
-    """(count,): the metric of each run, computed from no more logits than it reads."""
-    if not count:
-        return torch.zeros(0)
-    vocabulary, of = None, metric
-    if isinstance(metric, Reading) and metric.tokens is not None:
-        vocabulary, of = torch.tensor(metric.tokens, device=model.device), metric.of
-    return substitute(
-        model,
-        base,
-        count,
-        writes,
-        vocabulary=vocabulary,
-        max_bytes=max_bytes,
-        each=lambda logits: checked(metric, of(logits), logits.shape[0]),
-        tick=tick,
-    )
 
 
 # ---- what is said ------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ A place is one point in some layers, whole or by unit: `resid_post` (all layers)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,17 +41,29 @@ class Place:
             return sorted({*self.dictionary.reads, *self.dictionary.writes})
         return self.sites
 
-    def values(self, run: Base) -> list[Tensor]:
-        """What a run has there, per layer: (pos, width …), or (pos, unit, width …) by unit."""
+    def values(self, acts: Mapping[Site, Tensor]) -> list[Tensor]:
+        """What a run has there, per layer: (pos, width …), or (pos, unit, width …) by unit.
+
+        acts: reads of one row, (1, pos, …).
+        """
         if self.dictionary is not None:
-            codes = self.dictionary.encode({site: run.acts[site][0] for site in self.dictionary.reads})
+            codes = self.dictionary.encode({site: acts[site][0] for site in self.dictionary.reads})
             return [codes.dense()[:, self.units]]
         found = []
         for site in self.sites:
-            x = run.acts[site][0]
+            x = acts[site][0]
             x = x.transpose(0, 1) if site.point == "pattern" else x
             found.append(x if self.units is None else x[:, self.units])
         return found
+
+    def slopes(self, grads: Mapping[Site, Tensor]) -> list[Tensor]:
+        """The derivative by what `values` gives, in the same shape, from those at `reads` (1, pos, …)."""
+        if self.dictionary is None:
+            return self.values(grads)
+        assert self.units is not None
+        ids = torch.tensor(self.units)
+        parts = [grads[s][0] @ self.dictionary.writer(ids, s).to(grads[s]).T for s in self.dictionary.writes]
+        return [torch.stack(parts).sum(0)]
 
     def writes(self, base: Base, layer: int, new: Tensor, old: Tensor, runs: Tensor, at: Tensor) -> list[Writes]:
         """The base run with values of the `layer`-th site replaced, entry i in run `runs[i]`.
