@@ -236,7 +236,7 @@ def test_what_patch_refuses() -> None:
         ({"ablation": "zero", "direction": "denoise"}, "noise"),
         ({"ablation": "mean"}, "needs data"),
         ({"ablation": "mean", "data": [row(random_ids(1, 3))]}, "3 tokens"),
-        ({"contrast": GOOD}, "the same token"),
+        ({"contrast": GOOD}, "both target and contrast"),
         ({"target": 9999}, "between 0 and 96"),
         ({"metric": "loss"}, "no metric called"),
         ({"metric": lambda x: x[:, 0] * 0, "target": None, "contrast": None}, "choose tokens"),

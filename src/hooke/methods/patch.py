@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hooke.errors import HookeError
 from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
-from hooke.methods.patch_pair import Pair, line_up, question
+from hooke.methods.patch_pair import Pair, TokenLike, line_up, named, question, texts_of
 from hooke.methods.patch_places import Place, PlaceLike, find_places
 from hooke.methods.progress import Clock, Progress, Tick, idle, stretch
 from hooke.model import Model, Tokens
@@ -38,8 +38,8 @@ def patch(
     sites: PlaceLike | Sequence[PlaceLike] = "resid_post",
     positions: Sequence[int] | Literal["all"] | None = None,
     metric: str | Metric | None = None,
-    target: str | int | None = None,
-    contrast: str | int | None = None,
+    target: TokenLike | None = None,
+    contrast: TokenLike | None = None,
     direction: Direction | None = None,
     ablation: Ablation = "counterfactual",
     data: Sequence[str | Tokens] = (),
@@ -56,7 +56,7 @@ def patch(
     positions: each position by itself (None), these by themselves, or "all" of them in one patch.
     metric: a function of last logits (batch, d_vocab) -> (batch,), or "logit-difference" (the default), "logit",
         "probability", "kl" (minus the divergence from the clean prediction), "accuracy".
-    target, contrast: tokens that a named metric compares; by default what each prompt is answered with.
+    target, contrast: tokens (or several) that a named metric compares; by default what each prompt is answered with.
     direction: "denoise" runs the corrupt prompt with clean values (is the place sufficient?), "noise" the clean
         prompt with other values (is it necessary?). Denoise by default for a counterfactual, else noise.
     ablation: where the values come from: the other prompt; "mean" over `data` by position; "resample", from
@@ -100,7 +100,7 @@ def patch(
         place.name: None if span is None else _nested((x - start) / span)
         for place, x in zip(places, swept.values, strict=True)
     }
-    texts = [_texts(model, t) for t in (pair.clean, pair.corrupt)]
+    texts = [texts_of(model, t) for t in (pair.clean, pair.corrupt)]
     sentence = _sentence(places, swept.values, start, span, texts[direction == "denoise"], chosen, direction, ablation)
     return Result.make(
         "patch",
@@ -124,8 +124,8 @@ def patch(
             "tokens": {"clean": texts[0], "corrupt": texts[1] if corrupt is not None else None},
             "base": "corrupt" if direction == "denoise" else "clean",
             "positions": None if chosen is None else chosen.tolist(),
-            "target": _named(model, asked.target),
-            "contrast": _named(model, asked.contrast),
+            "target": named(model, asked.target),
+            "contrast": named(model, asked.contrast),
             "clean": ends[0],
             "corrupt": ends[1] if corrupt is not None else None,
             "layers": {place.name: place.layers for place in places},
@@ -320,17 +320,6 @@ def _nested(x: Tensor) -> Any:
     array = x.cpu().numpy().astype(object)
     array[x.isnan().cpu().numpy()] = None
     return array.tolist()
-
-
-def _texts(model: Model, tokens: Tokens) -> list[str]:
-    ids = tokens.ids[0].tolist()
-    return [str(i) for i in ids] if model.tokenizer is None else model.text(ids)
-
-
-def _named(model: Model, token: int | None) -> dict[str, Any] | None:
-    if token is None:
-        return None
-    return {"token": str(token) if model.tokenizer is None else model.text([token])[0], "id": token}
 
 
 def _quoted(text: str | Tokens) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -67,20 +69,23 @@ def _common(a: Tensor, b: Tensor, most: int) -> int:
     return int(different[0]) if len(different) else most
 
 
+TokenLike = str | int | Sequence[str | int]
+
+
 @dataclass
 class Question:
     """A metric with what it is about: ids of its tokens, if it was made of tokens."""
 
     metric: Metric
-    target: int | None
-    contrast: int | None
+    target: list[int]
+    contrast: list[int]
 
 
 def question(
     model: Model,
     metric: str | Metric | None,
-    target: str | int | None,
-    contrast: str | int | None,
+    target: TokenLike | None,
+    contrast: TokenLike | None,
     clean: Tensor,
     corrupt: Tensor | None,
 ) -> Question:
@@ -92,24 +97,24 @@ def question(
     if callable(metric):
         if target is not None or contrast is not None:
             raise HookeError("a metric that is a function has its own tokens; leave target and contrast out")
-        return Question(metric, None, None)
+        return Question(metric, [], [])
     name = metric or "logit-difference"
     if name not in NAMED:
         raise HookeError(f"no metric called {name!r}; there are {', '.join(NAMED)}")
     if name == "kl":
-        return Question(metrics.kl(clean), None, None)
-    good = _id(model, target) if target is not None else int(clean.argmax())
+        return Question(metrics.kl(clean), [], [])
+    good = ids_of(model, target) if target is not None else [int(clean.argmax())]
     if name in ("logit", "probability") and contrast is None:
-        return Question(metrics.logit(good) if name == "logit" else metrics.probability(good), good, None)
+        return Question(metrics.logit(good) if name == "logit" else metrics.probability(good), good, [])
     if contrast is not None:
-        bad = _id(model, contrast)
+        bad = ids_of(model, contrast)
     elif corrupt is None:
         raise HookeError("say which token the target is compared with (contrast), or give a corrupt prompt")
     else:
-        bad = int(corrupt.argmax())
-    if good == bad:
-        said = repr(model.text([good])[0]) if model.tokenizer is not None else str(good)
-        raise HookeError(f"target and contrast are the same token, {said}; name another contrast")
+        bad = [int(corrupt.argmax())]
+    if both := set(good) & set(bad):
+        said = repr(model.text([min(both)])[0]) if model.tokenizer is not None else str(min(both))
+        raise HookeError(f"{said} is both target and contrast; name another contrast")
     if name == "logit":
         raise HookeError("the metric logit takes no contrast; use logit-difference")
     made = {
@@ -120,9 +125,24 @@ def question(
     return Question(made(good, bad), good, bad)
 
 
-def _id(model: Model, token: str | int) -> int:
-    if isinstance(token, str):
-        return model.token(token)
-    if not 0 <= token < model.parts.d_vocab:
-        raise HookeError(f"token ids must lie between 0 and {model.parts.d_vocab - 1}, not {token}")
-    return int(token)
+def ids_of(model: Model, tokens: TokenLike) -> list[int]:
+    """Ids of one or several tokens given as texts or ids."""
+    several = [tokens] if isinstance(tokens, (str, int)) else list(tokens)
+    ids = [model.token(t) if isinstance(t, str) else int(t) for t in several]
+    if not all(0 <= i < model.parts.d_vocab for i in ids):
+        raise HookeError(f"token ids must lie between 0 and {model.parts.d_vocab - 1}, not {ids}")
+    return ids
+
+
+def named(model: Model, ids: Sequence[int]) -> dict[str, Any] | None:
+    """A token for a result: its text and id; of several the first, with how many there are."""
+    if not ids:
+        return None
+    text = str(ids[0]) if model.tokenizer is None else model.text([ids[0]])[0]
+    return {"token": text, "id": ids[0], **({"of": len(ids)} if len(ids) > 1 else {})}
+
+
+def texts_of(model: Model, tokens: Tokens) -> list[str]:
+    """The tokens of one row as texts, or as numbers where there is no tokenizer."""
+    ids = tokens.ids[0].tolist()
+    return [str(i) for i in ids] if model.tokenizer is None else model.text(ids)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hooke.errors import HookeError
 from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
-from hooke.methods.patch_pair import line_up, question
+from hooke.methods.patch_pair import TokenLike, line_up, question, texts_of
 from hooke.methods.progress import Clock, Progress
 from hooke.model import Model, Tokens
 from hooke.model.families import Norm
@@ -131,8 +131,8 @@ def path_patch(
     edges: Sequence[str],
     *,
     metric: str | Metric | None = None,
-    target: str | int | None = None,
-    contrast: str | int | None = None,
+    target: TokenLike | None = None,
+    contrast: TokenLike | None = None,
     direction: str = "denoise",
     progress: Progress | None = None,
 ) -> Result:
@@ -174,7 +174,7 @@ def path_patch(
     text = (
         f"Of {len(rows)} edges, {best['edge']} alone moves the metric most: {best['normalised']:.0%} of the difference"
     )
-    texts = [model.text(t.ids[0]) if model.tokenizer is not None else [] for t in (pair.clean, pair.corrupt)]
+    texts = [texts_of(model, t) for t in (pair.clean, pair.corrupt)]
     return Result.make(
         "path_patch",
         arguments={

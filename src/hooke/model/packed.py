@@ -334,8 +334,6 @@ def _attending(
 
     narrow: in the last block queries come apart from keys and values, of the last position only.
     """
-    config: Any = model.hf.config
-    before = config._attn_implementation
     n_pos, least = base.tokens.ids.shape[1], int(start.min())
     modules = [model.parts.blocks[layer].attn for layer in n_rows]
     at = torch.arange(n_pos, device=pos.device)
@@ -369,14 +367,65 @@ def _attending(
 
         return attend
 
-    _ATTEND.update({module: attend_in(layer, n_rows[layer]) for layer, module in zip(n_rows, modules, strict=True)})
+    with _through(
+        model, {module: attend_in(layer, n_rows[layer]) for layer, module in zip(n_rows, modules, strict=True)}
+    ):
+        yield
+
+
+@contextmanager
+def _through(model: Model, attend: dict[nn.Module, Attend]) -> Iterator[None]:
+    """Send the given attention modules through these functions, and through nothing else, in a run of all of them."""
+    config: Any = model.hf.config
+    before = config._attn_implementation
+    _ATTEND.update(attend)
     config._attn_implementation = KEY
     try:
         yield
     finally:
         config._attn_implementation = before
-        for module in modules:
+        for module in attend:
             _ATTEND.pop(module, None)
+
+
+class Heads(NamedTuple):
+    """What attention of one layer multiplies: queries (pos, head, d_head) and keys (pos, kv_head, d_head), rotated."""
+
+    queries: Tensor
+    keys: Tensor
+    scale: float
+    softcap: float | None
+    window: int | None
+
+    def scores(self, queries: Tensor, keys: Tensor) -> Tensor:
+        """(head, query, key) in fp64 of any such queries and keys; minus infinity where nothing is attended."""
+        keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], 1)
+        scores = torch.einsum("qhd,khd->hqk", queries.double(), keys.double()) * self.scale
+        if self.softcap is not None:
+            scores = self.softcap * torch.tanh(scores / self.softcap)
+        at = torch.arange(len(queries), device=queries.device)
+        seen = at <= at[:, None]
+        if self.window is not None:
+            seen &= at > at[:, None] - self.window
+        return scores.masked_fill(~seen, -math.inf)
+
+
+def heads(model: Model, tokens: Tokens) -> list[Heads]:
+    """Queries and keys of each layer as attention takes them, of one prompt without padding."""
+    found: list[Heads] = []
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None, window: int | None) -> Tensor:
+        found.append(Heads(q[0].transpose(0, 1), k[0].transpose(0, 1), scale, softcap, window))
+        at = torch.arange(q.shape[2], device=q.device)
+        seen = at <= at[:, None]
+        if window is not None:
+            seen &= at > at[:, None] - window
+        return _softmax_attention(q, k, v, seen, scale, softcap).transpose(1, 2)
+
+    modules: dict[nn.Module, Attend] = {block.attn: attend for block in model.parts.blocks}
+    with model._lock, torch.no_grad(), _through(model, modules):
+        model.hf(input_ids=tokens.ids, use_cache=False, logits_to_keep=1)
+    return found
 
 
 def _softmax_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, scale: float, softcap: float | None) -> Tensor:
