@@ -152,6 +152,7 @@ def test_what_hooke_exports() -> None:
         "Result",
         "Site",
         "assess",
+        "attribute",
         "intervene",
         "lens",
         "load",

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hooke.errors import HookeError
+    from hooke.methods.attribute import attribute
     from hooke.methods.intervene import intervene
     from hooke.methods.lens import lens
     from hooke.methods.patch import patch
@@ -41,6 +42,7 @@ _HOMES = {
     "Result": "hooke.results",
     "Site": "hooke.sites",
     "assess": "hooke.safety.assess",
+    "attribute": "hooke.methods.attribute",
     "intervene": "hooke.methods.intervene",
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
@@ -62,6 +64,7 @@ __all__ = [
     "Result",
     "Site",
     "assess",
+    "attribute",
     "intervene",
     "lens",
     "load",

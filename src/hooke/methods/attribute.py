@@ -69,8 +69,9 @@ def attribute(
     """
     clock = Clock(progress)
     methods = [method] if isinstance(method, str) else list(method)
-    if not methods or (odd := [m for m in methods if m not in METHODS]):
-        raise HookeError(f"no method called {(odd or ['nothing'])[0]!r}; there are {', '.join(METHODS)}")
+    odd = [m for m in methods if m not in METHODS] or ([] if methods else [""])
+    if odd:
+        raise HookeError(f"no method called {odd[0]!r}; there are {', '.join(METHODS)}")
     if direction not in ("denoise", "noise"):
         raise HookeError(f"no direction called {direction!r}; use 'denoise' or 'noise'")
     if steps < 1:

@@ -120,6 +120,9 @@ def atp_star(
 
     def scores(keep: bool) -> Scores:
         grads = _backward(metric, logits, values, keep=keep)
+        for site in outs:
+            if site.layer == dropped[0]:
+                grads[site] = torch.zeros_like(grads[site])
         found = linear(places, base, new, grads)
         for i, place in enumerate(places):
             if _asks(place):
@@ -276,7 +279,8 @@ def relp_cotangents(model: Model, tokens: Tokens, metric: Metric) -> dict[Site, 
         block, into = blocks[layer], Site("mlp_in", layer)
         act = at_proj[0] @ parts.blocks[layer].down.weight.to(at_proj.dtype)
         back = block.push_back(act, frozen.values[into])[None]
-        found[Site("mlp_proj", layer)], found[Site("mlp_act", layer)], found[into] = at_proj, act[None], back
+        found[Site("mlp_proj", layer)] = at_proj.clone()  # it shares memory with the stream
+        found[Site("mlp_act", layer)], found[into] = act[None], back
         return [(into, back)]
 
     for site, stage in frozen.descend(rows, through=through):
