@@ -158,7 +158,9 @@ def test_dropped_gradients_are_those_of_runs_with_the_layer_held() -> None:
         values = [run.acts[s] for s in by.wanted(places)]
         grads = torch.autograd.grad(METRIC(run.logits).sum(), values, allow_unused=True)
         by_site = {s: torch.zeros_like(v) if g is None else g for s, v, g in zip(by.wanted(places), values, grads)}
-        by_site[Site("mlp_out", layer)].zero_()  # what the layer itself writes has no score in its own pass
+        by_site[Site("mlp_out", layer)] = torch.zeros_like(base.resid[0])[
+            None
+        ]  # what the layer itself writes has no score in its own pass
         for total, part in zip(sizes, by.linear(places, base, new, by_site), strict=True):
             for x, y in zip(total, part, strict=True):
                 x += y.abs() / 2
