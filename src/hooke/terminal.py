@@ -174,6 +174,68 @@ def show_path_patch(result: Result) -> None:
         print(f"  {row['edge']:<24} {row['value']:+9.4f}  {row['normalised']:+7.1%}")
 
 
+def show_attribution(result: Result) -> None:
+    """How well each method agrees with the patches, at what cost, and the places it puts first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    p = result.payload
+    print(p["sentence"])
+    pair = p["pairs"][0]
+    print(f"Metric ({result.arguments['metric']}): clean {pair['clean']:.3f}, corrupt {pair['corrupt']:.3f}\n")
+    table = Table(box=None, pad_edge=False)
+    for name in ("method", "Pearson", "rank", "rank of sizes", "seconds"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method in p["scores"]:
+        agreement = p["agreement"].get(method, {})
+        spans = agreement.get("intervals") or {}
+        cells = [
+            _cell(agreement.get(key)) + (f" ({_pair(spans[key])})" if spans.get(key) else "")
+            for key in ("pearson", "spearman", "spearman_size")
+        ]
+        table.add_row(method, *cells, f"{p['seconds'][method]:.2f}")
+    if "exact" in p["seconds"]:
+        table.add_row("the patches themselves", "", "", "", f"{p['seconds']['exact']:.2f}")
+    Console().print(table)
+    tokens = pair["tokens"][p["base"]]
+    for method, by_site in p["scores"].items():
+        first = sorted(
+            (
+                (value, site, p["layers"][site][layer], unit, position)
+                for site, layers in by_site.items()
+                for layer, row in enumerate(layers)
+                for unit, cells in (enumerate(row) if p["units"][site] is not None else [(None, row)])
+                for position, value in enumerate(cells)
+            ),
+            key=lambda entry: -abs(entry[0]),
+        )[:5]
+        told = [
+            f"{site if layer is None or '.' in site else f'{site}.{layer}'}"
+            + ("" if unit is None else f" unit {p['units'][site][unit]}")
+            + f" at {tokens[position]!r} {value:+.2f}"
+            for value, site, layer, unit, position in first
+        ]
+        print(f"\n{method} puts first: " + "; ".join(told))
+
+
+def show_tasks(result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    p = result.payload
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", "what", "right", "95 % interval", "chance", "can do it"):
+        table.add_column(name, overflow="fold")
+    for row in p["tasks"]:
+        right = "-" if row["accuracy"] is None else f"{row['accuracy']:.0%}"
+        span = "-" if row["interval"] is None else f"{row['interval'][0]:.0%} to {row['interval'][1]:.0%}"
+        chance = "-" if row["chance"] is None else f"{row['chance']:.0%}"
+        able = "yes" if row["able"] else f"no: {row['reason']}"
+        table.add_row(row["name"], row["about"], right, span, chance, able)
+    Console().print(table)
+    print(f"\n{p['sentence']} ({p['count']} pairs of prompts each)")
+
+
 def show_models(result: Result) -> None:
     from rich.console import Console
     from rich.table import Table

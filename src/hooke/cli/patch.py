@@ -1,4 +1,4 @@
-"""Verbs that put values of one run into another: patch."""
+"""Verbs that put values of one run into another, or estimate it: patch, attribute; and the tasks they are tried on."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hooke.cli.common import (
     writable_page,
 )
 from hooke.errors import HookeError
-from hooke.terminal import Stages, show_patch, show_path_patch
+from hooke.terminal import Stages, show_attribution, show_patch, show_path_patch, show_tasks
 
 CleanArg = Annotated[str, typer.Argument(help="The prompt with the answer in question. Quote it.", show_default=False)]
 CorruptArg = Annotated[
@@ -120,6 +120,115 @@ def patch(
                 **asked,
             )
     deliver(result, json, out, show_path_patch if edge else show_patch, html)
+
+
+@app.command()
+def attribute(
+    clean: Annotated[str | None, typer.Argument(help="The prompt with the answer in question.")] = None,
+    corrupt: CorruptArg = None,
+    task: Annotated[
+        str | None, typer.Option(help="Pairs of prompts of a task from `hooke tasks`, and not two of yours.")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="How many pairs of the task.", min=1)] = 8,
+    model: ModelOpt = None,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="atp, atp-qk, atp-star, relp, ig-inputs, ig-activations; repeatable."),
+    ] = None,
+    sites: SitesOpt = None,
+    metric: MetricOpt = None,
+    target: TargetOpt = None,
+    contrast: ContrastOpt = None,
+    direction: DirectionOpt = None,
+    steps: Annotated[int, typer.Option(help="Points of a path of integrated gradients.", min=1)] = 5,
+    exact: Annotated[
+        bool, typer.Option("--exact/--no-exact", help="Also patch every place, and compare the estimates with that.")
+    ] = True,
+    seed: Annotated[int, typer.Option(help="Of the pairs and the intervals.", min=0)] = 0,
+    json: JsonOpt = False,
+    out: OutOpt = None,
+    html: HtmlOpt = None,
+    device: DeviceOpt = "auto",
+    dtype: DtypeOpt = "auto",
+) -> None:
+    """Estimate what every patch would do from a few passes, and see how far the estimates can be trusted.
+
+    \b
+    hooke attribute "When Mary and John went to the store, John gave a drink to" \\
+        "When Mary and John went to the store, Mary gave a drink to"
+    hooke attribute --task ioi --pairs 8 --sites mlp_out
+    """
+    writable(out)
+    writable_page(html)
+    if (task is None) == (clean is None) or (clean is None) != (corrupt is None):
+        raise HookeError("give a clean and a corrupt prompt, or a task with --task")
+    if task is not None and (target or contrast or metric):
+        raise HookeError("a task has its own metric and tokens; leave --metric, --target and --contrast out")
+    with Stages(["load", "patches"]) as stage:
+        stage("load")
+        from hooke.methods.attribute import attribute as run
+        from hooke.model.load import load
+
+        loaded = load(model, device=device, dtype=dtype)
+        options: dict[str, Any] = {
+            "sites": split(sites) or "mlp_out",
+            "method": split(method) or ("atp", "atp-star", "relp"),
+            "direction": direction or "denoise",
+            "steps": steps,
+            "exact": exact,
+            "seed": seed,
+            "progress": stage,
+        }
+        if task is not None:
+            from hooke.methods.tasks import examples, find_task
+
+            found = examples(loaded, task, pairs, seed=seed)
+            columns = [list(column) for column in zip(*found, strict=True)]
+            result = run(
+                loaded,
+                columns[0],
+                columns[1],
+                target=columns[2],
+                contrast=columns[3],
+                metric=find_task(task).metric,
+                **options,
+            )
+        else:
+            assert clean is not None and corrupt is not None
+            result = run(loaded, clean, corrupt, metric=metric, target=target, contrast=contrast, **options)
+    deliver(result, json, out, show_attribution, html)
+
+
+@app.command()
+def tasks(
+    names: Annotated[list[str] | None, typer.Argument(help="Only these tasks.", show_default=False)] = None,
+    model: ModelOpt = None,
+    count: Annotated[int, typer.Option(help="Pairs of prompts for each task.", min=1)] = 50,
+    seed: Annotated[int, typer.Option(help="Of the prompts.", min=0)] = 0,
+    json: JsonOpt = False,
+    out: OutOpt = None,
+    html: HtmlOpt = None,
+    device: DeviceOpt = "auto",
+    dtype: DtypeOpt = "auto",
+) -> None:
+    """The tasks that circuits are looked for in, and what the model scores on each.
+
+    \b
+    hooke tasks
+    hooke tasks ioi greater-than --count 200
+    """
+    writable(out)
+    writable_page(html)
+    with Stages(["load", "answers"]) as stage:
+        stage("load")
+        from hooke.methods.tasks import find_task
+        from hooke.methods.tasks import tasks as run
+        from hooke.model.load import load
+
+        for name in names or []:
+            find_task(name)  # before a model is loaded
+        result = run(load(model, device=device, dtype=dtype), names or (), count=count, seed=seed, progress=stage)
+    deliver(result, json, out, show_tasks, html)
 
 
 def split(values: list[str] | None) -> list[str]:
