@@ -362,4 +362,20 @@ def _sentence(
     verb = "Restoring" if direction == "denoise" else "Corrupting"
     does = "brings back" if direction == "denoise" else "takes away"
     share = effect / span if span else 0.0
-    return f"{verb} {what} {does} {share:.0%} of the difference, the most of any single patch"
+    text = f"{verb} {what} {does} {share:.0%} of the difference, the most of any single patch"
+    arrives = None if span is None or at is None else _arrival(places, values, start, span, at, len(texts))
+    return text if arrives is None else f"{text}; at the last token more than half {arrives}"
+
+
+def _arrival(
+    places: Sequence[Place], values: Sequence[Tensor], start: float, span: float, at: Tensor, n_pos: int
+) -> str | None:
+    """From which layer on the stream at the last position carries more than half, if the whole stream was swept."""
+    for place, x in zip(places, values, strict=True):
+        if not place.name.startswith("resid_") or len(place.sites) < 2 or n_pos - 1 not in at.tolist():
+            continue
+        over = ((x[:, at.tolist().index(n_pos - 1)] - start) / span > 0.5).tolist()
+        first = len(over) - over[::-1].index(False) if False in over else 0
+        if 0 < first < len(over):
+            return f"is there from {place.sites[first]} on"
+    return None
