@@ -123,7 +123,8 @@ def induction(rng: Random, one_token: OneToken) -> Example:
 def capitals(rng: Random, one_token: OneToken) -> Example:
     """The capital of a country."""
     (country, capital), (other, wrong) = rng.sample(CAPITALS, 2)
-    clean, corrupt = (f"The capital of {name} is the city of" for name in (country, other))
+    wording = rng.choice(("The capital of {} is the city of", "The capital city of {} is", "In {}, the capital is"))
+    clean, corrupt = (wording.format(name) for name in (country, other))
     return Example(clean, corrupt, (f" {capital}",), (f" {wrong}",))
 
 
