@@ -19,7 +19,20 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```\s*$", re.M | re.S)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-VERBS = ("trace", "lens", "models", "intervene", "probe", "organisms", "assess", "open", "app")
+VERBS = (
+    "trace",
+    "lens",
+    "models",
+    "intervene",
+    "patch",
+    "attribute",
+    "tasks",
+    "probe",
+    "organisms",
+    "assess",
+    "open",
+    "app",
+)
 LONG = ("assess",)  # minutes: its page shows it in a block that is not run; test_assess does
 SERVERS = ("open", "app")  # they run until Ctrl-C: their pages show them in blocks that are not run; test_server does
 LOADED: dict[str | None, Any] = {}

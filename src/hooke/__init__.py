@@ -17,8 +17,10 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hooke.errors import HookeError
+    from hooke.methods.attribute import attribute
     from hooke.methods.intervene import intervene
     from hooke.methods.lens import lens
+    from hooke.methods.patch import patch
     from hooke.methods.probe import probe
     from hooke.methods.probe_test import probe_test
     from hooke.methods.trace import trace
@@ -40,10 +42,12 @@ _HOMES = {
     "Result": "hooke.results",
     "Site": "hooke.sites",
     "assess": "hooke.safety.assess",
+    "attribute": "hooke.methods.attribute",
     "intervene": "hooke.methods.intervene",
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
     "load_result": "hooke.results",
+    "patch": "hooke.methods.patch",
     "probe": "hooke.methods.probe",
     "probe_test": "hooke.methods.probe_test",
     "trace": "hooke.methods.trace",
@@ -60,10 +64,12 @@ __all__ = [
     "Result",
     "Site",
     "assess",
+    "attribute",
     "intervene",
     "lens",
     "load",
     "load_result",
+    "patch",
     "probe",
     "probe_test",
     "trace",

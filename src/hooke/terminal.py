@@ -111,6 +111,138 @@ def show_lens(result: Result) -> None:
     say(p["sentence"])
 
 
+def show_patch(result: Result) -> None:
+    """A heatmap for each site: what share of the difference each patch brings back or takes away."""
+    p = result.payload
+    print(p["sentence"])
+    ends = f"Metric ({result.arguments['metric']}): clean {p['clean']:.3f}"
+    print(ends + ("" if p["corrupt"] is None else f", corrupt {p['corrupt']:.3f}"))
+    print(f"{p['patches']} patches, of which {p['runs']} could change anything and were run")
+    tokens = p["tokens"][p["base"]]
+    for name, values in p["values"].items():
+        share = p["normalised"][name]
+        rows, unit = (values, "value") if share is None else (share, "%")
+        print(f"\n{name}, " + ("the metric" if share is None else "per cent of the difference"))
+        _heatmap(rows, p["layers"][name], p["units"][name], p["positions"], tokens, unit)
+
+
+def _heatmap(
+    rows: Sequence[Any],
+    layers: Sequence[int | None],
+    units: Sequence[int] | None,
+    positions: Sequence[int] | None,
+    tokens: Sequence[str],
+    unit: str,
+) -> None:
+    """Layers downwards; across, the tokens, or the heads with the strongest position of each."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    notes = []
+    if units is not None:
+        columns = [f"head {u}" if len(units) <= 64 else str(u) for u in units]
+        if positions is not None and len(positions) > 1:
+            notes.append("each head at the position where it moves most; --json has all")
+        grid = [[max(cells, key=lambda v: abs(v or 0.0)) for cells in row] for row in rows]
+    else:
+        columns = ["all" if positions is None else repr(tokens[i]) for i in positions or [0]]
+        grid = [list(row) for row in rows]
+        still = 0.0 if unit == "%" else None
+        moved = [c for c in range(len(columns)) if any(row[c] not in (still, None) for row in grid)]
+        if len(moved) < len(columns):
+            notes.append("tokens left out move nothing: they are the same up to there")
+            columns, grid = [columns[c] for c in moved], [[row[c] for c in moved] for row in grid]
+    most = max((abs(v) for row in grid for v in row if v is not None), default=0.0) or 1.0
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer", justify="right")
+    for column in columns:
+        table.add_column(Text(column), justify="right", no_wrap=True)
+    for layer, row in zip(layers, grid, strict=True):
+        cells = []
+        for value in row:
+            text = "" if value is None else f"{100 * value:.0f}" if unit == "%" else f"{value:.2f}"
+            text = text.lstrip("-") if not text.strip("-0.") else text  # no minus zero
+            depth = 0 if value is None else round(200 * min(1.0, abs(value) / most))
+            shade = (255 - depth, 255 - depth, 255) if (value or 0) > 0 else (255, 255 - depth, 255 - depth)
+            cells.append(Text(text, style=f"black on rgb({shade[0]},{shade[1]},{shade[2]})" if depth > 8 else ""))
+        table.add_row("end" if layer is None else str(layer), *cells)
+    Console().print(table)
+    for note in notes:
+        print(f"({note})")
+
+
+def show_path_patch(result: Result) -> None:
+    """Each edge with what sending it alone does."""
+    p = result.payload
+    print(p["sentence"])
+    print(f"Metric ({result.arguments['metric']}): clean {p['clean']:.3f}, corrupt {p['corrupt']:.3f}")
+    for row in p["edges"]:
+        print(f"  {row['edge']:<24} {row['value']:+9.4f}  {row['normalised']:+7.1%}")
+
+
+def show_attribution(result: Result) -> None:
+    """How well each method agrees with the patches, at what cost, and the places it puts first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    p = result.payload
+    print(p["sentence"])
+    pair = p["pairs"][0]
+    print(f"Metric ({result.arguments['metric']}): clean {pair['clean']:.3f}, corrupt {pair['corrupt']:.3f}\n")
+    table = Table(box=None, pad_edge=False)
+    for name in ("method", "Pearson", "rank", "rank of sizes", "seconds"):
+        table.add_column(name, justify="left" if name == "method" else "right")
+    for method in p["scores"]:
+        agreement = p["agreement"].get(method, {})
+        spans = agreement.get("intervals") or {}
+        cells = [
+            _cell(agreement.get(key)) + (f" ({_pair(spans[key])})" if spans.get(key) else "")
+            for key in ("pearson", "spearman", "spearman_size")
+        ]
+        table.add_row(method, *cells, f"{p['seconds'][method]:.2f}")
+    if "exact" in p["seconds"]:
+        table.add_row("the patches themselves", "", "", "", f"{p['seconds']['exact']:.2f}")
+    Console().print(table)
+    tokens = pair["tokens"][p["base"]]
+    for method, by_site in p["scores"].items():
+        first = sorted(
+            (
+                (value, site, p["layers"][site][layer], unit, position)
+                for site, layers in by_site.items()
+                for layer, row in enumerate(layers)
+                for unit, cells in (enumerate(row) if p["units"][site] is not None else [(None, row)])
+                for position, value in enumerate(cells)
+            ),
+            key=lambda entry: -abs(entry[0]),
+        )[:5]
+        told = [
+            f"{site if layer is None or '.' in site else f'{site}.{layer}'}"
+            + ("" if unit is None else f" unit {p['units'][site][unit]}")
+            + f" at {tokens[position]!r} {value:+.2f}"
+            for value, site, layer, unit, position in first
+        ]
+        print(f"\n{method} puts first: " + "; ".join(told))
+
+
+def show_tasks(result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    p = result.payload
+    table = Table(box=None, pad_edge=False)
+    for name in ("task", "what", "right", "95 % interval", "chance", "can do it"):
+        table.add_column(name, overflow="fold")
+    for row in p["tasks"]:
+        right = "-" if row["accuracy"] is None else f"{row['accuracy']:.0%}"
+        span = "-" if row["interval"] is None else f"{row['interval'][0]:.0%} to {row['interval'][1]:.0%}"
+        chance = "-" if row["chance"] is None else f"{row['chance']:.0%}"
+        able = "yes" if row["able"] else f"no: {row['reason']}"
+        table.add_row(row["name"], row["about"], right, span, chance, able)
+    Console().print(table)
+    print(f"\n{p['sentence']} ({p['count']} pairs of prompts each)")
+
+
 def show_models(result: Result) -> None:
     from rich.console import Console
     from rich.table import Table

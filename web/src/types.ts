@@ -37,7 +37,7 @@ export interface Shown {
     [k: string]: number;
   };
   claims: Claim[];
-  view: GraphView | LensView | InterventionView | ProbeView | AssessView | GenericView;
+  view: GraphView | LensView | InterventionView | ProbeView | AssessView | PatchView | GenericView;
 }
 /**
  * One sentence that a result asserts, how it fared, and the ids that carry the evidence.
@@ -413,6 +413,32 @@ export interface Evidence {
 export interface Inside {
   node: string | null;
   value: unknown;
+}
+/**
+ * Patches, or estimates of them, as heatmaps; everything else as tables.
+ */
+export interface PatchView {
+  type: "patch";
+  sentence: string;
+  grids: PatchGrid[];
+  rest: unknown;
+}
+/**
+ * One heatmap: rows are layers, columns tokens, or heads at the position where each moves most.
+ */
+export interface PatchGrid {
+  title: string;
+  columns: string[];
+  rows: string[];
+  /**
+   * the metric after the patch, or what it is estimated to change by
+   */
+  values: (number | null)[][];
+  /**
+   * 0 the unpatched run, 1 the other one
+   */
+  shares: (number | null)[][] | null;
+  note: string;
 }
 /**
  * A result that the page has no picture for: shown as tables and series.

@@ -5,6 +5,7 @@ import { AssessView, assessState } from "./assess/AssessView";
 import { GenericView } from "./generic/GenericView";
 import { GraphView, graphState } from "./graph/GraphView";
 import { LensView, lensState } from "./lens/LensView";
+import { PatchView } from "./patch/PatchView";
 import { ProbeView } from "./probe/ProbeView";
 import type { Shown } from "./types";
 
@@ -12,6 +13,7 @@ const VIEWS: Record<string, View> = {
   graph: { component: GraphView, initial: graphState },
   lens: { component: LensView, initial: lensState },
   probe: { component: ProbeView, initial: () => ({}) },
+  patch: { component: PatchView, initial: () => ({}) },
   assess: { component: AssessView, initial: assessState },
 };
 const FALLBACK: View = { component: GenericView, initial: () => ({}) };

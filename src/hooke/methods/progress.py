@@ -28,6 +28,7 @@ SHARES = {
     "verification": 4.5,
     "write": 0.8,
     "interventions": 1.0,
+    "patches": 4.0,
     "activations": 60.0,
     "fit": 40.0,
     "random weights": 12.0,

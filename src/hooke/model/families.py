@@ -190,6 +190,19 @@ class Norm:
         return g - g.mean(-1, keepdim=True) if self.centred else g
 
 
+class NoNorm(Norm):
+    """What stands in the place of the last norm in a model without norms: y = x, an `nn.Identity`."""
+
+    @property
+    def weight(self) -> Tensor:
+        """(), one."""
+        return torch.ones(())
+
+    def scale(self, x: Tensor) -> Tensor:
+        """Ones, (… 1), in at least fp32."""
+        return torch.ones_like(x[..., :1], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+
 @dataclass
 class Linear:
     """A matrix of the model, or the rows of a fused one that belong to one use of it."""
@@ -311,6 +324,8 @@ def _norm(root: nn.Module, path: str | None, offset: float) -> Norm | None:
     if path is None:
         return None
     module = _get(root, path, "a norm")
+    if isinstance(module, nn.Identity):  # a norm that was taken out
+        return None
     eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
     if eps is None or getattr(module, "weight", None) is None:
         raise HookeError(f"the norm {path!r} has no epsilon or no weight; its adapter row does not fit it")
@@ -323,7 +338,9 @@ def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
     family = family or family_of(config)
     final_norm = _norm(hf, family.final_norm, family.norm_offset)
     if final_norm is None:
-        raise HookeError(f"the adapter row {family.name} names no final norm")
+        if not family.final_norm:
+            raise HookeError(f"the adapter row {family.name} names no final norm")
+        final_norm = NoNorm(_get(hf, family.final_norm, "the last norm"), 0.0, centred=False, eps=0.0)
     n_heads = int(config.num_attention_heads)
     n_kv_heads = int(getattr(config, "num_key_value_heads", None) or n_heads)
     d_model = int(config.hidden_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from hooke.errors import HookeError
 from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts, find_parts
 from hooke.model.hooks import sites_of
-from hooke.model.run import Activations, Prefix, Run, Tokens, forward, run_each
+from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, forward, run_each
 from hooke.sites import Site
 
 Text = str | Sequence[str]
@@ -165,6 +165,7 @@ class Model:
         *,
         read: Iterable[Site | str] = (),
         edits: Sequence[Edit] = (),
+        taps: Mapping[Site, Tap] | None = None,
         grad: bool = False,
         logits: Literal["all", "last"] | None = "all",
         after: Prefix | None = None,
@@ -175,6 +176,8 @@ class Model:
         tokens: prompts, ids or `Tokens` (padding on either side).
         read: sites to return; values are after the edits there, and zero on padding.
         edits: interventions, applied in list order at each site.
+        taps: by site, a function of the live value that gives what takes its place, after the edits there: for
+            changes that depend on what else this run has computed (the edges of a circuit).
         grad: keep the graph, so that logits and reads can be differentiated (also through edits).
         logits: "all" (batch pos d_vocab), "last" (batch d_vocab, at the last real token), or None,
             which stops after the last read.
@@ -202,6 +205,7 @@ class Model:
                 batch,
                 read=read,
                 edits=edits,
+                taps=taps,
                 grad=grad,
                 logits=logits,
                 after=after,

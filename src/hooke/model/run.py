@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Literal, NamedTuple
@@ -44,6 +44,9 @@ class Run(NamedTuple):
     mask: Tensor
 
 
+Tap = Callable[[Tensor], Tensor]  # the live value at a site to the value that takes its place
+
+
 class Prefix(NamedTuple):
     """What one row of tokens left in the key-value cache, for runs that go on from there."""
 
@@ -79,6 +82,7 @@ def forward(
     *,
     read: Iterable[Site | str] = (),
     edits: Sequence[Edit] = (),
+    taps: Mapping[Site, Tap] | None = None,
     grad: bool = False,
     logits: Literal["all", "last"] | None = "all",
     past: Any = None,
@@ -93,6 +97,7 @@ def forward(
     """Run the model once. Returns the run and, if asked, transformers' key-value cache.
 
     entering: a layer and the stream entering it (batch pos d_model); the blocks below are left out.
+    taps: functions of the live value, applied after the edits of their site.
     past: the cache of the prompt and what followed, then tokens is one more token of each row.
     after: the cache of what all rows of the prompt begin with; it is left as it is.
     horizon: how many tokens will follow the prompt, so that edits may name their positions.
@@ -107,12 +112,13 @@ def forward(
             wave.widen(past)
         past_mask = torch.ones(ids.shape[0], after.length, dtype=torch.bool, device=ids.device)
         prompt_lengths = after.length + mask.sum(1)
+    taps = taps or {}
     wanted = {Site.parse(site) for site in read}
     by_site: dict[Site, list[Edit]] = {}
     for edit in edits:
         by_site.setdefault(edit.site, []).append(edit)
     conditions = {site for edit in edits if edit.when is not None for site in edit.when[0].reads}
-    watch = wanted | by_site.keys() | conditions
+    watch = wanted | by_site.keys() | conditions | taps.keys()
     for site in watch:
         check_site(parts, site)
     last = max(wanted, default=None)
@@ -145,6 +151,8 @@ def forward(
                 x = apply(edit, x, where, owned=x is not before)
             if site in conditions:
                 where.seen[site] = x.detach()
+        if site in taps:
+            x = taps[site](x)
         if site in wanted:
             acts[site] = _zero_padding(x, site, mask) if padded else x
         if logits is None and site == last:

@@ -17,6 +17,7 @@ from hooke.errors import HookeError
 from hooke.results import Graph, Result, first_fault
 from hooke.results.graph_file import GraphFile, graph_from_file
 from hooke.viewer.assess import assess_view, bounded, links_each
+from hooke.viewer.patch import patch_view
 from hooke.viewer.probe import probe_view
 from hooke.viewer.schema import (
     AssessView,
@@ -29,6 +30,7 @@ from hooke.viewer.schema import (
     Links,
     Nodes,
     Page,
+    PatchView,
     Path,
     ProbeView,
     Shown,
@@ -39,7 +41,7 @@ MAX_LINKS = 200_000
 MAX_GENERIC_BYTES = 32 * 2**20
 MANTISSA_BITS = 12  # of a link's weight: four digits in a hundredfold smaller file
 Arrays = dict[str, np.ndarray]
-View = GraphView | LensView | InterventionView | ProbeView | AssessView | GenericView
+View = GraphView | LensView | InterventionView | ProbeView | AssessView | PatchView | GenericView
 VERDICTS = {"untested": 0, "tested": 1, "refuted": 2}
 
 
@@ -119,6 +121,8 @@ def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
         raise HookeError(f"this {result.kind} is over {MAX_GENERIC_BYTES >> 20} MB, too large for a page of tables")
     if result.kind in ("probe", "probe_test"):
         return probe_view(result)
+    if result.kind in ("patch", "attribution"):
+        return patch_view(result)
     return GenericView(payload=payload)
 
 

@@ -239,6 +239,28 @@ class AssessView(_Part):
     places: dict[str, Inside] = Field(description="by evidence id, of those with a #")
 
 
+class PatchGrid(_Part):
+    """One heatmap: rows are layers, columns tokens, or heads at the position where each moves most."""
+
+    title: str
+    columns: list[str]
+    rows: list[str]
+    values: list[list[float | None]] = Field(
+        description="the metric after the patch, or what it is estimated to change by"
+    )
+    shares: list[list[float | None]] | None = Field(description="0 the unpatched run, 1 the other one")
+    note: str
+
+
+class PatchView(_Part):
+    """Patches, or estimates of them, as heatmaps; everything else as tables."""
+
+    type: Literal["patch"] = "patch"
+    sentence: str
+    grids: list[PatchGrid]
+    rest: Any
+
+
 class GenericView(_Part):
     """A result that the page has no picture for: shown as tables and series."""
 
@@ -257,7 +279,9 @@ class Shown(_Part):
     status: Literal["complete", "partial", "failed"]
     seconds: dict[str, float]
     claims: list[Claim]
-    view: GraphView | LensView | InterventionView | ProbeView | AssessView | GenericView = Field(discriminator="type")
+    view: GraphView | LensView | InterventionView | ProbeView | AssessView | PatchView | GenericView = Field(
+        discriminator="type"
+    )
 
 
 class Page(_Part):

@@ -1,0 +1,274 @@
+"""`attribute`: estimate what every patch would do from a few passes, and score the estimates against real patches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hooke.errors import HookeError
+from hooke.methods import attribute_gradients as by
+from hooke.methods.metrics import Metric, check_varies, evaluate, name_of
+from hooke.methods.patch import sweep
+from hooke.methods.patch_pair import Question, TokenLike, line_up, named, question, texts_of
+from hooke.methods.patch_places import Place, PlaceLike, find_places
+from hooke.methods.progress import Clock, Progress
+from hooke.model import Model, Tokens
+from hooke.model.packed import Base, heads, record
+from hooke.results import Claim, Result
+
+METHODS = ("atp", "atp-qk", "atp-star", "relp", "ig-inputs", "ig-activations")
+RESAMPLES = 1000
+FEWEST = 3  # pairs of prompts for an interval
+
+
+class Case(NamedTuple):
+    """One pair of prompts, run: the run that is patched, the other, and the metric at each."""
+
+    base: Base
+    other: Base
+    asked: Question
+    start: float
+    end: float
+
+
+def attribute(
+    model: Model,
+    clean: str | Tokens | Sequence[str | Tokens],
+    corrupt: str | Tokens | Sequence[str | Tokens],
+    *,
+    sites: PlaceLike | Sequence[PlaceLike] = "mlp_out",
+    method: str | Sequence[str] = ("atp", "atp-star", "relp"),
+    metric: str | Metric | None = None,
+    target: Any = None,
+    contrast: Any = None,
+    direction: str = "denoise",
+    steps: int = by.STEPS,
+    exact: bool = True,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Estimate the effect of patching each place, by each method, and compare with the patches themselves.
+
+    clean, corrupt: a pair of prompts of equal token length, or as many of one as of the other. With several pairs,
+        target and contrast are sequences with an entry (a token, or a list of tokens) for each.
+    sites: as for `patch`. method: "atp" (gradient times change), "atp-qk" (the softmax of queries and keys computed
+        exactly), "atp-star" (that with GradDrop), "relp" (local rules; none for q, k, pattern), "ig-inputs" and
+        "ig-activations" (the gradient averaged over `steps` points); several at once.
+    exact: also patch every place, and say how well each method agrees.
+    Returns a `Result` of kind "attribution". payload.scores[method][site] estimates the change of the metric by
+    [layer][position], or [layer][unit][position], for the first pair; payload.exact[site] is the change itself;
+    payload.agreement[method] has pearson, spearman (signed) and spearman_size (of sizes) over all places whose value
+    differs, of all pairs, with 95 % intervals by bootstrap over pairs where there are at least three. tensors hold
+    the scores of all pairs. payload.seconds compares the cost.
+    Raises HookeError as `patch` does, and for a method that has no score for a site.
+    """
+    clock = Clock(progress)
+    methods = [method] if isinstance(method, str) else list(method)
+    odd = [m for m in methods if m not in METHODS] or ([] if methods else [""])
+    if odd:
+        raise HookeError(f"no method called {odd[0]!r}; there are {', '.join(METHODS)}")
+    if direction not in ("denoise", "noise"):
+        raise HookeError(f"no direction called {direction!r}; use 'denoise' or 'noise'")
+    if steps < 1:
+        raise HookeError("a path needs at least one step")
+    pairs = _pairs(clean, corrupt, target, contrast)
+    places = find_places(model, sites)
+    estimates: dict[str, list[list[Tensor]]] = {m: [] for m in methods}  # by pair and place
+    truth: list[list[Tensor]] = []
+    changed: list[list[Tensor]] = []
+    spent = dict.fromkeys([*methods, "exact"], 0.0)
+    shown: list[dict[str, Any]] = []
+    with clock("patches") as tick:
+        for number, pair in enumerate(pairs):
+            case = _case(model, places, *pair, metric, direction)
+            new = [place.values(case.other.acts) for place in places]
+            shown.append(_about(model, case, direction))
+            changed.append([_differs(place, x, case.base) for place, x in zip(places, new, strict=True)])
+            for name in methods:
+                start = time.perf_counter()
+                found = _estimate(model, name, case, places, new, steps)
+                spent[name] += time.perf_counter() - start
+                estimates[name].append([_laid_out(x, place) for x, place in zip(found, places, strict=True)])
+            if exact:
+                start = time.perf_counter()
+                at = torch.arange(case.base.tokens.ids.shape[1])
+                swept = sweep(model, case.base, places, [new], at, at, case.asked.metric)
+                spent["exact"] += time.perf_counter() - start
+                truth.append([x - case.start for x in swept.values])
+            tick((number + 1) / len(pairs))
+    agreement = {m: _agreement(estimates[m], truth, changed, seed) for m in methods} if exact else {}
+    text = _sentence(agreement, len(pairs))
+    tensors = {
+        f"{name}:{place.name}:{i}": x.numpy()
+        for name, rows in [*estimates.items(), *([("exact", truth)] if exact else [])]
+        for i, row in enumerate(rows)
+        for place, x in zip(places, row, strict=True)
+    }
+    return Result.make(
+        "attribution",
+        arguments={
+            "clean": shown[0]["clean_text"],
+            "corrupt": shown[0]["corrupt_text"],
+            "n_pairs": len(pairs),
+            "sites": [place.name for place in places],
+            "methods": methods,
+            "metric": name_of(case.asked.metric),
+            "direction": direction,
+            "steps": steps,
+            "seed": seed,
+        },
+        provenance=model.provenance(),
+        seconds=clock.done(),
+        claims=[Claim(text=text, verdict="tested" if exact else "untested")],
+        payload={
+            "pairs": shown,
+            "base": "corrupt" if direction == "denoise" else "clean",
+            "layers": {place.name: place.layers for place in places},
+            "units": {place.name: place.units for place in places},
+            "scores": {m: _by_place(places, rows[0]) for m, rows in estimates.items()},
+            "exact": _by_place(places, truth[0]) if exact else None,
+            "agreement": agreement,
+            "seconds": {name: round(s, 3) for name, s in spent.items() if exact or name != "exact"},
+            "sentence": text + ".",
+        },
+        tensors=tensors,
+    )
+
+
+def _pairs(clean: Any, corrupt: Any, target: Any, contrast: Any) -> list[tuple[Any, Any, TokenLike, TokenLike]]:
+    """Clean, corrupt, target and contrast of each pair."""
+    if isinstance(clean, (str, Tokens)):
+        return [(clean, corrupt, target, contrast)]
+    n = len(clean)
+    columns = [clean, corrupt, [None] * n if target is None else target, [None] * n if contrast is None else contrast]
+    if not n or any(isinstance(c, (str, Tokens)) or len(c) != n for c in columns):
+        raise HookeError("give as many corrupt prompts, targets and contrasts as clean prompts, and at least one")
+    return list(zip(*columns, strict=True))
+
+
+def _case(
+    model: Model,
+    places: Sequence[Place],
+    clean: str | Tokens,
+    corrupt: str | Tokens,
+    target: TokenLike | None,
+    contrast: TokenLike | None,
+    metric: str | Metric | None,
+    direction: str,
+) -> Case:
+    pair = line_up(model, clean, corrupt)
+    reads = by.wanted(places)
+    good, bad = record(model, pair.clean, reads), record(model, pair.corrupt, reads)
+    asked = question(model, metric, target, contrast, good.logits, bad.logits)
+    clean_value, corrupt_value = evaluate(asked.metric, torch.stack([good.logits, bad.logits])).tolist()
+    check_varies(asked.metric, clean_value, corrupt_value)
+    if direction == "denoise":
+        return Case(bad, good, asked, corrupt_value, clean_value)
+    return Case(good, bad, asked, clean_value, corrupt_value)
+
+
+def _estimate(model: Model, name: str, case: Case, places: Sequence[Place], new: by.Values, steps: int) -> by.Scores:
+    """The scores of one method on one pair."""
+    base, metric = case.base, case.asked.metric
+    if name == "ig-inputs":
+        return by.ig_inputs(model, base, case.other, places, new, metric, steps=steps)
+    if name == "ig-activations":
+        return by.ig_activations(model, base, places, new, metric, steps=steps)
+    if name.startswith("atp-"):
+        both = heads(model, base.tokens), heads(model, case.other.tokens)
+        return by.atp_star(model, base, places, new, metric, heads=both, drop=name == "atp-star")
+    plain: dict[str, Callable[..., by.Scores]] = {"atp": by.atp, "relp": by.relp}
+    return plain[name](model, base, places, new, metric)
+
+
+def _laid_out(layers: list[Tensor], place: Place) -> Tensor:
+    """(layer, position), or (layer, unit, position), as `patch` has its values."""
+    x = torch.stack([layer.detach().double().cpu() for layer in layers])
+    return x if place.units is None else x.transpose(1, 2)
+
+
+def _differs(place: Place, new: list[Tensor], base: Base) -> Tensor:
+    """Where the values of the two runs differ, laid out like the scores."""
+    return _laid_out(
+        [
+            (x != y).flatten(2 if place.units is not None else 1).any(-1)
+            if x.ndim > (2 if place.units is not None else 1)
+            else x != y
+            for x, y in zip(new, place.values(base.acts), strict=True)
+        ],
+        place,
+    ).bool()
+
+
+def _agreement(
+    estimates: list[list[Tensor]], truth: list[list[Tensor]], changed: list[list[Tensor]], seed: int
+) -> dict[str, Any]:
+    """Correlations over the places of all pairs, with intervals over pairs."""
+    rows = [
+        np.stack(
+            [np.concatenate([x[m].numpy() for x, m in zip(side, mask, strict=True)]) for side in (estimate, exact)]
+        )
+        for estimate, exact, mask in zip(estimates, truth, changed, strict=True)
+    ]
+    value = correlations(np.concatenate(rows, 1))
+    out: dict[str, Any] = {**value, "n_places": sum(row.shape[1] for row in rows), "n_pairs": len(rows)}
+    if len(rows) < FEWEST:
+        return {**out, "intervals": None}
+    drawn = np.random.default_rng(seed).integers(len(rows), size=(RESAMPLES, len(rows)))
+    each = [correlations(np.concatenate([rows[i] for i in draw], 1)) for draw in drawn]
+    intervals = {}
+    for name in value:
+        found = [r for e in each if (r := e[name]) is not None]
+        intervals[name] = np.percentile(found, [2.5, 97.5]).tolist() if found else None
+    return {**out, "intervals": intervals}
+
+
+def correlations(both: np.ndarray) -> dict[str, float | None]:
+    """Of (2, n): Pearson, Spearman, and Spearman of sizes; None where one side is constant."""
+
+    def pearson(x: np.ndarray, y: np.ndarray) -> float | None:
+        x, y = x - x.mean(), y - y.mean()
+        scale = np.sqrt((x * x).sum() * (y * y).sum())
+        return float((x * y).sum() / scale) if scale > 0 else None
+
+    from scipy.stats import rankdata
+
+    ranks, sizes = rankdata(both, axis=1), rankdata(np.abs(both), axis=1)
+    return {"pearson": pearson(*both), "spearman": pearson(*ranks), "spearman_size": pearson(*sizes)}
+
+
+def _about(model: Model, case: Case, direction: str) -> dict[str, Any]:
+    tokens = [texts_of(model, run.tokens) for run in (case.other, case.base)]
+    values = [case.end, case.start]
+    if direction == "noise":
+        tokens, values = tokens[::-1], values[::-1]
+    return {
+        "clean_text": "".join(tokens[0]),
+        "corrupt_text": "".join(tokens[1]),
+        "tokens": {"clean": tokens[0], "corrupt": tokens[1]},
+        "target": named(model, case.asked.target),
+        "contrast": named(model, case.asked.contrast),
+        "clean": values[0],
+        "corrupt": values[1],
+    }
+
+
+def _by_place(places: Sequence[Place], values: Sequence[Tensor]) -> dict[str, Any]:
+    return {place.name: x.tolist() for place, x in zip(places, values, strict=True)}
+
+
+def _sentence(agreement: dict[str, dict[str, Any]], n_pairs: int) -> str:
+    """Which method came closest, if that was measured."""
+    known = {m: a["spearman"] for m, a in agreement.items() if a["spearman"] is not None}
+    if not known:
+        return "Estimates that were not compared with patches"
+    best = max(known, key=lambda m: known[m])
+    others = ", ".join(f"{m} {r:.2f}" for m, r in known.items() if m != best)
+    prompts = f"{n_pairs} pairs" if n_pairs > 1 else "one pair"
+    text = f"Over {prompts} of prompts, {best} agrees with the patches best: rank correlation {known[best]:.2f}"
+    return text + (f" ({others})" if others else "")

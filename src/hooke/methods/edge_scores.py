@@ -1,0 +1,278 @@
+"""How much does each edge matter? Estimates from gradients and from the forward pass, and the exact answer.
+
+Every function here gives, for each pair of a clean and a corrupt prompt and each edge u→r, (an estimate of) the
+change of the metric when that edge alone is cut in the clean run: r reads what u wrote in the corrupt run. With
+Δ_u what u wrote there less what it wrote here, and g_r the gradient of the metric with respect to what r reads,
+the estimate of first order is g_r · Δ_u (EAP, 2310.10348); the variants differ in where g_r is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hooke.methods.progress import Tick, idle
+from hooke.methods.wiring import Tap, Wiring, run_edges, written
+from hooke.model import Edit, Model, Tokens
+from hooke.model.families import Norm
+from hooke.sites import Site
+
+# (logits (batch pos d_vocab), which of the examples these are (batch,)) -> (batch,)
+Metric = Callable[[Tensor, Tensor], Tensor]
+MAX_ROWS = 256  # of one batch
+
+
+def whole(ids: Tensor) -> Tokens:
+    """Prompts of equal length, without padding."""
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def eap(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric) -> Tensor:
+    """Edge attribution patching (2310.10348): the gradient at the clean run. (batch, n_readers, n_writers)"""
+    return _product(model, written(model, corrupt) - written(model, clean), [gradients(model, clean, metric)])
+
+
+def eap_ig_inputs(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric, *, steps: int = 5) -> Tensor:
+    """EAP-IG (2403.17806): gradients averaged over embeddings on the way from corrupt to clean, k/steps for k = 1 …
+    steps (the corrupt end is left out, the clean one is not). (batch, n_readers, n_writers)"""
+    first = Site("resid_pre", 0)
+    a, b = (model.run(whole(ids), read=[first], logits=None).acts[first] for ids in (corrupt, clean))
+    found = []
+    for k in range(1, steps + 1):
+        edit = Edit(first, "set", a + (k / steps) * (b - a))
+        found.append(gradients(model, clean, metric, edits=[edit]))
+    return _product(model, written(model, corrupt) - written(model, clean), found)
+
+
+def eap_ig_activations(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric, *, steps: int = 5) -> Tensor:
+    """EAP-IG over activations (2403.17806): for the edges out of a layer's writers, gradients averaged over runs in
+    which all of that layer's writers are on the way from corrupt to clean. (batch, n_readers, n_writers)"""
+    wiring = Wiring.of(model.parts)
+    change = written(model, corrupt) - written(model, clean)
+    groups: list[tuple[Site, slice]] = [(Site("resid_pre", 0), slice(0, 1))]
+    for layer in range(wiring.n_layers):
+        groups.append((Site("z", layer), wiring.heads(layer)))
+        groups.append((Site("mlp_out", layer), slice(wiring.mlp(layer), wiring.mlp(layer) + 1)))
+    sites = [site for site, _ in groups]
+    ends = [model.run(whole(ids), read=sites, logits=None).acts for ids in (corrupt, clean)]
+    found = change.new_zeros(len(clean), len(wiring.readers), len(wiring.writers))
+    for site, own in groups:
+        a, b = (acts[site] for acts in ends)
+        each = [
+            gradients(model, clean, metric, edits=[Edit(site, "set", a + (k / steps) * (b - a))])
+            for k in range(1, steps + 1)
+        ]
+        found[:, :, own] = _product(model, change, each)[:, :, own]
+    return found
+
+
+def relp(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric) -> Tensor:
+    """Relevance patching (2508.21258): EAP with the backward rules of `gradients(rules=True)`. Queries and keys
+    get nothing, because patterns are held. (batch, n_readers, n_writers)"""
+    change = written(model, corrupt) - written(model, clean)
+    return _product(model, change, [gradients(model, clean, metric, rules=True)])
+
+
+def flow(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric) -> Tensor:
+    """Information flow routes (2403.00824): the share of each writer in what a reader reads, by how near its term
+    comes to the whole (clamped, in the 1-norm), spread back from the logits. Forward only; no counterfactual and no
+    metric. (batch, n_readers, n_writers)"""
+    wiring = Wiring.of(model.parts)
+    terms = written(model, clean)  # (U, b, p, d)
+    pattern = [Site("pattern", layer) for layer in range(wiring.n_layers)]
+    acts = model.run(whole(clean), read=pattern, logits=None).acts
+    batch, pos = clean.shape
+    found = terms.new_zeros(batch, len(wiring.readers), len(wiring.writers))
+    weight = terms.new_zeros(len(wiring.writers), batch, pos)  # how much of the answer passes through a writer
+    for r in range(len(wiring.readers) - 1, -1, -1):
+        layer, part, head, before = wiring.readers[r]
+        own = terms[:before]
+        total = own.sum(0)
+        near = (total.abs().sum(-1) - (total - own).abs().sum(-1)).clamp(min=0)  # (u, b, p)
+        share = near / near.sum(0).clamp(min=1e-12)
+        if layer is None:
+            at = torch.zeros_like(weight[0])
+            at[:, -1] = 1
+        elif head is None:
+            at = weight[wiring.mlp(layer)]
+        else:
+            group = wiring.n_heads // wiring.n_kv_heads if part != "q" else 1
+            mine = range(head * group, (head + 1) * group)
+            through = [weight[wiring.heads(layer).start + h] for h in mine]
+            if part == "q":
+                at = through[0]
+            else:
+                at = sum(torch.einsum("bq,bqk->bk", w, acts[pattern[layer]][:, h]) for w, h in zip(through, mine))  # type: ignore[assignment]
+            at = at / 3  # a head's weight is divided over its query, keys and values
+        passed = share * at
+        found[:, r, :before] = passed.sum(-1).T
+        weight[:before] += passed
+    return found
+
+
+def exact(
+    model: Model,
+    clean: Tensor,
+    corrupt: Tensor,
+    metric: Metric,
+    *,
+    edges: Tensor | None = None,
+    max_rows: int = MAX_ROWS,
+    tick: Tick = idle,
+) -> Tensor:
+    """Each edge cut alone, really: as many runs as there are edges, `max_rows` at once. (batch, n_readers, n_writers)
+
+    edges: (n_readers, n_writers) which to try; the others get 0.
+    """
+    wiring = Wiring.of(model.parts)
+    tried = (wiring.edges if edges is None else edges.cpu() & wiring.edges).nonzero()
+    found = torch.zeros(len(clean), len(wiring.readers), len(wiring.writers), device=model.device)
+    size = max(1, max_rows // len(clean))
+    with torch.no_grad():
+        other = written(model, corrupt)
+        examples = torch.arange(len(clean), device=model.device)
+        base = metric(_logits(model, clean), examples)
+        for start in range(0, len(tried), size):
+            chunk = tried[start : start + size]
+            keep = torch.ones(len(chunk), *wiring.edges.shape, device=model.device)
+            keep[torch.arange(len(chunk)), chunk[:, 0], chunk[:, 1]] = 0
+            n = len(chunk)
+            keep = keep.repeat_interleave(len(clean), 0)
+            logits = run_edges(model, clean.repeat(n, 1), keep, other.repeat(1, n, 1, 1))
+            values = metric(logits, examples.repeat(n)).view(n, len(clean))
+            found[:, chunk[:, 0], chunk[:, 1]] = (values - base).T
+            tick(min(1.0, (start + size) / len(tried)))
+    return found
+
+
+def _logits(model: Model, ids: Tensor) -> Tensor:
+    logits = model.run(whole(ids)).logits
+    assert logits is not None
+    return logits
+
+
+def _product(model: Model, change: Tensor, gradient: Sequence[Tensor]) -> Tensor:
+    """g_r · Δ_u summed over positions, g averaged: (batch, n_readers, n_writers), zero where there is no edge."""
+    mean = torch.stack(list(gradient)).mean(0) if len(gradient) > 1 else gradient[0]
+    product = torch.einsum("ubpd,rbpd->bru", change, mean)
+    return product * Wiring.of(model.parts).edges.to(product)
+
+
+def gradients(model: Model, ids: Tensor, metric: Metric, *, edits: Sequence[Edit] = (), rules: bool = False) -> Tensor:
+    """(n_readers, batch, pos, d_model): the gradient of the metric with respect to what each reader reads, live.
+
+    rules: RelP's backward pass: norm denominators and attention patterns held, a nonlinearity σ(z) as z times the
+    held σ(z)/z, and half the gradient to each factor of a product.
+    """
+    parts, wiring = model.parts, Wiring.of(model.parts)
+    nudges: dict[Site, Tensor] = {}
+    streams: dict[Site, Tensor] = {}
+
+    def nudge(site: Site) -> Tap:
+        def tap(x: Tensor) -> Tensor:
+            nudges[site] = torch.zeros_like(x, requires_grad=True)
+            return x + nudges[site]
+
+        return tap
+
+    def keep(site: Site) -> Tap:
+        def tap(x: Tensor) -> Tensor:
+            streams[site] = x.detach()
+            return x
+
+        return tap
+
+    taps: dict[Site, Tap] = _rules(model) if rules else {}
+    for layer in range(wiring.n_layers):
+        for point in ("q", "k", "v", "mlp_in"):
+            taps[Site(point, layer)] = nudge(Site(point, layer))
+        for point in ("resid_pre",) if parts.parallel else ("resid_pre", "resid_mid"):
+            taps[Site(point, layer)] = keep(Site(point, layer))
+    taps[Site("final_norm")] = nudge(Site("final_norm"))
+    last = Site("resid_post", wiring.n_layers - 1)
+    taps[last] = keep(last)
+    run = model.run(whole(ids), taps=taps, edits=edits, grad=True)
+    assert run.logits is not None
+    value = metric(run.logits, torch.arange(len(ids), device=model.device)).sum()
+    order = list(nudges)
+    grads: dict[Site, Any] = dict(
+        zip(order, torch.autograd.grad(value, [nudges[s] for s in order], allow_unused=True), strict=True)
+    )
+    found = []
+
+    def pulled(site: Site, norm: Norm | None, stream: Site) -> Tensor:
+        """(reader, batch, pos, d_model) from a gradient at (batch pos [head] d)."""
+        g = grads[site]
+        if g is None:  # held by the rules
+            g = torch.zeros_like(nudges[site])
+        x = streams[stream]
+        if g.ndim == 4:
+            block = parts.blocks[site.layer or 0]
+            w = {"q": block.q, "k": block.k, "v": block.v}[site.point].weight.to(g.dtype).unflatten(0, g.shape[2:])
+            g = torch.einsum("bphe,hed->hbpd", g, w)
+        else:
+            g = g[None]
+        return pull(norm, g, x, held=rules)
+
+    for layer, block in enumerate(parts.blocks):
+        for point in ("q", "k", "v"):
+            found.append(pulled(Site(point, layer), block.attn_norm, Site("resid_pre", layer)))
+        mid = Site("resid_pre" if parts.parallel else "resid_mid", layer)
+        found.append(pulled(Site("mlp_in", layer), block.mlp_norm, mid))
+    found.append(pulled(Site("final_norm"), parts.final_norm, last))
+    return torch.cat(found)
+
+
+def pull(norm: Norm | None, g: Tensor, x: Tensor, *, held: bool = False) -> Tensor:
+    """A gradient at the output of a norm to its input x: J(x)ᵀ g, or with the denominator held at x."""
+    if norm is None:
+        return g
+    scale = norm.scale(x)
+    if held:
+        return norm.pull(g, scale).to(g.dtype)
+    centred = x - x.mean(-1, keepdim=True) if norm.centred else x
+    g = g * norm.weight.to(g.dtype) / scale
+    g = g - centred * (g * centred).mean(-1, keepdim=True) / scale.square()
+    return (g - g.mean(-1, keepdim=True) if norm.centred else g).to(x.dtype)
+
+
+def _rules(model: Model) -> dict[Site, Tap]:
+    """Taps that leave every value as it is and change how gradients pass (2508.21258)."""
+    taps: dict[Site, Tap] = {}
+    held = [s for s in model.sites if s.point.endswith("_scale") or s.point == "pattern"]
+    for site in held:
+        taps[site] = lambda x: x.detach().clone()  # a new tensor, so that the norm is computed from it
+    for layer, block in enumerate(model.parts.blocks):
+        seen: dict[str, Tensor] = {}
+
+        def remember(name: str, seen: dict[str, Tensor] = seen) -> Tap:
+            def tap(x: Tensor) -> Tensor:
+                seen[name] = x
+                return x
+
+            return tap
+
+        def activated(act: Tensor, seen: dict[str, Tensor] = seen, gated: bool = block.gate is not None) -> Tensor:
+            pre = seen["pre"]
+            if not gated:
+                return secant(pre, act.detach())
+            up = seen["up"]
+            gate = torch.where(up.detach() == 0, 0.0, act.detach() / up.detach())
+            product = secant(pre, gate) * up
+            return product / 2 + (product / 2).detach()
+
+        taps[Site("mlp_pre", layer)] = remember("pre")
+        if block.gate is not None:
+            taps[Site("mlp_up", layer)] = remember("up")
+        taps[Site("mlp_act", layer)] = activated
+    return taps
+
+
+def secant(pre: Tensor, value: Tensor) -> Tensor:
+    """σ(z) as z times the held σ(z)/z: the value as it is, its gradient the slope of the line from the origin."""
+    slope = torch.where(pre.detach().abs() < 1e-6, 0.0, value / pre.detach())
+    line = pre * slope
+    return line + (value - line).detach()

@@ -1,0 +1,132 @@
+"""How much of a model's behaviour is left when only a circuit's edges carry it (MIB, 2504.13151).
+
+f(C) = (m(C) - m(∅)) / (m(M) - m(∅)): C keeps its edges and takes all others from the corrupt run, ∅ takes every
+edge from there, M is the whole model. Circuits of growing size are prefixes of one ranking of edges.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hooke.errors import HookeError
+from hooke.methods.edge_scores import MAX_ROWS, Metric
+from hooke.methods.progress import Tick, idle
+from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.model import Model
+
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the edges
+
+
+class Curve(NamedTuple):
+    """Faithfulness by size. shares: of all edges asked for; edges: kept after pruning; values: f of each."""
+
+    shares: list[float]
+    edges: list[int]
+    values: list[float]
+
+    @property
+    def cpr(self) -> float:
+        """Area under f over the share of edges, linear: 1 is a model that loses nothing; larger is better."""
+        return float(np.trapezoid(self.values, self.shares))
+
+    @property
+    def cmd(self) -> float:
+        """Area of |1 - f|: 0 is best."""
+        return float(np.trapezoid(np.abs(1 - np.array(self.values)), self.shares))
+
+
+def top(scores: Tensor, wiring: Wiring, count: int) -> Tensor:
+    """(n_readers, n_writers) True at the `count` edges of the largest scores; of equal ones the first."""
+    own = scores.cpu()[wiring.edges]
+    chosen = torch.zeros(len(own), dtype=torch.bool)
+    chosen[own.argsort(descending=True, stable=True)[:count]] = True
+    keep = torch.zeros_like(wiring.edges)
+    keep[wiring.edges] = chosen
+    return keep
+
+
+def prune(keep: Tensor, wiring: Wiring) -> Tensor:
+    """Without edges that carry nothing: those out of a node that no kept edge enters, or that lead nowhere."""
+    keep = keep.clone()
+    owner = [wiring.node_of(r) for r in range(len(wiring.readers))]
+    share = wiring.n_heads // wiring.n_kv_heads
+    readers_of: dict[int, list[int]] = {}
+    for r, node in enumerate(owner):
+        part = wiring.readers[r].part
+        if node is not None:
+            for n in range(node, node + (share if part in ("k", "v") else 1)):
+                readers_of.setdefault(n, []).append(r)
+    while True:
+        before = int(keep.sum())
+        for node, readers in readers_of.items():
+            if not bool(keep[readers].any()):
+                keep[:, node] = False  # nothing enters
+        for node, readers in readers_of.items():
+            alone = [r for r in readers if owner[r] == node and (wiring.readers[r].part in ("q", "mlp") or share == 1)]
+            if not bool(keep[:, node].any()):
+                keep[alone] = False  # nothing leaves
+        if int(keep.sum()) == before:
+            return keep
+
+
+def curve(
+    model: Model,
+    clean: Tensor,
+    corrupt: Tensor,
+    metric: Metric,
+    scores: Tensor,
+    *,
+    shares: Sequence[float] = SHARES,
+    complement: bool = False,
+    max_rows: int = MAX_ROWS,
+    tick: Tick = idle,
+) -> Curve:
+    """f of the best edges by `scores` (n_readers, n_writers), at each share of all edges.
+
+    complement: of all edges but those (completeness: near 0 if the circuit is all there is).
+    Raises HookeError if the metric is the same in the whole model and with every edge cut.
+    """
+    wiring = Wiring.of(model.parts)
+    total = int(wiring.edges.sum())
+    masks = []
+    for share in shares:
+        keep = prune(top(scores, wiring, max(1, round(share * total))), wiring)
+        masks.append(wiring.edges & ~keep if complement else keep)
+    ends = [torch.zeros_like(wiring.edges), wiring.edges]
+    values = values_of(model, clean, corrupt, metric, [*ends, *masks], max_rows=max_rows, tick=tick)
+    none, whole, *found = values.mean(1).tolist()
+    if abs(whole - none) <= 1e-4 * float(values[:2].abs().max()):
+        raise HookeError("the metric is the same in the clean and the corrupt run: there is nothing to be faithful to")
+    return Curve(list(shares), [int(m.sum()) for m in masks], [(v - none) / (whole - none) for v in found])
+
+
+def values_of(
+    model: Model,
+    clean: Tensor,
+    corrupt: Tensor,
+    metric: Metric,
+    masks: Sequence[Tensor],
+    *,
+    max_rows: int = MAX_ROWS,
+    tick: Tick = idle,
+) -> Tensor:
+    """(n_masks, batch): the metric when only the edges of each mask are kept."""
+    examples = torch.arange(len(clean), device=model.device)
+    size = max(1, max_rows // len(clean))
+    found = []
+    with torch.no_grad():
+        other = written(model, corrupt)
+        for start in range(0, len(masks), size):
+            keep = torch.stack(list(masks[start : start + size])).to(model.device, model.dtype)
+            n = len(keep)
+            logits = run_edges(
+                model, clean.repeat(n, 1), keep.repeat_interleave(len(clean), 0), other.repeat(1, n, 1, 1)
+            )
+            found.append(metric(logits, examples.repeat(n)).view(n, len(clean)))
+            tick(min(1.0, (start + size) / len(masks)))
+    return torch.cat(found)

@@ -1,0 +1,148 @@
+"""A clean and a corrupt prompt: their tokens lined up, and the metric that tells them apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hooke.errors import HookeError
+from hooke.methods import metrics
+from hooke.methods.metrics import Metric
+from hooke.model import Model, Tokens
+
+NAMED = ("logit-difference", "logit", "probability", "kl", "accuracy")
+
+
+@dataclass
+class Pair:
+    """Two prompts of one row. `clean_at[i]` and `corrupt_at[i]` are the positions that stand for each other."""
+
+    clean: Tokens
+    corrupt: Tokens
+    clean_at: Tensor
+    corrupt_at: Tensor
+
+
+def line_up(model: Model, clean: str | Tokens, corrupt: str | Tokens, *, align: bool = False) -> Pair:
+    """The tokens of both prompts, position by position.
+
+    align: prompts of different length are lined up by what they begin and end with in common; the tokens in
+    between have no partner. Raises HookeError, showing the tokens, for different lengths without it.
+    """
+    one, other = model.tokens(clean), model.tokens(corrupt)
+    for tokens in (one, other):
+        if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
+            raise HookeError("patching takes one clean and one corrupt prompt, without padding")
+    a, b = one.ids[0], other.ids[0]
+    if len(a) == len(b):
+        if bool((a == b).all()):
+            raise HookeError("the clean and the corrupt prompt are the same; change at least one token")
+        at = torch.arange(len(a))
+        return Pair(one, other, at, at)
+    short = min(len(a), len(b))
+    before = _common(a, b, short)
+    after = min(_common(a.flip(0), b.flip(0), short), short - before)
+    if not align:
+        said = [
+            "|".join(repr(piece)[1:-1] for piece in model.text(ids[before : len(ids) - after])) or "nothing"
+            if model.tokenizer is not None
+            else str(ids[before : len(ids) - after].tolist())
+            for ids in (a, b)
+        ]
+        raise HookeError(
+            f"the clean prompt has {len(a)} tokens and the corrupt one {len(b)}: they differ at {said[0]} against "
+            f"{said[1]}; choose words of equal token length, or align what the prompts begin and end with (--align)"
+        )
+    if not after:
+        raise HookeError("the prompts do not end in the same token, so they cannot be aligned")
+    where = [torch.cat([torch.arange(before), torch.arange(len(ids) - after, len(ids))]) for ids in (a, b)]
+    return Pair(one, other, where[0], where[1])
+
+
+def _common(a: Tensor, b: Tensor, most: int) -> int:
+    """How many tokens two rows begin with in common."""
+    different = (a[:most] != b[:most]).nonzero()
+    return int(different[0]) if len(different) else most
+
+
+TokenLike = str | int | Sequence[str | int]
+
+
+@dataclass
+class Question:
+    """A metric with what it is about: ids of its tokens, if it was made of tokens."""
+
+    metric: Metric
+    target: list[int]
+    contrast: list[int]
+
+
+def question(
+    model: Model,
+    metric: str | Metric | None,
+    target: TokenLike | None,
+    contrast: TokenLike | None,
+    clean: Tensor,
+    corrupt: Tensor | None,
+) -> Question:
+    """The metric that was asked for, by name or as a callable; by default the logit difference.
+
+    clean, corrupt: last logits (d_vocab,). Without a target, it is the clean prediction; without a contrast, the
+    corrupt prediction. Raises HookeError where these are the same, or for an unknown name.
+    """
+    if callable(metric):
+        if target is not None or contrast is not None:
+            raise HookeError("a metric that is a function has its own tokens; leave target and contrast out")
+        return Question(metric, [], [])
+    name = metric or "logit-difference"
+    if name not in NAMED:
+        raise HookeError(f"no metric called {name!r}; there are {', '.join(NAMED)}")
+    if name == "kl":
+        return Question(metrics.kl(clean), [], [])
+    good = ids_of(model, target) if target is not None else [int(clean.argmax())]
+    if name in ("logit", "probability") and contrast is None:
+        return Question(metrics.logit(good) if name == "logit" else metrics.probability(good), good, [])
+    if contrast is not None:
+        bad = ids_of(model, contrast)
+    elif corrupt is None:
+        raise HookeError("say which token the target is compared with (contrast), or give a corrupt prompt")
+    else:
+        bad = [int(corrupt.argmax())]
+    if both := set(good) & set(bad):
+        said = repr(model.text([min(both)])[0]) if model.tokenizer is not None else str(min(both))
+        raise HookeError(f"{said} is both target and contrast; name another contrast")
+    if name == "logit":
+        raise HookeError("the metric logit takes no contrast; use logit-difference")
+    made = {
+        "logit-difference": metrics.logit_difference,
+        "probability": metrics.probability,
+        "accuracy": metrics.accuracy,
+    }[name]
+    return Question(made(good, bad), good, bad)
+
+
+def ids_of(model: Model, tokens: TokenLike) -> list[int]:
+    """Ids of one or several tokens given as texts or ids."""
+    several = [tokens] if isinstance(tokens, (str, int)) else list(tokens)
+    ids = [model.token(t) if isinstance(t, str) else int(t) for t in several]
+    if not all(0 <= i < model.parts.d_vocab for i in ids):
+        raise HookeError(f"token ids must lie between 0 and {model.parts.d_vocab - 1}, not {ids}")
+    return ids
+
+
+def named(model: Model, ids: Sequence[int]) -> dict[str, Any] | None:
+    """A token for a result: its text and id; of several the first, with how many there are."""
+    if not ids:
+        return None
+    text = str(ids[0]) if model.tokenizer is None else model.text([ids[0]])[0]
+    return {"token": text, "id": ids[0], **({"of": len(ids)} if len(ids) > 1 else {})}
+
+
+def texts_of(model: Model, tokens: Tokens) -> list[str]:
+    """The tokens of one row as texts, or as numbers where there is no tokenizer."""
+    ids = tokens.ids[0].tolist()
+    return [str(i) for i in ids] if model.tokenizer is None else model.text(ids)

@@ -1,0 +1,267 @@
+"""Who writes to the residual stream and who reads it: the nodes and edges of a circuit, and runs that cut edges.
+
+The stream is a sum over writers (the embedded tokens, each head, each MLP), and every reader (the query, key
+and value inputs of each head, each MLP, the logits) takes the sum of those before it. An edge u→r is the term
+of u in what r reads. Cutting it gives r that term from another run, while everything else, and what follows
+from the cut, is computed as usual.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hooke.errors import HookeError
+from hooke.model import Model, Tokens
+from hooke.model.families import Block, Norm, Parts
+from hooke.sites import Site
+
+Part = Literal["q", "k", "v", "mlp", "logits"]
+Tap = Callable[[Tensor], Tensor]
+
+
+class Reader(NamedTuple):
+    """One input: its layer (None: the logits), part, head (of keys and values where those are shared), and how
+    many writers come before it."""
+
+    layer: int | None
+    part: Part
+    head: int | None
+    before: int
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """All writers and readers of a model, in the order of the forward pass; an edge is (reader, writer)."""
+
+    n_layers: int
+    n_heads: int
+    n_kv_heads: int
+    parallel: bool
+
+    @classmethod
+    def of(cls, parts: Parts) -> Wiring:
+        return cls(parts.n_layers, parts.n_heads, parts.n_kv_heads, parts.parallel)
+
+    @cached_property
+    def writers(self) -> list[str]:
+        """input, a0.h0, a0.h1, …, m0, a1.h0, …"""
+        each = [[*(f"a{layer}.h{h}" for h in range(self.n_heads)), f"m{layer}"] for layer in range(self.n_layers)]
+        return ["input", *(name for names in each for name in names)]
+
+    @cached_property
+    def readers(self) -> list[Reader]:
+        found = []
+        for layer in range(self.n_layers):
+            before = 1 + layer * (self.n_heads + 1)
+            heads: tuple[tuple[Part, int], ...] = (("q", self.n_heads), ("k", self.n_kv_heads), ("v", self.n_kv_heads))
+            found += [Reader(layer, part, h, before) for part, count in heads for h in range(count)]
+            found.append(Reader(layer, "mlp", None, before if self.parallel else before + self.n_heads))
+        return [*found, Reader(None, "logits", None, len(self.writers))]
+
+    @cached_property
+    def edges(self) -> Tensor:
+        """(n_readers, n_writers) True where the writer comes before the reader."""
+        before = torch.tensor([r.before for r in self.readers])
+        return torch.arange(len(self.writers)) < before[:, None]
+
+    def heads(self, layer: int) -> slice:
+        """Where the heads of a layer stand among the writers."""
+        start = 1 + layer * (self.n_heads + 1)
+        return slice(start, start + self.n_heads)
+
+    def mlp(self, layer: int) -> int:
+        """Where the MLP of a layer stands among the writers."""
+        return (layer + 1) * (self.n_heads + 1)
+
+    def rows(self, layer: int | None, part: Part) -> slice:
+        """Where the readers of a layer's part stand."""
+        if layer is None:
+            return slice(len(self.readers) - 1, len(self.readers))
+        a, b = self.n_heads, self.n_kv_heads
+        start = layer * (a + 2 * b + 1) + {"q": 0, "k": a, "v": a + b, "mlp": a + 2 * b, "logits": 0}[part]
+        return slice(start, start + {"q": a, "k": b, "v": b, "mlp": 1, "logits": 1}[part])
+
+    def names(self, reader: int) -> list[str]:
+        """How the input is written: `a1.h0<q>`, `m2`, `logits`; several where heads share keys and values."""
+        layer, part, head, _ = self.readers[reader]
+        if part == "logits" or head is None:
+            return ["logits" if layer is None else f"m{layer}"]
+        share = self.n_heads // self.n_kv_heads
+        own = [head] if part == "q" else list(range(head * share, (head + 1) * share))
+        return [f"a{layer}.h{h}<{part}>" for h in own]
+
+    def edge_names(self, keep: Tensor) -> list[str]:
+        """The written form of the edges that are True in (n_readers, n_writers)."""
+        at = (keep & self.edges.to(keep.device)).nonzero().tolist()
+        return [f"{self.writers[u]}->{name}" for r, u in at for name in self.names(r)]
+
+    def mask(self, names: Sequence[str]) -> Tensor:
+        """(n_readers, n_writers) True at the named edges. Raises HookeError for one that is not there."""
+        index = {
+            f"{self.writers[u]}->{name}": (r, u) for r, u in self.edges.nonzero().tolist() for name in self.names(r)
+        }
+        found = torch.zeros_like(self.edges)
+        for name in names:
+            if name not in index:
+                raise HookeError(
+                    f"there is no edge {name!r} in this model; edges are written a0.h1->m2 or m0->a1.h0<q>"
+                )
+            found[index[name]] = True
+        return found
+
+    def node_of(self, reader: int) -> int | None:
+        """The writer that a reader belongs to (the first of the heads that share it); None for the logits."""
+        layer, part, head, _ = self.readers[reader]
+        if layer is None:
+            return None
+        if head is None:
+            return self.mlp(layer)
+        share = self.n_heads // self.n_kv_heads if part != "q" else 1
+        return self.heads(layer).start + head * share
+
+
+def written(model: Model, ids: Tensor) -> Tensor:
+    """(n_writers, batch, pos, d_model): what each writer adds to the stream in a plain run of `ids` (batch pos)."""
+    wiring = Wiring.of(model.parts)
+    sites = [Site("resid_pre", 0)]
+    for layer in range(wiring.n_layers):
+        sites += [Site("z", layer), Site("mlp_out", layer)]
+        if model.parts.blocks[layer].attn_post_norm is not None:
+            sites.append(Site("attn_post_scale", layer))
+    with torch.no_grad():
+        acts = model.run(ids, read=sites, logits=None).acts
+    found = [acts[sites[0]][None]]
+    for layer, block in enumerate(model.parts.blocks):
+        scale = acts[Site("attn_post_scale", layer)] if block.attn_post_norm is not None else None
+        found += [by_head(block, acts[Site("z", layer)], scale), acts[Site("mlp_out", layer)][None]]
+    return torch.cat(found)
+
+
+def by_head(block: Block, z: Tensor, scale: Tensor | None) -> Tensor:
+    """(head, batch, pos, d_model): what each head adds to the stream, given z (batch pos head d_head) and the
+    denominator of the norm after attention, if there is one."""
+    w = block.o.weight.to(z.dtype).unflatten(1, z.shape[2:])
+    out = torch.einsum("bphe,dhe->hbpd", z, w)
+    norm = block.attn_post_norm
+    if norm is None or scale is None:
+        return out
+    out = out - out.mean(-1, keepdim=True) if norm.centred else out
+    return (norm.weight * (out / scale)).to(z.dtype)
+
+
+def normed(norm: Norm | None, x: Tensor) -> Tensor:
+    """A norm at inputs of its own, with its own denominators; differentiable."""
+    return x if norm is None else norm.apply(x, norm.scale(x)).to(x.dtype)
+
+
+def run_edges(
+    model: Model,
+    ids: Tensor,
+    keep: Tensor,
+    other: Tensor,
+    *,
+    grad: bool = False,
+    logits: Literal["all", "last"] = "all",
+) -> Tensor:
+    """Run `ids` with every edge mixed: keep times what its writer gives in this run, the rest from another run.
+
+    ids: (batch pos). keep: (batch or 1, n_readers, n_writers) from 0 (cut) to 1 (kept). other: (n_writers,
+    batch or 1, pos, d_model), what the writers gave in the other run (`written`). With all of `keep` at 1 this
+    is a plain run, with all at 0 the other one.
+    Returns the logits, (batch pos d_vocab) or (batch d_vocab) at the last position.
+    """
+    parts, wiring = model.parts, Wiring.of(model.parts)
+    cut = (1 - keep.to(model.dtype)) * wiring.edges.to(keep.device)
+    live: list[Tensor] = []  # by writer: what it gives in this run less what it gave in the other, (batch pos d)
+    stream: dict[str, Tensor] = {}
+
+    def mixed(base: Tensor, layer: int | None, part: Part) -> Tensor:
+        """(batch, pos, reader, d_model): what the readers of a part take."""
+        rows = wiring.rows(layer, part)
+        n = wiring.readers[rows.start].before
+        share = cut[:, rows, :n]
+        if not bool(share.any()):
+            return base[:, :, None].expand(-1, -1, rows.stop - rows.start, -1)
+        gone = torch.stack(live[:n])
+        return base[:, :, None] - torch.einsum("bru,ubpd->bprd", share.expand(len(ids), -1, -1), gone)
+
+    def add(index: int, x: Tensor) -> None:
+        assert len(live) == index
+        live.append(x - other[index])
+
+    def remember(name: str) -> Tap:
+        def tap(x: Tensor) -> Tensor:
+            stream[name] = x
+            if name == "pre" and not live:
+                add(0, x)
+            return x
+
+        return tap
+
+    def project(layer: int, part: Literal["q", "k", "v"]) -> Tap:
+        def tap(x: Tensor) -> Tensor:
+            block = parts.blocks[layer]
+            linear = {"q": block.q, "k": block.k, "v": block.v}[part]
+            own = normed(block.attn_norm, mixed(stream["pre"], layer, part))
+            w = linear.weight.to(x.dtype).unflatten(0, x.shape[2:])
+            y = torch.einsum("bphd,hed->bphe", own, w)
+            return y if linear.bias is None else y + linear.bias.to(x.dtype).view(x.shape[2:])
+
+        return tap
+
+    def heads(layer: int) -> tuple[Tap, Tap]:
+        kept: list[Tensor] = []
+
+        def attended(z: Tensor) -> Tensor:
+            kept[:] = [z]
+            if parts.blocks[layer].attn_post_norm is None:
+                done(None)
+            return z
+
+        def done(scale: Tensor | None) -> None:
+            for offset, x in enumerate(by_head(parts.blocks[layer], kept[0], scale)):
+                add(wiring.heads(layer).start + offset, x)
+
+        def scaled(scale: Tensor) -> Tensor:
+            done(scale)
+            return scale
+
+        return attended, scaled
+
+    def mlp_in(layer: int) -> Tap:
+        name = "pre" if parts.parallel else "mid"
+        return lambda x: normed(parts.blocks[layer].mlp_norm, mixed(stream[name], layer, "mlp")[:, :, 0])
+
+    def mlp_out(layer: int) -> Tap:
+        def tap(x: Tensor) -> Tensor:
+            if parts.parallel and len(live) == wiring.heads(layer).start:  # the MLP ran before the attention
+                raise HookeError("this family runs its MLP first in a parallel block, which circuits do not read yet")
+            add(wiring.mlp(layer), x)
+            return x
+
+        return tap
+
+    taps: dict[Site, Tap] = {}
+    for layer, block in enumerate(parts.blocks):
+        attended, scaled = heads(layer)
+        taps[Site("resid_pre", layer)] = remember("pre")
+        for part in ("q", "k", "v"):
+            taps[Site(part, layer)] = project(layer, part)
+        taps[Site("z", layer)] = attended
+        if block.attn_post_norm is not None:
+            taps[Site("attn_post_scale", layer)] = scaled
+        if not parts.parallel:
+            taps[Site("resid_mid", layer)] = remember("mid")
+        taps[Site("mlp_in", layer)] = mlp_in(layer)
+        taps[Site("mlp_out", layer)] = mlp_out(layer)
+    taps[Site("resid_post", parts.n_layers - 1)] = remember("post")
+    taps[Site("final_norm")] = lambda x: normed(parts.final_norm, mixed(stream["post"], None, "logits")[:, :, 0])
+    run = model.run(Tokens(ids, torch.ones_like(ids, dtype=torch.bool)), taps=taps, grad=grad, logits=logits)
+    assert run.logits is not None
+    return run.logits

@@ -1,0 +1,134 @@
+"""Runs in which single edges carry what they would carry on another input, for models of the GPT-2 architecture.
+
+The nodes write to the stream: `input` (the embedded tokens), each head, each MLP. Readers are the inputs of heads
+(q, k and v apart), of MLPs and of the logits. In a mixed row, a reader sees the stream with the outputs of some
+nodes replaced by their outputs on a source row; everything after is computed from that. One pass holds source rows
+and mixed rows, so that it can be trained through, and thousands of edges can be tested at once.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@cache
+def writers(n_layers: int, n_heads: int) -> tuple[str, ...]:
+    """The nodes that write to the stream, in order."""
+    found = ["input"]
+    for layer in range(n_layers):
+        found += [f"a{layer}.h{head}" for head in range(n_heads)] + [f"m{layer}"]
+    return tuple(found)
+
+
+@cache
+def readers(n_layers: int, n_heads: int) -> tuple[str, ...]:
+    """What reads the stream, in order: of each layer the q, k and v inputs of its heads and the MLP; the logits."""
+    found = []
+    for layer in range(n_layers):
+        found += [f"a{layer}.h{head}<{part}>" for part in "qkv" for head in range(n_heads)] + [f"m{layer}"]
+    return (*found, "logits")
+
+
+def _written_by(layer: int, n_heads: int, *, heads: bool) -> int:
+    """How many nodes have written before the heads of a layer, or with them."""
+    return 1 + layer * (n_heads + 1) + (n_heads if heads else 0)
+
+
+@cache
+def edges(n_layers: int, n_heads: int) -> tuple[str, ...]:
+    """All edges `writer->reader` of a model, by reader."""
+    names, found = writers(n_layers, n_heads), []
+    for i, reader in enumerate(readers(n_layers, n_heads)):
+        layer, place = divmod(i, 3 * n_heads + 1)
+        before = len(names) if reader == "logits" else _written_by(layer, n_heads, heads=place == 3 * n_heads)
+        found += [f"{writer}->{reader}" for writer in names[:before]]
+    return tuple(found)
+
+
+def node_of(reader: str) -> str:
+    """The node that a reader belongs to."""
+    return reader.partition("<")[0]
+
+
+def places(edge: str, n_layers: int, n_heads: int) -> tuple[int, int]:
+    """Where an edge stands in a mask: (reader, writer)."""
+    writer, _, reader = edge.partition("->")
+    return readers(n_layers, n_heads).index(reader), writers(n_layers, n_heads).index(writer)
+
+
+def sizes(hf: Any) -> tuple[int, int]:
+    """(layers, heads) of a GPT-2."""
+    return hf.config.n_layer, hf.config.n_head
+
+
+def mixed_logits(hf: Any, ids: Tensor, mask: Tensor) -> Tensor:
+    """Logits (n + m, pos, d_vocab) of n plain rows and m = k n mixed rows.
+
+    ids: (n + m, pos), the plain rows first; the source of mixed row i is plain row i mod n. mask:
+    (n_readers, m, n_writers), 1 where a reader of a mixed row gets the writer's output on the source row.
+    """
+    n_layers, n_heads = sizes(hf)
+    rows, length = ids.shape
+    m = mask.shape[1]
+    n = rows - m
+    body = hf.transformer
+    d = hf.config.n_embd
+    lanes = 3 * n_heads
+    mask = mask.to(body.wte.weight.dtype).transpose(0, 1)
+    deltas: list[Tensor] = []  # what the source rows' writers write more than the mixed rows', (m, writers, pos d)
+
+    def add(written: Tensor) -> Tensor:
+        """Note what some writers (count, rows, pos, d) wrote; returns their sum."""
+        base = written[:, n:].view(len(written), m // n, n, length, d)
+        deltas.append((written[:, None, :n] - base).flatten(1, 2).transpose(0, 1).flatten(2))
+        return written.sum(0)
+
+    def change(first: int, count: int) -> Tensor:
+        """What the mixed rows of some readers get more than the stream: (count, m, pos, d)."""
+        delta = torch.cat(deltas, 1)
+        mixed = mask[:, first : first + count, : delta.shape[1]] @ delta
+        return mixed.transpose(0, 1).unflatten(2, (length, d))
+
+    stream = add((body.wte(ids) + body.wpe.weight[:length])[None])
+    for layer, block in enumerate(body.h):
+        start = layer * (lanes + 1)
+        attn = block.attn
+        qkv = attn.c_attn(block.ln_1(stream[:n])).view(n, length, lanes, -1).permute(2, 0, 1, 3)
+        seen = block.ln_1(stream[n:] + change(start, lanes)).flatten(1, 2)
+        weight = attn.c_attn.weight.view(d, lanes, -1).transpose(0, 1)
+        own = torch.baddbmm(attn.c_attn.bias.view(lanes, 1, -1), seen, weight)
+        qkv = torch.cat([qkv, own.view(lanes, m, length, -1)], 1)
+        q, k, v = qkv.view(3, n_heads, rows, length, -1)
+        z = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        heads = z.flatten(1, 2) @ attn.c_proj.weight.view(n_heads, -1, d)
+        stream = stream + add(heads.view(n_heads, rows, length, d)) + attn.c_proj.bias
+        seen = torch.cat([stream[:n], stream[n:] + change(start + lanes, 1)[0]])
+        stream = stream + add(block.mlp(block.ln_2(seen))[None])
+    seen = torch.cat([stream[:n], stream[n:] + change(n_layers * (lanes + 1), 1)[0]])
+    return hf.lm_head(body.ln_f(seen))
+
+
+def effects(hf: Any, base: Tensor, source: Tensor, names: list[str], chunk: int = 4096) -> Tensor:
+    """How far the logits move when one edge at a time is taken from the source: (edges, rows, pos), the largest
+    difference over the vocabulary. base, source: token ids (rows, pos)."""
+    n_layers, n_heads = sizes(hf)
+    shape = (len(readers(n_layers, n_heads)), len(writers(n_layers, n_heads)))
+    found = []
+    step = max(1, chunk // len(base))
+    with torch.no_grad():
+        clean = hf(input_ids=base).logits
+        for start in range(0, len(names), step):
+            here = names[start : start + step]
+            mask = torch.zeros(shape[0], len(here), len(base), shape[1])
+            for i, name in enumerate(here):
+                reader, writer = places(name, n_layers, n_heads)
+                mask[reader, i, :, writer] = 1
+            ids = torch.cat([source, base.repeat(len(here), 1)])
+            logits = mixed_logits(hf, ids, mask.flatten(1, 2))[len(base) :]
+            found.append((logits.view(len(here), *clean.shape) - clean).abs().amax(-1))
+    return torch.cat(found)
