@@ -96,6 +96,12 @@ def random_ids(*shape: int, seed: int = 0) -> Tensor:
     return torch.randint(3, VOCAB, shape, generator=torch.Generator().manual_seed(seed))
 
 
+def random_tokens(*shape: int, seed: int = 0) -> Tokens:
+    """The same as a batch of prompts without padding."""
+    ids = random_ids(*shape, seed=seed)
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
 def padded(rows: list[Tensor], side: str, pad: int = 0) -> Tokens:
     """Rows of ids as one batch, padded on one side."""
     width = max(len(row) for row in rows)

@@ -6,31 +6,33 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import model_of, random_ids
-from hooke import Model
+from families import model_of, random_tokens
 from hooke.methods.acdc import acdc, acdc_scores
 from hooke.methods.edge_masks import edge_masks, gates, open_chance
+from hooke.methods.objective import Objective
 from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.model import Model, Tokens
 
 
-def kl_to(model: Model, ids: Tensor):  # type: ignore[no-untyped-def]
-    log = model.run(ids).logits[:, -1].log_softmax(-1)  # type: ignore[index]
+def kl_to(model: Model, prompts: Tokens) -> Objective:
+    log = model.run(prompts, logits="last").logits.log_softmax(-1)  # type: ignore[union-attr]
 
-    def distance(logits: Tensor, examples: Tensor) -> Tensor:
-        own = log[examples]
-        return (own.exp() * (own - logits[:, -1].log_softmax(-1))).sum(-1)
+    def distance(logits: Tensor, pairs: Tensor) -> Tensor:
+        own = log[pairs]
+        return (own.exp() * (own - logits.log_softmax(-1))).sum(-1)
 
-    return distance
+    return Objective(distance, distance, distance)
 
 
-def sequential(model: Model, clean: Tensor, corrupt: Tensor, distance, threshold: float) -> Tensor:  # type: ignore[no-untyped-def]
+def sequential(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, threshold: float) -> Tensor:
     """The algorithm as it is written down: one edge, one run."""
     wiring, other = Wiring.of(model.parts), written(model, corrupt)
     keep, value = torch.ones(1, *wiring.edges.shape), 0.0
     with torch.no_grad():
         for reader, writer in wiring.edges.nonzero().flip(0).tolist():
             keep[0, reader, writer] = 0
-            found = float(distance(run_edges(model, clean, keep, other), torch.arange(len(clean))).mean())
+            logits = run_edges(model, clean, keep, other, logits="last")
+            found = float(objective.distance(logits, torch.arange(len(clean.ids))).mean())
             if found - value < threshold:
                 value = found
             else:
@@ -41,21 +43,21 @@ def sequential(model: Model, clean: Tensor, corrupt: Tensor, distance, threshold
 @pytest.mark.parametrize("threshold", [1e-4, 3e-3, 1.0])
 def test_batches_are_the_sequential_algorithm(threshold: float) -> None:
     model = model_of("gpt2")
-    clean, corrupt = random_ids(2, 5), random_ids(2, 5, seed=1)
-    distance = kl_to(model, clean)
-    expected = sequential(model, clean, corrupt, distance, threshold)
+    clean, corrupt = random_tokens(2, 5), random_tokens(2, 5, seed=1)
+    objective = kl_to(model, clean)
+    expected = sequential(model, clean, corrupt, objective, threshold)
     for rows in (2, 64):
-        assert torch.equal(acdc(model, clean, corrupt, distance, threshold=threshold, max_rows=rows), expected)
+        assert torch.equal(acdc(model, clean, corrupt, objective, threshold=threshold, max_rows=rows), expected)
     if threshold == 1.0:
         assert not bool(expected.any())
 
 
 def test_scores_count_the_thresholds_survived() -> None:
     model = model_of("gpt2")
-    clean, corrupt = random_ids(1, 5), random_ids(1, 5, seed=1)
-    distance = kl_to(model, clean)
-    each = [acdc(model, clean, corrupt, distance, threshold=t) for t in (1e-4, 1e-2)]
-    found = acdc_scores(model, clean, corrupt, distance, thresholds=[1e-2, 1e-4])
+    clean, corrupt = random_tokens(1, 5), random_tokens(1, 5, seed=1)
+    objective = kl_to(model, clean)
+    each = [acdc(model, clean, corrupt, objective, threshold=t) for t in (1e-4, 1e-2)]
+    found = acdc_scores(model, clean, corrupt, objective, thresholds=[1e-2, 1e-4])
     assert torch.equal(found, each[0].float() + each[1].float())
 
 
@@ -70,10 +72,10 @@ def test_gates_open_and_close() -> None:
 def test_masks_keep_what_matters() -> None:
     """One pair, all weight on few edges: the mask's order is that of a slow search by hand, at its top."""
     model = model_of("gpt2")
-    clean, corrupt = random_ids(4, 5), random_ids(4, 5, seed=1)
-    distance = kl_to(model, clean)
+    clean, corrupt = random_tokens(4, 5), random_tokens(4, 5, seed=1)
+    objective = kl_to(model, clean)
     wiring, other = Wiring.of(model.parts), written(model, corrupt)
-    found = edge_masks(model, clean, corrupt, distance, steps=60, rows=4, penalty=0.3)
+    found = edge_masks(model, clean, corrupt, objective, steps=60, rows=4, penalty=0.3)
     order = found[wiring.edges].argsort(descending=True)
     places = wiring.edges.nonzero()
 
@@ -81,7 +83,9 @@ def test_masks_keep_what_matters() -> None:
         keep = torch.zeros(1, *wiring.edges.shape)
         keep[0, chosen[:, 0], chosen[:, 1]] = 1
         with torch.no_grad():
-            return float(distance(run_edges(model, clean, keep, other), torch.arange(4)).mean())
+            return float(
+                objective.distance(run_edges(model, clean, keep, other, logits="last"), torch.arange(4)).mean()
+            )
 
     half = len(places) // 2
     shuffled = [

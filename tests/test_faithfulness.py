@@ -6,39 +6,43 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import close, model_of, random_ids
+from families import close, model_of, random_tokens
 from hooke import HookeError
 from hooke.methods.edge_scores import exact
 from hooke.methods.faithfulness import Curve, curve, prune, top, values_of
+from hooke.methods.objective import Objective
 from hooke.methods.wiring import Wiring, run_edges, written
 
 
-def difference(logits: Tensor, _: Tensor) -> Tensor:
-    return logits[:, -1, 5] - logits[:, -1, 9]
+def difference(logits: Tensor, _: object = None) -> Tensor:
+    return logits[:, 5] - logits[:, 9]
+
+
+OBJECTIVE = Objective(difference, difference, difference)
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_the_ends_of_the_curve(family: str) -> None:
     model = model_of(family)
-    clean, corrupt = random_ids(3, 5), random_ids(3, 5, seed=1)
+    clean, corrupt = random_tokens(3, 5), random_tokens(3, 5, seed=1)
     wiring = Wiring.of(model.parts)
-    scores = exact(model, clean, corrupt, difference).abs().mean(0)
-    found = curve(model, clean, corrupt, difference, scores, shares=[0.01, 0.3, 1.0])
+    scores = exact(model, clean, corrupt, OBJECTIVE).abs().mean(0)
+    found = curve(model, clean, corrupt, OBJECTIVE, scores, shares=[0.01, 0.3, 1.0])
     assert found.values[-1] == pytest.approx(1, abs=1e-4) and found.edges[-1] == int(wiring.edges.sum())
-    rest = curve(model, clean, corrupt, difference, scores, shares=[1.0], complement=True)
+    rest = curve(model, clean, corrupt, OBJECTIVE, scores, shares=[1.0], complement=True)
     assert rest.values == [pytest.approx(0, abs=1e-4)] and rest.edges == [0]
     masks = [top(scores, wiring, 40), wiring.edges]
-    values = values_of(model, clean, corrupt, difference, masks, max_rows=4)
+    values = values_of(model, clean, corrupt, OBJECTIVE, masks, max_rows=4)
     other = written(model, corrupt)
     for mask, own in zip(masks, values):
-        close(own, difference(run_edges(model, clean, mask[None].float(), other), clean))
+        close(own, difference(run_edges(model, clean, mask[None].float(), other, logits="last")))
 
 
 def test_a_metric_that_does_not_move_is_refused() -> None:
     model = model_of("gpt2")
-    ids = random_ids(2, 5)
+    ids = random_tokens(2, 5)
     with pytest.raises(HookeError, match="nothing to be faithful to"):
-        curve(model, ids, ids, difference, torch.zeros(Wiring.of(model.parts).edges.shape))
+        curve(model, ids, ids, OBJECTIVE, torch.zeros(Wiring.of(model.parts).edges.shape))
 
 
 def test_areas_by_hand() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from families import CONFIGS, close, model_of, random_ids
+from families import CONFIGS, close, model_of, random_tokens
 from hooke import Edit, HookeError
 from hooke.methods.wiring import Wiring, normed, run_edges, written
 from hooke.sites import Site
@@ -16,7 +16,7 @@ FAMILIES = sorted(CONFIGS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_all_edges_are_the_model_and_none_the_other_run(family: str) -> None:
     model = model_of(family)
-    ids, others = random_ids(2, 7), random_ids(2, 7, seed=1)
+    ids, others = random_tokens(2, 7), random_tokens(2, 7, seed=1)
     wiring, other = Wiring.of(model.parts), written(model, others)
     shape = (1, len(wiring.readers), len(wiring.writers))
     close(run_edges(model, ids, torch.ones(shape), other), model.run(ids).logits)
@@ -26,7 +26,7 @@ def test_all_edges_are_the_model_and_none_the_other_run(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_is_written_sums_to_the_stream(family: str) -> None:
     model = model_of(family)
-    ids = random_ids(2, 7)
+    ids = random_tokens(2, 7)
     found = written(model, ids)
     site = Site("resid_post", model.parts.n_layers - 1)
     stream = model.run(ids, read=[site]).acts[site]
@@ -39,12 +39,12 @@ def test_what_is_written_sums_to_the_stream(family: str) -> None:
 @pytest.mark.parametrize("family", ["llama", "gpt2", "neox", "qwen3", "gemma2"])
 def test_cutting_all_edges_of_a_node_is_patching_it(family: str) -> None:
     model = model_of(family)
-    ids, others = random_ids(1, 7), random_ids(1, 7, seed=1)
+    ids, others = random_tokens(1, 7), random_tokens(1, 7, seed=1)
     wiring, other = Wiring.of(model.parts), written(model, others)
     keep = torch.ones(2, len(wiring.readers), len(wiring.writers))
     keep[0, :, wiring.mlp(1)] = 0
     keep[1, :, wiring.heads(1).start + 2] = 0
-    found = run_edges(model, ids.expand(2, -1), keep, other)
+    found = run_edges(model, ids.times(2), keep, other)
     donor = model.run(others, read=["z.1", "mlp_out.1"]).acts
     close(found[:1], model.run(ids, edits=[Edit("mlp_out.1", "set", donor["mlp_out.1"])]).logits)
     if model.parts.blocks[1].attn_post_norm is None:  # behind a norm the other heads would change with it
@@ -56,13 +56,13 @@ def test_cutting_all_edges_of_a_node_is_patching_it(family: str) -> None:
 def test_one_edge_is_path_patching(family: str) -> None:
     """The naive way: read the reader's stream, exchange one term, and write what the reader makes of it."""
     model = model_of(family)
-    ids, others = random_ids(1, 7), random_ids(1, 7, seed=1)
+    ids, others = random_tokens(1, 7), random_tokens(1, 7, seed=1)
     wiring, own, other = Wiring.of(model.parts), written(model, ids), written(model, others)
     keep = torch.ones(2, len(wiring.readers), len(wiring.writers))
     writer = wiring.heads(0).start + 1
     keep[0, wiring.rows(2, "mlp").start, writer] = 0
     keep[1, wiring.rows(1, "k").start, writer] = 0
-    found = run_edges(model, ids.expand(2, -1), keep, other)
+    found = run_edges(model, ids.times(2), keep, other)
     mid = "resid_pre.2" if model.parts.parallel else "resid_mid.2"
     acts = model.run(ids, read=[mid, "resid_pre.1", "k.1"]).acts
     change = other[writer] - own[writer]
@@ -93,7 +93,7 @@ def test_edges_have_the_written_form_of_others() -> None:
 
 def test_gradients_pass_through_mixed_edges() -> None:
     model = model_of("llama", torch.float64)
-    ids, others = random_ids(1, 6), random_ids(1, 6, seed=1)
+    ids, others = random_tokens(1, 6), random_tokens(1, 6, seed=1)
     wiring, other = Wiring.of(model.parts), written(model, others)
     keep = torch.full((1, len(wiring.readers), len(wiring.writers)), 0.7, dtype=torch.float64, requires_grad=True)
     value = run_edges(model, ids, keep, other, grad=True, logits="last")[0, 5]

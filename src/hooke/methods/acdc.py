@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hooke.methods.edge_scores import MAX_ROWS, Metric
+from hooke.methods.edge_scores import MAX_ROWS
+from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Wiring, run_edges, written
-from hooke.model import Model
+from hooke.model import Model, Tokens
 
 
 def acdc(
     model: Model,
-    clean: Tensor,
-    corrupt: Tensor,
-    distance: Metric,
+    clean: Tokens,
+    corrupt: Tokens,
+    objective: Objective,
     *,
     threshold: float,
     order: Tensor | None = None,
@@ -26,9 +27,9 @@ def acdc(
 ) -> Tensor:
     """(n_readers, n_writers) True at the edges that stay.
 
-    distance: of outputs from the whole model's, (batch,), as KL; its mean over the pairs may grow by less than
-    `threshold` for each edge taken out. order: (n_edges, 2) of (reader, writer), how edges are tried; None is from
-    the last reader back, and for each from its last writer back. The result depends on it.
+    The mean distance over the pairs may grow by less than `threshold` for each edge taken out. order: (n_edges, 2)
+    of (reader, writer), how edges are tried, on which the result depends; None is from the last reader back, and for
+    each from its last writer back.
 
     Several removals are tried in one batch, each on top of those before it. Up to the first that is refused these
     are the runs that the sequential algorithm makes; the rest of the batch is thrown away.
@@ -36,22 +37,22 @@ def acdc(
     wiring = Wiring.of(model.parts)
     todo = wiring.edges.nonzero().flip(0) if order is None else order
     keep = torch.ones(1, *wiring.edges.shape, device=model.device)
-    examples = torch.arange(len(clean), device=model.device)
-    most = max(1, max_rows // len(clean))
+    batch = len(clean.ids)
+    pairs = torch.arange(batch, device=model.device)
+    most = max(1, max_rows // batch)
     size, done = min(8, most), 0
     with torch.no_grad():
         other = written(model, corrupt)
-        value = float(distance(run_edges(model, clean, keep, other), examples).mean())
+        value = float(objective.distance(run_edges(model, clean, keep, other, logits=objective.logits), pairs).mean())
         while done < len(todo):
             chunk = todo[done : done + size]
             n = len(chunk)
             trial = keep.repeat(n, 1, 1)
             for row, (reader, writer) in enumerate(chunk.tolist()):
                 trial[row:, reader, writer] = 0
-            logits = run_edges(
-                model, clean.repeat(n, 1), trial.repeat_interleave(len(clean), 0), other.repeat(1, n, 1, 1)
-            )
-            found = distance(logits, examples.repeat(n)).view(n, len(clean)).mean(1).tolist()
+            rows, given = trial.repeat_interleave(batch, 0), other.repeat(1, n, 1, 1)
+            logits = run_edges(model, clean.times(n), rows, given, logits=objective.logits)
+            found = objective.distance(logits, pairs.repeat(n)).view(n, batch).mean(1).tolist()
             accepted = 0
             while accepted < n and found[accepted] - value < threshold:
                 value = found[accepted]
@@ -65,12 +66,18 @@ def acdc(
 
 
 def acdc_scores(
-    model: Model, clean: Tensor, corrupt: Tensor, distance: Metric, *, thresholds: Sequence[float], tick: Tick = idle
+    model: Model,
+    clean: Tokens,
+    corrupt: Tokens,
+    objective: Objective,
+    *,
+    thresholds: Sequence[float],
+    tick: Tick = idle,
 ) -> Tensor:
     """(n_readers, n_writers): how many of the thresholds, from the smallest up, an edge survives; for ranking edges."""
     total = torch.zeros(Wiring.of(model.parts).edges.shape)
     for n, threshold in enumerate(sorted(thresholds)):
-        kept = acdc(model, clean, corrupt, distance, threshold=threshold)
+        kept = acdc(model, clean, corrupt, objective, threshold=threshold)
         total += kept.cpu()
         tick((n + 1) / len(thresholds))
     return total

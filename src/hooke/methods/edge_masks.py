@@ -8,10 +8,10 @@ import math
 import torch
 from torch import Tensor
 
-from hooke.methods.edge_scores import Metric
+from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Wiring, run_edges, written
-from hooke.model import Model
+from hooke.model import Model, Tokens
 
 STRETCH = (-0.1, 1.1)  # of the concrete distribution, so that gates reach 0 and 1
 TEMPERATURE = 2 / 3
@@ -32,9 +32,9 @@ def open_chance(logits: Tensor) -> Tensor:
 
 def edge_masks(
     model: Model,
-    clean: Tensor,
-    corrupt: Tensor,
-    distance: Metric,
+    clean: Tokens,
+    corrupt: Tokens,
+    objective: Objective,
     *,
     penalty: float = 0.1,
     steps: int = 200,
@@ -63,14 +63,17 @@ def edge_masks(
     optimiser = torch.optim.Adam([logits], lr=rate)
     with torch.no_grad():
         other = written(model, corrupt)
-        everything = torch.arange(len(clean), device=model.device)
+        everything = torch.arange(len(clean.ids), device=model.device)
         none = torch.zeros(1, *edges.shape, device=model.device)
-        unit = float(distance(run_edges(model, clean, none, other), everything).mean()) or 1.0
+        left = run_edges(model, clean, none, other, logits=objective.logits)
+        unit = float(objective.distance(left, everything).mean()) or 1.0
     for step in range(steps):
-        chosen = torch.randint(len(clean), (min(rows, len(clean)),), generator=generator, device=model.device)
+        chosen = torch.randint(len(everything), (min(rows, len(everything)),), generator=generator, device=model.device)
         noise = torch.rand(len(chosen), *edges.shape, generator=generator, device=model.device).clamp(1e-6, 1 - 1e-6)
-        out = run_edges(model, clean[chosen], gates(logits, noise), other[:, chosen], grad=True)
-        loss = distance(out, chosen).mean() / unit + penalty * open_chance(logits)[edges].mean()
+        out = run_edges(
+            model, clean.rows(chosen), gates(logits, noise), other[:, chosen], grad=True, logits=objective.logits
+        )
+        loss = objective.distance(out, chosen).mean() / unit + penalty * open_chance(logits)[edges].mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -1,53 +1,48 @@
 """How much does each edge matter? Estimates from gradients and from the forward pass, and the exact answer.
 
 Every function here gives, for each pair of a clean and a corrupt prompt and each edge u→r, (an estimate of) the
-change of the metric when that edge alone is cut in the clean run: r reads what u wrote in the corrupt run. With
-Δ_u what u wrote there less what it wrote here, and g_r the gradient of the metric with respect to what r reads,
-the estimate of first order is g_r · Δ_u (EAP, 2310.10348); the variants differ in where g_r is taken.
+change of a metric when that edge alone is cut in the clean run: r reads what u wrote in the corrupt run. The metric
+is the gain of an `Objective`, for exact cuts its effect. With Δ_u what u wrote there less what it wrote here, and
+g_r the gradient of the metric with respect to what r reads, the estimate of first order is g_r · Δ_u (EAP,
+2310.10348); the variants differ in where g_r is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Tap, Wiring, run_edges, written
 from hooke.model import Edit, Model, Tokens
 from hooke.model.families import Norm
 from hooke.sites import Site
 
-# (logits (batch pos d_vocab), which of the examples these are (batch,)) -> (batch,)
-Metric = Callable[[Tensor, Tensor], Tensor]
 MAX_ROWS = 256  # of one batch
 
 
-def whole(ids: Tensor) -> Tokens:
-    """Prompts of equal length, without padding."""
-    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
-
-
-def eap(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric) -> Tensor:
+def eap(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> Tensor:
     """Edge attribution patching (2310.10348): the gradient at the clean run. (batch, n_readers, n_writers)"""
-    return _product(model, written(model, corrupt) - written(model, clean), [gradients(model, clean, metric)])
+    return _product(model, written(model, corrupt) - written(model, clean), [gradients(model, clean, objective)])
 
 
-def eap_ig_inputs(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric, *, steps: int = 5) -> Tensor:
+def eap_ig_inputs(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, *, steps: int = 5) -> Tensor:
     """EAP-IG (2403.17806): gradients averaged over embeddings on the way from corrupt to clean, k/steps for k = 1 …
     steps (the corrupt end is left out, the clean one is not). (batch, n_readers, n_writers)"""
     first = Site("resid_pre", 0)
-    a, b = (model.run(whole(ids), read=[first], logits=None).acts[first] for ids in (corrupt, clean))
+    a, b = (model.run(tokens, read=[first], logits=None).acts[first] for tokens in (corrupt, clean))
     found = []
     for k in range(1, steps + 1):
         edit = Edit(first, "set", a + (k / steps) * (b - a))
-        found.append(gradients(model, clean, metric, edits=[edit]))
+        found.append(gradients(model, clean, objective, edits=[edit]))
     return _product(model, written(model, corrupt) - written(model, clean), found)
 
 
-def eap_ig_activations(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric, *, steps: int = 5) -> Tensor:
+def eap_ig_activations(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, *, steps: int = 5) -> Tensor:
     """EAP-IG over activations (2403.17806): for the edges out of a layer's writers, gradients averaged over runs in
     which all of that layer's writers are on the way from corrupt to clean. (batch, n_readers, n_writers)"""
     wiring = Wiring.of(model.parts)
@@ -57,34 +52,34 @@ def eap_ig_activations(model: Model, clean: Tensor, corrupt: Tensor, metric: Met
         groups.append((Site("z", layer), wiring.heads(layer)))
         groups.append((Site("mlp_out", layer), slice(wiring.mlp(layer), wiring.mlp(layer) + 1)))
     sites = [site for site, _ in groups]
-    ends = [model.run(whole(ids), read=sites, logits=None).acts for ids in (corrupt, clean)]
-    found = change.new_zeros(len(clean), len(wiring.readers), len(wiring.writers))
+    ends = [model.run(tokens, read=sites, logits=None).acts for tokens in (corrupt, clean)]
+    found = change.new_zeros(len(clean.ids), len(wiring.readers), len(wiring.writers))
     for site, own in groups:
         a, b = (acts[site] for acts in ends)
         each = [
-            gradients(model, clean, metric, edits=[Edit(site, "set", a + (k / steps) * (b - a))])
+            gradients(model, clean, objective, edits=[Edit(site, "set", a + (k / steps) * (b - a))])
             for k in range(1, steps + 1)
         ]
         found[:, :, own] = _product(model, change, each)[:, :, own]
     return found
 
 
-def relp(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric) -> Tensor:
+def relp(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> Tensor:
     """Relevance patching (2508.21258): EAP with the backward rules of `gradients(rules=True)`. Queries and keys
     get nothing, because patterns are held. (batch, n_readers, n_writers)"""
     change = written(model, corrupt) - written(model, clean)
-    return _product(model, change, [gradients(model, clean, metric, rules=True)])
+    return _product(model, change, [gradients(model, clean, objective, rules=True)])
 
 
-def flow(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric) -> Tensor:
+def flow(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> Tensor:
     """Information flow routes (2403.00824): the share of each writer in what a reader reads, by how near its term
     comes to the whole (clamped, in the 1-norm), spread back from the logits. Forward only; no counterfactual and no
     metric. (batch, n_readers, n_writers)"""
     wiring = Wiring.of(model.parts)
     terms = written(model, clean)  # (U, b, p, d)
     pattern = [Site("pattern", layer) for layer in range(wiring.n_layers)]
-    acts = model.run(whole(clean), read=pattern, logits=None).acts
-    batch, pos = clean.shape
+    acts = model.run(clean, read=pattern, logits=None).acts
+    batch, pos = clean.ids.shape
     found = terms.new_zeros(batch, len(wiring.readers), len(wiring.writers))
     weight = terms.new_zeros(len(wiring.writers), batch, pos)  # how much of the answer passes through a writer
     for r in range(len(wiring.readers) - 1, -1, -1):
@@ -115,9 +110,9 @@ def flow(model: Model, clean: Tensor, corrupt: Tensor, metric: Metric) -> Tensor
 
 def exact(
     model: Model,
-    clean: Tensor,
-    corrupt: Tensor,
-    metric: Metric,
+    clean: Tokens,
+    corrupt: Tokens,
+    objective: Objective,
     *,
     edges: Tensor | None = None,
     max_rows: int = MAX_ROWS,
@@ -129,27 +124,30 @@ def exact(
     """
     wiring = Wiring.of(model.parts)
     tried = (wiring.edges if edges is None else edges.cpu() & wiring.edges).nonzero()
-    found = torch.zeros(len(clean), len(wiring.readers), len(wiring.writers), device=model.device)
-    size = max(1, max_rows // len(clean))
+    batch = len(clean.ids)
+    found = torch.zeros(batch, len(wiring.readers), len(wiring.writers), device=model.device)
+    size = max(1, max_rows // batch)
     with torch.no_grad():
         other = written(model, corrupt)
-        examples = torch.arange(len(clean), device=model.device)
-        base = metric(_logits(model, clean), examples)
+        pairs = torch.arange(batch, device=model.device)
+        base = objective.effect(plain_logits(model, clean, objective), pairs)
         for start in range(0, len(tried), size):
             chunk = tried[start : start + size]
             keep = torch.ones(len(chunk), *wiring.edges.shape, device=model.device)
             keep[torch.arange(len(chunk)), chunk[:, 0], chunk[:, 1]] = 0
             n = len(chunk)
-            keep = keep.repeat_interleave(len(clean), 0)
-            logits = run_edges(model, clean.repeat(n, 1), keep, other.repeat(1, n, 1, 1))
-            values = metric(logits, examples.repeat(n)).view(n, len(clean))
+            keep = keep.repeat_interleave(batch, 0)
+            logits = run_edges(model, clean.times(n), keep, other.repeat(1, n, 1, 1), logits=objective.logits)
+            values = objective.effect(logits, pairs.repeat(n)).view(n, batch)
             found[:, chunk[:, 0], chunk[:, 1]] = (values - base).T
             tick(min(1.0, (start + size) / len(tried)))
     return found
 
 
-def _logits(model: Model, ids: Tensor) -> Tensor:
-    logits = model.run(whole(ids)).logits
+def plain_logits(model: Model, tokens: Tokens, objective: Objective) -> Tensor:
+    """What the measures of an objective read, of a run without cuts."""
+    with torch.no_grad():
+        logits = model.run(tokens, logits=objective.logits).logits
     assert logits is not None
     return logits
 
@@ -161,8 +159,10 @@ def _product(model: Model, change: Tensor, gradient: Sequence[Tensor]) -> Tensor
     return product * Wiring.of(model.parts).edges.to(product)
 
 
-def gradients(model: Model, ids: Tensor, metric: Metric, *, edits: Sequence[Edit] = (), rules: bool = False) -> Tensor:
-    """(n_readers, batch, pos, d_model): the gradient of the metric with respect to what each reader reads, live.
+def gradients(
+    model: Model, tokens: Tokens, objective: Objective, *, edits: Sequence[Edit] = (), rules: bool = False
+) -> Tensor:
+    """(n_readers, batch, pos, d_model): the gradient of the gain with respect to what each reader reads, live.
 
     rules: RelP's backward pass: norm denominators and attention patterns held, a nonlinearity σ(z) as z times the
     held σ(z)/z, and half the gradient to each factor of a product.
@@ -194,9 +194,9 @@ def gradients(model: Model, ids: Tensor, metric: Metric, *, edits: Sequence[Edit
     taps[Site("final_norm")] = nudge(Site("final_norm"))
     last = Site("resid_post", wiring.n_layers - 1)
     taps[last] = keep(last)
-    run = model.run(whole(ids), taps=taps, edits=edits, grad=True)
+    run = model.run(tokens, taps=taps, edits=edits, grad=True, logits=objective.logits)
     assert run.logits is not None
-    value = metric(run.logits, torch.arange(len(ids), device=model.device)).sum()
+    value = objective.gain(run.logits, torch.arange(len(tokens.ids), device=model.device)).sum()
     order = list(nudges)
     grads: dict[Site, Any] = dict(
         zip(order, torch.autograd.grad(value, [nudges[s] for s in order], allow_unused=True), strict=True)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.methods.edge_scores import MAX_ROWS, Metric
+from hooke.methods.edge_scores import MAX_ROWS
+from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Wiring, run_edges, written
-from hooke.model import Model
+from hooke.model import Model, Tokens
 
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the edges
 
@@ -76,9 +77,9 @@ def prune(keep: Tensor, wiring: Wiring) -> Tensor:
 
 def curve(
     model: Model,
-    clean: Tensor,
-    corrupt: Tensor,
-    metric: Metric,
+    clean: Tokens,
+    corrupt: Tokens,
+    objective: Objective,
     scores: Tensor,
     *,
     shares: Sequence[float] = SHARES,
@@ -98,7 +99,7 @@ def curve(
         keep = prune(top(scores, wiring, max(1, round(share * total))), wiring)
         masks.append(wiring.edges & ~keep if complement else keep)
     ends = [torch.zeros_like(wiring.edges), wiring.edges]
-    values = values_of(model, clean, corrupt, metric, [*ends, *masks], max_rows=max_rows, tick=tick)
+    values = values_of(model, clean, corrupt, objective, [*ends, *masks], max_rows=max_rows, tick=tick)
     none, whole, *found = values.mean(1).tolist()
     if abs(whole - none) <= 1e-4 * float(values[:2].abs().max()):
         raise HookeError("the metric is the same in the clean and the corrupt run: there is nothing to be faithful to")
@@ -107,26 +108,26 @@ def curve(
 
 def values_of(
     model: Model,
-    clean: Tensor,
-    corrupt: Tensor,
-    metric: Metric,
+    clean: Tokens,
+    corrupt: Tokens,
+    objective: Objective,
     masks: Sequence[Tensor],
     *,
     max_rows: int = MAX_ROWS,
     tick: Tick = idle,
 ) -> Tensor:
-    """(n_masks, batch): the metric when only the edges of each mask are kept."""
-    examples = torch.arange(len(clean), device=model.device)
-    size = max(1, max_rows // len(clean))
+    """(n_masks, batch): the gain when only the edges of each mask are kept."""
+    batch = len(clean.ids)
+    pairs = torch.arange(batch, device=model.device)
+    size = max(1, max_rows // batch)
     found = []
     with torch.no_grad():
         other = written(model, corrupt)
         for start in range(0, len(masks), size):
             keep = torch.stack(list(masks[start : start + size])).to(model.device, model.dtype)
             n = len(keep)
-            logits = run_edges(
-                model, clean.repeat(n, 1), keep.repeat_interleave(len(clean), 0), other.repeat(1, n, 1, 1)
-            )
-            found.append(metric(logits, examples.repeat(n)).view(n, len(clean)))
+            rows, given = keep.repeat_interleave(batch, 0), other.repeat(1, n, 1, 1)
+            logits = run_edges(model, clean.times(n), rows, given, logits=objective.logits)
+            found.append(objective.gain(logits, pairs.repeat(n)).view(n, batch))
             tick(min(1.0, (start + size) / len(masks)))
     return torch.cat(found)

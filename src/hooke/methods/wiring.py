@@ -126,8 +126,8 @@ class Wiring:
         return self.heads(layer).start + head * share
 
 
-def written(model: Model, ids: Tensor) -> Tensor:
-    """(n_writers, batch, pos, d_model): what each writer adds to the stream in a plain run of `ids` (batch pos)."""
+def written(model: Model, tokens: Tokens) -> Tensor:
+    """(n_writers, batch, pos, d_model): what each writer adds to the stream in a plain run of prompts."""
     wiring = Wiring.of(model.parts)
     sites = [Site("resid_pre", 0)]
     for layer in range(wiring.n_layers):
@@ -135,7 +135,7 @@ def written(model: Model, ids: Tensor) -> Tensor:
         if model.parts.blocks[layer].attn_post_norm is not None:
             sites.append(Site("attn_post_scale", layer))
     with torch.no_grad():
-        acts = model.run(ids, read=sites, logits=None).acts
+        acts = model.run(tokens, read=sites, logits=None).acts
     found = [acts[sites[0]][None]]
     for layer, block in enumerate(model.parts.blocks):
         scale = acts[Site("attn_post_scale", layer)] if block.attn_post_norm is not None else None
@@ -162,16 +162,16 @@ def normed(norm: Norm | None, x: Tensor) -> Tensor:
 
 def run_edges(
     model: Model,
-    ids: Tensor,
+    tokens: Tokens,
     keep: Tensor,
     other: Tensor,
     *,
     grad: bool = False,
     logits: Literal["all", "last"] = "all",
 ) -> Tensor:
-    """Run `ids` with every edge mixed: keep times what its writer gives in this run, the rest from another run.
+    """Run prompts with every edge mixed: keep times what its writer gives in this run, the rest from another run.
 
-    ids: (batch pos). keep: (batch or 1, n_readers, n_writers) from 0 (cut) to 1 (kept). other: (n_writers,
+    keep: (batch or 1, n_readers, n_writers) from 0 (cut) to 1 (kept). other: (n_writers,
     batch or 1, pos, d_model), what the writers gave in the other run (`written`). With all of `keep` at 1 this
     is a plain run, with all at 0 the other one.
     Returns the logits, (batch pos d_vocab) or (batch d_vocab) at the last position.
@@ -186,10 +186,10 @@ def run_edges(
         rows = wiring.rows(layer, part)
         n = wiring.readers[rows.start].before
         share = cut[:, rows, :n]
-        if not bool(share.any()):
+        if not share.requires_grad and not bool(share.any()):
             return base[:, :, None].expand(-1, -1, rows.stop - rows.start, -1)
         gone = torch.stack(live[:n])
-        return base[:, :, None] - torch.einsum("bru,ubpd->bprd", share.expand(len(ids), -1, -1), gone)
+        return base[:, :, None] - torch.einsum("bru,ubpd->bprd", share.expand(len(tokens.ids), -1, -1), gone)
 
     def add(index: int, x: Tensor) -> None:
         assert len(live) == index
@@ -262,6 +262,6 @@ def run_edges(
         taps[Site("mlp_out", layer)] = mlp_out(layer)
     taps[Site("resid_post", parts.n_layers - 1)] = remember("post")
     taps[Site("final_norm")] = lambda x: normed(parts.final_norm, mixed(stream["post"], None, "logits")[:, :, 0])
-    run = model.run(Tokens(ids, torch.ones_like(ids, dtype=torch.bool)), taps=taps, grad=grad, logits=logits)
+    run = model.run(tokens, taps=taps, grad=grad, logits=logits)
     assert run.logits is not None
     return run.logits

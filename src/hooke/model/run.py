@@ -25,6 +25,14 @@ class Tokens(NamedTuple):
     ids: Tensor
     mask: Tensor
 
+    def rows(self, at: Tensor | slice) -> Tokens:
+        """Some of the prompts."""
+        return Tokens(self.ids[at], self.mask[at])
+
+    def times(self, n: int) -> Tokens:
+        """All prompts n times over, one whole batch after another."""
+        return Tokens(self.ids.repeat(n, 1), self.mask.repeat(n, 1))
+
 
 class Activations(dict[Site, Tensor]):
     """Reads by site; `acts["resid_post.3"]` and `acts[Site("resid_post", 3)]` are the same."""
