@@ -62,3 +62,24 @@ def truth(
             progress=stage,
         )
     deliver(result, json, out, show_scoreboard, html)
+
+
+@bench.command()
+def toys(
+    seed: Annotated[int, typer.Option(help="Of the random models beside them.", min=0)] = 0,
+    json: JsonOpt = False,
+    out: OutOpt = None,
+    html: HtmlOpt = None,
+) -> None:
+    """Do Hooke's tools return what is known to be in toy models: frequencies, induction heads, superposition?
+
+    \b
+    hooke bench toys
+    """
+    writable(out)
+    writable_page(html)
+    with Stages(["models"]) as stage:
+        from hooke.truth.toys import toys as run
+
+        result = run(seed=seed, progress=stage)
+    deliver(result, json, out, lambda shown: print(shown.payload["sentence"]), html)
