@@ -25,6 +25,7 @@ from hooke.model import Model
 from hooke.results import Claim, Result, Verdict
 
 TESTS = 100
+ORDERS = 3  # of ACDC
 SEEDED = ("masks", "ensemble", "random")  # methods that draw
 SHOWN = 3  # examples in the result
 
@@ -114,7 +115,7 @@ def circuit(
         cut = measure.cuts(space, report, keep, strength, tests, seed, tick=stretch(tick, 0, 0.5))
         minimal = measure.minimality(space, report, keep, tests, seed, tick=stretch(tick, 0.5, 1))
     verdicts: dict[int, Verdict] = {row["number"]: row["verdict"] for row in cut["rows"]}
-    weights = -effects if signed else strength
+    weights = effects if signed or given is not None else -strength  # of a rank: cutting what is needed takes away
     graph = graph_of(space, keep, weights, verdicts)
     what = asked.task or f"{len(asked.find) + len(report)} pairs of prompts"
     sentence, claims = _said(what, space, own_size, asked, minimal, stability, cut, name)
@@ -198,15 +199,31 @@ def _stability(
         again = space.score(pairs, name, seed=seed + 1, tick=stretch(tick, 0.5, 1))
         found["by_seed"] = measure.compared(space, [(keep, space.prune(measure.top(again.size(), count)))])
     if name == "acdc" and isinstance(space, Edges):
-        found["by_order"] = _orders(space, pairs, scores, count, seed, stretch(tick, 0.5, 1))
+        found["by_order"] = _orders(space, pairs, keep, seed, stretch(tick, 0.5, 1))
     return found
 
 
-def _orders(space: Edges, pairs: Pairs, scores: Scores, count: int, seed: int, tick: Tick) -> dict[str, Any]:
-    """ACDC at one threshold, the writers of each reader tried in three orders."""
-    clean, corrupt = pairs.ends.mean(1).tolist()
-    _ = clean - corrupt
-    return {}
+def _orders(space: Edges, pairs: Pairs, keep: Tensor, seed: int, tick: Tick) -> dict[str, Any]:
+    """ACDC at the threshold that leaves a circuit nearest to this one in size, in its own order and in others: for
+    each reader the writers are tried in an order that is drawn."""
+    wiring, count = space.wiring, int(keep.sum())
+    given = (space.model, pairs.clean, pairs.corrupt, pairs.objective)
+    unit = everything_cut(*given)
+    first: dict[float, Tensor] = {}
+    for i, share in enumerate(THRESHOLDS):
+        first[unit * share] = acdc(*given, threshold=unit * share).cpu()
+        tick(0.5 * (i + 1) / len(THRESHOLDS))
+    threshold = min(first, key=lambda t: abs(int(first[t].sum()) - count))
+    found = [space.prune(first[threshold][wiring.edges])]
+    generator = torch.Generator().manual_seed(seed)
+    for i in range(ORDERS - 1):
+        edges = wiring.edges.nonzero()
+        edges = edges[torch.randperm(len(edges), generator=generator)]
+        edges = edges[edges[:, 0].argsort(descending=True, stable=True)]
+        kept = acdc(*given, threshold=threshold, order=edges).cpu()
+        found.append(space.prune(kept[wiring.edges]))
+        tick(0.5 + 0.5 * (i + 1) / (ORDERS - 1))
+    return measure.compared(space, [(a, b) for i, a in enumerate(found) for b in found[i + 1 :]])
 
 
 def _said(

@@ -20,7 +20,7 @@ HEAD = re.compile(r"a(\d+)\.h(\d+)")
 
 
 def graph_of(level: Level, keep: Tensor, weights: Tensor, verdicts: Mapping[int, Verdict]) -> Graph:
-    """The kept units. weights: (n,), larger than 0 where a unit supports the answer; verdicts: of units, by number."""
+    """The kept units. weights: (n,), what cutting a unit does to the metric; verdicts: of units, by number."""
     if not isinstance(level, Edges):
         return _of_nodes(level, keep, weights, verdicts)
     wiring, matrix = level.wiring, level.matrix(keep)
