@@ -127,7 +127,7 @@ def test_a_link_with_a_verdict_is_written_whatever_the_cap() -> None:
 
 def test_damaged_parts_are_one_line() -> None:
     data = circuit_file(circuit_graph())
-    link = next(i for i, x in enumerate(data["links"]) if len(x["hooke"].get("parts", [])) > 1)
+    link = next(i for i, x in enumerate(data["links"]) if len(x.get("hooke", {}).get("parts", [])) > 1)
     faults = {
         "twice": lambda parts: parts.append(parts[0]),
         "Input should be '', 'q', 'k' or 'v'": lambda parts: parts[0].update(part="x"),
