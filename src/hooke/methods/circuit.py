@@ -16,8 +16,8 @@ from hooke.methods import circuit_measure as measure
 from hooke.methods.acdc import acdc
 from hooke.methods.circuit_file import read_circuit
 from hooke.methods.circuit_graph import graph_file, graph_of
-from hooke.methods.circuit_levels import Edges, Level, Scores, level_of, method_of
-from hooke.methods.circuit_methods import METHODS
+from hooke.methods.circuit_levels import Edges, Level, Scores, check_names, level_of
+from hooke.methods.circuit_methods import METHODS, THRESHOLDS
 from hooke.methods.circuit_pairs import Asked, Pairs, ask
 from hooke.methods.metrics import Metric
 from hooke.methods.progress import Clock, Progress, Tick, stretch
@@ -75,10 +75,10 @@ def circuit(
         )
     if tests < 1:
         raise HookeError("at least one edge must be tested")
-    space = level_of(model, level)
     if source is not None and (level != "edges" or method is not None or size is not None):
         raise HookeError("a circuit from a file has its own edges; leave the method, the level and the size out")
-    name = "file" if source is not None else method_of(level, method)
+    name = "file" if source is not None else check_names(level, method)
+    space = level_of(model, level)
     wanted = measure.check_size(size, space.n)
     given = None if source is None else read_circuit(model, source)
     with clock("answers"):
@@ -199,22 +199,24 @@ def _stability(
         again = space.score(pairs, name, seed=seed + 1, tick=stretch(tick, 0.5, 1))
         found["by_seed"] = measure.compared(space, [(keep, space.prune(measure.top(again.size(), count)))])
     if name == "acdc" and isinstance(space, Edges):
-        found["by_order"] = _orders(space, pairs, keep, seed, stretch(tick, 0.5, 1))
+        found["by_order"] = _orders(space, pairs, scores, keep, seed, stretch(tick, 0.5, 1))
     return found
 
 
-def _orders(space: Edges, pairs: Pairs, keep: Tensor, seed: int, tick: Tick) -> dict[str, Any]:
+def _orders(space: Edges, pairs: Pairs, scores: Scores, keep: Tensor, seed: int, tick: Tick) -> dict[str, Any]:
     """ACDC at the threshold that leaves a circuit nearest to this one in size, in its own order and in others: for
     each reader the writers are tried in an order that is drawn."""
     wiring, count = space.wiring, int(keep.sum())
     given = (space.model, pairs.clean, pairs.corrupt, pairs.objective)
-    unit = everything_cut(*given)
-    first: dict[float, Tensor] = {}
-    for i, share in enumerate(THRESHOLDS):
-        first[unit * share] = acdc(*given, threshold=unit * share).cpu()
-        tick(0.5 * (i + 1) / len(THRESHOLDS))
-    threshold = min(first, key=lambda t: abs(int(first[t].sum()) - count))
-    found = [space.prune(first[threshold][wiring.edges])]
+    with torch.no_grad():
+        logits = space.model.run(pairs.corrupt, logits="last").logits
+    assert logits is not None
+    unit = float(pairs.objective.distance(logits, torch.arange(len(pairs), device=logits.device)).mean())
+    # a score is how many thresholds an edge survived
+    left = [int((scores.effects[0] > i).sum()) for i in range(len(THRESHOLDS))]
+    threshold = unit * sorted(THRESHOLDS)[min(range(len(left)), key=lambda i: abs(left[i] - count))]
+    found = [space.prune(acdc(*given, threshold=threshold).cpu()[wiring.edges])]
+    tick(1 / ORDERS)
     generator = torch.Generator().manual_seed(seed)
     for i in range(ORDERS - 1):
         edges = wiring.edges.nonzero()
@@ -222,7 +224,7 @@ def _orders(space: Edges, pairs: Pairs, keep: Tensor, seed: int, tick: Tick) -> 
         edges = edges[edges[:, 0].argsort(descending=True, stable=True)]
         kept = acdc(*given, threshold=threshold, order=edges).cpu()
         found.append(space.prune(kept[wiring.edges]))
-        tick(0.5 + 0.5 * (i + 1) / (ORDERS - 1))
+        tick((i + 2) / ORDERS)
     return measure.compared(space, [(a, b) for i, a in enumerate(found) for b in found[i + 1 :]])
 
 
@@ -251,7 +253,10 @@ def _said(
     half = stability["by_half"]
     if half is not None:
         chance = stability["random"]["mean_edges"]
-        alike = f"circuits of two halves of the pairs share {half['mean_edges']:.0%} of their {space.units} (random {chance:.0%})"
+        alike = (
+            f"circuits of two halves of the pairs share {half['mean_edges']:.0%} of their {space.units} "
+            f"(random {chance:.0%})"
+        )
         claims.append(Claim(text=alike, verdict="tested"))
         text += f"; {alike}"
     matter = (

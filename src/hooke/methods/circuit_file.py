@@ -93,7 +93,9 @@ def read_circuit(model: Model, path: str | Path) -> Circuit:
     given: dict[tuple[int, int], list[tuple[float, bool]]] = {}
     for name, edge in data["edges"].items():
         if name not in index:
-            raise HookeError(f"{path}: {name[:60]!r} is no edge of {model.name}; edges are written a0.h1->m2, m0->a1.h0<q>")
+            raise HookeError(
+                f"{path}: {name[:60]!r} is no edge of {model.name}; edges are written a0.h1->m2, m0->a1.h0<q>"
+            )
         given.setdefault(index[name], []).append(_edge(edge, f"{path}: {name}"))
     scores, keep = torch.zeros(wiring.edges.shape), torch.zeros_like(wiring.edges)
     disagree = 0
@@ -112,7 +114,9 @@ def _json(path: Path) -> Any:
         )
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise HookeError(f"{path} is {path.stat().st_size >> 20} MB; circuits over {MAX_BYTES >> 20} MB are not read")
+            raise HookeError(
+                f"{path} is {path.stat().st_size >> 20} MB; circuits over {MAX_BYTES >> 20} MB are not read"
+            )
         return json.loads(path.read_bytes())
     except FileNotFoundError:
         raise HookeError(f"no file {path}") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 from hooke.methods.circuit_levels import Edges, Level
 from hooke.model import Model
 from hooke.results import Graph, Node, Verdict
+from hooke.results.graph import PARTS, Part
 from hooke.results.graph_file import graph_to_file
 
 NEURON = re.compile(r"m(\d+)\.n(\d+)")
@@ -26,10 +26,11 @@ def graph_of(level: Level, keep: Tensor, weights: Tensor, verdicts: Mapping[int,
     wiring, matrix = level.wiring, level.matrix(keep)
     leaves = matrix.any(0)
     kept = [(unit, *level.at[unit].tolist()) for unit in keep.nonzero()[:, 0].tolist()]
-    ends: list[tuple[int, str, str, str]] = []  # unit, writer, reader's node, part
+    ends: list[tuple[int, str, str, Part]] = []  # unit, writer, reader's node, part
     for unit, reader, writer in kept:
         for name in wiring.names(reader):
-            node, _, part = name.rstrip(">").partition("<")
+            node, _, letter = name.rstrip(">").partition("<")
+            part = next(p for p in PARTS if p == letter)
             # keys and values that heads share are drawn at those heads that the circuit has
             if part in ("k", "v") and not bool(leaves[wiring.writers.index(node)]):
                 continue
@@ -37,11 +38,11 @@ def graph_of(level: Level, keep: Tensor, weights: Tensor, verdicts: Mapping[int,
     order = {name: i for i, name in enumerate([*wiring.writers, "logits"])}
     names = sorted({"input", "logits", *(e[1] for e in ends), *(e[2] for e in ends)}, key=order.__getitem__)
     index = {name: i for i, name in enumerate(names)}
-    rows = sorted({(index[node], part) for _, _, node, part in ends}, key=lambda row: (row[0], "qkv".find(row[1])))
+    rows = sorted({(index[node], part) for _, _, node, part in ends}, key=lambda row: (row[0], PARTS.index(row[1])))
     row_of = {row: i for i, row in enumerate(rows)}
     table = np.zeros((len(rows), len(names)), np.float32)
     said: dict[tuple[int, int], Verdict] = {}
-    by_part: dict[tuple[int, int, str], Verdict] = {}
+    by_part: dict[tuple[int, int, Part], Verdict] = {}
     for unit, writer, node, part in ends:
         s, t = index[writer], index[node]
         table[row_of[t, part], s] = float(weights[unit])

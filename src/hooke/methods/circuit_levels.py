@@ -60,14 +60,15 @@ class Level(Protocol):
 
 
 def level_of(model: Model, name: str) -> Level:
-    """Edges or nodes. Raises HookeError for another level."""
-    if name not in LEVELS:
-        raise HookeError(f"no level called {name!r}; there are {', '.join(LEVELS)}")
+    """Edges or nodes."""
     return Edges(model) if name == "edges" else Nodes(model, name)
 
 
-def method_of(level: str, method: str | None) -> str:
-    """The method, or the default of the level. Raises HookeError for one that the level does not have."""
+def check_names(level: str, method: str | None) -> str:
+    """The method, or the default of the level. Raises HookeError for a level that there is not, and a method that
+    it does not have."""
+    if level not in LEVELS:
+        raise HookeError(f"no level called {level!r}; there are {', '.join(LEVELS)}")
     if method is None:
         return DEFAULT if level == "edges" else NODE_DEFAULT
     find_method(method)

@@ -123,7 +123,7 @@ def curves(
 
 
 def at_size(level: Level, pairs: Pairs, keep: Tensor, seed: int, *, tick: Tick = idle) -> dict[str, Any]:
-    """Faithfulness of the circuit itself, of all but it, and of random ones as large, with 95 % intervals over pairs."""
+    """Faithfulness of the circuit itself, of all but it, and of random ones as large; 95 % intervals over pairs."""
     count = int(keep.sum())
     drawn = [random_like(level, count, seed * 1000 + i) for i in range(DRAWS)]
     values = level.gains(pairs, [keep, ~keep, *drawn], tick=tick).double()
@@ -218,9 +218,7 @@ def cuts(
     return {"rows": rows, "controls": len(chosen), "threshold": least, "percentile": SURE}
 
 
-def minimality(
-    level: Level, pairs: Pairs, keep: Tensor, most: int, seed: int, *, tick: Tick = idle
-) -> dict[str, Any]:
+def minimality(level: Level, pairs: Pairs, keep: Tensor, most: int, seed: int, *, tick: Tick = idle) -> dict[str, Any]:
     """Each unit of a circuit, or some drawn with the seed, taken out of it; how many move the metric by more than
     random ones from outside do, put in between parts of the circuit and taken out again."""
     units = _drawn(keep.nonzero()[:, 0], most, seed)

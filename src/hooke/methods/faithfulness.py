@@ -17,9 +17,10 @@ from hooke.errors import HookeError
 from hooke.methods.edge_scores import MAX_ROWS
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
-from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.methods.wiring import Part, Wiring, run_edges, written
 from hooke.model import Model, Tokens
 
+HEAD_PARTS: tuple[Part, ...] = ("q", "k", "v")
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the edges
 
 
@@ -58,7 +59,7 @@ def prune(keep: Tensor, wiring: Wiring) -> Tensor:
     alive = np.zeros(len(wiring.writers), bool)  # something enters
     alive[0] = True
     for layer in range(wiring.n_layers):
-        entered = [(kept[wiring.rows(layer, part)] & alive).any(1) for part in ("q", "k", "v")]
+        entered = [(kept[wiring.rows(layer, part)] & alive).any(1) for part in HEAD_PARTS]
         alive[wiring.heads(layer)] = entered[0] | np.repeat(entered[1] | entered[2], share)
         alive[wiring.mlp(layer)] = (kept[wiring.rows(layer, "mlp")] & alive).any()
     kept &= alive
@@ -69,7 +70,7 @@ def prune(keep: Tensor, wiring: Wiring) -> Tensor:
         useful |= kept[rows].any(0)
         heads = useful[wiring.heads(layer)]
         groups = heads.reshape(-1, share).any(1)
-        for part, own in (("q", heads), ("k", groups), ("v", groups)):
+        for part, own in zip(HEAD_PARTS, (heads, groups, groups), strict=True):
             rows = wiring.rows(layer, part)
             kept[rows] &= own[:, None]
             useful |= kept[rows].any(0)
