@@ -107,7 +107,7 @@ def circuit(
             from hooke.methods.circuit_file import write_circuit
 
             effects, chosen = (torch.from_numpy(result.tensors[name]) for name in ("effects", "kept"))
-            if not result.payload["signed"] and source is None:
+            if not result.payload["signed"]:
                 effects = -torch.from_numpy(result.tensors["size"])
             write_circuit(loaded, -effects, chosen, mib)
     deliver(result, json, out, show_circuit, html)
@@ -135,7 +135,7 @@ def show_circuit(result: Result) -> None:
     for n, share, f, r, c in zip(
         curve["edges"], curve["shares"], curve["circuit"], curve["random"], curve["complement"], strict=True
     ):
-        say(f"{n:8,}  {share:6.1%}  {f:7.0%}  {r:6.0%}  {c:10.0%}")
+        say(f"{n:8,}  {share:6.1%}  " + "  ".join(f"{round(100 * x) + 0:{w}d}%" for x, w in ((f, 6), (r, 5), (c, 9))))
     say(f"\nCPR {p['cpr']:.2f} (random {p['cpr_random']:.2f}), CMD {p['cmd']:.2f} (random {p['cmd_random']:.2f})")
     for name, told in (("by_half", "halves of the pairs"), ("by_seed", "seeds"), ("by_order", "orders")):
         if p["stability"][name]:

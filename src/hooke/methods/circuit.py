@@ -21,6 +21,7 @@ from hooke.methods.circuit_methods import METHODS, THRESHOLDS
 from hooke.methods.circuit_pairs import Asked, Pairs, ask
 from hooke.methods.metrics import Metric
 from hooke.methods.progress import Clock, Progress, Tick, stretch
+from hooke.methods.wiring import Wiring
 from hooke.model import Model
 from hooke.results import Claim, Result, Verdict
 
@@ -60,6 +61,7 @@ def circuit(
         given examples half, and the rest is for what is reported.
     tests: how many edges at most are cut one by one in the whole model, and how many are taken out of the circuit.
     source: a circuit that was found elsewhere, a JSON file of EAP-IG or MIB, which is measured instead of finding one.
+        Of a file with scores alone, or with a size, the circuit is made of the edges of the largest scores.
     Returns a `Result` of kind "circuit". payload.graph is a graph file, weights positive where an edge supports the
     answer; payload.faithfulness the curve against size, beside random circuits of as many edges; payload.circuit the
     same of the circuit itself; payload.cpr, cmd; payload.stability; payload.minimality; payload.tests. Tensors: the
@@ -75,8 +77,8 @@ def circuit(
         )
     if tests < 1:
         raise HookeError("at least one edge must be tested")
-    if source is not None and (level != "edges" or method is not None or size is not None):
-        raise HookeError("a circuit from a file has its own edges; leave the method, the level and the size out")
+    if source is not None and (level != "edges" or method is not None):
+        raise HookeError("a circuit from a file has its own edges; leave the method and the level out")
     name = "file" if source is not None else check_names(level, method)
     space = level_of(model, level)
     wanted = measure.check_size(size, space.n)
@@ -87,23 +89,23 @@ def circuit(
         if given is None:
             scores = space.score(asked.find, name, seed=seed, tick=tick)
         else:
-            own = given.scores[Edges(model).wiring.edges]
+            own = given.scores[Wiring.of(model.parts).edges]
             scores = Scores(-own[None], torch.zeros(space.n, dtype=torch.bool), None, 0.0)
         strength = scores.size()
     with clock("size") as tick:
-        if given is not None:
-            keep = given.keep[Edges(model).wiring.edges]
-            asked_for = int(keep.sum())
-            keep = space.prune(keep)
+        chosen = None if given is None or wanted is not None else given.keep[Wiring.of(model.parts).edges]
+        if chosen is not None and bool(chosen.any()):
+            asked_for = int(chosen.sum())
+            strength = strength + chosen * float(strength.max() + 1)  # the file's own circuit first
         else:
             asked_for = measure.smallest(space, asked.find, strength, tick=tick) if wanted is None else wanted
-            keep = space.prune(measure.top(strength, asked_for))
+        keep = space.prune(measure.top(strength, asked_for))
     if not bool(keep.any()):
         raise HookeError(
             f"the first {asked_for:,} {space.units} by {name} do not lead from the input to the logits; ask for more "
             "(--size)"
         )
-    signed = name != "file" and METHODS[name].signed
+    signed = name == "file" or METHODS[name].signed
     effects = scores.effects.mean(0)
     report, stable = asked.report, seed + 1
     with clock("curve") as tick:
@@ -115,7 +117,7 @@ def circuit(
         cut = measure.cuts(space, report, keep, strength, tests, seed, tick=stretch(tick, 0, 0.5))
         minimal = measure.minimality(space, report, keep, tests, seed, tick=stretch(tick, 0.5, 1))
     verdicts: dict[int, Verdict] = {row["number"]: row["verdict"] for row in cut["rows"]}
-    weights = effects if signed or given is not None else -strength  # of a rank: cutting what is needed takes away
+    weights = effects if signed else -strength  # of a rank: cutting what is needed takes away
     graph = graph_of(space, keep, weights, verdicts)
     what = asked.task or f"{len(asked.find) + len(report)} pairs of prompts"
     sentence, claims = _said(what, space, own_size, asked, minimal, stability, cut, name)
@@ -239,23 +241,24 @@ def _said(
     name: str,
 ) -> tuple[str, list[Claim]]:
     """The sentence, and the claims with their verdicts."""
-    low, high = own["interval"]
-    n = len(asked.report)
-    better = low > max(own["random_high"], 0.0)
+    n, spread = len(asked.report), own["interval"]
+    least = own["faithfulness"] if spread is None else spread[0]
+    better = least > max(own["random_high"], 0.0)
+    told = "" if spread is None else f" (95 % interval {percent(spread[0])} to {percent(spread[1])})"
     first = (
-        f"{own['units']:,} of {space.n:,} {space.units} ({own['units'] / space.n:.1%}) keep {own['faithfulness']:.0%} "
-        f"of what the model does for {what}, on {n} pairs that did not choose them (95 % interval {low:.0%} to "
-        f"{high:.0%}); random circuits of that size keep {own['random']:.0%}"
+        f"{own['units']:,} of {space.n:,} {space.units} ({100 * own['units'] / space.n:.1f} %) keep "
+        f"{percent(own['faithfulness'])} of what the model does for {what}, on {n} pairs that did not choose "
+        f"them{told}; random circuits of that size keep {percent(own['random'])}"
     )
-    rest = f"without them {own['complement']:.0%} is left"
+    rest = f"without them {percent(own['complement'])} is left"
     claims = [Claim(text=first, verdict="tested" if better else "refuted"), Claim(text=rest, verdict="tested")]
     text = f"{first}; {rest}"
     half = stability["by_half"]
     if half is not None:
         chance = stability["random"]["mean_edges"]
         alike = (
-            f"circuits of two halves of the pairs share {half['mean_edges']:.0%} of their {space.units} "
-            f"(random {chance:.0%})"
+            f"circuits of two halves of the pairs share {percent(half['mean_edges'])} of their {space.units} "
+            f"(random {percent(chance)})"
         )
         claims.append(Claim(text=alike, verdict="tested"))
         text += f"; {alike}"
@@ -265,3 +268,8 @@ def _said(
     )
     claims.append(Claim(text=matter, verdict="tested"))
     return text, claims
+
+
+def percent(share: float) -> str:
+    """A share in per cent, and no minus before a zero."""
+    return f"{round(100 * share) + 0:d} %"

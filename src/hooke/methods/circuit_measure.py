@@ -17,6 +17,7 @@ from hooke.methods.circuit_levels import Level
 from hooke.methods.circuit_pairs import Pairs
 from hooke.methods.faithfulness import SHARES, Curve
 from hooke.methods.progress import Tick, idle, stretch
+from hooke.methods.ranking import FEW
 
 ENOUGH = 0.85  # of the faithfulness of the whole model: what the smallest circuit is asked to reach
 DRAWS = 5  # random circuits of each size
@@ -67,15 +68,15 @@ def _share(mean: Tensor, pairs: Pairs) -> Tensor:
 
 def random_like(level: Level, count: int, seed: int) -> Tensor:
     """A random circuit, pruned, of as nearly `count` units as a prefix of one random order gives."""
-    order = torch.rand(level.n, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(level.n, generator=torch.Generator().manual_seed(seed))
     low, high = min(count, level.n), level.n  # a prefix of `low` keeps `count` or fewer, all of `high` or more
     while low < high:
         middle = (low + high) // 2
-        if int(level.prune(top(order, middle)).sum()) < count:
+        if int(level.prune(order < middle).sum()) < count:
             low = middle + 1
         else:
             high = middle
-    return level.prune(top(order, low))
+    return level.prune(order < low)
 
 
 def curves(
@@ -123,7 +124,7 @@ def curves(
 
 
 def at_size(level: Level, pairs: Pairs, keep: Tensor, seed: int, *, tick: Tick = idle) -> dict[str, Any]:
-    """Faithfulness of the circuit itself, of all but it, and of random ones as large; 95 % intervals over pairs."""
+    """Faithfulness of the circuit itself, of all but it, and of random ones as large; a 95 % interval over pairs."""
     count = int(keep.sum())
     drawn = [random_like(level, count, seed * 1000 + i) for i in range(DRAWS)]
     values = level.gains(pairs, [keep, ~keep, *drawn], tick=tick).double()
@@ -133,10 +134,11 @@ def at_size(level: Level, pairs: Pairs, keep: Tensor, seed: int, *, tick: Tick =
     span = pairs.ends[0].numpy()[rows].mean(1) - low
     with np.errstate(divide="ignore", invalid="ignore"):
         each = (values[0].numpy()[rows].mean(1) - low) / span
+    spread = np.percentile(each[np.isfinite(each)], [2.5, 97.5]).tolist() if len(pairs) >= FEW else None
     return {
         "units": count,
         "faithfulness": shares[0],
-        "interval": np.percentile(each[np.isfinite(each)], [2.5, 97.5]).tolist(),
+        "interval": spread,
         "complement": shares[1],
         "random": float(np.mean(shares[2:])),
         "random_low": min(shares[2:]),

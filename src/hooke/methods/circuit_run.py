@@ -188,7 +188,7 @@ def run_masks(model: Model, here: Ground, keep: Tensor) -> Tensor:
 
         def tap(x: Tensor) -> Tensor:
             if not bool(mixed[row]):
-                return other[Site("mlp_in", layer)].expand_as(x) if few else x
+                return other[Site("mlp_in", layer)].expand_as(x).contiguous() if few else x
             block: Block = parts.blocks[layer]
             return normed(block.mlp_norm, mix(base, torch.tensor([row], device=model.device))[:, 0])
 

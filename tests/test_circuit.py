@@ -1,0 +1,527 @@
+"""`circuit`: fast runs are the plain ones, a known circuit is found, and what is reported is measured on other pairs."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import hooke
+from families import close, logits_of, model_of, random_tokens
+from hooke import HookeError
+from hooke.data.circuit_tasks import Example
+from hooke.methods import circuit_measure as measure
+from hooke.methods.circuit import circuit
+from hooke.methods.circuit_file import circuit_json, read_circuit, write_circuit
+from hooke.methods.circuit_levels import Edges, Nodes, level_of
+from hooke.methods.circuit_pairs import Pairs, ask, read, read_file
+from hooke.methods.circuit_run import gains
+from hooke.methods.edge_scores import exact
+from hooke.methods.faithfulness import values_of
+from hooke.methods.objective import Objective
+from hooke.methods.wiring import Wiring
+from hooke.model import Edit, Model, Tokens
+from hooke.results.graph_file import graph_from_file
+from hooke.sites import Site
+from hooke.truth.known import Known, known
+
+SHARES = (0.0, 0.02, 0.1, 0.5, 0.9, 0.99, 1.0)
+
+
+def difference(logits: Tensor, _: object = None) -> Tensor:
+    return logits[:, 5] - logits[:, 9]
+
+
+OBJECTIVE = Objective(difference, difference, difference)
+
+
+def example(clean: Tensor, corrupt: Tensor, target: int = 5, contrast: int = 9) -> Example:
+    """A pair of ids."""
+    return Example(clean, corrupt, (target,), (contrast,))  # type: ignore[arg-type]
+
+
+def tiny_pairs(n: int, length: int = 6, begin: int = 2) -> list[Example]:
+    """Pairs of random ids that begin alike, every second one a token longer."""
+    found = []
+    for i in range(n):
+        width = length + i % 2
+        clean, corrupt = random_tokens(1, width, seed=2 * i).ids, random_tokens(1, width, seed=2 * i + 1).ids.clone()
+        corrupt[:, :begin] = clean[:, :begin]
+        found.append(example(clean, corrupt))
+    return found
+
+
+def known_pairs(model: Known, n: int) -> list[Example]:
+    base, source = model.pairs(n, 0)
+    right, wrong = (model.answers(x)[:, -1].tolist() for x in (base, source))
+    return [example(b[None], s[None], r, w) for b, s, r, w in zip(base, source, right, wrong)]
+
+
+# ---- runs ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "mistral", "neox", "olmo2", "phi3"])
+def test_fast_runs_are_the_plain_ones(family: str) -> None:
+    model = model_of(family)
+    wiring = Wiring.of(model.parts)
+    clean, corrupt = random_tokens(3, 7), random_tokens(3, 7, seed=1)
+    for row, begin in enumerate((0, 3, 6)):
+        corrupt.ids[row, :begin] = clean.ids[row, :begin]
+    generator = torch.Generator().manual_seed(0)
+    masks = [wiring.edges & (torch.rand(wiring.edges.shape, generator=generator) < share) for share in SHARES]
+    close(gains(model, clean, corrupt, OBJECTIVE, masks), values_of(model, clean, corrupt, OBJECTIVE, masks))
+
+
+def test_padding_changes_nothing() -> None:
+    model = model_of("llama")
+    pairs = read(model, tiny_pairs(2), "logit-difference")
+    assert not bool(pairs.clean.mask.all())
+    space = Edges(model)
+    keeps = [torch.rand(space.n, generator=torch.Generator().manual_seed(s)) < 0.5 for s in range(3)]
+    found = space.gains(pairs, keeps)
+    for row in range(2):
+        at = pairs.clean.mask[row]
+        one, other = (Tokens(t.ids[row : row + 1, at], t.mask[row : row + 1, at]) for t in (pairs.clean, pairs.corrupt))
+        close(found[:, row : row + 1], values_of(model, one, other, OBJECTIVE, [space.matrix(k) for k in keeps]))
+
+
+@pytest.mark.parametrize("level", ["nodes", "neurons"])
+def test_circuits_of_nodes_are_edits(level: str) -> None:
+    model = model_of("gpt2")
+    pairs = read(model, tiny_pairs(2, begin=1), "logit-difference")
+    space = Nodes(model, level)
+    keep = torch.rand(space.n, generator=torch.Generator().manual_seed(1)) < 0.5
+    found = space.gains(pairs, [keep, ~keep])
+    for row, given in enumerate(tiny_pairs(2, begin=1)):
+        sites = [site for place in space.places for site in place.sites]
+        other = model.run(given.corrupt, read=sites).acts  # type: ignore[arg-type]
+        edits = []
+        for unit in (~keep).nonzero()[:, 0].tolist():
+            layer, at = divmod(unit, space.n_heads + space.width)
+            if at < space.n_heads:
+                edits.append(Edit(Site("z", layer), "set", other[Site("z", layer)][:, :, [at]], index=[at]))
+            elif level == "nodes":
+                edits.append(Edit(Site("mlp_out", layer), "set", other[Site("mlp_out", layer)]))
+            else:
+                own = at - space.n_heads
+                edits.append(
+                    Edit(Site("mlp_act", layer), "set", other[Site("mlp_act", layer)][:, :, [own]], index=[own])
+                )
+        logits = logits_of(model, given.clean, edits=edits, logits="last")
+        close(found[:1, row], difference(logits))
+
+
+@pytest.mark.parametrize("method", ["eap", "eap-ig", "eap-ig-activations", "relp"])
+def test_scores_of_nodes_come_near_their_patches(method: str) -> None:
+    model = model_of("gpt2")
+    pairs = read(model, tiny_pairs(3), "logit-difference")
+    space = Nodes(model, "nodes")
+    found = space.score(pairs, method, seed=0, tick=lambda done: None).effects
+    true = space.score(pairs, "exact", seed=0, tick=lambda done: None).effects
+    assert float(torch.corrcoef(torch.stack([found.flatten(), true.flatten()]))[0, 1]) > 0.7
+    whole = torch.ones(space.n, dtype=torch.bool)
+    cut = whole.clone()
+    cut[3] = False
+    values = space.gains(pairs, [whole, cut])
+    close(true[:, 3], values[1] - values[0])
+
+
+# ---- pairs ---------------------------------------------------------------------------------------------
+
+
+def test_the_metric_of_many_pairs_is_that_of_each(smol: Model) -> None:
+    for name in ("ioi", "greater-than"):
+        asked = ask(smol, name, None, 3, 0)
+        assert len(asked.find) == len(asked.report) == 3
+        texts = ["".join(t["clean"]) for t in [*asked.find.texts, *asked.report.texts]]
+        assert len(set(texts)) == 6  # nobody is on both sides
+        from hooke.methods.tasks import examples, find_task, metric_of
+
+        for i, made in enumerate(examples(smol, name, 6)[3:]):
+            logits = logits_of(smol, made.clean, logits="last")
+            close(asked.report.ends[0, i : i + 1].float(), metric_of(smol, find_task(name), made)(logits))
+            own = asked.report.objective.gain(logits, torch.tensor([i]))
+            close(own, metric_of(smol, find_task(name), made)(logits))
+            assert float(asked.report.objective.distance(logits, torch.tensor([i]))) == pytest.approx(0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"method": "guess"}, "no circuit method called 'guess'; there are sieve"),
+        ({"level": "atoms"}, "no level called 'atoms'; there are edges, nodes, neurons"),
+        ({"level": "neurons", "method": "acdc"}, "acdc orders edges and says nothing of neurons"),
+        ({"size": 0}, "a size is a whole number from 1 to"),
+        ({"size": 10**9}, "a size is a whole number from 1 to"),
+        ({"size": 1.5}, "lies between 0 and 1"),
+        ({"n_pairs": 1}, "at least 2 pairs"),
+        ({"n_pairs": 5}, "there are 6 pairs"),
+        ({"ablation": "zero"}, "no ablation called 'zero' for circuits"),
+        ({"metric": "kl"}, "logit-difference or probability"),
+        ({"metric": lambda x: x[:, 5] * math.nan}, "not finite"),
+        ({"metric": lambda x: x[:, 5] * 0}, "is 0 on the clean and on the corrupt prompt"),
+        ({"metric": lambda x: x[:, :2]}, "one number a row"),
+        ({"tests": 0}, "at least one edge"),
+        ({"source": "no-such.json"}, "no file no-such.json"),
+        ({"source": "x.json", "method": "eap"}, "leave the method and the level out"),
+    ],
+)
+def test_bad_arguments_are_one_line(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(HookeError) as caught:
+        circuit(
+            model_of("llama"), tiny_pairs(6), **{"method": "eap", **options} if "source" not in options else options
+        )
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_pairs_that_do_not_line_up(smol: Model, tmp_path: Path) -> None:
+    good = Example("The dog is", "The cat is", (" here",), (" there",))
+    with pytest.raises(
+        HookeError, match=r"pair 2: the clean prompt has 3 tokens and the corrupt one 4: they differ at "
+    ):
+        circuit(smol, [good, Example("The dog is", "The red cat is", (" a",), (" b",)), good, good])
+    with pytest.raises(HookeError, match="pair 1: a token is both target and contrast"):
+        read(smol, [good._replace(contrast=(" here",))], "logit-difference")
+    with pytest.raises(HookeError, match="cannot do addition"):
+        circuit(smol, "addition")
+    with pytest.raises(HookeError, match="no task called 'ioj'"):
+        circuit(smol, "ioj")
+    with pytest.raises(HookeError, match="a task has its own metric"):
+        circuit(smol, "ioi", metric="probability")
+    path = tmp_path / "pairs.jsonl"
+    for text, said in (
+        ("", "has no pairs"),
+        ("{", "line 1: not JSON"),
+        ('{"clean": "a"}', "line 1: a pair is an object with clean, corrupt, target, contrast"),
+        ('{"clean": "a", "corrupt": "b", "target": 3, "contrast": "x"}', "target is a token or a list of tokens"),
+        ('{"clean": "", "corrupt": "b", "target": "y", "contrast": "x"}', "clean and corrupt are texts"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(HookeError, match=said):
+            read_file(path)
+    path.write_text(json.dumps(good._asdict()) + "\n\n" + json.dumps(good._asdict() | {"target": " on"}), "utf-8")
+    assert read_file(path) == [good, good._replace(target=(" on",))]
+
+
+# ---- measures ------------------------------------------------------------------------------------------
+
+
+def parts_of(model: Model) -> tuple[Edges, Pairs, Tensor]:
+    pairs = read(model, tiny_pairs(4), "logit-difference")
+    space = Edges(model)
+    return space, pairs, space.score(pairs, "exact", seed=0, tick=lambda done: None).effects
+
+
+def test_tests_are_exact_cuts() -> None:
+    model = model_of("llama")
+    space, pairs, effects = parts_of(model)
+    true = exact(model, pairs.clean, pairs.corrupt, pairs.objective).mean(0)[space.wiring.edges]
+    size = effects.abs().mean(0)
+    found = measure.cuts(space, pairs, measure.top(size, 30), size, 10, 0)
+    assert [row["number"] for row in found["rows"]] == size.argsort(descending=True)[:10].tolist()
+    for row in found["rows"]:
+        assert row["effect"] == pytest.approx(float(true[row["number"]]), abs=1e-4)
+        assert row["verdict"] == ("tested" if abs(row["effect"]) > found["threshold"] else "refuted")
+        assert row["unit"] in space.wiring.edge_names(space.matrix(torch.arange(space.n) == row["number"]))
+
+
+def test_random_circuits_are_as_large_and_carry_something() -> None:
+    space = Edges(model_of("gpt2"))
+    for count in (5, 40, 200, space.n):
+        drawn = [measure.random_like(space, count, seed) for seed in range(3)]
+        for keep in drawn:
+            assert count <= int(keep.sum()) <= count + 12
+            assert torch.equal(space.prune(keep), keep)
+        assert count == space.n or not torch.equal(drawn[0], drawn[1])
+
+
+def test_near_edges_join_what_is_there() -> None:
+    space = Edges(model_of("gpt2"))
+    keep = space.wiring.mask(["input->a0.h1<v>", "a0.h1->logits"])[space.wiring.edges]
+    near = space.wiring.edge_names(space.matrix(space.near(keep)))
+    assert near == ["input->a0.h1<q>", "input->a0.h1<k>", "input->logits"]
+    nodes = space.nodes(keep)
+    assert [space.wiring.writers[i] for i in nodes.nonzero()[:, 0]] == ["input", "a0.h1"]
+
+
+def test_overlaps_by_hand() -> None:
+    space = Edges(model_of("gpt2"))
+    a, b = (
+        space.wiring.mask(names)[space.wiring.edges]
+        for names in (["input->m0", "m0->logits"], ["input->m0", "m0->m1", "m1->logits"])
+    )
+    assert measure.overlap(space, a, b) == (1 / 4, 2 / 3)
+    effects = torch.zeros(4, space.n)
+    effects[:, :7] = torch.arange(7.0)
+    half = measure.by_half(space, effects, 3, 0)
+    assert half is not None and half["mean_edges"] == 1.0
+    assert measure.by_half(space, effects[:1], 3, 0) is None
+
+
+def test_the_smallest_circuit_that_is_enough() -> None:
+    """By a slow look at every size, one of the sizes that are tried is the first that is enough."""
+    space, pairs, effects = parts_of(model_of("gpt2"))
+    size = effects.abs().mean(0)
+    count = measure.smallest(space, pairs, size)
+    clean, corrupt = pairs.ends.mean(1).tolist()
+    every = [measure.top(size, n) for n in (count, *[c for c in measure.counts_of(space.n) if c < count])]
+    f = ((space.gains(pairs, every).mean(1) - corrupt) / (clean - corrupt)).tolist()
+    assert f[0] >= measure.ENOUGH - 1e-6 and all(x < measure.ENOUGH for x in f[1:])
+
+
+# ---- the verb ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def compiled() -> Known:
+    """A compiled program whose circuit is known."""
+    return next(iter(known("compiled", ["indirect-object"])))
+
+
+def test_a_known_circuit_is_found(compiled: Known) -> None:
+    """At the true size the circuit of a compiled program is its true edges, and it does all that the model does."""
+    wiring = Wiring.of(compiled.model.parts)
+    true = wiring.mask(sorted(compiled.edges))
+    result = circuit(compiled.model, known_pairs(compiled, 24), method="exact", size=int(true.sum()))
+    kept = torch.from_numpy(result.tensors["kept"])
+    p = result.payload
+    assert set(wiring.edge_names(kept)) <= set(compiled.edges)
+    assert p["circuit"]["faithfulness"] == pytest.approx(1, abs=0.02) and p["circuit"]["random"] < 0.5
+    assert all(row["verdict"] == "tested" for row in p["tests"]["rows"])
+    assert p["minimality"]["share"] == 1.0
+    assert p["stability"]["by_half"]["mean_edges"] > 0.9 > p["stability"]["random"]["mean_edges"]
+    assert result.claims[0].verdict == "tested"
+
+
+def test_what_is_reported(compiled: Known) -> None:
+    seen: list[str] = []
+    result = circuit(
+        compiled.model,
+        known_pairs(compiled, 12),
+        method="eap-ig",
+        tests=6,
+        progress=lambda stage, done: seen.append(stage),
+    )
+    p = result.payload
+    assert result.kind == "circuit" and p["pairs"] == {"find": 6, "report": 6}
+    curve = p["faithfulness"]
+    n = len(curve["shares"])
+    names = ("edges", "circuit", "random", "random_low", "random_high", "complement", "helpful")
+    assert all(len(curve[name]) == n for name in names) and curve["shares"][-1] == 1.0
+    assert curve["circuit"][-1] == pytest.approx(1, abs=1e-4) and curve["complement"][-1] == pytest.approx(0, abs=1e-4)
+    assert p["size"] == int(result.tensors["kept"].sum()) <= p["first"]
+    graph = graph_from_file(p["graph"]).graph
+    wiring = Wiring.of(compiled.model.parts)
+    names_kept = set(wiring.edge_names(torch.from_numpy(result.tensors["kept"])))
+    drawn = set()
+    for row, target in enumerate(graph.targets.tolist()):
+        part = f"<{graph.part(row)}>" if graph.part(row) else ""
+        for source in graph.weights[row].nonzero()[0].tolist():
+            ends = [_name(graph.nodes[i]) for i in (source, target)]
+            drawn.add(f"{ends[0]}->{ends[1]}{part}")
+    assert drawn <= names_kept
+    effects = torch.from_numpy(result.tensors["effects"])
+    assert not bool(effects[wiring.mask(sorted(names_kept - drawn))].any())  # an effect of exactly 0 is no link
+    assert set(seen) == {"answers", "edges", "size", "curve", "stability", "cuts"}
+    again = circuit(compiled.model, known_pairs(compiled, 12), method="eap-ig", tests=6)
+    assert again.id == result.id
+    assert "keep" in p["sentence"] and "random" in p["sentence"]
+
+
+def _name(node: Any) -> str:
+    if node.kind == "head":
+        return f"a{node.layer}.h{node.index}"
+    return {"token": "input", "logit": "logits", "mlp": f"m{node.layer}"}[node.kind]
+
+
+def test_work_can_be_stopped(compiled: Known) -> None:
+    def stop(stage: str, done: float) -> None:
+        if stage == "curve" and done > 0:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        circuit(compiled.model, known_pairs(compiled, 8), method="eap", progress=stop)
+
+
+@pytest.mark.parametrize("method", ["acdc", "masks", "ifr", "random"])
+def test_methods_without_a_sign(compiled: Known, method: str) -> None:
+    result = circuit(compiled.model, known_pairs(compiled, 8), method=method, size=0.3, tests=3)
+    p = result.payload
+    assert p["signed"] is False and p["faithfulness"]["helpful"] is None
+    stable = p["stability"]
+    assert (stable["by_order"] is not None) == (method == "acdc")
+    assert (stable["by_seed"] is not None) == (method in ("masks", "random"))
+    if method != "random":
+        assert stable["by_half"] is not None
+    if stable["by_order"]:
+        assert len(stable["by_order"]["edges"]) == 3 and max(stable["by_order"]["edges"]) <= 1
+
+
+@pytest.mark.parametrize("level", ["nodes", "neurons"])
+def test_circuits_of_nodes(compiled: Known, level: str) -> None:
+    result = circuit(compiled.model, known_pairs(compiled, 12), level=level, tests=5)
+    p = result.payload
+    assert p["units"] == "nodes" and p["method"] == "eap-ig" and p["circuit"]["faithfulness"] > 0.6
+    kinds = {n["hooke"]["kind"] for n in p["graph"]["nodes"]}
+    assert "head" in kinds and ("feature" in kinds) == (level == "neurons") and not p["graph"]["links"]
+    with pytest.raises(HookeError, match="sieve orders edges and says nothing of nodes"):
+        circuit(compiled.model, known_pairs(compiled, 8), level="nodes", method="sieve")
+
+
+def test_metric_of_ones_own(compiled: Known) -> None:
+    pairs = known_pairs(compiled, 8)
+    a, b = pairs[0].target[0], pairs[0].contrast[0]
+    given = [p for p in pairs if p.target[0] != p.contrast[0]]
+    result = circuit(
+        compiled.model, given, metric=lambda x: x[:, int(a)] - x[:, int(b)], method="eap", size=0.3, tests=2
+    )
+    assert result.payload["metric"]["name"] == "<lambda>" and result.payload["first"] == round(
+        0.3 * result.payload["n_edges"]
+    )
+
+
+# ---- files --------------------------------------------------------------------------------------------------
+
+
+def test_the_published_form_round_trips(tmp_path: Path) -> None:
+    model = model_of("llama")  # two query heads share keys and values
+    wiring = Wiring.of(model.parts)
+    scores = torch.randn(wiring.edges.shape, generator=torch.Generator().manual_seed(0)) * wiring.edges
+    keep = wiring.edges & (scores > 1)
+    data = circuit_json(model, scores, keep)
+    n, heads, layers = 0, model.parts.n_heads, model.parts.n_layers
+    for layer in range(layers):
+        n += (1 + layer * (heads + 1)) * 3 * heads + 1 + layer * (heads + 1) + heads
+    assert len(data["edges"]) == n + 1 + layers * (heads + 1)
+    assert data["cfg"] == {"n_layers": 3, "n_heads": 4, "parallel_attn_mlp": False, "d_model": 32}
+    assert set(data["nodes"]) == {"input", "logits", *wiring.writers}
+    assert data["edges"]["input->a0.h0<k>"] == data["edges"]["input->a0.h1<k>"]
+    found = read_circuit(model, write_circuit(model, scores, keep, tmp_path / "c.json"))
+    close(found.scores, scores, 1e-6)
+    assert torch.equal(found.keep, keep) and found.disagree == 0
+    data["edges"]["input->a0.h1<k>"] = {"score": 9.0, "in_graph": True}
+    (tmp_path / "d.json").write_text(json.dumps(data), "utf-8")
+    found = read_circuit(model, tmp_path / "d.json")
+    at = wiring.mask(["input->a0.h0<k>"])
+    assert found.scores[at].tolist() == [9.0] and bool(found.keep[at]) and found.disagree == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda d: d.pop("edges"), "is not a circuit in the form of EAP-IG"),
+        (lambda d: d["cfg"].update(n_heads=12), "of a model with n_heads 12; llama has 4"),
+        (lambda d: d["nodes"].update({"m9": {"in_graph": True}}), "'m9' is no node of llama"),
+        (lambda d: d["nodes"].update({"m1": {"in_graph": 1}}), "does not say if it is in the graph"),
+        (lambda d: d["nodes"]["m1"].update(neurons=[True, False]), "keeps some of its neurons only"),
+        (lambda d: d["edges"].update({"m2->m0": {"score": 1, "in_graph": True}}), "'m2->m0' is no edge of llama"),
+        (lambda d: d["edges"]["input->m0"].update(score="x"), "input->m0: its score is not a finite number"),
+        (lambda d: d["edges"]["input->m0"].update(score=math.nan), "its score is not a finite number"),
+        (lambda d: d["edges"]["input->m0"].pop("in_graph"), "says whether it is in_graph"),
+    ],
+)
+def test_damaged_files_are_refused(change: Any, said: str, tmp_path: Path) -> None:
+    model = model_of("llama")
+    wiring = Wiring.of(model.parts)
+    data = circuit_json(model, torch.zeros(wiring.edges.shape), wiring.edges)
+    change(data)
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(data), "utf-8")
+    with pytest.raises(HookeError) as caught:
+        read_circuit(model, path)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_pickles_are_not_read(tmp_path: Path) -> None:
+    with pytest.raises(HookeError, match="is a pickle, which can run code, and is not read; save it as JSON"):
+        read_circuit(model_of("llama"), tmp_path / "c.pt")
+    (tmp_path / "c.json").write_bytes(b"\x80\x04nonsense")
+    with pytest.raises(HookeError, match="is not JSON"):
+        read_circuit(model_of("llama"), tmp_path / "c.json")
+
+
+def test_a_circuit_found_elsewhere_is_measured(compiled: Known, tmp_path: Path) -> None:
+    wiring = Wiring.of(compiled.model.parts)
+    true = wiring.mask(sorted(compiled.edges))
+    path = write_circuit(compiled.model, true.float(), true, tmp_path / "true.json")
+    result = circuit(compiled.model, known_pairs(compiled, 12), source=path, tests=5)
+    p = result.payload
+    assert p["method"] == "file" and p["stability"]["by_half"] is None
+    assert p["circuit"]["faithfulness"] == pytest.approx(1, abs=0.02)
+    assert p["circuit"]["complement"] < 0.5
+
+
+# ---- the command ---------------------------------------------------------------------------------------------
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, model: Model, *words: str) -> None:
+    from hooke.cli import main
+
+    monkeypatch.setattr(sys.modules["hooke.model.load"], "load", lambda *a, **k: model)
+    monkeypatch.setattr(sys, "argv", ["hooke", "circuit", *words])
+    with pytest.raises(SystemExit) as end:
+        main()
+    if end.value.code:
+        raise end.value
+
+
+def test_the_command_on_the_default_model(
+    smol: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, mib = tmp_path / "ioi.json", tmp_path / "ioi-mib.json"
+    words = ("--method", "eap", "--pairs", "2", "--tests", "4", "--size", "0.02")
+    run_cli(monkeypatch, smol, "ioi", *words, "--json", "--out", str(out), "--mib", str(mib))
+    data = json.loads(capsys.readouterr().out)
+    p = data["payload"]
+    assert data["arguments"]["method"] == "eap" and p["task"] == "ioi" and p["n_edges"] == 70651
+    curve = p["faithfulness"]
+    assert curve["circuit"][5] > curve["random_high"][5] + 0.2  # five per cent of the edges
+    assert hooke.load_result(out).id == data["id"]
+    written = json.loads(mib.read_text("utf-8"))
+    assert len(written["edges"]) == 123211 and sum(e["in_graph"] for e in written["edges"].values()) >= p["size"]
+    effects = hooke.load_result(out).tensors["effects"]
+    strongest = p["tests"]["rows"][0]
+    assert written["edges"][strongest["unit"]]["score"] == pytest.approx(-strongest["estimate"], rel=1e-4)
+    assert effects.shape == Wiring.of(smol.parts).edges.shape
+
+
+def test_the_command_shows_and_refuses(
+    smol: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, said in (
+        ((), "give a task"),
+        (("ioi", "--data", "x"), "give a task"),
+        (("ioi", "--size", "many"), "a size is a number of edges"),
+        (("ioi", "--level", "nodes", "--mib", str(tmp_path / "x.json")), "is written of edges"),
+        (("ioj",), "no task called 'ioj'"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            run_cli(monkeypatch, smol, *words)
+        assert end.value.code == 2 and said in capsys.readouterr().err
+    path = tmp_path / "pairs.jsonl"
+    names = (("John", "Mary"), ("Tom", "Anna"), ("Paul", "Lucy"), ("Mark", "Kate"))
+    rows = [
+        {
+            "clean": f"When {a} and {b} went to the shop, {a} gave a drink to",
+            "corrupt": f"When {a} and {b} went to the shop, {b} gave a drink to",
+            "target": f" {b}",
+            "contrast": [f" {a}"],
+        }
+        for a, b in names
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    run_cli(monkeypatch, smol, "--data", str(path), "--level", "nodes", "--tests", "2", "--size", "40")
+    shown = capsys.readouterr().out
+    assert "nodes (" in shown and "CPR" in shown and "random" in shown
+
+
+def test_levels_by_name() -> None:
+    model = model_of("gpt2")
+    assert level_of(model, "nodes").n == 3 * 5 and level_of(model, "neurons").n == 3 * (4 + 128)
+    assert Nodes(model, "neurons").called(4) == "m0.n0" and Nodes(model, "nodes").called(9) == "m1"
