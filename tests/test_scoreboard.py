@@ -129,7 +129,7 @@ def test_a_program_file_is_scored(home: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_bad_input_is_one_line(home: Path, tmp_path: Path) -> None:
     for given, match in (
-        ({"kinds": ("natural",)}, "a kind is compiled or siit"),
+        ({"kinds": ("natural",)}, "a kind is compiled, siit or nodes"),
         ({"methods": ("best",)}, "no circuit method called 'best'"),
         ({"methods": ()}, "at least one method"),
         ({"pairs": 1}, "2 to 512 pairs"),

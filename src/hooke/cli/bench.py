@@ -27,7 +27,9 @@ def truth(
         list[Path] | None,
         typer.Option(help="Score on this program file and not on Hooke's own models; repeatable. See docs/known.md."),
     ] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="Only compiled or only siit (trained-in) models.")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only these: compiled, siit (trained in), nodes (only nodes trained in).")
+    ] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only these methods; repeatable.")] = None,
     pairs: Annotated[int, typer.Option(help="Pairs of inputs for each model.", min=2, max=512)] = 24,
     seed: Annotated[int, typer.Option(help="Of the inputs, the masks and the random order.", min=0)] = 0,
