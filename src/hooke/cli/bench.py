@@ -49,6 +49,7 @@ def truth(
     writable_page(html)
     with Stages(["models"]) as stage:
         from hooke.methods.circuit_methods import METHODS, find_method
+        from hooke.truth.known import KINDS
         from hooke.truth.scoreboard import scoreboard
 
         names = split(method) or list(METHODS)
@@ -57,7 +58,7 @@ def truth(
         result = scoreboard(
             quick=quick,
             programs=program or (),
-            kinds=split(kind) or ("compiled", "siit"),
+            kinds=split(kind) or KINDS,
             methods=names,
             pairs=pairs,
             seed=seed,
