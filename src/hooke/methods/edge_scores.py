@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hooke.methods.edge_cuts import cut_each, packs
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Tap, Wiring, run_edges, terms, write_sites, written
@@ -129,9 +130,10 @@ def exact(
     max_rows: int = MAX_ROWS,
     tick: Tick = idle,
 ) -> Tensor:
-    """Each edge cut alone, really: as many runs as there are edges, `max_rows` at once. (batch, n_readers, n_writers)
+    """Each edge cut alone, really: as many runs as there are edges. (batch, n_readers, n_writers)
 
-    edges: (n_readers, n_writers) which to try; the others get 0.
+    edges: (n_readers, n_writers) which to try; the others get 0. In a large model a run computes only what its cut can
+    change (`edge_cuts.py`); otherwise `max_rows` whole runs are made at once.
     """
     wiring = Wiring.of(model.parts)
     tried = (wiring.edges if edges is None else edges.cpu() & wiring.edges).nonzero()
@@ -139,9 +141,14 @@ def exact(
     found = torch.zeros(batch, len(wiring.readers), len(wiring.writers), device=model.device)
     size = max(1, max_rows // batch)
     with torch.no_grad():
-        other = written(model, corrupt)
         pairs = torch.arange(batch, device=model.device)
         base = objective.effect(plain_logits(model, clean, objective), pairs)
+        if packs(model, clean, corrupt, objective, len(tried)):
+            found[:, tried[:, 0], tried[:, 1]] = (
+                cut_each(model, clean, corrupt, objective, tried, tick=tick) - base[:, None]
+            )
+            return found
+        other = written(model, corrupt)
         for start in range(0, len(tried), size):
             chunk = tried[start : start + size]
             keep = torch.ones(len(chunk), *wiring.edges.shape, device=model.device)

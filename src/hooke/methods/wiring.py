@@ -161,12 +161,17 @@ def terms(model: Model, acts: Activations, less: Activations | None = None) -> T
             w = block.o.weight.to(first.dtype).unflatten(1, (wiring.n_heads, -1)).permute(1, 2, 0)
             torch.bmm(value(z).flatten(0, 1).transpose(0, 1), w, out=of_heads.flatten(1, 2))
         else:  # each run has a denominator of its own
-            scale = Site("attn_post_scale", layer)
-            of_heads[:] = by_head(block, acts[z].detach(), acts[scale].detach())
+            of_heads[:] = _behind_norm(block, acts, layer)
             if less is not None:
-                of_heads -= by_head(block, less[z].detach(), less[scale].detach())
+                of_heads -= _behind_norm(block, less, layer)
         found[wiring.mlp(layer)] = value(Site("mlp_out", layer))
     return found
+
+
+def _behind_norm(block: Block, acts: Activations, layer: int) -> Tensor:
+    """`by_head` from reads, which are zero on padding: there a denominator of one leaves zero."""
+    scale = acts[Site("attn_post_scale", layer)].detach()
+    return by_head(block, acts[Site("z", layer)].detach(), torch.where(scale == 0, 1, scale))
 
 
 def by_head(block: Block, z: Tensor, scale: Tensor | None) -> Tensor:
