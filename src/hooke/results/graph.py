@@ -10,6 +10,8 @@ import numpy as np
 from hooke.results.result import Verdict
 
 Kind = Literal["token", "feature", "remainder", "error", "bias", "head", "mlp", "logit"]
+Part = Literal["", "q", "k", "v"]
+PARTS: tuple[Part, ...] = ("", "q", "k", "v")
 
 
 @dataclass
@@ -48,6 +50,10 @@ class Graph:
     `weights[t, s]` is the direct effect of node s on node `targets[t]` (its value, or its logit), in
     the units of that target; `constants[t]` is what no node carries (biases). So
     `weights[t].sum() + constants[t]` is the target's value.
+
+    In a circuit, nodes are whole heads and MLPs without a position, a weight is what cutting that edge alone does to
+    the metric, and a head is up to three targets: `parts` names which of its inputs (query, key, value) a row is of,
+    and `part_verdicts` holds the verdicts of edges into such a row. `parts` is empty where no row has a part.
     """
 
     nodes: list[Node]
@@ -56,9 +62,28 @@ class Graph:
     constants: np.ndarray  # (n_targets,)
     verdicts: dict[tuple[int, int], Verdict] = field(default_factory=dict)  # (source, target) node indices
     tokens: list[str] = field(default_factory=list)
+    parts: list[Part] = field(default_factory=list)  # one a target, or none
+    part_verdicts: dict[tuple[int, int, Part], Verdict] = field(default_factory=dict)  # (source, target, part)
+
+    def part(self, row: int) -> Part:
+        """Which input of its node a target is: q, k, v, or "" for the only one."""
+        return self.parts[row] if self.parts else ""
+
+    def verdict(self, row: int, source: int) -> Verdict:
+        """How the edge from node `source` into target `row` fared."""
+        target = int(self.targets[row])
+        only = self.verdicts.get((source, target), "untested") if not self.part(row) else "untested"
+        return self.part_verdicts.get((source, target, self.part(row)), only)
+
+    def is_circuit(self) -> bool:
+        """Whether the nodes are parts of the model and not features or tokens at their places."""
+        kinds = {node.kind for node in self.nodes}
+        return bool(kinds & {"head", "mlp"}) and all(
+            node.kind in ("token", "head", "mlp", "logit") and node.position is None for node in self.nodes
+        )
 
     def square(self) -> np.ndarray:
-        """The matrix over all nodes, (n_nodes, n_nodes), rows of pure sources zero. For small graphs."""
+        """The matrix over all nodes, (n_nodes, n_nodes), rows of pure sources zero, parts summed. For small graphs."""
         matrix = np.zeros((len(self.nodes), len(self.nodes)), dtype=self.weights.dtype)
-        matrix[self.targets] = self.weights
+        np.add.at(matrix, self.targets, self.weights)
         return matrix

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hooke.errors import HookeError
-from hooke.results.graph import Kind
+from hooke.results.graph import Kind, Part
 from hooke.results.result import Verdict
 
 MAX_NODES, MAX_LINKS, MAX_TOKENS = 200_000, 2_000_000, 1_000_000
@@ -59,6 +59,15 @@ class FileOwn(_Model):
     target: bool = False
     index: int | None = None
     position: int | None = 0
+    parts: dict[Part, float] = Field(default_factory=dict)  # of a head in a circuit: `dropped` by input
+
+
+class FileLinkPart(_Model):
+    """The share of a link that enters one input of a head."""
+
+    part: Part
+    weight: float = Field(ge=-HEAVIEST, le=HEAVIEST)
+    verdict: Verdict = "untested"
 
 
 class FileLinkOwn(_Model):
@@ -66,6 +75,7 @@ class FileLinkOwn(_Model):
 
     verdict: Verdict = "untested"
     delta: float | None = None
+    parts: list[FileLinkPart] = Field(default_factory=list, max_length=4)
 
 
 class FileNode(_Model):
@@ -224,7 +234,9 @@ def _check_links(links: list[Any], ids: set[str], dialects: bool) -> None:
         if not abs(weight) <= HEAVIEST:
             raise HookeError(f"{where}: weight {weight:.3g} is too large to be one")
         if link.get("hooke") is not None:
-            _model(FileLinkOwn, link["hooke"], f"{where}: hooke")
+            parts = [p.part for p in _model(FileLinkOwn, link["hooke"], f"{where}: hooke").parts]
+            if len(set(parts)) < len(parts):
+                raise HookeError(f"{where}: hooke: a part of the target stands there twice")
         if not dialects:
             pair = (link["source"], link["target"])
             if pair in seen:

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from hooke.errors import HookeError
-from hooke.results.graph import Graph, Kind, Node
+from hooke.results.graph import PARTS, Graph, Kind, Node, Part
 from hooke.results.graph_check import FileMetadata, FileNode, FileOwn, check_graph_file, parse, quote
 from hooke.results.graph_names import LORSA, cantor, cantor_inverse, node_id, safe_name
 from hooke.results.graph_write import (
@@ -74,7 +74,7 @@ class GraphFile:
         """The file again, with every link of the graph; for a file of ours, identical to what was read."""
         rows, columns = np.nonzero(self.graph.weights)
         weights = six_digits(self.graph.weights[rows, columns]).tolist()
-        dropped = np.array([self.graph.nodes[t].dropped for t in self.graph.targets.tolist()], float)
+        dropped = np.asarray(self.graph.constants, float)
         layers = [node.layer for node in self.graph.nodes]
         links = (rows, columns, weights)
         metadata = plain({**self.metadata, "schema_version": 1})  # what we write are Cantor numbers
@@ -117,35 +117,46 @@ def _read(data: Any) -> GraphFile:
 
     links, unclear = _resolve(data["links"], raw_nodes, nodes)
     own = [raw.hooke or FileOwn() for raw in raw_nodes]
-    aimed = {t for _, t, _ in links} | {i for i, extra in enumerate(own) if extra.dropped is not None}
-    targets = np.array(sorted(aimed), np.int64)
-    if len(targets) * len(nodes) > MAX_WEIGHTS:
-        raise HookeError(f"{len(targets):,} targets by {len(nodes):,} nodes are too many to hold as a matrix")
-    matrix = np.zeros((len(targets), len(nodes)), np.float32)
-    if links:
-        ends = np.array([(s, t) for s, t, _ in links], np.int64)
-        weights = np.array([link["weight"] for _, _, link in links], np.float32)
-        np.add.at(matrix, (np.searchsorted(targets, ends[:, 1]), ends[:, 0]), weights)
-    constants = np.zeros(len(targets))
-    for row, (t, total) in enumerate(zip(targets.tolist(), matrix.sum(axis=1, dtype=np.float64).tolist(), strict=True)):
-        left, value = own[t].dropped, nodes[t].value
-        constants[row] = left if left is not None else 0.0 if value is None else value - total
-        nodes[t].dropped = float(constants[row])
-
     verdicts: dict[tuple[int, int], Verdict] = {}
+    part_verdicts: dict[tuple[int, int, Part], Verdict] = {}
     deltas: dict[tuple[int, int], float] = {}
+    ends: list[tuple[int, int, Part, float]] = []
     for s, t, link in links:
         said = link.get("hooke") or {}
+        for one in said.get("parts") or [{"part": "", "weight": link["weight"]}]:
+            ends.append((s, t, one["part"], one["weight"]))
+            if one.get("verdict", "untested") != "untested":
+                part_verdicts[s, t, one["part"]] = one["verdict"]
         if said.get("verdict", "untested") != "untested":
             verdicts[s, t] = said["verdict"]
         if said.get("delta") is not None:
             deltas[s, t] = float(said["delta"])
+    aimed = {(t, part) for _, t, part, _ in ends}
+    for i, extra in enumerate(own):
+        if extra.dropped is not None:
+            aimed |= {(i, part) for part in extra.parts} or {(i, "")}
+    rows = sorted(aimed, key=lambda end: (end[0], PARTS.index(end[1])))
+    row_of = {end: row for row, end in enumerate(rows)}
+    targets = np.array([t for t, _ in rows], np.int64)
+    if len(targets) * len(nodes) > MAX_WEIGHTS:
+        raise HookeError(f"{len(targets):,} targets by {len(nodes):,} nodes are too many to hold as a matrix")
+    matrix = np.zeros((len(targets), len(nodes)), np.float32)
+    if ends:
+        at = np.array([(row_of[t, part], s) for s, t, part, _ in ends], np.int64)
+        np.add.at(matrix, (at[:, 0], at[:, 1]), np.array([weight for *_, weight in ends], np.float32))
+    constants = np.zeros(len(targets))
+    for row, total in enumerate(matrix.sum(axis=1, dtype=np.float64).tolist()):
+        t, part = rows[row]
+        left, value = own[t].parts.get(part, own[t].dropped), nodes[t].value
+        constants[row] = left if left is not None else 0.0 if value is None else value - total
+        nodes[t].dropped += float(constants[row])
     warnings = []
     if unknown := len(data["links"]) - len(links):
         warnings.append(f"{unknown} links to nodes that are not in the file were left out")
     if unclear:
         warnings.append(f"{unclear} links start at an id that a feature shares with an error; taken as the feature's")
-    graph = Graph(nodes, targets, matrix, constants, verdicts, list(metadata.prompt_tokens))
+    parts = [part for _, part in rows] if any(part for _, part in rows) else []
+    graph = Graph(nodes, targets, matrix, constants, verdicts, list(metadata.prompt_tokens), parts, part_verdicts)
     against = next((o.contrast for o in own if o.contrast is not None), None)
     contrast: Contrast | None = {"token": against.token, "id": against.id} if against else None
     return GraphFile(graph, data["metadata"], qparams, contrast, deltas, warnings)

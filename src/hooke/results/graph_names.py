@@ -69,6 +69,13 @@ def node_id(node: Node, *, last: int = 0) -> str:
     return f"{layer}_{group}_{part}_{position}"
 
 
+def circuit_name(node: Node) -> str:
+    """The written name of a node of a circuit (EAP-IG, MIB): `input`, `a3.h1`, `m3`, `logits`."""
+    if node.kind == "head":
+        return f"a{node.layer}.h{node.index}"
+    return {"token": "input", "logit": "logits", "mlp": f"m{node.layer}"}.get(node.kind, node.id)
+
+
 def clean(text: str) -> str:
     """Text that UTF-8 can hold: halves of surrogate pairs become the replacement character."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

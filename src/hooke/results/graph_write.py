@@ -12,10 +12,10 @@ import numpy as np
 
 from hooke import __version__
 from hooke.errors import HookeError
-from hooke.results.graph import Graph, Kind, Node
+from hooke.results.graph import PARTS, Graph, Kind, Node, Part
 from hooke.results.graph_check import check_graph_file
 from hooke.results.graph_names import LORSA, cantor, clean, node_id, safe_name, shown
-from hooke.results.result import write_atomic
+from hooke.results.result import Verdict, write_atomic
 
 MAX_WRITTEN = 500_000  # links; about 35 MB, well under Neuronpedia's 100 MiB
 TINY = 1e-30  # weights below this are left out: float32 holds no six digits of them
@@ -137,7 +137,11 @@ def assemble(
     """The file with exactly these links: (rows into `graph.targets`, source nodes, weights)."""
     rows, sources, weights = links
     ends = graph.targets[rows]
-    row_of = {int(target): row for row, target in enumerate(graph.targets)}
+    row_of: dict[int, list[int]] = {}  # one, or in a circuit one for each part of a head
+    for row, target in enumerate(graph.targets.tolist()):
+        row_of.setdefault(target, []).append(row)
+    for several in row_of.values():
+        several.sort(key=lambda row: PARTS.index(graph.part(row)))
     linked = set(np.unique(np.concatenate([sources, ends])).tolist())
     listed = [i for i, node in enumerate(graph.nodes) if node.kind in ALWAYS or i in linked or i in row_of]
     logits = sorted(
@@ -152,13 +156,15 @@ def assemble(
     ids: dict[int, str] = {}
     seen: dict[str, int] = {}
     for i in listed:
-        row = row_of.get(i)
+        mine = row_of.get(i)
         layer = logit_layers[i] if graph.nodes[i].kind == "logit" else graph.nodes[i].layer
-        left = None if row is None else float(dropped[row])
+        left = None if mine is None else sum(digits(float(dropped[row]), 12) for row in mine)
         value = graph.nodes[i].value
-        if value is None and row is not None:
-            value = float(graph.weights[row].sum(dtype=np.float64) + graph.constants[row])
+        if value is None and mine is not None:
+            value = sum(float(graph.weights[row].sum(dtype=np.float64) + graph.constants[row]) for row in mine)
         entry = _entry(graph.nodes[i], value, layer, metadata["prompt_tokens"], left, contrast)
+        if mine is not None and any(graph.part(row) for row in mine):
+            entry["hooke"]["parts"] = {graph.part(row): digits(float(dropped[row]), 12) for row in mine}
         ids[i] = entry["node_id"]
         if ids[i] in seen:
             raise HookeError(f"nodes {seen[ids[i]]} and {i} of the graph are both {ids[i]!r}; merge them first")
@@ -169,19 +175,48 @@ def assemble(
     place[listed] = np.arange(len(listed))
     order = np.lexsort((place[sources], place[ends])).tolist()
     pairs = list(zip(sources.tolist(), ends.tolist(), weights, strict=True))
+    pairs, parted = _joined(graph, rows, pairs, order)
     said: dict[tuple[int, int], dict[str, Any]] = {}
-    for pair, verdict in graph.verdicts.items():
-        if verdict != "untested":
+    only = {(s, t): verdict for (s, t, part), verdict in graph.part_verdicts.items() if not part}
+    for pair, verdict in {**graph.verdicts, **only}.items():
+        if verdict != "untested" and pair not in parted:
             said[pair] = {"verdict": verdict}
     for pair, delta in deltas.items():
         said.setdefault(pair, {})["delta"] = delta
+    for pair, parts in parted.items():
+        said.setdefault(pair, {})["parts"] = parts
     out: list[dict[str, Any]] = []
-    for s, t, weight in (pairs[i] for i in order):
+    for s, t, weight in pairs:
         link: dict[str, Any] = {"source": ids[s], "target": ids[t], "weight": weight}
         if (s, t) in said:
             link["hooke"] = said[s, t]
         out.append(link)
     return {"metadata": metadata, "qParams": plain(qparams), "nodes": nodes, "links": out}
+
+
+def _joined(
+    graph: Graph, rows: np.ndarray, pairs: list[tuple[int, int, float]], order: list[int]
+) -> tuple[list[tuple[int, int, float]], dict[tuple[int, int], list[dict[str, Any]]]]:
+    """The links in `order`, those between the same two nodes as one, and the parts of each link that has some.
+
+    Pages know one link between two nodes; to them it is the sum of its parts.
+    """
+    parts: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    if not any(graph.parts):
+        return [pairs[i] for i in order], parts
+    several = {int(target) for row, target in enumerate(graph.targets) if graph.part(row)}
+    whole: dict[tuple[int, int], float] = {}
+    for i in sorted(order, key=lambda i: PARTS.index(graph.part(int(rows[i])))):
+        s, t, weight = pairs[i]
+        whole[s, t] = whole.get((s, t), 0.0) + weight
+        if t in several:
+            row = int(rows[i])
+            one: dict[str, Any] = {"part": graph.part(row), "weight": weight}
+            if graph.verdict(row, s) != "untested":
+                one["verdict"] = graph.verdict(row, s)
+            parts.setdefault((s, t), []).append(one)
+    kept = dict.fromkeys(pairs[i][:2] for i in order)
+    return [(s, t, digits(whole[s, t], 12)) for s, t in kept], parts
 
 
 def _entry(
@@ -288,9 +323,11 @@ def _kept(graph: Graph, threshold: float, single: bool, most: int) -> tuple[np.n
     if len(rows) > most:
         best = np.sort(np.argsort(-score[rows, columns], kind="stable")[:most])
         rows, columns = rows[best], columns[best]
-    row_of = {int(target): row for row, target in enumerate(graph.targets)}
-    have = {pair for pair, verdict in graph.verdicts.items() if verdict != "untested"}
-    must = [(row_of[t], s) for s, t in have if t in row_of and size[row_of[t], s] >= TINY]
+    row_of = {(int(target), graph.part(row)): row for row, target in enumerate(graph.targets)}
+    have: dict[tuple[int, int, Part], Verdict] = {(s, t, ""): verdict for (s, t), verdict in graph.verdicts.items()}
+    have |= graph.part_verdicts
+    wanted = [(row_of[t, part], s) for (s, t, part), v in have.items() if v != "untested" and (t, part) in row_of]
+    must = [(row, s) for row, s in wanted if size[row, s] >= TINY]
     if must:
         flat = np.union1d(rows * len(graph.nodes) + columns, [r * len(graph.nodes) + c for r, c in must])
         rows, columns = np.divmod(flat, len(graph.nodes))
@@ -312,7 +349,10 @@ def _check_graph(graph: Graph) -> None:
     if graph.weights.shape != shape or np.shape(graph.constants) != shape[:1]:
         raise HookeError(f"weights {graph.weights.shape} and constants {np.shape(graph.constants)} do not fit {shape}")
     targets = np.asarray(graph.targets)
-    if len(np.unique(targets)) != len(targets) or (len(targets) and not 0 <= targets.min() <= targets.max() < count):
+    if graph.parts and (len(graph.parts) != len(targets) or not set(graph.parts) <= set(PARTS)):
+        raise HookeError(f"the graph's parts must be one of {', '.join(map(repr, PARTS))} for each of its targets")
+    rows = {(int(target), graph.part(row)) for row, target in enumerate(targets)}
+    if len(rows) != len(targets) or (len(targets) and not 0 <= targets.min() <= targets.max() < count):
         raise HookeError("the graph's targets must be distinct indices of its nodes")
     if len(bad := np.argwhere(~np.isfinite(graph.weights))):
         row, source = bad[0].tolist()
