@@ -46,7 +46,7 @@ def test_a_kept_model_holds_its_program_on_fresh_inputs(name: str, kind: str) ->
     )
     for measure in ("accuracy", "interchange", "strictness"):
         assert found[measure] >= 0.995, found
-    assert kind == "nodes" or found["edge_interchange"] >= 0.97 and found["edge_strictness"] >= 0.99, found
+    assert kind == "nodes" or (found["edge_interchange"] >= 0.97 and found["edge_strictness"] >= 0.99), found
     assert one.model.info["measures"]["accuracy"] >= 0.995
     assert one.model.info["seconds"] > 0
 
