@@ -213,7 +213,8 @@ function Scalars({ values }: { values: unknown[] }) {
 function Rows({ rows, name }: { rows: Row[]; name: string }) {
   const all = columnsOf(rows);
   const lines = rows.length > 2 ? numeric(rows, all) : [];
-  const [line, setLine] = useState(() => (rows.length >= 8 ? (lines.find((c) => !counts(rows, c)) ?? "") : ""));
+  // rows with words are things and not steps: no line joins them unasked
+  const [line, setLine] = useState(() => (rows.length >= 8 && lines.length === all.length ? (lines.find((c) => !counts(rows, c)) ?? "") : ""));
   const [shown, more] = useMore(rows.length, ROWS);
   const [wide, moreWide] = useMore(all.length, COLUMNS, "columns");
   const columns = all.slice(0, wide);
