@@ -243,6 +243,29 @@ def show_tasks(result: Result) -> None:
     print(f"\n{p['sentence']} ({p['count']} pairs of prompts each)")
 
 
+def show_scoreboard(result: Result) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    p = result.payload
+    kinds = list(p["methods"][0]["kinds"])
+    table = Table(box=None, pad_edge=False)
+    for name in ("method", *(f"{k}: edge AUROC (tenth percentile)" for k in kinds), "node AUROC", "precision"):
+        table.add_column(name, overflow="fold")
+    for name in ("random weights", "passes", "seconds"):
+        table.add_column(name, justify="right")
+    for row in p["methods"]:
+        edges = [
+            f"{k['median_edge_auroc']:.3f} ({k['p10_edge_auroc']:.3f})" for k in (row["kinds"][kind] for kind in kinds)
+        ]
+        node = "-" if row["median_node_auroc"] is None else f"{row['median_node_auroc']:.3f}"
+        twin = "-" if row["random_weights"] is None else f"{row['random_weights']:.2f}"
+        cells = (node, f"{row['median_precision']:.2f}", twin, f"{row['passes']:.0f}", f"{row['seconds']:.1f}")
+        table.add_row(row["name"], *edges, *cells)
+    Console().print(table)
+    print(f"\n{p['sentence']} ({p['models']} models, medians; passes for each pair of inputs)")
+
+
 def show_models(result: Result) -> None:
     from rich.console import Console
     from rich.table import Table

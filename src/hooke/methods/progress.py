@@ -39,6 +39,7 @@ SHARES = {
     "states": 6.0,
     "training": 75.0,
     "perplexity": 3.0,
+    "models": 60.0,
 }
 VERB_STAGES = {
     "trace": ("load", "forward", "select", "graph", "verification", "write", "interventions"),

@@ -82,6 +82,14 @@ class Known:
         return (wanted.exp() * (wanted - log)).sum(-1).mean(1)
 
 
+def known_names(kind: str) -> dict[str, str]:
+    """The programs that there are models of, with their families. Raises HookeError for a kind that is not there."""
+    if kind not in ("compiled", "siit"):
+        raise HookeError(f"a kind is compiled or siit, not {kind!r}")
+    kept = siit.kept()
+    return {name: p.family for name, p in all_programs().items() if kind == "compiled" or name in kept}
+
+
 def known(kind: str | None = None, names: Sequence[str] | None = None) -> Iterator[Known]:
     """The models with known circuits, of one kind or of both, made one after another.
 

@@ -1,0 +1,300 @@
+"""The scoreboard: every circuit method on every model whose circuit is known.
+
+A method orders the edges of a model; the truth says which of them are in the circuit. Edge AUROC is the chance that a
+true edge stands before a false one (ties half), node AUROC the same for heads and MLPs by their strongest edge, and
+precision the share of true edges among as many first ones as there are true edges. The controls: a random order, and
+the same architectures with random weights, in which nothing is the circuit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import bootstrap
+from torch import Tensor
+
+import hooke.methods
+from hooke.errors import HookeError
+from hooke.methods.circuit_methods import DEFAULT, METHODS, find_edges, find_method
+from hooke.methods.objective import Objective
+from hooke.methods.progress import Clock, Progress
+from hooke.methods.ranking import FEW, auroc
+from hooke.methods.wiring import Wiring
+from hooke.model.store import hooke_home
+from hooke.results import Claim, Result, read_json, write_atomic
+from hooke.truth.known import Known, compile_file, known, known_names, random_twin
+
+PAIRS = 24
+TWINS = 8  # models of each kind that are also scored with random weights; two with quick
+LOW = 0.9  # an edge AUROC below which a method is said to fail on a model
+Row = dict[str, Any]
+
+
+def scoreboard(
+    *,
+    quick: bool = False,
+    programs: Sequence[str | Path] = (),
+    kinds: Sequence[str] = ("compiled", "siit"),
+    methods: Sequence[str] = tuple(METHODS),
+    pairs: int = PAIRS,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Score methods on models with known circuits.
+
+    quick: one model of each family and kind, instead of all. programs: files of programs (`truth/program_text.py`);
+    these alone are then compiled and scored. kinds: "compiled", "siit" or both. pairs: of inputs, for each model.
+    An interrupted run goes on where it stopped when it is asked for again.
+
+    Returns a `Result` of kind "scoreboard". payload.methods: a row for each method, best first, with the median edge
+    AUROC over all models, its 95 % interval over models, the tenth percentile, medians of node AUROC, precision,
+    seconds and passes (forward passes for each pair, a backward counting two), and the same by kind (`kinds`) and
+    family (`families`); payload.each: every model by itself; payload.failures: where each method fails, and why.
+    Raises HookeError for unknown kinds and methods, and for a program that cannot be read or compiled.
+    """
+    clock = Clock(progress)
+    for method in methods:
+        find_method(method)
+    if not methods or not 2 <= pairs <= 512:
+        raise HookeError("ask for at least one method, and for 2 to 512 pairs")
+    if programs:
+        makers: list[tuple[str, Callable[[], Known]]] = [
+            (f"file {path} {_digest([Path(path)])}", partial(compile_file, path)) for path in programs
+        ]
+    else:
+        makers = [
+            (f"{kind} {name}", partial(_known_model, kind, name))
+            for kind in kinds
+            for name in (_one_a_family(kind) if quick else known_names(kind))
+        ]
+    spec = {"methods": list(methods), "pairs": pairs, "seed": seed, "code": code_digest()}
+    folder = hooke_home() / "bench" / hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:16]
+    each: list[Row] = []
+    seen = dict.fromkeys(kinds, 0)
+    with clock("models") as tick:
+        for number, (name, make) in enumerate(makers):
+            kind = name.split()[0]
+            twin = not programs and seen[kind] < (2 if quick else TWINS)
+            seen[kind] = seen.get(kind, 0) + 1
+            each.append(_kept(folder, f"{name} {twin}", partial(_score, make, methods, pairs, seed, twin)))
+            tick((number + 1) / len(makers))
+    rows = [_summary(name, each) for name in methods]
+    rows.sort(key=lambda row: (-row["median_edge_auroc"], -row["p10_edge_auroc"], row["passes"]))
+    default = DEFAULT if DEFAULT in methods else rows[0]["name"]
+    failures = [_failure(name, each) for name in methods]
+    sentence = _sentence(rows, default, each)
+    result = Result.make(
+        "scoreboard",
+        arguments={
+            "quick": quick,
+            "programs": [Path(path).name for path in programs],
+            "kinds": list(kinds),
+            "methods": list(methods),
+            "pairs": pairs,
+            "seed": seed,
+        },
+        provenance={"code": spec["code"], "torch": torch.__version__},
+        seconds=clock.done(),
+        claims=[Claim(text=sentence, verdict="tested")],
+        payload={
+            "default": default,
+            "models": len(each),
+            "methods": rows,
+            "against_default": [_against(default, name, each) for name in methods if name != default],
+            "failures": failures,
+            "each": each,
+            "sentence": sentence + ".",
+        },
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    return result
+
+
+def objective_of(model: Known, base: Tensor, source: Tensor) -> Objective:
+    """What the circuit of a known model is to keep: its outputs at every position on `base` (n, pos).
+
+    The gain of a run is how much nearer it is to these than to the outputs on `source`; a tested cut is measured by
+    the distance, since an edge is true if cutting it changes the output in any way.
+    """
+    with torch.no_grad():
+        here, there = (model.model.run(ids).logits for ids in (base, source))
+    assert here is not None and there is not None
+
+    def distance(logits: Tensor, pairs: Tensor) -> Tensor:
+        return model.metric(logits, here[pairs])
+
+    def gain(logits: Tensor, pairs: Tensor) -> Tensor:
+        return model.metric(logits, there[pairs]) - distance(logits, pairs)
+
+    return Objective(gain, distance, distance, "all")
+
+
+def _known_model(kind: str, name: str) -> Known:
+    return next(known(kind, [name]))
+
+
+def _score(make: Callable[[], Known], methods: Sequence[str], pairs: int, seed: int, twin: bool) -> Row:
+    """One model: its size, and what every method scores on it; twin: on its architecture with random weights too."""
+    model = make()
+    row: Row = {"name": model.name, "kind": model.kind, "family": model.family}
+    wiring = Wiring.of(model.model.parts)
+    row |= {"edges": int(wiring.edges.sum()), "true_edges": int(wiring.mask(sorted(model.edges)).sum())}
+    row["methods"] = {name: _of_method(model, name, pairs, seed) for name in methods}
+    if twin:
+        other = random_twin(model, seed)
+        row["random_weights"] = {name: _of_method(other, name, pairs, seed)["edge_auroc"] for name in methods}
+    return row
+
+
+def _of_method(model: Known, method: str, pairs: int, seed: int) -> Row:
+    wiring = Wiring.of(model.model.parts)
+    base, source = model.pairs(pairs, seed)
+    clean, corrupt = model.model.tokens(base), model.model.tokens(source)
+    found = find_edges(model.model, clean, corrupt, objective_of(model, base, source), method, seed=seed)
+    sizes, truth = found.sizes() * wiring.edges, wiring.mask(sorted(model.edges))
+    own, labels = sizes[wiring.edges].double().numpy(), truth[wiring.edges].numpy()
+    first = np.argsort(-own, kind="stable")[: labels.sum()]
+    return {
+        "edge_auroc": auroc(own, labels),
+        "node_auroc": _node_auroc(sizes, wiring, model.nodes),
+        "precision": float(labels[first].mean()),
+        "seconds": found.seconds,
+        "passes": found.passes,
+    }
+
+
+def _node_auroc(sizes: Tensor, wiring: Wiring, nodes: frozenset[str]) -> float | None:
+    """Heads and MLPs by their strongest edge, in or out; None if all or none of them are in the circuit."""
+    strongest = sizes.amax(0).double()
+    for r in range(len(wiring.readers)):
+        for name in wiring.names(r):
+            if name != "logits":
+                at = wiring.writers.index(name.partition("<")[0])
+                strongest[at] = torch.maximum(strongest[at], sizes[r].max().double())
+    names = wiring.writers[1:]
+    labels = np.array([name in nodes for name in names])
+    return auroc(strongest[1:].numpy(), labels) if 0 < labels.sum() < len(names) else None
+
+
+# ---- what the rows say together ----------------------------------------------------------------
+
+
+def _summary(name: str, each: list[Row]) -> Row:
+    """One method over all models, and by kind."""
+    row: Row = {"name": name, "about": METHODS[name].about, "source": METHODS[name].source}
+    row |= _over(name, each)
+    row["kinds"] = {kind: _over(name, [e for e in each if e["kind"] == kind]) for kind in _ordered(each, "kind")}
+    row["families"] = {
+        family: float(np.median([e["methods"][name]["edge_auroc"] for e in each if e["family"] == family]))
+        for family in _ordered(each, "family")
+    }
+    return row
+
+
+def _over(name: str, each: list[Row]) -> Row:
+    own = [e["methods"][name] for e in each]
+    edge = np.array([o["edge_auroc"] for o in own])
+    nodes = [o["node_auroc"] for o in own if o["node_auroc"] is not None]
+    twins = [e["random_weights"][name] for e in each if "random_weights" in e]
+    return {
+        "models": len(own),
+        "median_edge_auroc": float(np.median(edge)),
+        "interval": _interval(edge),
+        "p10_edge_auroc": float(np.percentile(edge, 10)),
+        "mean_edge_auroc": float(edge.mean()),
+        "median_node_auroc": float(np.median(nodes)) if nodes else None,
+        "median_precision": float(np.median([o["precision"] for o in own])),
+        "mean_precision": float(np.mean([o["precision"] for o in own])),
+        "seconds": float(np.sum([o["seconds"] for o in own])),
+        "passes": float(np.median([o["passes"] for o in own])),
+        "random_weights": float(np.median(twins)) if twins else None,
+    }
+
+
+def _interval(values: np.ndarray) -> list[float] | None:
+    """95 % of the median over models; None for a few."""
+    if len(values) < FEW:
+        return None
+    if np.ptp(values) == 0:
+        return [float(values[0]), float(values[0])]
+    found = bootstrap((values,), np.median, method="percentile", n_resamples=2000, rng=np.random.default_rng(0))
+    return [float(found.confidence_interval.low), float(found.confidence_interval.high)]
+
+
+def _against(default: str, other: str, each: list[Row]) -> Row:
+    """On how many models the default orders edges better than another method, as well, and worse."""
+    gap = np.array([e["methods"][default]["edge_auroc"] - e["methods"][other]["edge_auroc"] for e in each])
+    better, worse = int((gap > 1e-9).sum()), int((gap < -1e-9).sum())
+    return {"name": other, "better": better, "equal": len(gap) - better - worse, "worse": worse}
+
+
+def _failure(name: str, each: list[Row]) -> Row:
+    """On which models a method orders edges badly, and what is known of why."""
+    low = sorted((e["methods"][name]["edge_auroc"], f"{e['name']} ({e['kind']})") for e in each)
+    failed = [model for value, model in low if value < LOW]
+    return {
+        "name": name,
+        "below": LOW,
+        "models": len(failed),
+        "of": len(each),
+        "worst": low[0][1],
+        "worst_edge_auroc": low[0][0],
+        "why": METHODS[name].fails,
+    }
+
+
+def _sentence(rows: list[Row], default: str, each: list[Row]) -> str:
+    own = next(row for row in rows if row["name"] == default)
+    by_kind = " and ".join(
+        f"{k['median_edge_auroc']:.3f} on {k['models']} {'compiled' if kind == 'compiled' else 'trained-in'} models "
+        f"(tenth percentile {k['p10_edge_auroc']:.3f})"
+        for kind, k in own["kinds"].items()
+    )
+    return f"{default} finds the true edges with a median AUROC of {by_kind}, in {own['passes']:.0f} passes a pair"
+
+
+def _ordered(each: list[Row], key: str) -> list[str]:
+    return list(dict.fromkeys(e[key] for e in each))
+
+
+# ---- what is done once -------------------------------------------------------------------------
+
+
+def _one_a_family(kind: str) -> list[str]:
+    return list({family: name for name, family in reversed(known_names(kind).items())}.values())[::-1]
+
+
+def _kept(folder: Path, name: str, make: Callable[[], Row]) -> Row:
+    """A row of an interrupted run, or a new one, which is kept until the run is done."""
+    path = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.json"
+    if path.exists():
+        try:
+            found: Row = read_json(path)
+            return found
+        except HookeError:
+            pass  # damaged: made again
+    row = make()
+    write_atomic(path, json.dumps(row).encode())
+    return row
+
+
+def code_digest() -> str:
+    """A hash of the code that scores depend on."""
+    here = Path(__file__).parent
+    methods = Path(hooke.methods.__file__).parent
+    return _digest([*methods.rglob("*.py"), *here.glob("*.py"), *methods.parent.joinpath("model").rglob("*.py")])
+
+
+def _digest(paths: Iterable[Path]) -> str:
+    found = hashlib.sha256()
+    for path in sorted(paths):
+        found.update(path.read_bytes() if path.is_file() else b"")
+    return found.hexdigest()[:16]

@@ -1,0 +1,143 @@
+"""The scoreboard: its figures are those of slow code, it goes on where it stopped, and it takes other programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from hooke import HookeError
+from hooke.methods.circuit_methods import DEFAULT, find_edges
+from hooke.methods.wiring import Wiring
+from hooke.truth import scoreboard as module
+from hooke.truth.known import known, known_names
+from hooke.truth.scoreboard import objective_of, scoreboard
+
+PROGRAM = """
+vocabulary = a b c d
+length = 4
+counts = selector_width(select(tokens, tokens, ==))
+again = counts > 1
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOOKE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+def test_figures_are_those_of_slow_code(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "known_names", lambda kind: {"histogram": "counting", "rank": "sorting"})
+    result = scoreboard(methods=("eap", "random"), pairs=8, seed=2)
+    assert result.payload["models"] == 4 and result.payload["default"] == "eap"
+    for row in result.payload["each"]:
+        model = next(known(row["kind"], [row["name"]]))
+        wiring = Wiring.of(model.model.parts)
+        base, source = model.pairs(8, 2)
+        given = (model.model, model.model.tokens(base), model.model.tokens(source))
+        sizes = find_edges(*given, objective_of(model, base, source), "eap").sizes()
+        names = {wiring.edge_names(one)[0]: float(sizes[at]) for at, one in _edges(wiring)}
+        labels = [name in model.edges for name in names]
+        own = row["methods"]["eap"]
+        assert own["edge_auroc"] == pytest.approx(roc_auc_score(labels, list(names.values())))
+        best = sorted(names, key=lambda name: -names[name])[: len(model.edges)]
+        assert own["precision"] == pytest.approx(np.mean([name in model.edges for name in best]), abs=0.26)
+        node = {
+            n: max(s for e, s in names.items() if n in (e.split("->")[0], e.split("->")[1].split("<")[0]))
+            for n in wiring.writers[1:]
+        }
+        expected = roc_auc_score([n in model.nodes for n in node], list(node.values()))
+        assert own["node_auroc"] == pytest.approx(expected)
+        assert 0 < row["random_weights"]["eap"] <= 1
+    eap = next(row for row in result.payload["methods"] if row["name"] == "eap")
+    values = [row["methods"]["eap"]["edge_auroc"] for row in result.payload["each"]]
+    assert eap["median_edge_auroc"] == pytest.approx(np.median(values))
+    assert eap["p10_edge_auroc"] == pytest.approx(np.percentile(values, 10))
+    assert set(eap["kinds"]) == {"compiled", "siit"} and eap["kinds"]["siit"]["models"] == 2
+    assert {"counting", "sorting"} == set(eap["families"])
+
+
+def _edges(wiring: Wiring) -> list[tuple[tuple[int, int], Any]]:
+    found = []
+    for r, u in wiring.edges.nonzero().tolist():
+        one = wiring.edges & False
+        one[r, u] = True
+        found.append(((r, u), one))
+    return found
+
+
+def test_the_default_finds_circuits_and_chance_does_not(home: Path) -> None:
+    result = scoreboard(kinds=("compiled",), methods=(DEFAULT, "random"), pairs=16)
+    rows = {row["name"]: row for row in result.payload["methods"]}
+    assert result.payload["models"] == 44
+    assert rows[DEFAULT]["median_edge_auroc"] >= 0.97 and rows[DEFAULT]["p10_edge_auroc"] >= 0.85
+    low, high = rows["random"]["interval"]
+    assert low < 0.5 < high or abs(rows["random"]["median_edge_auroc"] - 0.5) < 0.1
+    assert rows[DEFAULT]["random_weights"] < rows[DEFAULT]["median_edge_auroc"] - 0.1
+    failed = {row["name"]: row for row in result.payload["failures"]}
+    assert failed["random"]["models"] > 30 and failed[DEFAULT]["models"] == 0
+
+
+def test_quick_has_every_family(home: Path) -> None:
+    for kind in ("compiled", "siit"):
+        names = module._one_a_family(kind)
+        assert len(names) >= 8 and {known_names(kind)[n] for n in names} == set(known_names(kind).values())
+
+
+def test_it_goes_on_where_it_stopped(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "known_names", lambda kind: {"histogram": "counting", "rank": "sorting"})
+    real, made = module._score, []
+
+    def stops(make: Any, *rest: Any) -> Any:
+        if len(made) == 1:
+            raise KeyboardInterrupt
+        made.append(1)
+        return real(make, *rest)
+
+    monkeypatch.setattr(module, "_score", stops)
+    with pytest.raises(KeyboardInterrupt):
+        scoreboard(kinds=("compiled",), methods=("eap",), pairs=4)
+    counted: list[int] = []
+    monkeypatch.setattr(module, "_score", lambda *given: counted.append(1) or real(*given))
+    result = scoreboard(kinds=("compiled",), methods=("eap",), pairs=4)
+    assert result.payload["models"] == 2 and len(counted) == 1
+    assert not any((home / "bench").iterdir()), "what a finished run kept is gone"
+
+
+def test_a_program_file_is_scored(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from typer.testing import CliRunner
+
+    from hooke.cli import app
+
+    path = tmp_path / "mine.rasp"
+    path.write_text(PROGRAM)
+    run = CliRunner().invoke(
+        app, ["bench", "truth", "--program", str(path), "--method", f"{DEFAULT},eap-ig,random", "--json"]
+    )
+    assert run.exit_code == 0, run.output
+    payload = json.loads(run.stdout)["payload"]
+    assert payload["models"] == 1 and payload["default"] == DEFAULT
+    best = next(row for row in payload["methods"] if row["name"] == DEFAULT)
+    assert best["median_edge_auroc"] >= 0.97
+    assert {"name", "median_edge_auroc", "p10_edge_auroc", "median_node_auroc", "seconds"} <= set(best)
+
+
+def test_bad_input_is_one_line(home: Path, tmp_path: Path) -> None:
+    for given, match in (
+        ({"kinds": ("natural",)}, "a kind is compiled or siit"),
+        ({"methods": ("best",)}, "no circuit method called 'best'"),
+        ({"methods": ()}, "at least one method"),
+        ({"pairs": 1}, "2 to 512 pairs"),
+        ({"programs": [tmp_path / "none.rasp"]}, "none.rasp"),
+    ):
+        with pytest.raises(HookeError, match=match):
+            scoreboard(**given)  # type: ignore[arg-type]
+    bad = tmp_path / "bad.rasp"
+    bad.write_text("out = import os")
+    with pytest.raises(HookeError):
+        scoreboard(programs=[bad])
