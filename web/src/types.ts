@@ -241,6 +241,10 @@ export interface CircuitFacts {
   task: string;
   method: string;
   /**
+   * what it is made of: edges, nodes or neurons
+   */
+  units: string;
+  /**
    * edges kept
    */
   size: number | null;
@@ -248,6 +252,7 @@ export interface CircuitFacts {
    * of all
    */
   n_edges: number | null;
+  example: string;
   sizes: CircuitSize[];
   stability: unknown;
   /**

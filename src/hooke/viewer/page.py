@@ -38,6 +38,7 @@ from hooke.viewer.schema import (
     Shown,
     Token,
 )
+from hooke.viewer.scoreboard import tables
 
 MAX_LINKS = 200_000
 MAX_GENERIC_BYTES = 32 * 2**20
@@ -125,7 +126,7 @@ def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
         return probe_view(result)
     if result.kind in ("patch", "attribution"):
         return patch_view(result)
-    return GenericView(payload=payload)
+    return GenericView(payload=tables(payload) if result.kind == "scoreboard" else payload)
 
 
 def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> GraphView:
@@ -134,7 +135,7 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
     file = graph_from_file(payload["graph"])
     graph, metadata = file.graph, file.metadata
     state, facts = _state(file), None
-    if graph.is_circuit():
+    if result.kind == "circuit" or graph.is_circuit():
         circuit.stand(graph)
         facts = circuit.facts(payload)
         metadata = {**metadata, "prompt": "", "node_threshold": 1.0}

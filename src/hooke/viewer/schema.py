@@ -139,8 +139,10 @@ class CircuitFacts(_Part):
 
     task: str
     method: str
+    units: str = Field(description="what it is made of: edges, nodes or neurons")
     size: int | None = Field(description="edges kept")
     n_edges: int | None = Field(description="of all")
+    example: str
     sizes: list[CircuitSize]
     stability: Any
     truth: Any = Field(description="what the method scored on models whose circuit is known")

@@ -19,7 +19,7 @@ interface Props {
   band?: [Values, Values];
   /** What stands under each value instead of the ends. */
   ticks?: string[];
-  /** Numbers that the vertical axis holds in any case. */
+  /** What stands on the vertical axis, if not its least, middle and greatest number. */
   hold?: number[];
   /** An upright line at this place in the list. */
   at?: number;
@@ -40,7 +40,7 @@ export function Chart({ values, name, beside = [], ends = ["0", count(values.len
   const area = [...held.map((i) => [i, band![0][i]!]), ...held.reverse().map((i) => [i, band![1][i]!])];
   return (
     <svg class="chart" viewBox={`0 0 ${W} ${H}`} role="img" aria-label={said}>
-      {(flat ? [least] : [low, (low + high) / 2, high]).map((v) => (
+      {(hold.length ? hold : flat ? [least] : [low, (low + high) / 2, high]).map((v) => (
         <g key={v}>
           <line class="grid" x1={LEFT} x2={W - RIGHT} y1={y(v)} y2={y(v)} />
           <text x={LEFT - 6} y={y(v) + 4} text-anchor="end">

@@ -38,11 +38,19 @@ export function GenericView({ result, dark }: ViewProps) {
 }
 
 export function Claims({ claims }: { claims: Claim[] }) {
-  const [shown, more] = useMore(claims.length, ENTRIES);
   if (claims.length === 0) return null;
   return (
     <section>
       <h2>Claims</h2>
+      <ClaimList claims={claims} />
+    </section>
+  );
+}
+
+export function ClaimList({ claims }: { claims: Claim[] }) {
+  const [shown, more] = useMore(claims.length, ENTRIES);
+  return (
+    <>
       <ul class="claims">
         {claims.slice(0, shown).map((claim, i) => (
           <li key={i}>
@@ -51,7 +59,7 @@ export function Claims({ claims }: { claims: Claim[] }) {
         ))}
       </ul>
       {more}
-    </section>
+    </>
   );
 }
 

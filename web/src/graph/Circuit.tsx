@@ -3,7 +3,7 @@
 import type { ComponentChildren } from "preact";
 import { count, num, percent, plain } from "../core/format";
 import { Chart } from "../generic/Chart";
-import { Claims, Value } from "../generic/GenericView";
+import { ClaimList, Claims, Value } from "../generic/GenericView";
 import type { CircuitFacts } from "../types";
 import type { Store } from "./store";
 
@@ -13,18 +13,25 @@ export function CircuitHead({ store }: { store: Store }) {
   const { result } = store.props;
   const { view } = store.graph.value;
   const facts = view.circuit!;
-  const { task, method, size, n_edges: all, sizes } = facts;
-  const line = [task && `task ${task}`, method && `method ${method}`, size !== null && `${count(size)} ${all ? `of ${count(all)} edges (${percent(size / all)})` : "edges"}`];
+  const { task, method, units, size, n_edges: all, example } = facts;
+  const line = [
+    task && `task ${task}`, method && `method ${method}`,
+    size !== null && `${count(size)} ${all ? `of ${count(all)} ${units} (${percent(size / all)})` : units}`,
+    example && `for example ${example}`,
+  ];
+  const { claims } = result;
+  // a sentence that is made of its claims stands there once, with their verdicts
+  const told = claims.length > 0 && !/\w/.test(claims.reduce((rest, claim) => rest.replace(claim.text, ""), view.sentence));
   return (
     <div role="group" class="sentence circuit" aria-label="In a sentence">
-      {view.sentence && <p class="lens-sentence">{plain(view.sentence)}</p>}
+      {view.sentence && !told && <p class="lens-sentence">{plain(view.sentence)}</p>}
+      {told ? <ClaimList claims={claims} /> : <Claims claims={claims} />}
       <p class="soft">{plain(line.filter(Boolean).join(" · "))}</p>
       {view.notes.map((note) => (
         <p key={note} class="soft">Note: {plain(note)}</p>
       ))}
-      {store.props.depth !== "plain" && <Claims claims={result.claims} />}
       <div class="facts">
-        {sizes.length > 0 && (
+        {facts.sizes.length > 0 && (
           <section>
             <h2>Faithfulness by size</h2>
             <Faithfulness facts={facts} />
@@ -50,16 +57,16 @@ function Part({ title, value, children }: { title: string; value: unknown; child
 }
 
 /** 1: the circuit does what the model does; 0: no more than with every edge cut. */
-function Faithfulness({ facts: { sizes, size } }: { facts: CircuitFacts }) {
+function Faithfulness({ facts: { sizes, size, units } }: { facts: CircuitFacts }) {
   const of = (key: "circuit" | "random" | "random_low" | "random_high") => sizes.map((s) => s[key]);
   return (
     <>
       <Chart
-        values={of("circuit")} beside={of("random")} band={[of("random_low"), of("random_high")]} name="Faithfulness by number of edges" hold={[0, 1]}
+        values={of("circuit")} beside={of("random")} band={[of("random_low"), of("random_high")]} name={`Faithfulness by number of ${units}`} hold={[0, 0.5, 1]}
         ticks={sizes.map((s) => brief(s.edges))} at={placeAmong(sizes.map((s) => s.edges), size)}
       />
       <p class="soft">
-        By number of edges. 1 is the whole model, 0 every edge cut. Dashed: random edges, and how far they range{size !== null && "; upright: this circuit"}.
+        By number of {plain(units)}. 1 is the whole model, 0 everything cut. Dashed: random {plain(units)}, and how far they range{size !== null && "; upright: this circuit"}.
       </p>
       <details class="scores">
         <summary>As a table</summary>
@@ -67,7 +74,7 @@ function Faithfulness({ facts: { sizes, size } }: { facts: CircuitFacts }) {
         <table>
           <thead>
             <tr>
-              {["edges", "circuit", "random", "their range", "all but the circuit"].map((name) => <th key={name} scope="col" class="number">{name}</th>)}
+              {[plain(units), "circuit", "random", "their range", "all but the circuit"].map((name) => <th key={name} scope="col" class="number">{name}</th>)}
             </tr>
           </thead>
           <tbody>

@@ -1,7 +1,7 @@
 // The selected node or group: what it is, reads and promotes, how its test went, and what happens when it is changed.
 
 import { chance, count, num, percent, plain, token } from "../core/format";
-import { edgesOf } from "./GraphPane";
+import { edgesOf, effectOf } from "./GraphPane";
 import type { Json } from "../core/contract";
 import type { Group } from "../types";
 import { Verdict } from "../core/Verdict";
@@ -26,7 +26,7 @@ function OneNode({ store, i }: { store: Store; i: number }) {
   const names = store.get<Record<string, string>>("names") ?? {};
   const rows: [string, string][] = [];
   const { circuit } = g.view;
-  if (circuit) rows.push(["edges", edgesOf(g, i)], ["share of the edges' strength", percent(g.part[i])]);
+  if (circuit) rows.push(g.edgeless ? ["does for the answer", effectOf(g, i)] : ["edges", edgesOf(g, i)], ["share of all strength", percent(g.part[i])]);
   else if (kind === "logit") rows.push(["probability", chance(n.probability[i])]);
   if (kind === "feature" && n.value[i] !== null) rows.push(["value here", num(n.value[i], true)]);
   if (n.delta[i] !== null && kind === "feature" && n.value[i] !== null) rows.push(["value in the similar prompts", num(n.value[i]! - n.delta[i]!, true)]);
@@ -46,9 +46,9 @@ function OneNode({ store, i }: { store: Store; i: number }) {
         {placeOf(g, i)} {!circuit && whereOf(g, i)}
       </p>
       <p>
-        {kind === "feature" && <Verdict verdict={n.verdict[i]} reason={n.reason[i]} />} <span class="soft">{plain(n.reason[i])}</span>
+        {(kind === "feature" || (g.edgeless && n.delta[i] !== null)) && <Verdict verdict={n.verdict[i]} reason={n.reason[i]} />} <span class="soft">{plain(n.reason[i])}</span>
       </p>
-      {kind === "feature" && <Change store={store} nodes={[i]} />}
+      {kind === "feature" && !circuit && <Change store={store} nodes={[i]} />}
       <div class="actions">
         <button aria-pressed={store.pinned.value.has(i)} onClick={() => store.togglePin(i)}>
           {store.pinned.value.has(i) ? "Unpin" : "Pin"}

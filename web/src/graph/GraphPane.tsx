@@ -273,7 +273,7 @@ export function describe(store: Store, i: number): string {
   const g = store.graph.value;
   const { value, probability, verdict } = g.view.nodes;
   const parts = [wordsOf(store, i), (placeOf(g, i) + atOf(g, i)).trim()];
-  if (g.view.circuit) parts.push(edgesOf(g, i));
+  if (g.view.circuit) parts.push(g.edgeless ? effectOf(g, i) : edgesOf(g, i));
   else if (g.kind[i] === "logit") parts.push(chance(probability[i]));
   else parts.push(`${percent(g.part[i])} of the influence`);
   if (value[i] !== null && g.kind[i] === "feature") parts.push(`value ${num(value[i], true)}`);
@@ -289,6 +289,9 @@ export function describe(store: Store, i: number): string {
   }
   return parts.join(" · ");
 }
+
+/** What keeping a node of a circuit of nodes does for the answer. */
+export const effectOf = (g: Graph, i: number): string => num(g.view.nodes.delta[i], true);
 
 /** How many edges of a circuit enter a node, by part, and leave it. */
 export function edgesOf(g: Graph, i: number): string {
@@ -309,7 +312,8 @@ export function shownLine(store: Store, lost: number | null): string {
   const l = g.view.links;
   const cap = possible > drawn.length ? ` (the strongest of ${count(possible)} between them)` : "";
   const file = l.of > l.shown ? `; ${count(l.shown)} links are in this page, ${count(l.of)} in the ${g.view.live ? "model's graph" : "file"}` : "";
-  if (g.view.circuit) return `showing ${count(on)} of ${count(g.n)} nodes, ${count(drawn.length)} edges${cap} · blue supports the answer: cutting it costs; red works against it; width is strength; a green edge passed its own test, a dashed one failed it`;
+  const shared = l.shown > (g.view.circuit?.size ?? Infinity) ? ", keys and values that heads share at each of them" : "";
+  if (g.view.circuit) return `showing ${count(on)} of ${count(g.n)} nodes${g.edgeless ? "" : `, ${count(drawn.length)} edges${cap}${shared}`} · blue supports the answer: cutting it costs; red works against it; ${g.edgeless ? "a green ring" : "width is strength; a green edge"} passed its own test, a dashed one failed it`;
   const unexplained = lost === null ? "how much is unexplained is not said in this file" : `${percent(lost)} unexplained`;
   return `showing ${count(on)} of ${count(g.n)} nodes, ${count(drawn.length)} links${cap}${file} · ${unexplained}`;
 }

@@ -66,7 +66,7 @@ export function GraphView(props: ViewProps) {
       </p>
       {store.get<boolean>("table") ? (
         <NodeTable store={store} />
-      ) : depth === "plain" ? (
+      ) : depth === "plain" || store.graph.value.edgeless ? (
         <div class="panes plain">
           {circuit ? pane("graph", "Graph", <GraphPane store={store} dark={props.dark} />) : pane("subgraph", store.groups.value.length ? "The groups of the sentence, and yours" : "The groups of the sentence", <Subgraph store={store} suggested />)}
           {pane("detail", circuit ? "Detail" : "What it is, and what happens without it", <Detail store={store} />)}

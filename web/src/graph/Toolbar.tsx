@@ -53,14 +53,14 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
         />
         <output>{percent(prune)}</output>
       </label>
-      <label title="The strongest links are drawn, at most 5 000 at once; those of the selected node always">
+      {!g.edgeless && <label title="The strongest links are drawn, at most 5 000 at once; those of the selected node always">
         Links drawn{" "}
         <input
           type="range" min="1" max="3.7" step="0.05" value={Math.log10(Math.max(10, store.get<number>("edges")))} aria-valuetext={`up to ${store.get("edges")}`}
           onInput={(event) => store.set({ edges: Math.min(MAX_EDGES, Math.round(10 ** Number(event.currentTarget.value))) }, "replace")}
         />
         <output>{count(store.get<number>("edges"))}</output>
-      </label>
+      </label>}
       <label>
         Find{" "}
         <input type="search" value={store.get<string>("find")} placeholder="token, label or id" onInput={(event) => store.set({ find: event.currentTarget.value }, "replace")} onKeyDown={(event) => event.key === "Enter" && nextMatch(store)} />

@@ -151,13 +151,13 @@ function drawEdges(pen: Pen, s: Scene, edges: Uint32Array, strength: number): vo
     if (verdict === TESTED) {
       // a green edge: width says how strong a link is, so it cannot say that it was tested
       pen.strokeStyle = p.tested;
-      pen.lineWidth = (WIDTHS[look % 4] + 4) * thin;
+      pen.lineWidth = WIDTHS[look % 4] * Math.max(thin, 0.5) + 4 * thin;
       pen.globalAlpha = Math.min(1, 0.45 * strength);
       pen.setLineDash([]);
       path();
     }
     pen.strokeStyle = look >= 12 ? p.negative : p.positive;
-    pen.lineWidth = WIDTHS[look % 4] * thin;
+    pen.lineWidth = WIDTHS[look % 4] * Math.max(thin, 0.5);
     pen.globalAlpha = Math.min(1, (ALPHAS[look % 4] + (verdict ? 0.25 : 0)) * strength);
     pen.setLineDash(verdict === REFUTED ? [5, 4] : []);
     path();
@@ -201,7 +201,9 @@ export function fillOf(s: Scene, i: number, p: Palette): string {
     return step === 0 ? mix(p.surface, p.remainder, 0.55) : mix(p.surface, t < 0 ? p.negative : p.positive, 0.25 + 0.75 * step);
   }
   const kind = s.graph.kind[i];
-  if (s.graph.enters && !s.graph.share[i]) return mix(p.surface, p.remainder, 0.5); // not in the circuit
+  const { delta } = s.graph.view.nodes;
+  if (s.graph.edgeless && delta[i]) return delta[i]! < 0 ? p.negative : p.positive;
+  if (s.graph.enters && !s.graph.edgeless && !s.graph.share[i]) return mix(p.surface, p.remainder, 0.5); // not in the circuit
   return kind === "remainder" || kind === "error" ? p.remainder : kind === "token" || kind === "logit" ? p.text : p.node;
 }
 

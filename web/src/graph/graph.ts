@@ -39,6 +39,8 @@ export interface Graph {
   nRows: number;
   nColumns: number;
   hasDelta: boolean;
+  /** A circuit of nodes: they are what was cut. */
+  edgeless: boolean;
 }
 
 /** The inputs of a head. */
@@ -101,7 +103,7 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
   return {
     view, n, id: nodes.id, place: new Map(nodes.id.map((id, i) => [id, i])), kind: nodes.kind as NodeKind[], layer, position, share, part, ofFeatures: 1 / whole("feature"),
     cumulative: Float64Array.from(nodes.cumulative), offsets, source, target, weight, verdict: tensor<Uint8Array>("verdict"), enters: tensor<Uint8Array | undefined>("part"),
-    left, into, outOffsets, outLink, order: strongest(score), nRows, nColumns: Math.max(1, view.tokens.length), hasDelta: !!change,
+    left, into, outOffsets, outLink, order: strongest(score), nRows, nColumns: Math.max(1, view.tokens.length), hasDelta: !!change, edgeless: !!circuit && !source.length,
   }; // prettier-ignore
 }
 

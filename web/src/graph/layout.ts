@@ -67,7 +67,7 @@ export function makeLayout(g: Graph, visible: Uint8Array, width: number, height:
       const inLine = Math.min(perLine, cell.length - line * perLine);
       x[i] = column.left + column.width / 2 + ((k % perLine) - (inLine - 1) / 2) * gap;
       y[i] = rowY(row) + (lines > 1 ? ((lines - 1) / 2 - line) * Math.min(7, (step - 2) / lines) : 0);
-      if (circuit && g.kind[i] === "mlp") y[i] -= step * 0.4; // it reads the heads of its layer
+      if (circuit && /mlp|feature/.test(g.kind[i])) y[i] -= step * 0.4; // it reads the heads of its layer
     });
   }
   const cell = 24;

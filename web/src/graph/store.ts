@@ -27,7 +27,7 @@ export function graphState(result: Shown): State {
     minus: "", // contrast: "A|B", ids of two logits
     links: "either",
     // influence, groups and labels are of the change from the counterfactual, where there is one
-    weights: view.nodes.delta.some((d) => d !== null) ? "change" : "value",
+    weights: !view.circuit && view.nodes.delta.some((d) => d !== null) ? "change" : "value",
     hide: [], // kinds of nodes: remainder, error, token
     table: false,
     full: "", // pane on the full screen
@@ -251,7 +251,7 @@ export function atOf(g: Graph, i: number, most = 60): string {
 /** Kind and place of a node, for lists. */
 export function placeOf(g: Graph, i: number): string {
   const kind = g.kind[i];
-  if (g.view.circuit) return kind === "token" ? "embeddings" : kind === "logit" ? "output" : `layer ${g.view.nodes.layer[i]}, ${kind === "mlp" ? "MLP" : `head ${g.view.nodes.index[i]}`}`;
+  if (g.view.circuit) return kind === "token" ? "embeddings" : kind === "logit" ? "output" : `layer ${g.view.nodes.layer[i]}, ${kind === "mlp" ? "MLP" : kind === "feature" ? `neuron ${g.view.nodes.index[i]}` : `head ${g.view.nodes.index[i]}`}`;
   if (kind === "token") return "token";
   if (kind === "logit") return "output";
   if (kind === "remainder" || kind === "error") return ""; // its label says it
