@@ -6,7 +6,7 @@ from typing import Any
 
 WORDS = ("about", "source")
 KINDS = {"siit": "trained-in"}
-FIRST = ("name", "models", "median_edge_auroc", "least_of_95_%", "greatest_of_95_%", "p10_edge_auroc",
+FIRST = ("name", "median_edge_auroc", "least_of_95_%", "greatest_of_95_%", "p10_edge_auroc",
          "median_node_auroc")  # fmt: skip
 LEFT = ("interval", "mean_edge_auroc", "mean_precision")  # said otherwise, or by the median
 
@@ -42,4 +42,5 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
     own = {key: value for key, value in row.items() if key not in (*WORDS, *LEFT) and not isinstance(value, dict)}
     if isinstance(span := row.get("interval"), list):
         own |= {"least_of_95_%": span[0], "greatest_of_95_%": span[1]}
-    return {key: own[key] for key in (*(k for k in FIRST if k in own), *(k for k in own if k not in FIRST))}
+    last = [key for key in own if key not in (*FIRST, "models")]
+    return {key: own[key] for key in (*FIRST, *last, "models") if key in own}
