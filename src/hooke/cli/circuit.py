@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -20,10 +20,7 @@ from hooke.cli.common import (
     writable_page,
 )
 from hooke.errors import HookeError
-from hooke.terminal import Stages, say
-
-if TYPE_CHECKING:
-    from hooke.results import Result
+from hooke.terminal import Stages, show_circuit
 
 
 @app.command()
@@ -124,26 +121,3 @@ def _size(text: str | None) -> int | float | None:
         return float(text)
     except ValueError:
         raise HookeError(f"a size is a number of edges or a share such as 0.01, not {text!r}") from None
-
-
-def show_circuit(result: Result) -> None:
-    """The sentence, the curve, stability and the strongest edges."""
-    p = result.payload
-    say(p["sentence"])
-    curve = p["faithfulness"]
-    say(f"\n{p['units']:>8}  share   circuit  random  complement")
-    for n, share, f, r, c in zip(
-        curve["edges"], curve["shares"], curve["circuit"], curve["random"], curve["complement"], strict=True
-    ):
-        say(f"{n:8,}  {share:6.1%}  " + "  ".join(f"{round(100 * x) + 0:{w}d}%" for x, w in ((f, 6), (r, 5), (c, 9))))
-    say(f"\nCPR {p['cpr']:.2f} (random {p['cpr_random']:.2f}), CMD {p['cmd']:.2f} (random {p['cmd_random']:.2f})")
-    for name, told in (("by_half", "halves of the pairs"), ("by_seed", "seeds"), ("by_order", "orders")):
-        if p["stability"][name]:
-            s, r = p["stability"][name], p["stability"]["random"]
-            say(
-                f"Circuits by {told} share {s['mean_edges']:.0%} of {p['units']} and {s['mean_nodes']:.0%} of nodes "
-                f"(random ones {r['mean_edges']:.0%} and {r['mean_nodes']:.0%})"
-            )
-    say(f"\nStrongest {p['units']}, and what cutting each alone does to the metric:")
-    for row in p["tests"]["rows"][:10]:
-        say(f"  {row['unit']:24} {row['effect']:+8.3f}  {row['verdict']}")

@@ -16,7 +16,7 @@ from hooke.methods import circuit_measure as measure
 from hooke.methods.acdc import acdc
 from hooke.methods.circuit_file import read_circuit
 from hooke.methods.circuit_graph import graph_file, graph_of
-from hooke.methods.circuit_levels import Edges, Level, Scores, check_names, level_of
+from hooke.methods.circuit_levels import Edges, Level, Scores, check_names, default_of, level_of
 from hooke.methods.circuit_methods import METHODS, THRESHOLDS
 from hooke.methods.circuit_pairs import Asked, Pairs, ask
 from hooke.methods.metrics import Metric
@@ -50,7 +50,8 @@ def circuit(
 
     pairs: the name of a task (`hooke tasks`), or examples (clean, corrupt, target, contrast); clean and corrupt of one
         pair have the same number of tokens, and pairs may differ in length.
-    method: how edges are ordered (`METHODS`); by default the one that does best on models whose circuit is known.
+    method: how edges are ordered (`METHODS`); by default the one that does best on models whose circuit is known, or
+        EAP-IG, which takes a few passes, in a model of more than 10,000 edges.
     size: how many edges are kept (a whole number) or which share of all (a fraction); by default the fewest, of those
         tried, that keep 85 % of the effect on the pairs of the ranking. Edges that lead nowhere are left out after.
     level: "edges" between heads and MLPs, queries, keys and values apart; "nodes" for heads and MLPs; "neurons" for
@@ -79,8 +80,9 @@ def circuit(
         raise HookeError("at least one edge must be tested")
     if source is not None and (level != "edges" or method is not None):
         raise HookeError("a circuit from a file has its own edges; leave the method and the level out")
-    name = "file" if source is not None else check_names(level, method)
+    check_names(level, method)
     space = level_of(model, level)
+    name = "file" if source is not None else method or default_of(space)
     wanted = measure.check_size(size, space.n)
     given = None if source is None else read_circuit(model, source)
     with clock("answers"):
@@ -119,7 +121,7 @@ def circuit(
     verdicts: dict[int, Verdict] = {row["number"]: row["verdict"] for row in cut["rows"]}
     weights = effects if signed else -strength  # of a rank: cutting what is needed takes away
     graph = graph_of(space, keep, weights, verdicts)
-    what = asked.task or f"{len(asked.find) + len(report)} pairs of prompts"
+    what = asked.task or "pairs like these"
     sentence, claims = _said(what, space, own_size, asked, minimal, stability, cut, name)
     file = graph_file(graph, model, f"circuit-{asked.task or 'pairs'}-{name}", report.texts[0], {"sentence": sentence})
     rows = [{key: value for key, value in row.items() if key != "number"} for row in cut["rows"]]

@@ -18,6 +18,7 @@ from hooke.methods import attribute_gradients as by
 from hooke.methods.circuit_methods import DEFAULT, find_edges, find_method
 from hooke.methods.circuit_pairs import Pairs, check_fits
 from hooke.methods.circuit_run import MAX_TOKENS, gains, ground
+from hooke.methods.edge_scores import exact
 from hooke.methods.faithfulness import prune
 from hooke.methods.patch import sweep
 from hooke.methods.patch_places import Place
@@ -30,6 +31,8 @@ from hooke.sites import Site
 LEVELS = ("edges", "nodes", "neurons")
 NODE_METHODS = ("eap", "eap-ig", "eap-ig-activations", "relp", "exact", "random")
 NODE_DEFAULT = "eap-ig"
+MANY = 10_000  # edges, over which cutting them takes too long to be the default
+CHEAP = "eap-ig"
 MAX_EXACT = 4096  # nodes that are patched one by one
 
 
@@ -54,6 +57,7 @@ class Level(Protocol):
     def score(self, pairs: Pairs, method: str, *, seed: int, tick: Tick) -> Scores: ...
     def prune(self, keep: Tensor) -> Tensor: ...
     def gains(self, pairs: Pairs, keeps: Sequence[Tensor], *, tick: Tick = idle) -> Tensor: ...
+    def alone(self, pairs: Pairs, units: Sequence[int], *, tick: Tick = idle) -> Tensor: ...
     def nodes(self, keep: Tensor) -> Tensor: ...
     def near(self, keep: Tensor) -> Tensor: ...
     def called(self, unit: int) -> str: ...
@@ -64,19 +68,23 @@ def level_of(model: Model, name: str) -> Level:
     return Edges(model) if name == "edges" else Nodes(model, name)
 
 
-def check_names(level: str, method: str | None) -> str:
-    """The method, or the default of the level. Raises HookeError for a level that there is not, and a method that
-    it does not have."""
+def check_names(level: str, method: str | None) -> None:
+    """Raise HookeError for a level that there is not, and for a method that it does not have."""
     if level not in LEVELS:
         raise HookeError(f"no level called {level!r}; there are {', '.join(LEVELS)}")
-    if method is None:
-        return DEFAULT if level == "edges" else NODE_DEFAULT
-    find_method(method)
-    if level != "edges" and method not in NODE_METHODS:
+    if method is not None:
+        find_method(method)
+    if method is not None and level != "edges" and method not in NODE_METHODS:
         raise HookeError(
             f"{method} orders edges and says nothing of {level}; for {level} there are {', '.join(NODE_METHODS)}"
         )
-    return method
+
+
+def default_of(level: Level) -> str:
+    """The method where none is named: what does best on models whose circuit is known, as long as its runs are few."""
+    if level.name != "edges":
+        return NODE_DEFAULT
+    return DEFAULT if level.n <= MANY else CHEAP
 
 
 class Edges:
@@ -93,8 +101,7 @@ class Edges:
         check_fits(self.model, pairs)
         found = find_edges(self.model, pairs.clean, pairs.corrupt, pairs.objective, method, seed=seed, tick=tick)
         here = self.wiring.edges
-        exact = torch.zeros_like(here) if found.tested is None else found.tested.cpu()
-        return Scores(found.effects.cpu()[:, here], exact[here], found.passes, found.seconds)
+        return Scores(found.effects.cpu()[:, here], found.tested.cpu()[here], found.passes, found.seconds)
 
     def matrix(self, keep: Tensor) -> Tensor:
         """(n_readers, n_writers) of values by edge, zero where there is none."""
@@ -107,7 +114,15 @@ class Edges:
 
     def gains(self, pairs: Pairs, keeps: Sequence[Tensor], *, tick: Tick = idle) -> Tensor:
         masks = [self.matrix(keep) for keep in keeps]
-        return gains(self.model, pairs.clean, pairs.corrupt, pairs.objective, masks, tick=tick)
+        return _finite(gains(self.model, pairs.clean, pairs.corrupt, pairs.objective, masks, tick=tick), self.model)
+
+    def alone(self, pairs: Pairs, units: Sequence[int], *, tick: Tick = idle) -> Tensor:
+        """(n_units, batch): what cutting each edge alone, in the whole model, changes the metric by."""
+        chosen = torch.zeros(self.n, dtype=torch.bool)
+        chosen[list(units)] = True
+        found = exact(self.model, pairs.clean, pairs.corrupt, pairs.objective, edges=self.matrix(chosen), tick=tick)
+        at = self.at[list(units)]
+        return _finite(found[:, at[:, 0], at[:, 1]].T.cpu(), self.model)
 
     def nodes(self, keep: Tensor) -> Tensor:
         """(n_writers,): which nodes kept edges leave or enter; the logits are no writer, and always there."""
@@ -224,7 +239,14 @@ class Nodes:
                 own = torch.full((len(part),), row, device=self.model.device)
                 found[start : start + size, row] = pairs.objective.gain(run.logits, own).to(found)
             tick((row + 1) / len(pairs))
-        return found
+        return _finite(found, self.model)
+
+    def alone(self, pairs: Pairs, units: Sequence[int], *, tick: Tick = idle) -> Tensor:
+        """(n_units, batch): what giving each node its corrupt values, and no other, changes the metric by."""
+        keeps = torch.ones(len(units) + 1, self.n, dtype=torch.bool)
+        keeps[torch.arange(len(units)), list(units)] = False
+        values = self.gains(pairs, list(keeps), tick=tick)
+        return values[:-1] - values[-1]
 
     def nodes(self, keep: Tensor) -> Tensor:
         return keep
@@ -237,6 +259,12 @@ class Nodes:
         if at < self.n_heads:
             return f"a{layer}.h{at}"
         return f"m{layer}" if self.name == "nodes" else f"m{layer}.n{at - self.n_heads}"
+
+
+def _finite(values: Tensor, model: Model) -> Tensor:
+    if not bool(torch.isfinite(values).all()):
+        raise HookeError(f"{model.name} gave numbers that are not finite where edges or nodes are cut")
+    return values
 
 
 def _mixed(keep: Tensor, other: Tensor) -> Tap:

@@ -209,9 +209,7 @@ def cuts(
     units = [i for i in size.argsort(descending=True, stable=True).tolist() if bool(keep[i])][:most]
     outside = (~keep).nonzero()[:, 0]
     chosen = _drawn(outside, CONTROLS, seed)
-    whole = torch.ones(level.n, dtype=torch.bool)
-    values = level.gains(pairs, [_without(whole, i) for i in [*units, *chosen]], tick=tick).double()
-    effects = (values - pairs.ends[0]).mean(1)
+    effects = level.alone(pairs, [*units, *chosen], tick=tick).double().mean(1)
     least = _least(effects[len(units) :], pairs)
     rows = [
         {"unit": level.called(i), "number": i, "effect": e, "verdict": "tested" if abs(e) > least else "refuted"}
