@@ -209,7 +209,10 @@ def run_edges(
     """
     parts, wiring = model.parts, Wiring.of(model.parts)
     cut = (1 - keep.to(model.dtype)) * wiring.edges.to(keep.device)
-    live: list[Tensor] = []  # by writer: what it gives in this run less what it gave in the other, (batch pos d)
+    # by writer: what it gives in this run less what it gave in the other, (batch pos d)
+    live: list[Tensor] = []
+    # the same in one tensor, written in place; a graph needs its own copies
+    together = None if grad else other.new_empty(len(tokens.ids), len(wiring.writers), *other.shape[2:])
     stream: dict[str, Tensor] = {}
 
     def mixed(base: Tensor, layer: int | None, part: Part) -> Tensor:
@@ -219,12 +222,16 @@ def run_edges(
         share = cut[:, rows, :n]
         if not share.requires_grad and not bool(share.any()):
             return base[:, :, None].expand(-1, -1, rows.stop - rows.start, -1)
-        gone = torch.stack(live[:n])
-        return base[:, :, None] - torch.einsum("bru,ubpd->bprd", share.expand(len(tokens.ids), -1, -1), gone)
+        gone = torch.stack(live[:n], 1) if together is None else together[:, :n]
+        lost = share.expand(len(tokens.ids), -1, -1) @ gone.flatten(2)
+        return base[:, :, None] - lost.unflatten(2, base.shape[1:]).transpose(1, 2)
 
     def add(index: int, x: Tensor) -> None:
         assert len(live) == index
-        live.append(x - other[index])
+        if together is None:
+            live.append(x - other[index])
+        else:
+            live.append(torch.sub(x, other[index], out=together[:, index]))
 
     def remember(name: str) -> Tap:
         def tap(x: Tensor) -> Tensor:
