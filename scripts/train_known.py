@@ -2,6 +2,7 @@
 
     python scripts/train_known.py             all that are not there
     python scripts/train_known.py histogram   some, by the names of their programs; also induction-model, modular
+    python scripts/train_known.py --nodes     the models in which only whole nodes were interchanged
 
 A training that was interrupted goes on where it was: its state lies in build/ until it ends.
 """
@@ -23,17 +24,18 @@ from hooke.truth.siit_recipes import RECIPES
 BUILD = Path(__file__).resolve().parent.parent / "build"
 
 
-def trained_in(name: str) -> None:
+def trained_in(name: str, *, nodes_only: bool = False) -> None:
     made, (living, _), recipe = compiled(name), living_edges(name), RECIPES[name]
     BUILD.mkdir(exist_ok=True)
-    checkpoint = BUILD / f"siit-{name}.safetensors"
-    hf, record = siit.train(made, living, recipe, checkpoint)
+    file = f"{'nodes' if nodes_only else 'siit'}-{name}"
+    checkpoint = BUILD / f"{file}.safetensors"
+    hf, record = siit.train(made, living, recipe, checkpoint, nodes_only=nodes_only)
     for parameter in hf.parameters():
         parameter.copy_(parameter.half().float())  # as it will be kept
     measures = siit.measure(made, hf, living, record["alignment"])
-    keep(f"siit-{name}", hf, {**record, "measures": measures})
+    keep(file, hf, {**record, "measures": measures})
     checkpoint.unlink(missing_ok=True)
-    print(f"{name}: {record['seconds']} s, {measures}", flush=True)
+    print(f"{file}: {record['seconds']} s, {measures}", flush=True)
 
 
 def toys(names: set[str]) -> None:
@@ -55,13 +57,17 @@ def _done(name: str, hf: Any, record: dict[str, Any], start: float) -> None:
 def main() -> None:
     torch.set_num_threads(1)
     wanted = set(sys.argv[1:])
-    if not wanted:
+    nodes_only = "--nodes" in wanted
+    wanted.discard("--nodes")
+    if not wanted and nodes_only:
+        wanted = {name for name in RECIPES if not (KEPT / f"nodes-{name}.json").is_file()}
+    elif not wanted:
         files = {"induction-model": induction.NAME, "modular": modular.NAME} | {n: f"siit-{n}" for n in RECIPES}
         wanted = {name for name, file in files.items() if not (KEPT / f"{file}.json").is_file()}
     toys(wanted)
     for name in RECIPES:
         if name in wanted:
-            trained_in(name)
+            trained_in(name, nodes_only=nodes_only)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from torch import Tensor
 from families import close, model_of, random_tokens
 from hooke import HookeError
 from hooke.methods.circuit_methods import DEFAULT, METHODS, find_edges
-from hooke.methods.edge_scores import eap_ig_inputs, exact
+from hooke.methods.edge_scores import eap_ig_inputs, exact, flow
 from hooke.methods.objective import Objective
 from hooke.methods.sieve import node_effects, sieve
 from hooke.methods.wiring import Wiring, run_edges, written
@@ -57,6 +57,10 @@ def test_the_sieve_is_exact_where_something_moves() -> None:
     a, b = (find_edges(*given, method) for method in ("sieve", "exact"))
     assert a.passes < b.passes / 2
     close(a.effects, b.effects)
+    idle = Wiring.of(model.parts).edges & (b.sizes() == 0)
+    order, carried = a.sizes()[idle], flow(*given).mean(0)[idle]
+    assert float(order.max()) < 1e-6 * float(a.sizes().max()), "what does nothing stays below all else"
+    close(order / order.max(), carried / carried.max())
 
 
 def test_beyond_the_budget_the_sieve_is_an_estimate() -> None:

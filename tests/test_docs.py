@@ -26,6 +26,7 @@ VERBS = (
     "intervene",
     "patch",
     "attribute",
+    "circuit",
     "tasks",
     "probe",
     "organisms",

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from families import CONFIGS, close, model_of, random_tokens
 from hooke import Model
-from hooke.methods import edge_scores
+from hooke.methods import edge_cuts, edge_scores
+from hooke.methods.edge_cuts import cut_each
 from hooke.methods.edge_scores import eap, eap_ig_activations, eap_ig_inputs, exact, flow, gradients, pull, relp, secant
 from hooke.methods.objective import Objective
-from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.methods.wiring import Wiring, run_edges, terms, write_sites, written
+from hooke.model import Tokens
 from hooke.sites import Site
 
 FAMILIES = sorted(CONFIGS)
@@ -55,6 +57,68 @@ def test_exact_is_one_run_for_each_edge() -> None:
     some = wiring.mask(["m0->m2", "input->a1.h0<q>"])
     only = exact(model, clean, corrupt, OBJECTIVE, edges=some)
     close(only, torch.where(some, found, 0.0))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_cuts_are_runs_with_an_edge_out(family: str) -> None:
+    """Prompts of several lengths, padded, which differ from different positions on."""
+    model = model_of(family)
+    clean = random_tokens(3, 7)
+    clean = Tokens(clean.ids, torch.arange(7) >= torch.tensor([0, 2, 0])[:, None])
+    ids = clean.ids.clone()
+    ids[0, 0], ids[1, 4], ids[2, 6] = 11, 12, 13
+    corrupt = Tokens(ids, clean.mask)
+    wiring = Wiring.of(model.parts)
+    tried = wiring.edges.nonzero()[::3]
+    found = cut_each(model, clean, corrupt, OBJECTIVE, tried)
+    other = written(model, corrupt)
+    for n, (r, u) in enumerate(tried.tolist()):
+        keep = keep_all(model)
+        keep[0, r, u] = 0
+        close(found[:, n], difference(run_edges(model, clean, keep, other, logits="last")))
+
+
+def test_exact_is_the_same_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("gpt2")
+    clean, corrupt = random_tokens(2, 6), random_tokens(2, 6, seed=1)
+
+    def effect(logits: Tensor, pairs: Tensor) -> Tensor:  # one that knows which pair it measures
+        return difference(logits) * (pairs + 1)
+
+    objective = Objective(difference, difference, effect)
+    monkeypatch.setattr(edge_cuts, "TOGETHER", 50)
+    found, ticks = [], []
+    for worth in (0, 10**12):
+        monkeypatch.setattr(edge_cuts, "WORTH", worth)
+        found.append(exact(model, clean, corrupt, objective, tick=ticks.append))
+    close(found[0], found[1])
+    assert float(found[0].abs().max()) > 0.01
+    assert ticks.count(1.0) == 2 and min(ticks) > 0
+
+
+def test_what_cannot_be_packed_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_of("llama")
+    monkeypatch.setattr(edge_cuts, "WORTH", 96 * 5)
+    tokens = random_tokens(2, 6)
+    padded = Tokens(tokens.ids, torch.arange(6) > torch.tensor([[-1], [0]]))
+    assert edge_cuts.packs(model, tokens, tokens, OBJECTIVE, 5)
+    assert not edge_cuts.packs(model, tokens, tokens, OBJECTIVE, 4)
+    assert not edge_cuts.packs(model, tokens, padded, OBJECTIVE, 5)
+    assert not edge_cuts.packs(model, tokens, tokens, Objective(difference, difference, difference, "all"), 5)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "neox"])
+def test_one_backward_pass_gives_values_too(family: str) -> None:
+    """What the run of `gradients` read is what `written` gives, padding and all."""
+    model = model_of(family)
+    clean, corrupt = random_tokens(2, 6), random_tokens(2, 6, seed=1)
+    clean, corrupt = (Tokens(t.ids, torch.arange(6) >= torch.tensor([[0], [2]])) for t in (clean, corrupt))
+    slopes, acts = edge_scores.backward(model, clean, OBJECTIVE, read=write_sites(model))
+    close(slopes, gradients(model, clean, OBJECTIVE))
+    own, other = written(model, clean), written(model, corrupt)
+    close(terms(model, acts), own)
+    expected = torch.einsum("ubpd,rbpd->bru", other - own, slopes) * Wiring.of(model.parts).edges
+    close(eap(model, clean, corrupt, OBJECTIVE), expected)
 
 
 def test_a_small_change_is_what_eap_says() -> None:

@@ -153,6 +153,7 @@ def test_what_hooke_exports() -> None:
         "Site",
         "assess",
         "attribute",
+        "circuit",
         "intervene",
         "lens",
         "load",

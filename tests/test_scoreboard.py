@@ -14,7 +14,7 @@ from hooke import HookeError
 from hooke.methods.circuit_methods import DEFAULT, find_edges
 from hooke.methods.wiring import Wiring
 from hooke.truth import scoreboard as module
-from hooke.truth.known import known, known_names
+from hooke.truth.known import KINDS, known, known_names
 from hooke.truth.scoreboard import objective_of, scoreboard
 
 PROGRAM = """
@@ -33,7 +33,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_figures_are_those_of_slow_code(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "known_names", lambda kind: {"histogram": "counting", "rank": "sorting"})
-    result = scoreboard(methods=("eap", "random"), pairs=8, seed=2)
+    result = scoreboard(kinds=("compiled", "siit"), methods=("eap", "random"), pairs=8, seed=2)
     assert result.payload["models"] == 4 and result.payload["default"] == "eap"
     for row in result.payload["each"]:
         model = next(known(row["kind"], [row["name"]]))
@@ -84,7 +84,7 @@ def test_the_default_finds_circuits_and_chance_does_not(home: Path) -> None:
 
 
 def test_quick_has_every_family(home: Path) -> None:
-    for kind in ("compiled", "siit"):
+    for kind in KINDS:
         names = module._one_a_family(kind)
         assert len(names) >= 8 and {known_names(kind)[n] for n in names} == set(known_names(kind).values())
 
@@ -129,7 +129,7 @@ def test_a_program_file_is_scored(home: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_bad_input_is_one_line(home: Path, tmp_path: Path) -> None:
     for given, match in (
-        ({"kinds": ("natural",)}, "a kind is compiled or siit"),
+        ({"kinds": ("natural",)}, "a kind is compiled, siit or nodes"),
         ({"methods": ("best",)}, "no circuit method called 'best'"),
         ({"methods": ()}, "at least one method"),
         ({"pairs": 1}, "2 to 512 pairs"),

@@ -297,7 +297,7 @@ def test_a_random_twin_is_the_same_architecture_without_the_program() -> None:
 def test_kinds_and_names_of_known_models() -> None:
     found = [(k.name, k.kind) for k in known("compiled", ["rank", "peak"])]
     assert found == [("rank", "compiled"), ("peak", "compiled")]
-    with pytest.raises(HookeError, match="compiled or siit"):
+    with pytest.raises(HookeError, match="compiled, siit or nodes"):
         next(known("trained"))
 
 

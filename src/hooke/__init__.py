@@ -18,6 +18,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from hooke.errors import HookeError
     from hooke.methods.attribute import attribute
+    from hooke.methods.circuit import circuit
     from hooke.methods.intervene import intervene
     from hooke.methods.lens import lens
     from hooke.methods.patch import patch
@@ -43,6 +44,7 @@ _HOMES = {
     "Site": "hooke.sites",
     "assess": "hooke.safety.assess",
     "attribute": "hooke.methods.attribute",
+    "circuit": "hooke.methods.circuit",
     "intervene": "hooke.methods.intervene",
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
@@ -65,6 +67,7 @@ __all__ = [
     "Site",
     "assess",
     "attribute",
+    "circuit",
     "intervene",
     "lens",
     "load",

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import hooke
-from hooke.cli import assess, bench, explain, organisms, patch, probe, show  # noqa: F401  (each adds its commands)
+from hooke.cli import assess, bench, circuit, explain, organisms, patch, probe, show  # noqa: F401  (each adds its commands)
 from hooke.cli.common import app
 from hooke.errors import HookeError
 

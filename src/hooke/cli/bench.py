@@ -27,7 +27,9 @@ def truth(
         list[Path] | None,
         typer.Option(help="Score on this program file and not on Hooke's own models; repeatable. See docs/known.md."),
     ] = None,
-    kind: Annotated[list[str] | None, typer.Option(help="Only compiled or only siit (trained-in) models.")] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Only these: compiled, siit (trained in), nodes (only nodes trained in).")
+    ] = None,
     method: Annotated[list[str] | None, typer.Option(help="Only these methods; repeatable.")] = None,
     pairs: Annotated[int, typer.Option(help="Pairs of inputs for each model.", min=2, max=512)] = 24,
     seed: Annotated[int, typer.Option(help="Of the inputs, the masks and the random order.", min=0)] = 0,
@@ -47,6 +49,7 @@ def truth(
     writable_page(html)
     with Stages(["models"]) as stage:
         from hooke.methods.circuit_methods import METHODS, find_method
+        from hooke.truth.known import KINDS
         from hooke.truth.scoreboard import scoreboard
 
         names = split(method) or list(METHODS)
@@ -55,7 +58,7 @@ def truth(
         result = scoreboard(
             quick=quick,
             programs=program or (),
-            kinds=split(kind) or ("compiled", "siit"),
+            kinds=split(kind) or KINDS,
             methods=names,
             pairs=pairs,
             seed=seed,

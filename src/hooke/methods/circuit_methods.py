@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -60,7 +60,7 @@ METHODS: dict[str, CircuitMethod] = {
     for m in (
         CircuitMethod(
             "sieve",
-            "whole nodes are cut first, then edges between those that matter, in the order of EAP-IG",
+            "whole nodes are cut, then edges between those that matter; what is left stands by information flow",
             "exact cuts, ours",
             True,
             "edges that stand in for each other: each alone changes nothing; beyond its budget it is EAP-IG",
@@ -132,6 +132,7 @@ METHODS: dict[str, CircuitMethod] = {
     )
 }
 DEFAULT = "sieve"
+MEMBERS = ("eap", "eap-ig", "eap-ig-activations", "masks")  # of the ensemble
 
 
 def find_method(name: str) -> CircuitMethod:
@@ -172,12 +173,12 @@ def find_edges(
             unit = _everything_cut(*given)
             effects = acdc_scores(*given, thresholds=[unit * t for t in THRESHOLDS], tick=tick)[None]
         elif method == "masks":
-            effects = _masks(*given, start=_sizes(eap_ig_inputs(*given, steps=steps)), seed=seed, tick=tick)
+            effects = _masks(
+                *given, start=eap_ig_inputs(*given, steps=steps).detach().abs().mean(0), seed=seed, tick=tick
+            )
         elif method == "ensemble":
-            members = [_sizes(eap(*given)), _sizes(eap_ig_inputs(*given, steps=steps))]
-            members.append(_sizes(eap_ig_activations(*given, steps=steps)))
-            members.append(_masks(*given, start=members[1], seed=seed, tick=tick)[0].cpu())
-            effects = torch.stack([_standard(x, edges) for x in members]).mean(0)[None]
+            members = [find_edges(*given, name, steps=steps, seed=seed, tick=tick).sizes() for name in MEMBERS]
+            effects = combined(members, edges)
         elif method == "random":
             effects = torch.rand(1, *edges.shape, generator=torch.Generator().manual_seed(seed))
         else:
@@ -196,14 +197,13 @@ def find_edges(
     return Found(effects, tested, sum(tokens) / clean.ids.numel(), seconds)
 
 
-def _sizes(effects: Tensor) -> Tensor:
-    return effects.detach().abs().mean(0).cpu()
-
-
-def _standard(x: Tensor, edges: Tensor) -> Tensor:
-    """Over the edges, mean 0 and deviation 1; above 0 only, so that sizes keep their order."""
-    z = (x - x[edges].mean()) / x[edges].std().clamp(min=1e-12)
-    return (z - z[edges].min()) * edges
+def combined(members: Sequence[Tensor], edges: Tensor) -> Tensor:
+    """(1, n_readers, n_writers): what the ensemble makes of the sizes that its members give, each over the edges with
+    mean 0 and deviation 1; moved above 0, so that sizes keep their order."""
+    total = torch.zeros(edges.shape)
+    for x in members:
+        total += (x - x[edges].mean()) / x[edges].std().clamp(min=1e-12) / len(members)
+    return ((total - total[edges].min()) * edges)[None]
 
 
 def _everything_cut(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> float:

@@ -10,65 +10,77 @@ g_r the gradient of the metric with respect to what r reads, the estimate of fir
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from hooke.methods.edge_cuts import cut_each, packs
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
-from hooke.methods.wiring import Tap, Wiring, run_edges, written
+from hooke.methods.wiring import Tap, Wiring, run_edges, terms, write_sites, written
 from hooke.model import Edit, Model, Tokens
 from hooke.model.families import Norm
+from hooke.model.run import Activations
 from hooke.sites import Site
 
 MAX_ROWS = 256  # of one batch
+READERS = 80  # whose products with the writers are taken together
 
 
 def eap(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> Tensor:
     """Edge attribution patching (2310.10348): the gradient at the clean run. (batch, n_readers, n_writers)"""
-    return _product(model, written(model, corrupt) - written(model, clean), [gradients(model, clean, objective)])
+    return _at_clean(model, clean, corrupt, objective, rules=False)
+
+
+def relp(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> Tensor:
+    """Relevance patching (2508.21258): EAP with the backward rules of `gradients(rules=True)`. Queries and keys
+    get nothing, because patterns are held. (batch, n_readers, n_writers)"""
+    return _at_clean(model, clean, corrupt, objective, rules=True)
+
+
+def _at_clean(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, *, rules: bool) -> Tensor:
+    """Two runs and one backward pass: the clean run gives its values and its gradients together."""
+    sites = write_sites(model)
+    with torch.no_grad():
+        other = model.run(corrupt, read=sites, logits=None).acts
+    slopes, own = backward(model, clean, objective, read=sites, rules=rules)
+    return _product(model, terms(model, other, own), slopes)
 
 
 def eap_ig_inputs(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, *, steps: int = 5) -> Tensor:
     """EAP-IG (2403.17806): gradients averaged over embeddings on the way from corrupt to clean, k/steps for k = 1 …
     steps (the corrupt end is left out, the clean one is not). (batch, n_readers, n_writers)"""
-    first = Site("resid_pre", 0)
-    a, b = (model.run(tokens, read=[first], logits=None).acts[first] for tokens in (corrupt, clean))
-    found = []
-    for k in range(1, steps + 1):
-        edit = Edit(first, "set", a + (k / steps) * (b - a))
-        found.append(gradients(model, clean, objective, edits=[edit]))
-    return _product(model, written(model, corrupt) - written(model, clean), found)
+    sites, first = write_sites(model), Site("resid_pre", 0)
+    with torch.no_grad():
+        other = model.run(corrupt, read=sites, logits=None).acts
+        a, b = other[first], model.run(clean, read=[first], logits=None).acts[first]
+    total, own = backward(model, clean, objective, read=sites)  # the last step is the clean run
+    for k in range(1, steps):
+        total += gradients(model, clean, objective, edits=[Edit(first, "set", a + (k / steps) * (b - a))])
+    return _product(model, terms(model, other, own), total / steps)
 
 
 def eap_ig_activations(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, *, steps: int = 5) -> Tensor:
     """EAP-IG over activations (2403.17806): for the edges out of a layer's writers, gradients averaged over runs in
     which all of that layer's writers are on the way from corrupt to clean. (batch, n_readers, n_writers)"""
     wiring = Wiring.of(model.parts)
-    change = written(model, corrupt) - written(model, clean)
     groups: list[tuple[Site, slice]] = [(Site("resid_pre", 0), slice(0, 1))]
     for layer in range(wiring.n_layers):
         groups.append((Site("z", layer), wiring.heads(layer)))
         groups.append((Site("mlp_out", layer), slice(wiring.mlp(layer), wiring.mlp(layer) + 1)))
-    sites = [site for site, _ in groups]
-    ends = [model.run(tokens, read=sites, logits=None).acts for tokens in (corrupt, clean)]
-    found = change.new_zeros(len(clean.ids), len(wiring.readers), len(wiring.writers))
-    for site, own in groups:
-        a, b = (acts[site] for acts in ends)
-        each = [
-            gradients(model, clean, objective, edits=[Edit(site, "set", a + (k / steps) * (b - a))])
-            for k in range(1, steps + 1)
-        ]
-        found[:, :, own] = _product(model, change, each)[:, :, own]
-    return found
-
-
-def relp(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> Tensor:
-    """Relevance patching (2508.21258): EAP with the backward rules of `gradients(rules=True)`. Queries and keys
-    get nothing, because patterns are held. (batch, n_readers, n_writers)"""
-    change = written(model, corrupt) - written(model, clean)
-    return _product(model, change, [gradients(model, clean, objective, rules=True)])
+    sites = write_sites(model)
+    with torch.no_grad():
+        other = model.run(corrupt, read=sites, logits=None).acts
+    last, own = backward(model, clean, objective, read=sites)  # every group's last step is the clean run
+    change = terms(model, other, own)
+    found = last.new_zeros(len(clean.ids), len(wiring.readers), len(wiring.writers))
+    for site, group in groups:
+        a, b = other[site], own[site].detach()
+        total = last.clone()
+        for k in range(1, steps):
+            total += gradients(model, clean, objective, edits=[Edit(site, "set", a + (k / steps) * (b - a))])
+        found[:, :, group] = torch.einsum("ubpd,rbpd->bru", change[group], total / steps)
+    return found * wiring.edges.to(found)
 
 
 def flow(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> Tensor:
@@ -118,9 +130,10 @@ def exact(
     max_rows: int = MAX_ROWS,
     tick: Tick = idle,
 ) -> Tensor:
-    """Each edge cut alone, really: as many runs as there are edges, `max_rows` at once. (batch, n_readers, n_writers)
+    """Each edge cut alone, really: as many runs as there are edges. (batch, n_readers, n_writers)
 
-    edges: (n_readers, n_writers) which to try; the others get 0.
+    edges: (n_readers, n_writers) which to try; the others get 0. In a large model a run computes only what its cut can
+    change (`edge_cuts.py`); otherwise `max_rows` whole runs are made at once.
     """
     wiring = Wiring.of(model.parts)
     tried = (wiring.edges if edges is None else edges.cpu() & wiring.edges).nonzero()
@@ -128,9 +141,14 @@ def exact(
     found = torch.zeros(batch, len(wiring.readers), len(wiring.writers), device=model.device)
     size = max(1, max_rows // batch)
     with torch.no_grad():
-        other = written(model, corrupt)
         pairs = torch.arange(batch, device=model.device)
         base = objective.effect(plain_logits(model, clean, objective), pairs)
+        if packs(model, clean, corrupt, objective, len(tried)):
+            found[:, tried[:, 0], tried[:, 1]] = (
+                cut_each(model, clean, corrupt, objective, tried, tick=tick) - base[:, None]
+            )
+            return found
+        other = written(model, corrupt)
         for start in range(0, len(tried), size):
             chunk = tried[start : start + size]
             keep = torch.ones(len(chunk), *wiring.edges.shape, device=model.device)
@@ -152,11 +170,17 @@ def plain_logits(model: Model, tokens: Tokens, objective: Objective) -> Tensor:
     return logits
 
 
-def _product(model: Model, change: Tensor, gradient: Sequence[Tensor]) -> Tensor:
-    """g_r · Δ_u summed over positions, g averaged: (batch, n_readers, n_writers), zero where there is no edge."""
-    mean = torch.stack(list(gradient)).mean(0) if len(gradient) > 1 else gradient[0]
-    product = torch.einsum("ubpd,rbpd->bru", change, mean)
-    return product * Wiring.of(model.parts).edges.to(product)
+def _product(model: Model, change: Tensor, slopes: Tensor) -> Tensor:
+    """g_r · Δ_u summed over positions: (batch, n_readers, n_writers), zero where there is no edge."""
+    wiring = Wiring.of(model.parts)
+    found = slopes.new_zeros(slopes.shape[1], len(wiring.readers), len(wiring.writers))
+    left, right = slopes.flatten(2).transpose(0, 1), change.to(slopes.dtype).flatten(2).transpose(0, 1)
+    for start in range(0, len(wiring.readers), READERS):  # a block takes no more writers than come before it
+        block = wiring.readers[start : start + READERS]
+        n = max(reader.before for reader in block)
+        rows = slice(start, start + len(block))
+        found[:, rows, :n] = left[:, rows] @ right[:, :n].transpose(1, 2)
+    return found * wiring.edges.to(found)
 
 
 def gradients(
@@ -167,6 +191,19 @@ def gradients(
     rules: RelP's backward pass: norm denominators and attention patterns held, a nonlinearity σ(z) as z times the
     held σ(z)/z, and half the gradient to each factor of a product.
     """
+    return backward(model, tokens, objective, edits=edits, rules=rules)[0]
+
+
+def backward(
+    model: Model,
+    tokens: Tokens,
+    objective: Objective,
+    *,
+    read: Sequence[Site] = (),
+    edits: Sequence[Edit] = (),
+    rules: bool = False,
+) -> tuple[Tensor, Activations]:
+    """`gradients`, and what the same run reads."""
     parts, wiring = model.parts, Wiring.of(model.parts)
     nudges: dict[Site, Tensor] = {}
     streams: dict[Site, Tensor] = {}
@@ -194,36 +231,25 @@ def gradients(
     taps[Site("final_norm")] = nudge(Site("final_norm"))
     last = Site("resid_post", wiring.n_layers - 1)
     taps[last] = keep(last)
-    run = model.run(tokens, taps=taps, edits=edits, grad=True, logits=objective.logits)
+    run = model.run(tokens, read=read, taps=taps, edits=edits, grad=True, logits=objective.logits)
     assert run.logits is not None
     value = objective.gain(run.logits, torch.arange(len(tokens.ids), device=model.device)).sum()
     order = list(nudges)
-    grads: dict[Site, Any] = dict(
-        zip(order, torch.autograd.grad(value, [nudges[s] for s in order], allow_unused=True), strict=True)
-    )
-    found = []
-
-    def pulled(site: Site, norm: Norm | None, stream: Site) -> Tensor:
-        """(reader, batch, pos, d_model) from a gradient at (batch pos [head] d)."""
-        g = grads[site]
-        if g is None:  # held by the rules
-            g = torch.zeros_like(nudges[site])
-        x = streams[stream]
-        if g.ndim == 4:
-            block = parts.blocks[site.layer or 0]
-            w = {"q": block.q, "k": block.k, "v": block.v}[site.point].weight.to(g.dtype).unflatten(0, g.shape[2:])
-            g = torch.einsum("bphe,hed->hbpd", g, w)
-        else:
-            g = g[None]
-        return pull(norm, g, x, held=rules)
-
+    taken = torch.autograd.grad(value, [nudges[s] for s in order], allow_unused=True)
+    # what the rules hold has no gradient
+    grads = {s: torch.zeros_like(nudges[s]) if g is None else g for s, g in zip(order, taken, strict=True)}
+    first = streams[last]
+    found = first.new_empty(len(wiring.readers), *first.shape)
     for layer, block in enumerate(parts.blocks):
-        for point in ("q", "k", "v"):
-            found.append(pulled(Site(point, layer), block.attn_norm, Site("resid_pre", layer)))
-        mid = Site("resid_pre" if parts.parallel else "resid_mid", layer)
-        found.append(pulled(Site("mlp_in", layer), block.mlp_norm, mid))
-    found.append(pulled(Site("final_norm"), parts.final_norm, last))
-    return torch.cat(found)
+        g = torch.cat([grads[Site(point, layer)] for point in ("q", "k", "v")], 2)
+        w = torch.cat([linear.weight for linear in (block.q, block.k, block.v)]).to(g.dtype).unflatten(0, g.shape[2:])
+        of_heads = found[wiring.rows(layer, "q").start : wiring.rows(layer, "v").stop]
+        torch.bmm(g.flatten(0, 1).transpose(0, 1), w, out=of_heads.flatten(1, 2))
+        of_heads[:] = pull(block.attn_norm, of_heads, streams[Site("resid_pre", layer)], held=rules)
+        mid = streams[Site("resid_pre" if parts.parallel else "resid_mid", layer)]
+        found[wiring.rows(layer, "mlp")] = pull(block.mlp_norm, grads[Site("mlp_in", layer)], mid, held=rules)
+    found[-1] = pull(parts.final_norm, grads[Site("final_norm")], first, held=rules)
+    return found, run.acts
 
 
 def pull(norm: Norm | None, g: Tensor, x: Tensor, *, held: bool = False) -> Tensor:
@@ -234,8 +260,9 @@ def pull(norm: Norm | None, g: Tensor, x: Tensor, *, held: bool = False) -> Tens
     if held:
         return norm.pull(g, scale).to(g.dtype)
     centred = x - x.mean(-1, keepdim=True) if norm.centred else x
-    g = g * norm.weight.to(g.dtype) / scale
-    g = g - centred * (g * centred).mean(-1, keepdim=True) / scale.square()
+    g = g * (norm.weight / scale).to(g.dtype)
+    along = (g * centred).mean(-1, keepdim=True) / scale.square()
+    g = torch.addcmul(g, centred.to(g.dtype), along.to(g.dtype), value=-1)
     return (g - g.mean(-1, keepdim=True) if norm.centred else g).to(x.dtype)
 
 

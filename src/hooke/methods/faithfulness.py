@@ -17,9 +17,10 @@ from hooke.errors import HookeError
 from hooke.methods.edge_scores import MAX_ROWS
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
-from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.methods.wiring import Part, Wiring, run_edges, written
 from hooke.model import Model, Tokens
 
+HEAD_PARTS: tuple[Part, ...] = ("q", "k", "v")
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the edges
 
 
@@ -53,26 +54,27 @@ def top(scores: Tensor, wiring: Wiring, count: int) -> Tensor:
 
 def prune(keep: Tensor, wiring: Wiring) -> Tensor:
     """Without edges that carry nothing: those out of a node that no kept edge enters, or that lead nowhere."""
-    keep = keep.clone()
-    owner = [wiring.node_of(r) for r in range(len(wiring.readers))]
+    kept = keep.cpu().numpy().copy()
     share = wiring.n_heads // wiring.n_kv_heads
-    readers_of: dict[int, list[int]] = {}
-    for r, node in enumerate(owner):
-        part = wiring.readers[r].part
-        if node is not None:
-            for n in range(node, node + (share if part in ("k", "v") else 1)):
-                readers_of.setdefault(n, []).append(r)
-    while True:
-        before = int(keep.sum())
-        for node, readers in readers_of.items():
-            if not bool(keep[readers].any()):
-                keep[:, node] = False  # nothing enters
-        for node, readers in readers_of.items():
-            alone = [r for r in readers if owner[r] == node and (wiring.readers[r].part in ("q", "mlp") or share == 1)]
-            if not bool(keep[:, node].any()):
-                keep[alone] = False  # nothing leaves
-        if int(keep.sum()) == before:
-            return keep
+    alive = np.zeros(len(wiring.writers), bool)  # something enters
+    alive[0] = True
+    for layer in range(wiring.n_layers):
+        entered = [(kept[wiring.rows(layer, part)] & alive).any(1) for part in HEAD_PARTS]
+        alive[wiring.heads(layer)] = entered[0] | np.repeat(entered[1] | entered[2], share)
+        alive[wiring.mlp(layer)] = (kept[wiring.rows(layer, "mlp")] & alive).any()
+    kept &= alive
+    useful = kept[-1].copy()  # something leaves, and arrives
+    for layer in reversed(range(wiring.n_layers)):
+        rows = wiring.rows(layer, "mlp")
+        kept[rows] &= useful[wiring.mlp(layer)]
+        useful |= kept[rows].any(0)
+        heads = useful[wiring.heads(layer)]
+        groups = heads.reshape(-1, share).any(1)
+        for part, own in zip(HEAD_PARTS, (heads, groups, groups), strict=True):
+            rows = wiring.rows(layer, part)
+            kept[rows] &= own[:, None]
+            useful |= kept[rows].any(0)
+    return torch.from_numpy(kept)
 
 
 def curve(

@@ -40,6 +40,11 @@ SHARES = {
     "training": 75.0,
     "perplexity": 3.0,
     "models": 60.0,
+    "edges": 10.0,
+    "size": 6.0,
+    "curve": 25.0,
+    "stability": 1.0,
+    "cuts": 40.0,
 }
 VERB_STAGES = {
     "trace": ("load", "forward", "select", "graph", "verification", "write", "interventions"),

@@ -2,7 +2,9 @@
 
 Cutting one edge tells exactly what it does, and a model has many more edges than nodes. An edge can only matter by
 what its writer gives and what its reader takes, so cutting all edges out of each writer, and all into each reader,
-leaves few to try. (Edges whose effects cancel within a node escape this; the scoreboard shows how often.)
+leaves few to try. (Edges whose effects cancel within a node escape this; the scoreboard shows how often.) Edges that
+do nothing are put in the order of information flow, below all others: what carries much and is not needed now may
+stand in for another edge.
 """
 
 from __future__ import annotations
@@ -12,12 +14,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hooke.methods.edge_scores import MAX_ROWS, eap_ig_inputs, exact, plain_logits
+from hooke.methods.edge_scores import MAX_ROWS, eap_ig_inputs, exact, flow, plain_logits
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.wiring import Wiring, run_edges, written
 from hooke.model import Model, Tokens
 
+TIE = 1e-9  # of the largest effect: what information flow may add, so that edges without effect have an order
 LEAST = 1e-3  # of the largest effect of a node: one that moves the metric less does not matter
 
 
@@ -51,10 +54,11 @@ def sieve(
     chosen = edges & (into > least)[:, None] & (out > least)[None]
     if int(chosen.sum()) <= budget:
         found = exact(model, clean, corrupt, objective, edges=chosen, max_rows=max_rows, tick=stretch(tick, 0.3, 1))
-        return Sieved(found, edges.clone())
+        order = flow(model, clean, corrupt, objective).to(found)
+        return Sieved(found + TIE * float(found.abs().max()) * order, edges.clone())
     estimate = eap_ig_inputs(model, clean, corrupt, objective, steps=steps) * chosen.to(model.device)
-    order = estimate.abs().mean(0).cpu()[chosen].argsort(descending=True)
-    at = chosen.nonzero()[order[:budget]]
+    best = estimate.abs().mean(0).cpu()[chosen].argsort(descending=True)
+    at = chosen.nonzero()[best[:budget]]
     first = torch.zeros_like(chosen)
     first[at[:, 0], at[:, 1]] = True
     found = exact(model, clean, corrupt, objective, edges=first, max_rows=max_rows, tick=stretch(tick, 0.4, 1))

@@ -19,6 +19,7 @@ from torch import Tensor
 from hooke.errors import HookeError
 from hooke.model import Model, Tokens
 from hooke.model.families import Block, Norm, Parts
+from hooke.model.run import Activations
 from hooke.sites import Site
 
 Part = Literal["q", "k", "v", "mlp", "logits"]
@@ -126,21 +127,51 @@ class Wiring:
         return self.heads(layer).start + head * share
 
 
-def written(model: Model, tokens: Tokens) -> Tensor:
-    """(n_writers, batch, pos, d_model): what each writer adds to the stream in a plain run of prompts."""
-    wiring = Wiring.of(model.parts)
+def write_sites(model: Model) -> list[Site]:
+    """What must be read of a run to know what each writer adds."""
     sites = [Site("resid_pre", 0)]
-    for layer in range(wiring.n_layers):
+    for layer in range(model.parts.n_layers):
         sites += [Site("z", layer), Site("mlp_out", layer)]
         if model.parts.blocks[layer].attn_post_norm is not None:
             sites.append(Site("attn_post_scale", layer))
+    return sites
+
+
+def written(model: Model, tokens: Tokens) -> Tensor:
+    """(n_writers, batch, pos, d_model): what each writer adds to the stream in a plain run of prompts."""
     with torch.no_grad():
-        acts = model.run(tokens, read=sites, logits=None).acts
-    found = [acts[sites[0]][None]]
+        return terms(model, model.run(tokens, read=write_sites(model), logits=None).acts)
+
+
+def terms(model: Model, acts: Activations, less: Activations | None = None) -> Tensor:
+    """(n_writers, batch, pos, d_model): what each writer adds in the run that `acts` (of `write_sites`) were read in,
+    or by how much more than in the run of `less`."""
+    wiring = Wiring.of(model.parts)
+
+    def value(site: Site) -> Tensor:
+        x = acts[site].detach()
+        return x if less is None else x - less[site].detach()
+
+    first = value(Site("resid_pre", 0))
+    found = first.new_empty(len(wiring.writers), *first.shape)
+    found[0] = first
     for layer, block in enumerate(model.parts.blocks):
-        scale = acts[Site("attn_post_scale", layer)] if block.attn_post_norm is not None else None
-        found += [by_head(block, acts[Site("z", layer)], scale), acts[Site("mlp_out", layer)][None]]
-    return torch.cat(found)
+        z, of_heads = Site("z", layer), found[wiring.heads(layer)]
+        if block.attn_post_norm is None:
+            w = block.o.weight.to(first.dtype).unflatten(1, (wiring.n_heads, -1)).permute(1, 2, 0)
+            torch.bmm(value(z).flatten(0, 1).transpose(0, 1), w, out=of_heads.flatten(1, 2))
+        else:  # each run has a denominator of its own
+            of_heads[:] = _behind_norm(block, acts, layer)
+            if less is not None:
+                of_heads -= _behind_norm(block, less, layer)
+        found[wiring.mlp(layer)] = value(Site("mlp_out", layer))
+    return found
+
+
+def _behind_norm(block: Block, acts: Activations, layer: int) -> Tensor:
+    """`by_head` from reads, which are zero on padding: there a denominator of one leaves zero."""
+    scale = acts[Site("attn_post_scale", layer)].detach()
+    return by_head(block, acts[Site("z", layer)].detach(), torch.where(scale == 0, 1, scale))
 
 
 def by_head(block: Block, z: Tensor, scale: Tensor | None) -> Tensor:

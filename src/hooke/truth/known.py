@@ -28,13 +28,14 @@ from hooke.truth.programs import Program, all_programs, program
 
 ALIVE = 1e-3  # an edge that moves no logit by this much is dead
 PROBES = 256  # pairs on which edges are tried
+KINDS = ("compiled", "siit", "nodes")
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
     """A model with its true circuit.
 
-    name: of its program. kind: "compiled" or "siit". family: of the program.
+    name: of its program. kind: "compiled", "siit" or "nodes". family: of the program.
     edges: the true edges, in the written form `a0.h1->m0`, `m0->a1.h0<q>`. An edge is true if the program reads
         through it and taking it from another input of the same length can change the output: what depends on
         positions alone is the same in both, so such edges are in `dead` and count as false.
@@ -84,27 +85,25 @@ class Known:
 
 def known_names(kind: str) -> dict[str, str]:
     """The programs that there are models of, with their families. Raises HookeError for a kind that is not there."""
-    if kind not in ("compiled", "siit"):
-        raise HookeError(f"a kind is compiled or siit, not {kind!r}")
-    kept = siit.kept()
-    return {name: p.family for name, p in all_programs().items() if kind == "compiled" or name in kept}
+    if kind not in KINDS:
+        raise HookeError(f"a kind is compiled, siit or nodes, not {kind!r}")
+    there = all_programs() if kind == "compiled" else siit.kept(kind)
+    return {name: p.family for name, p in all_programs().items() if name in there}
 
 
 def known(kind: str | None = None, names: Sequence[str] | None = None) -> Iterator[Known]:
-    """The models with known circuits, of one kind or of both, made one after another.
+    """The models with known circuits, of one kind or of all, made one after another.
 
+    kind: "compiled"; "siit", trained with nodes and edges interchanged; "nodes", trained with nodes alone, as is
+        published.
     names: of programs. Raises HookeError for a kind or name that does not exist.
     """
-    if kind not in (None, "compiled", "siit"):
-        raise HookeError(f"a kind is compiled or siit, not {kind!r}")
     wanted = list(all_programs()) if names is None else [program(name).name for name in names]
-    for each in ("compiled", "siit"):
-        if kind in (None, each):
-            for name in wanted:
-                if each == "compiled":
-                    yield _of_compiled(compiled(name), name)
-                elif name in siit.kept():
-                    yield _of_siit(name)
+    for each in KINDS if kind is None else (kind,):
+        there = known_names(each)
+        for name in wanted:
+            if name in there:
+                yield _of_compiled(compiled(name), name) if each == "compiled" else _of_trained(each, name)
 
 
 def compile_file(path: str | Path) -> Known:
@@ -158,15 +157,13 @@ def _of_compiled(made: Compiled, name: str) -> Known:
     return _known(made, "compiled", model, living, dead)
 
 
-def _of_siit(name: str) -> Known:
+def _of_trained(kind: str, name: str) -> Known:
     made, (living, dead) = compiled(name), living_edges(name)
-    hf, record = siit.load(name, made)
-    info = {"program": name, "kind": "siit", **record}
-    model = Model(hf, word_tokenizer(made.words), name=f"siit/{name}", info=info)
+    hf, record = siit.load(name, made, kind)
+    info = {"program": name, "kind": kind, **record}
+    model = Model(hf, word_tokenizer(made.words), name=f"{kind}/{name}", info=info)
     to = record["alignment"]
-    return _known(
-        made, "siit", model, *(frozenset(siit.renamed(edge, to) for edge in edges) for edges in (living, dead))
-    )
+    return _known(made, kind, model, *(frozenset(siit.renamed(edge, to) for edge in edges) for edges in (living, dead)))
 
 
 def _known(made: Compiled, kind: str, model: Model, edges: frozenset[str], dead: frozenset[str]) -> Known:

@@ -23,16 +23,21 @@ from torch import Tensor
 
 import hooke.methods
 from hooke.errors import HookeError
-from hooke.methods.circuit_methods import DEFAULT, METHODS, find_edges, find_method
+from hooke.methods.circuit_methods import DEFAULT, MEMBERS, METHODS, Found, combined, find_edges, find_method
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import FEW, auroc
 from hooke.methods.wiring import Wiring
 from hooke.model.store import hooke_home
 from hooke.results import Claim, Result, read_json, write_atomic
-from hooke.truth.known import Known, compile_file, known, known_names, random_twin
+from hooke.truth.known import KINDS, Known, compile_file, known, known_names, random_twin
 
 PAIRS = 24
+ABOUT = {
+    "compiled": "compiled models",
+    "siit": "models with trained-in circuits",
+    "nodes": "models with trained-in nodes alone",
+}
 TWINS = 8  # models of each kind that are also scored with random weights; two with quick
 LOW = 0.9  # an edge AUROC below which a method is said to fail on a model
 Row = dict[str, Any]
@@ -42,7 +47,7 @@ def scoreboard(
     *,
     quick: bool = False,
     programs: Sequence[str | Path] = (),
-    kinds: Sequence[str] = ("compiled", "siit"),
+    kinds: Sequence[str] = KINDS,
     methods: Sequence[str] = tuple(METHODS),
     pairs: int = PAIRS,
     seed: int = 0,
@@ -51,7 +56,8 @@ def scoreboard(
     """Score methods on models with known circuits.
 
     quick: one model of each family and kind, instead of all. programs: files of programs (`truth/program_text.py`);
-    these alone are then compiled and scored. kinds: "compiled", "siit" or both. pairs: of inputs, for each model.
+    these alone are then compiled and scored. kinds: some of "compiled", "siit" and
+    "nodes" (`truth/known.py`). pairs: of inputs, for each model.
     An interrupted run goes on where it stopped when it is asked for again.
 
     Returns a `Result` of kind "scoreboard". payload.methods: a row for each method, best first, with the median edge
@@ -147,18 +153,32 @@ def _score(make: Callable[[], Known], methods: Sequence[str], pairs: int, seed: 
     row: Row = {"name": model.name, "kind": model.kind, "family": model.family}
     wiring = Wiring.of(model.model.parts)
     row |= {"edges": int(wiring.edges.sum()), "true_edges": int(wiring.mask(sorted(model.edges)).sum())}
-    row["methods"] = {name: _of_method(model, name, pairs, seed) for name in methods}
+    row["methods"] = _of_methods(model, methods, pairs, seed)
     if twin:
-        other = random_twin(model, seed)
-        row["random_weights"] = {name: _of_method(other, name, pairs, seed)["edge_auroc"] for name in methods}
+        other = _of_methods(random_twin(model, seed), methods, pairs, seed)
+        row["random_weights"] = {name: scores["edge_auroc"] for name, scores in other.items()}
     return row
 
 
-def _of_method(model: Known, method: str, pairs: int, seed: int) -> Row:
-    wiring = Wiring.of(model.model.parts)
+def _of_methods(model: Known, methods: Sequence[str], pairs: int, seed: int) -> dict[str, Row]:
+    """What each method scores; the ensemble is made of its members' answers where they were asked for too."""
     base, source = model.pairs(pairs, seed)
     clean, corrupt = model.model.tokens(base), model.model.tokens(source)
-    found = find_edges(model.model, clean, corrupt, objective_of(model, base, source), method, seed=seed)
+    objective = objective_of(model, base, source)
+    found: dict[str, Found] = {}
+    for name in methods:
+        members = [found[m] for m in MEMBERS if m in found]
+        if name == "ensemble" and len(members) == len(MEMBERS):
+            sizes = combined([m.sizes() for m in members], Wiring.of(model.model.parts).edges)
+            cost = (sum(m.passes for m in members), sum(m.seconds for m in members))
+            found[name] = Found(sizes, members[0].tested, *cost)
+        else:
+            found[name] = find_edges(model.model, clean, corrupt, objective, name, seed=seed)
+    return {name: _scores(model, one) for name, one in found.items()}
+
+
+def _scores(model: Known, found: Found) -> Row:
+    wiring = Wiring.of(model.model.parts)
     sizes, truth = found.sizes() * wiring.edges, wiring.mask(sorted(model.edges))
     own, labels = sizes[wiring.edges].double().numpy(), truth[wiring.edges].numpy()
     first = np.argsort(-own, kind="stable")[: labels.sum()]
@@ -254,8 +274,7 @@ def _failure(name: str, each: list[Row]) -> Row:
 def _sentence(rows: list[Row], default: str, each: list[Row]) -> str:
     own = next(row for row in rows if row["name"] == default)
     by_kind = " and ".join(
-        f"{k['median_edge_auroc']:.3f} on {k['models']} {'compiled' if kind == 'compiled' else 'trained-in'} models "
-        f"(tenth percentile {k['p10_edge_auroc']:.3f})"
+        f"{k['median_edge_auroc']:.3f} on {k['models']} {ABOUT[kind]} (tenth percentile {k['p10_edge_auroc']:.3f})"
         for kind, k in own["kinds"].items()
     )
     return f"{default} finds the true edges with a median AUROC of {by_kind}, in {own['passes']:.0f} passes a pair"

@@ -153,18 +153,24 @@ def outside(hf: Any, living: frozenset[str], to: dict[str, str]) -> tuple[list[s
     return [n for n in mixed.writers(*sizes) if n not in inside], [e for e in mixed.edges(*sizes) if e not in true]
 
 
-def _strict_bank(hf: Any, living: frozenset[str], to: dict[str, str], rng: random.Random) -> Bank:
+def _strict_bank(hf: Any, living: frozenset[str], to: dict[str, str], rng: random.Random, nodes_only: bool) -> Bank:
     """For training: nodes outside one by one, random sets of edges outside, and all of them."""
     sizes = mixed.sizes(hf)
     nodes, edges = outside(hf, living, to)
     single = [_mask(_outgoing(node, *sizes), *sizes) for node in nodes]
+    if nodes_only:
+        return Bank(torch.stack(single), None)
     several = [_mask([e for e in edges if rng.random() < p], *sizes) for p in (0.1, 0.3, 0.6, 1.0) for _ in range(24)]
     return Bank(torch.stack([*single, *several]), None)
 
 
-def _interchange_bank(made: Compiled, hf: Any, living: frozenset[str], to: dict[str, str], rng: random.Random) -> Bank:
+def _interchange_bank(
+    made: Compiled, hf: Any, living: frozenset[str], to: dict[str, str], rng: random.Random, nodes_only: bool
+) -> Bank:
     """For training: each node as often as there are edges, each edge, and random sets of edges."""
     nodes = node_swaps(made, hf, living, to)[1]
+    if nodes_only:
+        return nodes
     edges = sorted(living)
     sets = [[edge] for edge in edges] + [[e for e in edges if rng.random() < 0.4] for _ in edges]
     found = edge_swaps(made, hf, sets, to)
@@ -210,16 +216,24 @@ def right(made: Compiled, logits: Tensor, wanted: Target) -> Tensor:
 
 
 def train(
-    made: Compiled, living: frozenset[str], recipe: Recipe, checkpoint: Path | None = None
+    made: Compiled,
+    living: frozenset[str],
+    recipe: Recipe,
+    checkpoint: Path | None = None,
+    *,
+    nodes_only: bool = False,
 ) -> tuple[Any, dict[str, Any]]:
     """Train the model of a recipe. Returns it and what a record of it holds, without its measures.
+
+    nodes_only: interchange whole nodes, as published, and not edges.
 
     checkpoint: a file in which the state is kept now and then, and from which an interrupted training goes on;
     it ends with the same weights as an uninterrupted one.
     """
     hf, to = new_model(made, recipe), alignment(made, recipe)
     rng = random.Random(recipe.seed)
-    swaps, strict = _interchange_bank(made, hf, living, to, rng), _strict_bank(hf, living, to, rng)
+    swaps = _interchange_bank(made, hf, living, to, rng, nodes_only)
+    strict = _strict_bank(hf, living, to, rng, nodes_only)
     assert swaps.high is not None
     inputs = made.ids(made.program.inputs())
     parameters = [p.requires_grad_() for p in hf.parameters()]
@@ -257,6 +271,7 @@ def train(
         "recipe": asdict(recipe),
         "recipe_sha256": recipe.sha256,
         "alignment": to,
+        "nodes_only": nodes_only,
         "steps": step,
         "seconds": round(time.perf_counter() - start, 1),
     }
@@ -354,12 +369,12 @@ def _each(made: Compiled, hf: Any, bank: Bank, ids: Tensor, base: Target, at_onc
 
 
 @cache
-def kept() -> tuple[str, ...]:
-    """The programs whose trained model comes with Hooke."""
-    found = KEPT.glob("siit-*.json")
-    return tuple(sorted(path.stem[5:] for path in found if path.with_suffix(".safetensors").is_file()))
+def kept(kind: str = "siit") -> tuple[str, ...]:
+    """The programs whose trained model comes with Hooke. kind: "siit", or "nodes" with nodes alone interchanged."""
+    found = KEPT.glob(f"{kind}-*.json")
+    return tuple(sorted(p.stem.removeprefix(f"{kind}-") for p in found if p.with_suffix(".safetensors").is_file()))
 
 
-def load(name: str, made: Compiled) -> tuple[Any, dict[str, Any]]:
+def load(name: str, made: Compiled, kind: str = "siit") -> tuple[Any, dict[str, Any]]:
     """The kept model of a program and its record. Raises HookeError if there is none or it is damaged."""
-    return load_kept(f"siit-{name}", lambda record: new_model(made, Recipe(**record["recipe"])))
+    return load_kept(f"{kind}-{name}", lambda record: new_model(made, Recipe(**record["recipe"])))

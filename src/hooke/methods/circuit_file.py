@@ -1,0 +1,139 @@
+"""Circuits in the JSON form of EAP-IG and the MIB benchmark: every edge with a score, and whether it is in the circuit.
+
+{cfg {n_layers, n_heads, parallel_attn_mlp, d_model}, nodes {name: {in_graph}}, edges {"a0.h1->m2": {score, in_graph}}}.
+Larger scores come first there, so they are written with the sign of what an edge does for the answer. Every query
+head has its own edges into keys and values in that form: those of heads that share them are written alike, and read
+as the largest. The `.pt` form is a pickle, which can run code, and is not read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hooke.errors import HookeError
+from hooke.methods.wiring import Wiring
+from hooke.model import Model
+from hooke.results import write_atomic
+
+MAX_BYTES = 2**28
+CFG = ("n_layers", "n_heads", "parallel_attn_mlp", "d_model")
+
+
+class Circuit(NamedTuple):
+    """scores: (n_readers, n_writers). keep: the same, True in the circuit. disagree: shared keys and values whose
+    heads were given different scores, or not all kept."""
+
+    scores: Tensor
+    keep: Tensor
+    disagree: int
+
+
+def cfg_of(model: Model) -> dict[str, Any]:
+    """What the form says of the model."""
+    parts = model.parts
+    return {
+        "n_layers": parts.n_layers,
+        "n_heads": parts.n_heads,
+        "parallel_attn_mlp": parts.parallel,
+        "d_model": parts.d_model,
+    }
+
+
+def circuit_json(model: Model, scores: Tensor, keep: Tensor) -> dict[str, Any]:
+    """scores, keep: (n_readers, n_writers), of a model's edges and those of the circuit."""
+    wiring = Wiring.of(model.parts)
+    edges: dict[str, Any] = {}
+    there = {"input", "logits"}
+    values, chosen = scores.tolist(), keep.tolist()
+    for reader, writer in wiring.edges.nonzero().tolist():
+        for name in wiring.names(reader):
+            kept = bool(chosen[reader][writer])
+            edges[f"{wiring.writers[writer]}->{name}"] = {"score": float(values[reader][writer]), "in_graph": kept}
+            if kept:
+                there |= {wiring.writers[writer], name.partition("<")[0]}
+    nodes = {name: {"in_graph": name in there} for name in [*wiring.writers, "logits"]}
+    return {"cfg": cfg_of(model), "nodes": nodes, "edges": edges}
+
+
+def write_circuit(model: Model, scores: Tensor, keep: Tensor, path: str | Path) -> Path:
+    """Write the form; atomic."""
+    write_atomic(Path(path), json.dumps(circuit_json(model, scores, keep), allow_nan=False).encode())
+    return Path(path)
+
+
+def read_circuit(model: Model, path: str | Path) -> Circuit:
+    """Read the form for this model. Raises HookeError, in one line, for a file that is too large, damaged, made for
+    another model, or that names what the model does not have; edges that it leaves out are not in the circuit."""
+    path = Path(path)
+    data = _json(path)
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), dict) for key in ("cfg", "nodes", "edges")):
+        raise HookeError(f"{path} is not a circuit in the form of EAP-IG (cfg, nodes and edges)")
+    own = cfg_of(model)
+    for key in CFG:
+        if key in data["cfg"] and data["cfg"][key] != own[key]:
+            said = str(data["cfg"][key])[:40]
+            raise HookeError(f"{path} is of a model with {key} {said}; {model.name} has {own[key]}")
+    wiring = Wiring.of(model.parts)
+    known = {*wiring.writers, "logits"}
+    for name, node in data["nodes"].items():
+        kept = node.get("in_graph") if isinstance(node, dict) else node
+        if name not in known or not isinstance(kept, bool):
+            raise HookeError(f"{path}: {name[:40]!r} is no node of {model.name}, or does not say if it is in the graph")
+        if isinstance(node, dict) and not all(_all_kept(node.get("neurons"))):
+            raise HookeError(f"{path}: {name} keeps some of its neurons only, which is not read; keep whole nodes")
+    index = {
+        f"{wiring.writers[u]}->{name}": (r, u) for r, u in wiring.edges.nonzero().tolist() for name in wiring.names(r)
+    }
+    given: dict[tuple[int, int], list[tuple[float, bool]]] = {}
+    for name, edge in data["edges"].items():
+        if name not in index:
+            raise HookeError(
+                f"{path}: {name[:60]!r} is no edge of {model.name}; edges are written a0.h1->m2, m0->a1.h0<q>"
+            )
+        given.setdefault(index[name], []).append(_edge(edge, f"{path}: {name}"))
+    scores, keep = torch.zeros(wiring.edges.shape), torch.zeros_like(wiring.edges)
+    disagree = 0
+    for (reader, writer), several in given.items():
+        scores[reader, writer] = max(score for score, _ in several)
+        keep[reader, writer] = any(kept for _, kept in several)
+        disagree += len(set(several)) > 1 or len(several) < len(wiring.names(reader))
+    return Circuit(scores, keep, disagree)
+
+
+def _json(path: Path) -> Any:
+    if path.suffix in (".pt", ".pth", ".bin", ".pkl"):
+        raise HookeError(
+            f"{path} is a pickle, which can run code, and is not read; save it as JSON where it was made "
+            "(Graph.to_json in EAP-IG)"
+        )
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise HookeError(
+                f"{path} is {path.stat().st_size >> 20} MB; circuits over {MAX_BYTES >> 20} MB are not read"
+            )
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise HookeError(f"no file {path}") from None
+    except OSError as error:
+        raise HookeError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise HookeError(f"{path} is not JSON") from None
+
+
+def _all_kept(neurons: Any) -> list[bool]:
+    return [bool(x) for x in neurons] if isinstance(neurons, list) and any(neurons) else [True]
+
+
+def _edge(edge: Any, where: str) -> tuple[float, bool]:
+    if not isinstance(edge, dict) or not isinstance(edge.get("in_graph"), bool):
+        raise HookeError(f"{where}: an edge has a score and says whether it is in_graph, true or false")
+    score = edge.get("score", 0.0)
+    if score is None or isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
+        raise HookeError(f"{where}: its score is not a finite number")
+    return float(score), edge["in_graph"]

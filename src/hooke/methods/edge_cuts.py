@@ -1,0 +1,107 @@
+"""Single edges cut in a large model: each cut as a run that begins where it first changes anything.
+
+To cut u→r alone is to give r what it reads plus what u wrote in the other run less what it wrote in this one. The
+layers before r, the positions before the prompts differ and the runs of other edges share all that they can
+(`model/packed.py`). The same numbers as `run_edges` with that edge at 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from hooke.methods.objective import Objective
+from hooke.methods.progress import Tick, idle
+from hooke.methods.wiring import Reader, Wiring, normed, terms, write_sites
+from hooke.model import Model, Tokens
+from hooke.model.packed import Base, Writes, record, substitute
+from hooke.sites import Site
+
+TOGETHER = 512  # runs that are prepared at once
+# edges × layers × d_model from which this takes less time than batches of whole runs: one pair at a time has a cost of
+# its own, which a small model or a few edges do not repay
+WORTH = 20_000
+
+
+def packs(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, n_edges: int) -> bool:
+    """Whether cuts can be packed and had better be: nothing but the last logits is measured, the prompts of a pair
+    have the same length, and there is enough to do for one pair."""
+    same = clean.mask.shape == corrupt.mask.shape and bool((clean.mask == corrupt.mask).all())
+    work = n_edges * model.parts.n_layers * model.parts.d_model
+    return objective.logits == "last" and same and work >= WORTH
+
+
+def cut_each(
+    model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, tried: Tensor, *, tick: Tick = idle
+) -> Tensor:
+    """(batch, n): the effect when each of the edges (n, 2) of (reader, writer) is cut alone."""
+    found = []
+    with torch.no_grad():
+        for i in range(len(clean.ids)):
+
+            def effect(logits: Tensor, pair: int = i) -> Tensor:
+                return objective.effect(logits, torch.full((len(logits),), pair, device=logits.device))
+
+            base, change, first = _ends(model, _alone(clean, i), _alone(corrupt, i))
+            values = []
+            for start in range(0, len(tried), TOGETHER):
+                edges = tried[start : start + TOGETHER]
+                writes = list(_writes(model, base, change, edges, first))
+                values.append(substitute(model, base, len(edges), writes, each=effect))
+                tick((i + min(1.0, (start + TOGETHER) / len(tried))) / len(clean.ids))
+            found.append(torch.cat(values))
+    return torch.stack(found)
+
+
+def _alone(tokens: Tokens, row: int) -> Tokens:
+    """One prompt of a batch without its padding."""
+    ids = tokens.ids[row][tokens.mask[row]][None]
+    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+
+
+def _ends(model: Model, clean: Tokens, corrupt: Tokens) -> tuple[Base, Tensor, int]:
+    """The clean run, by how much each writer wrote more in the corrupt one (n_writers, pos, d_model), and the first
+    position where the prompts differ."""
+    sites = write_sites(model)
+    reads = list(sites)
+    if not model.parts.parallel:
+        reads += [Site("resid_mid", layer) for layer in range(model.parts.n_layers)]
+    base = record(model, clean, reads)
+    other = model.run(corrupt, read=sites, logits=None).acts
+    differ = (clean.ids != corrupt.ids)[0].nonzero()
+    first = int(differ[0]) if len(differ) else clean.ids.shape[1] - 1
+    return base, terms(model, other, base.acts)[:, 0], first
+
+
+def _writes(model: Model, base: Base, change: Tensor, edges: Tensor, first: int) -> Iterator[Writes]:
+    """What the readers take when their edges are cut, edge i in run i, from the first position that differs on."""
+    readers = Wiring.of(model.parts).readers
+    at = torch.arange(first, change.shape[1], device=change.device)
+    for r in edges[:, 0].unique().tolist():
+        runs = (edges[:, 0] == r).nonzero()[:, 0]
+        site, unit, values = _read(model, base, readers[r], change[edges[runs, 1]][:, first:], first)
+        at_each, runs = at.repeat(len(runs)), runs.to(at.device).repeat_interleave(len(at))
+        units = None if unit is None else torch.full_like(runs, unit)
+        yield Writes(site, runs, at_each, units, values.flatten(0, 1))
+
+
+def _read(model: Model, base: Base, reader: Reader, change: Tensor, first: int) -> tuple[Site, int | None, Tensor]:
+    """The site and unit that a reader takes its input by, and its values (n, pos, …) when the stream that it reads
+    changes by `change` (n, pos, d_model), from a position on."""
+    parts, layer = model.parts, reader.layer
+    if layer is None:
+        return Site("final_norm"), None, normed(parts.final_norm, base.resid[-1][first:] + change)
+    block = parts.blocks[layer]
+    if reader.part == "mlp":
+        before = base.resid[layer] if parts.parallel else base.acts[Site("resid_mid", layer)][0]
+        return Site("mlp_in", layer), None, normed(block.mlp_norm, before[first:] + change)
+    linear = getattr(block, reader.part)
+    assert reader.head is not None
+    own = slice(reader.head * parts.d_head, (reader.head + 1) * parts.d_head)
+    x = normed(block.attn_norm, base.resid[layer][first:] + change)
+    values = x @ linear.weight[own].to(x.dtype).T
+    if linear.bias is not None:
+        values = values + linear.bias[own].to(x.dtype)
+    return Site(reader.part, layer), reader.head, values
