@@ -288,7 +288,7 @@ def test_the_built_page_is_that_of_its_sources() -> None:
     build = script_of("page_build")
     written = json.loads(build.BUILD.read_text(encoding="utf-8"))
     assert written == build.record(), "run `make web` and commit what it changes"
-    assert len(gzip.compress(script(), 9)) < 60_000
+    assert len(gzip.compress(script(), 9)) < 62_000  # circuits took 2.5 kB more: columns, parts, their chart
 
 
 def test_a_saved_trace_gives_the_page_of_the_trace(tmp_path: Path, traced: Result) -> None:

@@ -266,6 +266,42 @@ def show_scoreboard(result: Result) -> None:
     print(f"\n{p['sentence']} ({p['models']} models, medians; passes for each pair of inputs)")
 
 
+def show_circuit(result: Result) -> None:
+    """The sentence, faithfulness by size beside random circuits, stability, and tests of the strongest edges."""
+    from rich.console import Console
+    from rich.table import Table
+
+    p = result.payload
+    units, curve = p.get("units", "edges"), p["faithfulness"]
+    say(p["sentence"] + "\n")
+    table = Table(box=None, pad_edge=False)
+    for name in (units, "share", "circuit", "random", "its range", "all but the circuit"):
+        table.add_column(name, justify="right")
+    for i, (n, share) in enumerate(zip(curve["edges"], curve["shares"], strict=True)):
+        told = [_share(curve[key][i]) for key in ("circuit", "random", "random_low", "random_high", "complement")]
+        table.add_row(f"{n:,}", f"{share:.1%}", *told[:2], f"{told[2]} to {told[3]}", told[4])
+    Console().print(table)
+    areas = [f"{key.upper()} {_cell(p[key])} (random {_cell(p.get(f'{key}_random'))})" for key in ("cpr", "cmd")]
+    say(f"\nFaithfulness is 1 for the whole model, 0 with everything cut. {', '.join(areas)}")
+    chance = p["stability"].get("random") or {}
+    for key, row in p["stability"].items():
+        if key != "random" and row:
+            kinds = [("mean_edges", units)] + [("mean_nodes", "nodes")] * (units != "nodes")
+            shares = [f"{_share(row[k])} of their {name} (random {_share(chance.get(k))})" for k, name in kinds]
+            say(f"Circuits {key.replace('_', ' ')} share {' and '.join(shares)}")
+    if p.get("tests", {}).get("rows"):
+        say(f"\nThe strongest {units}, and what cutting each alone does to the metric:")
+        for row in p["tests"]["rows"][:10]:
+            say(f"  {row['unit']:<24} {row['effect']:+8.3f}  {row['verdict']}")
+    truth = p.get("scores_on_truth")
+    if isinstance(truth, dict) and truth.get("median_edge_auroc") is not None:
+        known = _cell(truth["median_edge_auroc"])
+        low = f", tenth percentile {_cell(truth['p10_edge_auroc'])}" if "p10_edge_auroc" in truth else ""
+        say(f"\nOn models whose circuit is known, {p['method']} has edge AUROC {known}{low}")
+    else:
+        say(f"\nWhat {p['method']} scores on models whose circuit is known: see hooke bench truth")
+
+
 def show_models(result: Result) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -399,6 +435,10 @@ def show_probe_list(result: Result) -> None:
             row["name"], str(row["rows"]), row["labels"][1], row["labels"][0], ", ".join(row["shifts"]), row["about"]
         )
     Console().print(table)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{round(100 * value) or 0}%"  # no minus zero
 
 
 def _cell(value: float | None) -> str:

@@ -93,6 +93,7 @@ function Frame({ host, dark, data, state, message, quiet, set, shell }: FramePro
   if (version.current.page !== page) version.current = { page, number: version.current.number + 1 };
   const main = page.results[0];
   const { component: View } = viewOf(main);
+  const toured = main.view.type === "graph" && !main.view.circuit;
   const depth = DEPTHS.find(([value]) => value === state.value.depth)?.[0] ?? "standard";
   const Body = host.classList.contains("cell") ? "div" : "main"; // a cell is a part of somebody else's page
   useEffect(() => {
@@ -143,7 +144,7 @@ function Frame({ host, dark, data, state, message, quiet, set, shell }: FramePro
           ))}
         </div>
         <ThemeButton state={state} set={set} />
-        {main.view.type === "graph" && (
+        {toured && (
           <button onClick={() => startTour(host)} title="A tour of this page in six steps" aria-label="Tour of this page">
             ?
           </button>
@@ -174,7 +175,7 @@ function Frame({ host, dark, data, state, message, quiet, set, shell }: FramePro
         />
       </Body>
       <Provenance data={data.value} expert={depth === "expert"} />
-      {main.view.type === "graph" && <Tour host={host} begin={begin} />}
+      {toured && <Tour host={host} begin={begin} />}
       <div class="hidden" aria-live="polite">
         {quiet.value}
       </div>

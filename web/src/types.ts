@@ -51,7 +51,7 @@ export interface Claim {
   evidence?: string[];
 }
 /**
- * An attribution graph.
+ * An attribution graph, or a circuit: then `tokens` are heads and the MLP, and `position` is the column.
  */
 export interface GraphView {
   type: "graph";
@@ -80,6 +80,7 @@ export interface GraphView {
    * whether a model can be asked to change these nodes: features of a known basis
    */
   live: boolean;
+  circuit: CircuitFacts | null;
 }
 /**
  * A token of the vocabulary, and how likely it is next.
@@ -171,7 +172,8 @@ export interface Nodes {
   is_target: boolean[];
 }
 /**
- * How many links there are. They themselves are tensors, by target: offsets, source, weight, delta, verdict.
+ * How many links there are. They themselves are tensors, by target: offsets, source, weight, delta, verdict;
+ * of a circuit also part, 1 to 3 for q, k and v.
  */
 export interface Links {
   /**
@@ -231,6 +233,54 @@ export interface GraphState {
   pinned: string[];
   groups: Group[];
   selected: string;
+}
+/**
+ * What a circuit is judged by.
+ */
+export interface CircuitFacts {
+  task: string;
+  method: string;
+  /**
+   * what it is made of: edges, nodes or neurons
+   */
+  units: string;
+  /**
+   * edges kept
+   */
+  size: number | null;
+  /**
+   * of all
+   */
+  n_edges: number | null;
+  example: string;
+  sizes: CircuitSize[];
+  stability: unknown;
+  /**
+   * what the method scored on models whose circuit is known
+   */
+  truth: {
+    [k: string]: unknown;
+  };
+  /**
+   * what else is in the payload
+   */
+  rest: {
+    [k: string]: unknown;
+  };
+}
+/**
+ * Faithfulness of one size of a circuit, and of random ones of that size.
+ */
+export interface CircuitSize {
+  edges: number;
+  circuit: number | null;
+  random: number | null;
+  random_low: number | null;
+  random_high: number | null;
+  /**
+   * of all edges but those of the circuit
+   */
+  complement: number | null;
 }
 /**
  * Layer by token: what each layer would say next. Tensors: ids (into names), probabilities, entropy.

@@ -4,6 +4,7 @@ import { act } from "preact/test-utils";
 import { describe, expect, it } from "vitest";
 import type { PageData, State } from "../src/core/contract";
 import { difference, groupLink, inputs, makeGraph, outputs, strongest, unexplained } from "../src/graph/graph";
+import { placeAmong } from "../src/graph/Circuit";
 import { makeLayout, nearest, neighbour } from "../src/graph/layout";
 import { spread } from "../src/graph/Subgraph";
 import { mount } from "../src/mount";
@@ -230,5 +231,62 @@ describe("SvgPen", () => {
     expect(svg).not.toContain("<script>");
     expect(svg).not.toContain("<b>");
     expect(new DOMParser().parseFromString(svg, "image/svg+xml").querySelector("text")?.textContent).toBe('</text><script>&"\ufffd');
+  });
+});
+
+/** input; a0.h0 and m0; a1.h0 with three inputs; logits. Two edges enter a1.h0 from a0.h0, of opposite signs. */
+function circuitExample(): PageData {
+  const { data } = example(5);
+  const view = data.page.results[0].view as unknown as Record<string, any>;
+  const columns = { id: ["input", "a0.h0", "m0", "a1.h0", "logits"], kind: ["token", "head", "mlp", "head", "logit"], layer: [null, 0, 0, 1, null], position: [null, 0, 1, 0, null] };
+  Object.assign(view.nodes, columns, { label: columns.id, index: columns.position, dropped: [0, 0, 1e-4, 0, 0], share: [0.1, 0.4, 0, 0.3, 0.2] });
+  const circuit = { task: "", method: "", units: "edges", size: 4, n_edges: 20, example: "", sizes: [], stability: null, truth: null, rest: {} };
+  Object.assign(view, { tokens: ["0", "MLP"], n_layers: 2, circuit, links: { shown: 4, of: 4 } });
+  data.tensors = {
+    "0.links.offsets": Uint32Array.of(0, 0, 1, 1, 3, 4), "0.links.source": Uint32Array.of(0, 1, 1, 3), "0.links.weight": Float32Array.of(1, 0.75, -0.25, 0.5),
+    "0.links.verdict": Uint8Array.of(0, 1, 2, 0), "0.links.part": Uint8Array.of(3, 1, 2, 0),
+  }; // prettier-ignore
+  return data;
+}
+
+describe("a circuit", () => {
+  it("sets every edge against the strongest and keeps the parts of a head apart", () => {
+    const g = makeGraph(circuitExample(), 0);
+    expect(inputs(g, 3).map((r) => [r.node, r.share, g.enters![r.link]])).toEqual([[1, 0.75, 1], [1, -0.25, 2]]);
+    expect([...g.order]).toEqual([0, 1, 3, 2]);
+    expect([...g.left]).toEqual([0, 0, 0, 0, 0]);
+    expect(g.edgeless).toBe(false);
+  });
+
+  it("has a column for each head and one for the MLP, which stands above the heads of its layer", () => {
+    const g = makeGraph(circuitExample(), 0);
+    const l = makeLayout(g, new Uint8Array(5).fill(1), 600, 400);
+    expect(l.columns.length).toBe(2);
+    expect(l.x[1]).toBe(l.x[3]);
+    expect(l.x[2]).toBeGreaterThan(l.x[1]);
+    expect(l.y[2]).toBeLessThan(l.y[1]);
+    expect(l.y[2]).toBeGreaterThan(l.y[3]);
+    expect(l.x[0]).toBe(l.x[4]);
+    expect([...l.y].indexOf(Math.max(...l.y))).toBe(0);
+    expect([...l.y].indexOf(Math.min(...l.y))).toBe(4);
+    expect(nearest(l, l.x[0], l.y[0], 5)).toBe(0);
+  });
+
+  it("finds the place of a size among those that were measured", () => {
+    expect(placeAmong([1, 10, 100], 10)).toBe(1);
+    expect(placeAmong([1, 10, 100], Math.sqrt(1000))).toBeCloseTo(1.5);
+    expect(placeAmong([10, 100], 5)).toBeUndefined();
+    expect(placeAmong([10, 100], 500)).toBeUndefined();
+    expect(placeAmong([10], null)).toBeUndefined();
+  });
+
+  it("names parts and verdicts in its lists, and each edge of a head apart", () => {
+    const el = document.createElement("div");
+    document.body.append(el);
+    const handle = mount(el, circuitExample(), { state: { sel: "a1.h0" } });
+    const rows = [...el.querySelectorAll(".pane-connections li")].map((li) => li.textContent);
+    expect(rows).toEqual(["▴a0.h0 query layer 0, head 0tested: confirmed +0.750", "▴a0.h0 key layer 0, head 0tested: refuted \u22120.250", "■logits output +0.500"]);
+    expect(el.querySelector(".pane-detail table")!.textContent).toContain("2 in (query 1, key 1), 1 out");
+    handle.destroy();
   });
 });

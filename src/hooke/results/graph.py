@@ -76,11 +76,9 @@ class Graph:
         return self.part_verdicts.get((source, target, self.part(row)), only)
 
     def is_circuit(self) -> bool:
-        """Whether the nodes are parts of the model and not features or tokens at their places."""
-        kinds = {node.kind for node in self.nodes}
-        return bool(kinds & {"head", "mlp"}) and all(
-            node.kind in ("token", "head", "mlp", "logit") and node.position is None for node in self.nodes
-        )
+        """Whether the nodes are parts of the model, and not features and tokens at their places."""
+        kinds: set[Kind] = {"token", "feature", "head", "mlp", "logit"}
+        return bool(self.nodes) and all(node.kind in kinds and node.position is None for node in self.nodes)
 
     def square(self) -> np.ndarray:
         """The matrix over all nodes, (n_nodes, n_nodes), rows of pure sources zero, parts summed. For small graphs."""

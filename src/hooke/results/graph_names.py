@@ -70,9 +70,11 @@ def node_id(node: Node, *, last: int = 0) -> str:
 
 
 def circuit_name(node: Node) -> str:
-    """The written name of a node of a circuit (EAP-IG, MIB): `input`, `a3.h1`, `m3`, `logits`."""
+    """The written name of a node of a circuit (EAP-IG, MIB): `input`, `a3.h1`, `m3`, `logits`; a neuron `m3.n17`."""
     if node.kind == "head":
         return f"a{node.layer}.h{node.index}"
+    if node.kind == "feature":
+        return f"m{node.layer}.n{node.index}"
     return {"token": "input", "logit": "logits", "mlp": f"m{node.layer}"}.get(node.kind, node.id)
 
 

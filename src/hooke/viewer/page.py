@@ -15,7 +15,9 @@ from pydantic import ValidationError
 
 from hooke.errors import HookeError
 from hooke.results import Graph, Result, first_fault
+from hooke.results.graph import PARTS
 from hooke.results.graph_file import GraphFile, graph_from_file
+from hooke.viewer import circuit
 from hooke.viewer.assess import assess_view, bounded, links_each
 from hooke.viewer.patch import patch_view
 from hooke.viewer.probe import probe_view
@@ -36,6 +38,7 @@ from hooke.viewer.schema import (
     Shown,
     Token,
 )
+from hooke.viewer.scoreboard import tables
 
 MAX_LINKS = 200_000
 MAX_GENERIC_BYTES = 32 * 2**20
@@ -76,7 +79,7 @@ def title(result: Result) -> str:
     if not prompt:
         subject = result.payload.get("subject")
         named = subject if isinstance(subject, dict) else result.payload
-        prompt = str(named.get("name") or result.arguments.get("dataset") or "").strip()
+        prompt = str(named.get("name") or named.get("task") or result.arguments.get("dataset") or "").strip()
     short = prompt if len(prompt) <= 80 else prompt[:79] + "…"
     return f"{result.kind}: {short}" if short else result.kind
 
@@ -123,19 +126,27 @@ def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
         return probe_view(result)
     if result.kind in ("patch", "attribution"):
         return patch_view(result)
-    return GenericView(payload=payload)
+    return GenericView(payload=tables(payload) if result.kind == "scoreboard" else payload)
 
 
 def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> GraphView:
-    """The view of a trace, or of a graph file that was made elsewhere."""
+    """The view of a trace, a circuit, or a graph file that was made elsewhere."""
     payload = result.payload
     file = graph_from_file(payload["graph"])
     graph, metadata = file.graph, file.metadata
+    state, facts = _state(file), None
+    if result.kind == "circuit" or graph.is_circuit():
+        circuit.stand(graph)
+        facts = circuit.facts(payload)
+        metadata = {**metadata, "prompt": "", "node_threshold": 1.0}
     own = metadata.get("hooke") or {}
     row, source, weight, delta, verdict = _links(file, max_links)
     counts = (
         np.bincount(graph.targets[row], minlength=len(graph.nodes)) if len(row) else np.zeros(len(graph.nodes), int)
     )
+    if facts is not None:
+        parts = np.array([PARTS.index(graph.part(r)) for r in range(len(graph.targets))], np.uint8)
+        arrays[f"{place}.part"] = parts[row]
     arrays[f"{place}.offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
     arrays[f"{place}.source"] = source.astype(np.uint32)
     arrays[f"{place}.weight"] = _short(weight)
@@ -144,7 +155,9 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
         arrays[f"{place}.delta"] = _short(delta)
     kept = np.bincount(row, weights=arrays[f"{place}.weight"], minlength=len(graph.targets))
     full = graph.weights.sum(1, dtype=np.float64) + graph.constants
-    dropped = dict(zip(graph.targets.tolist(), (full - kept).tolist(), strict=True))
+    dropped: dict[int, float] = {}
+    for target, lost in zip(graph.targets.tolist(), (full - kept).tolist(), strict=True):
+        dropped[target] = dropped.get(target, 0.0) + lost
     told = own.get("links") or {}
     total = int(np.count_nonzero(graph.weights))
     scores = dict(payload.get("scores") or own.get("scores") or {})
@@ -155,22 +168,23 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
     return GraphView(
         prompt=str(metadata.get("prompt", "")),
         tokens=graph.tokens,
-        target=_target(payload.get("target"), graph),
+        target=None if facts else _target(payload.get("target"), graph),
         contrast=None if payload.get("contrast") is None else Token(**payload["contrast"]),
-        top=[Token(**t) for t in payload.get("top") or _top(graph)],
+        top=[] if facts else [Token(**t) for t in payload.get("top") or _top(graph)],
         sentence=payload.get("sentence", ""),
         notes=[*payload.get("notes", []), *file.warnings],
         scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
-        verification=payload.get("verification") or {},
+        verification={} if facts else payload.get("verification") or {},
         groups=_groups(payload.get("groups", []), graph.tokens),
         paths=[Path(**{k: p[k] for k in Path.model_fields}) for p in payload.get("paths", [])],
         n_layers=max(numbered, default=0) + 1,
-        node_threshold=_threshold(file),
+        node_threshold=1.0 if facts else _threshold(file),
         nodes=_nodes(graph, dropped, float(metadata.get("node_threshold") or 1.0)),
         links=Links(shown=len(row), of=int(told.get("of", total))),
         interventions=[InterventionView.model_validate(i) for i in payload.get("interventions", [])],
-        state=_state(file),
+        state=state,
         live=result.kind == "trace" and result.arguments.get("basis") == "neurons",
+        circuit=facts,
     )
 
 
@@ -186,12 +200,13 @@ def _links(file: GraphFile, max_links: int) -> tuple[np.ndarray, np.ndarray, np.
         share = size / into[row] * (out if out.any() else np.ones_like(out))[row]
         keep = np.sort(np.argpartition(-share, max_links)[:max_links])
         row, source, weight = row[keep], source[keep], weight[keep]
-    order = np.lexsort((source, graph.targets[row]))
+    order = np.lexsort((row, source, graph.targets[row]))
     row, source, weight = row[order], source[order], weight[order]
-    pairs = list(zip(source.tolist(), graph.targets[row].tolist(), strict=True))
-    verdict = np.array([VERDICTS[graph.verdicts.get(pair, "untested")] for pair in pairs], np.uint8)
+    ends = zip(row.tolist(), source.tolist(), strict=True)
+    verdict = np.array([VERDICTS[graph.verdict(r, s)] for r, s in ends], np.uint8)
     delta = None
     if file.link_deltas:
+        pairs = zip(source.tolist(), graph.targets[row].tolist(), strict=True)
         delta = np.array([file.link_deltas.get(pair, 0.0) for pair in pairs], np.float32)
     return row, source, weight, delta, verdict
 

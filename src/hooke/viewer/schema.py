@@ -79,7 +79,8 @@ class Nodes(_Part):
 
 
 class Links(_Part):
-    """How many links there are. They themselves are tensors, by target: offsets, source, weight, delta, verdict."""
+    """How many links there are. They themselves are tensors, by target: offsets, source, weight, delta, verdict;
+    of a circuit also part, 1 to 3 for q, k and v."""
 
     shown: int = Field(description="in this page")
     of: int = Field(description="that are not zero in the model, or in a file made elsewhere")
@@ -122,8 +123,34 @@ class InterventionView(_Part):
     sentence: str
 
 
+class CircuitSize(_Part):
+    """Faithfulness of one size of a circuit, and of random ones of that size."""
+
+    edges: int
+    circuit: float | None
+    random: float | None
+    random_low: float | None
+    random_high: float | None
+    complement: float | None = Field(description="of all edges but those of the circuit")
+
+
+class CircuitFacts(_Part):
+    """What a circuit is judged by."""
+
+    task: str
+    method: str
+    units: str = Field(description="what it is made of: edges, nodes or neurons")
+    size: int | None = Field(description="edges kept")
+    n_edges: int | None = Field(description="of all")
+    example: str
+    sizes: list[CircuitSize]
+    stability: Any
+    truth: Any = Field(description="what the method scored on models whose circuit is known")
+    rest: dict[str, Any] = Field(description="what else is in the payload")
+
+
 class GraphView(_Part):
-    """An attribution graph."""
+    """An attribution graph, or a circuit: then `tokens` are heads and the MLP, and `position` is the column."""
 
     type: Literal["graph"] = "graph"
     prompt: str
@@ -144,6 +171,7 @@ class GraphView(_Part):
     interventions: list[InterventionView]
     state: GraphState
     live: bool = Field(description="whether a model can be asked to change these nodes: features of a known basis")
+    circuit: CircuitFacts | None = None
 
 
 class LensView(_Part):

@@ -15,10 +15,18 @@ interface Props {
   beside?: Values;
   /** What stands at the ends of the horizontal axis, if not the places in the list. */
   ends?: [string, string];
+  /** Least and greatest of what stands beside. */
+  band?: [Values, Values];
+  /** What stands under each value instead of the ends. */
+  ticks?: string[];
+  /** What stands on the vertical axis, if not its least, middle and greatest number. */
+  hold?: number[];
+  /** An upright line at this place in the list. */
+  at?: number;
 }
 
-export function Chart({ values, name, beside = [], ends = ["0", count(values.length - 1)] }: Props) {
-  const finite = [...values, ...beside].filter((v): v is number => typeof v === "number" && Number.isFinite(v));
+export function Chart({ values, name, beside = [], ends = ["0", count(values.length - 1)], band, ticks, hold = [], at }: Props) {
+  const finite = [values, beside, hold, ...(band ?? [])].flat().filter((v): v is number => typeof v === "number" && Number.isFinite(v));
   if (finite.length === 0) return <p class="soft">No numbers to draw.</p>;
   let [least, greatest] = [Infinity, -Infinity];
   for (const v of finite) [least, greatest] = [Math.min(least, v), Math.max(greatest, v)];
@@ -27,9 +35,12 @@ export function Chart({ values, name, beside = [], ends = ["0", count(values.len
   const [low, high] = flat ? [least - 1, least + 1] : [least, greatest];
   const x = (i: number) => LEFT + ((W - LEFT - RIGHT) * i) / Math.max(1, values.length - 1);
   const y = (v: number) => TOP + (H - TOP - BOTTOM) * (1 - (v - low) / (high - low));
+  // the area between, there and back; a hole on either side leaves its places out
+  const held = band ? values.map((_, i) => i).filter((i) => band[0][i] != null && band[1][i] != null) : [];
+  const area = [...held.map((i) => [i, band![0][i]!]), ...held.reverse().map((i) => [i, band![1][i]!])];
   return (
     <svg class="chart" viewBox={`0 0 ${W} ${H}`} role="img" aria-label={said}>
-      {(flat ? [least] : [low, (low + high) / 2, high]).map((v) => (
+      {(hold.length ? hold : flat ? [least] : [low, (low + high) / 2, high]).map((v) => (
         <g key={v}>
           <line class="grid" x1={LEFT} x2={W - RIGHT} y1={y(v)} y2={y(v)} />
           <text x={LEFT - 6} y={y(v) + 4} text-anchor="end">
@@ -38,12 +49,24 @@ export function Chart({ values, name, beside = [], ends = ["0", count(values.len
         </g>
       ))}
       {low < 0 && high > 0 && <line class="zero" x1={LEFT} x2={W - RIGHT} y1={y(0)} y2={y(0)} />}
-      <text x={LEFT} y={H - 6}>
-        {ends[0]}
-      </text>
-      <text x={W - RIGHT} y={H - 6} text-anchor="end">
-        {ends[1]}
-      </text>
+      {ticks ? (
+        ticks.map((text, i) => (
+          <text key={i} class={i % 2 && ticks.length > 6 ? "odd" : ""} x={x(i)} y={H - 6} text-anchor={i && i === ticks.length - 1 ? "end" : "middle"}>
+            {text}
+          </text>
+        ))
+      ) : (
+        <>
+          <text x={LEFT} y={H - 6}>
+            {ends[0]}
+          </text>
+          <text x={W - RIGHT} y={H - 6} text-anchor="end">
+            {ends[1]}
+          </text>
+        </>
+      )}
+      {area.length > 0 && <polygon points={area.map(([i, v]) => `${x(i).toFixed(1)},${y(v).toFixed(1)}`).join(" ")} />}
+      {at !== undefined && <line class="at" x1={x(at)} x2={x(at)} y1={TOP} y2={H - BOTTOM} />}
       {beside.length > 0 && <path class="beside" d={path(beside, x, y)} />}
       <path d={path(values, x, y)} />
     </svg>

@@ -38,11 +38,19 @@ export function GenericView({ result, dark }: ViewProps) {
 }
 
 export function Claims({ claims }: { claims: Claim[] }) {
-  const [shown, more] = useMore(claims.length, ENTRIES);
   if (claims.length === 0) return null;
   return (
     <section>
       <h2>Claims</h2>
+      <ClaimList claims={claims} />
+    </section>
+  );
+}
+
+export function ClaimList({ claims }: { claims: Claim[] }) {
+  const [shown, more] = useMore(claims.length, ENTRIES);
+  return (
+    <>
       <ul class="claims">
         {claims.slice(0, shown).map((claim, i) => (
           <li key={i}>
@@ -51,7 +59,7 @@ export function Claims({ claims }: { claims: Claim[] }) {
         ))}
       </ul>
       {more}
-    </section>
+    </>
   );
 }
 
@@ -213,7 +221,8 @@ function Scalars({ values }: { values: unknown[] }) {
 function Rows({ rows, name }: { rows: Row[]; name: string }) {
   const all = columnsOf(rows);
   const lines = rows.length > 2 ? numeric(rows, all) : [];
-  const [line, setLine] = useState(() => (rows.length >= 8 ? (lines.find((c) => !counts(rows, c)) ?? "") : ""));
+  // rows with words are things and not steps: no line joins them unasked
+  const [line, setLine] = useState(() => (rows.length >= 8 && lines.length === all.length ? (lines.find((c) => !counts(rows, c)) ?? "") : ""));
   const [shown, more] = useMore(rows.length, ROWS);
   const [wide, moreWide] = useMore(all.length, COLUMNS, "columns");
   const columns = all.slice(0, wide);

@@ -1,9 +1,10 @@
 // What goes into the selection and where it goes, split by sign, sorted by share.
 
 import { useEffect } from "preact/hooks";
-import { count, num, percent, plain, short, token } from "../core/format";
-import { difference, inputs, outputs, type Graph, type Row } from "./graph";
-import { placeOf, type Store } from "./store";
+import { count, num, percent, token } from "../core/format";
+import { Verdict } from "../core/Verdict";
+import { difference, inputs, outputs, PARTS, type Graph, type Row } from "./graph";
+import { atOf, placeOf, wordsOf, type Store } from "./store";
 
 const FIRST = 25;
 
@@ -34,8 +35,8 @@ export function Connections({ store }: { store: Store }) {
   const mode = store.get<string>("links");
   return (
     <>
-      {mode !== "outputs" && <Signed store={store} rows={into} title="Inputs" left={left(store, selection.nodes)} heads={["raise it", "lower it"]} />}
-      {mode !== "inputs" && <Signed store={store} rows={out} title="Outputs" />}
+      {mode !== "outputs" && <Signed store={store} rows={into} title="Inputs" left={left(store, selection.nodes)} heads={["raise it", "lower it"]} single={selection.kind === "node"} />}
+      {mode !== "inputs" && <Signed store={store} rows={out} title="Outputs" single={selection.kind === "node"} />}
     </>
   );
 }
@@ -74,7 +75,11 @@ function aggregate(g: Graph, nodes: number[]): [Row[], Row[]] {
   return [sorted(into), sorted(out)];
 }
 
-function Signed({ store, rows, title, left = 0, heads }: { store: Store; rows: Row[]; title: string; left?: number; heads?: [string, string] }) {
+function Signed({ store, rows, title, left = 0, heads, single }: { store: Store; rows: Row[]; title: string; left?: number; heads?: [string, string]; single?: boolean }) {
+  const told = (list: Row[], k: 0 | 1) => {
+    if (store.graph.value.view.circuit) return ["support the answer", "work against it"][k];
+    return heads ? `${heads[k]}: ${percent(sumOf(list), true)} of all` : `${["raises", "lowers"][k]}, share of their input`;
+  };
   const plus = rows.filter((r) => r.weight > 0);
   const minus = rows.filter((r) => r.weight < 0);
   return (
@@ -85,15 +90,16 @@ function Signed({ store, rows, title, left = 0, heads }: { store: Store; rows: R
         {Number.isNaN(left) && <span class="soft"> · what is not among the links of this page is not known</span>}
       </h3>
       <div class="split">
-        <List store={store} rows={plus} head={heads ? `${heads[0]}: ${percent(sumOf(plus), true)} of all` : "raises, share of their input"} sign="positive" />
-        <List store={store} rows={minus} head={heads ? `${heads[1]}: ${percent(sumOf(minus), true)} of all` : "lowers, share of their input"} sign="negative" />
+        <List store={store} rows={plus} head={told(plus, 0)} sign="positive" single={single} />
+        <List store={store} rows={minus} head={told(minus, 1)} sign="negative" single={single} />
       </div>
     </div>
   );
 }
 
-function List({ store, rows: all, head, sign }: { store: Store; rows: Row[]; head: string; sign: string }) {
+function List({ store, rows: all, head, sign, single }: { store: Store; rows: Row[]; head: string; sign: string; single?: boolean }) {
   const g = store.graph.value;
+  const { circuit } = g.view;
   // what is hidden is counted in one line; experts see each
   const hidden = (r: Row) => store.props.depth !== "expert" && (g.kind[r.node] === "remainder" || g.kind[r.node] === "error");
   const [rows, unseen] = [all.filter((r) => !hidden(r)), all.filter(hidden)];
@@ -103,18 +109,18 @@ function List({ store, rows: all, head, sign }: { store: Store; rows: Row[]; hea
       <div class={sign}>{head}</div>
       <ul class="rows">
         {shown.map((r) => (
-          <li key={r.node}>
-            <NodeButton store={store} i={r.node} />
+          <li key={r.link}>
+            <NodeButton store={store} i={r.node} part={single ? g.enters?.[r.link] : 0} />
             <span class={`share ${sign}`} title={`direct effect ${num(r.weight, true)}`}>
-              {percent(r.share, true)}
-              <span class="soft"> {num(r.weight, true)}</span>
+              {circuit ? single && g.verdict[r.link] > 0 && <Verdict verdict={g.verdict[r.link] > 1 ? "refuted" : "tested"} /> : percent(r.share, true)}
+              <span class={circuit ? "" : "soft"}> {num(r.weight, true)}</span>
             </span>
           </li>
         ))}
       </ul>
       {rows.length > shown.length && (
         <p class="soft">
-          and {count(rows.length - shown.length)} weaker, {percent(sumOf(rows.slice(FIRST)), true)} together
+          and {count(rows.length - shown.length)} weaker{!circuit && `, ${percent(sumOf(rows.slice(FIRST)), true)} together`}
         </p>
       )}
       {unseen.length > 0 && (
@@ -131,12 +137,11 @@ const sumOf = (rows: Row[]): number => rows.reduce((total, r) => total + r.share
 const MARKS: Record<string, string> = { token: "■", logit: "■", remainder: "◆", error: "◆", head: "▴", bias: "+", feature: "●", mlp: "●" };
 
 /** A node in a list: hovering shows it in the graph, pressing selects it. */
-export function NodeButton({ store, i }: { store: Store; i: number }) {
+export function NodeButton({ store, i, part }: { store: Store; i: number; part?: number }) {
   const g = store.graph.value;
   const kind = g.kind[i];
   // a row that goes away under the pointer says no goodbye
   useEffect(() => () => void (store.hovered.peek() === i && (store.hovered.value = -1)), [i]);
-  const words = kind === "token" || kind === "logit" ? `“${token(store.label(i))}”` : plain(short(store.label(i), 70));
   return (
     <button
       class="plain node"
@@ -147,11 +152,12 @@ export function NodeButton({ store, i }: { store: Store; i: number }) {
       onMouseLeave={() => (store.hovered.value = -1)}
     >
       <span aria-hidden="true" class="mark">{MARKS[kind]}</span>
-      <span class={kind === "token" || kind === "logit" ? "tok" : ""}>{words}</span>
+      <span class={kind === "token" || kind === "logit" ? "tok" : ""}>{wordsOf(store, i, 70)}</span>
+      {!!part && <strong> {PARTS[part]}</strong>}
       <span class="soft">
         {" "}
         {placeOf(g, i)}
-        {kind === "token" || kind === "logit" ? "" : ` at “${token(short(g.view.tokens[g.position[i]] ?? "", 12))}”`}
+        {atOf(g, i, 12)}
       </span>
     </button>
   );

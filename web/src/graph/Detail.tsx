@@ -1,13 +1,14 @@
 // The selected node or group: what it is, reads and promotes, how its test went, and what happens when it is changed.
 
 import { chance, count, num, percent, plain, token } from "../core/format";
+import { edgesOf, effectOf } from "./GraphPane";
 import type { Json } from "../core/contract";
 import type { Group } from "../types";
 import { Verdict } from "../core/Verdict";
 import { Change } from "./Change";
 import { NodeButton } from "./Connections";
 import type { Graph } from "./graph";
-import { labelOf, placeOf, sameNodes, type PersonGroup, type Selection, type Store } from "./store";
+import { labelOf, placeOf, sameNodes, wordsOf, type PersonGroup, type Selection, type Store } from "./store";
 
 export function Detail({ store }: { store: Store }) {
   const selection = store.selection.value;
@@ -24,28 +25,30 @@ function OneNode({ store, i }: { store: Store; i: number }) {
   const expert = store.props.depth === "expert";
   const names = store.get<Record<string, string>>("names") ?? {};
   const rows: [string, string][] = [];
-  if (kind === "logit") rows.push(["probability", chance(n.probability[i])]);
+  const { circuit } = g.view;
+  if (circuit) rows.push(g.edgeless ? ["does for the answer", effectOf(g, i)] : ["edges", edgesOf(g, i)], ["share of all strength", percent(g.part[i])]);
+  else if (kind === "logit") rows.push(["probability", chance(n.probability[i])]);
   if (kind === "feature" && n.value[i] !== null) rows.push(["value here", num(n.value[i], true)]);
   if (n.delta[i] !== null && kind === "feature" && n.value[i] !== null) rows.push(["value in the similar prompts", num(n.value[i]! - n.delta[i]!, true)]);
   if (n.delta[i] !== null && kind === "logit") rows.push(["change from the similar prompts, as the graph has it", num(n.delta[i], true)]);
-  if (kind !== "logit" || g.share[i]) rows.push(["share of all influence on the answer", percent(g.part[i])]);
+  if (!circuit && (kind !== "logit" || g.share[i])) rows.push(["share of all influence on the answer", percent(g.part[i])]);
   if (expert) {
     rows.push(["among the strongest", percent(n.cumulative[i])]);
-    if (g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here, net", num(g.left[i], true)]);
+    if (!circuit && g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here, net", num(g.left[i], true)]);
     rows.push(["id", g.id[i]], ["number", String(n.index[i] ?? "–")]);
   }
   return (
     <div class="detail">
       <h3 class={kind === "token" || kind === "logit" ? "tok" : ""}>
-        {kind === "token" || kind === "logit" ? `“${token(store.label(i))}”` : plain(store.label(i))}
+        {wordsOf(store, i, 1000)}
       </h3>
       <p class="soft">
-        {placeOf(g, i)} {whereOf(g, i)}
+        {placeOf(g, i)} {!circuit && whereOf(g, i)}
       </p>
       <p>
-        {kind === "feature" && <Verdict verdict={n.verdict[i]} reason={n.reason[i]} />} <span class="soft">{plain(n.reason[i])}</span>
+        {(kind === "feature" || (g.edgeless && n.delta[i] !== null)) && <Verdict verdict={n.verdict[i]} reason={n.reason[i]} />} <span class="soft">{plain(n.reason[i])}</span>
       </p>
-      {kind === "feature" && <Change store={store} nodes={[i]} />}
+      {kind === "feature" && !circuit && <Change store={store} nodes={[i]} />}
       <div class="actions">
         <button aria-pressed={store.pinned.value.has(i)} onClick={() => store.togglePin(i)}>
           {store.pinned.value.has(i) ? "Unpin" : "Pin"}
@@ -133,9 +136,9 @@ function OneGroup({ store, selection }: { store: Store; selection: Selection }) 
         </label>
       )}
       <p class="soft">
-        {count(selection.nodes.length)} nodes · {percent(share)} of the influence of all features
+        {count(selection.nodes.length)} nodes{!g.view.circuit && ` · ${percent(share)} of the influence of all features`}
       </p>
-      <Change store={store} nodes={selection.nodes.filter((i) => g.kind[i] === "feature")} />
+      {!g.view.circuit && <Change store={store} nodes={selection.nodes.filter((i) => g.kind[i] === "feature")} />}
       {said && <Tested said={said} depth={store.props.depth} />}
       <div class="actions">
         {mine < 0 ? (

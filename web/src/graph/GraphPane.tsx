@@ -2,11 +2,11 @@
 
 import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
-import { chance, count, num, percent, plain, short, token } from "../core/format";
+import { chance, count, num, percent } from "../core/format";
 import { drawHover, drawScene, FITTED, type Scene, type Zoom } from "./draw";
-import { difference, inputs, linkShare, outputs, type Graph } from "./graph";
+import { difference, inputs, linkShare, outputs, PARTS, type Graph } from "./graph";
 import { makeLayout, nearest, neighbour, type Layout } from "./layout";
-import { placeOf, type Store } from "./store";
+import { atOf, placeOf, wordsOf, type Store } from "./store";
 
 const REACH = 30; // pixels: nobody has to hit a node exactly
 
@@ -263,29 +263,44 @@ function tintOf(store: Store): Map<number, number> | null {
   const s = store.selected.value;
   if (s < 0) return null;
   const mode = store.get<string>("links");
-  if (mode !== "inputs") for (let k = g.outOffsets[s]; k < g.outOffsets[s + 1]; k++) tint.set(g.target[g.outLink[k]], linkShare(g, g.outLink[k]));
-  if (mode !== "outputs") for (let e = g.offsets[s]; e < g.offsets[s + 1]; e++) tint.set(g.source[e], linkShare(g, e));
+  const add = (i: number, e: number) => tint.set(i, (tint.get(i) ?? 0) + linkShare(g, e)); // a head has several inputs
+  if (mode !== "inputs") for (let k = g.outOffsets[s]; k < g.outOffsets[s + 1]; k++) add(g.target[g.outLink[k]], g.outLink[k]);
+  if (mode !== "outputs") for (let e = g.offsets[s]; e < g.offsets[s + 1]; e++) add(g.source[e], e);
   return tint;
 }
 
 export function describe(store: Store, i: number): string {
   const g = store.graph.value;
   const { value, probability, verdict } = g.view.nodes;
-  const name = g.kind[i] === "token" || g.kind[i] === "logit" ? `“${token(store.label(i))}”` : plain(short(store.label(i), 90));
-  const at = g.kind[i] === "token" || g.kind[i] === "logit" ? "" : ` at “${token(g.view.tokens[g.position[i]] ?? "")}”`;
-  const parts = [name, (placeOf(g, i) + at).trim()];
-  if (g.kind[i] === "logit") parts.push(chance(probability[i]));
+  const parts = [wordsOf(store, i), (placeOf(g, i) + atOf(g, i)).trim()];
+  if (g.view.circuit) parts.push(g.edgeless ? effectOf(g, i) : edgesOf(g, i));
+  else if (g.kind[i] === "logit") parts.push(chance(probability[i]));
   else parts.push(`${percent(g.part[i])} of the influence`);
   if (value[i] !== null && g.kind[i] === "feature") parts.push(`value ${num(value[i], true)}`);
   if (verdict[i] !== "untested") parts.push(verdict[i]);
   const selected = store.selected.value;
   if (selected >= 0 && selected !== i) {
+    const share = (e: number) => (g.view.circuit ? ["", ", tested", ", refuted"][g.verdict[e]] : ` (${percent(linkShare(g, e), true)})`);
+    const part = (e: number, of: string) => (g.enters?.[e] ? `the ${PARTS[g.enters[e]]} of ${of}` : of);
     for (let e = g.offsets[selected]; e < g.offsets[selected + 1]; e++)
-      if (g.source[e] === i) parts.push(`${num(g.weight[e], true)} into the selected node (${percent(linkShare(g, e), true)})`);
+      if (g.source[e] === i) parts.push(`${num(g.weight[e], true)} into ${part(e, "the selected node")}${share(e)}`);
     for (let e = g.offsets[i]; e < g.offsets[i + 1]; e++)
-      if (g.source[e] === selected) parts.push(`${num(g.weight[e], true)} from the selected node (${percent(linkShare(g, e), true)})`);
+      if (g.source[e] === selected) parts.push(`${num(g.weight[e], true)} from the selected node${g.enters?.[e] ? ` into the ${PARTS[g.enters[e]]}` : ""}${share(e)}`);
   }
   return parts.join(" · ");
+}
+
+/** What keeping a node of a circuit of nodes does for the answer. */
+export const effectOf = (g: Graph, i: number): string => num(g.view.nodes.delta[i], true);
+
+/** How many edges of a circuit enter a node, by part, and leave it. */
+export function edgesOf(g: Graph, i: number): string {
+  const [start, end] = [g.offsets[i], g.offsets[i + 1]];
+  const into = [...g.enters!.subarray(start, end)];
+  const by = PARTS.map((name, p) => [name, into.filter((x) => x === p).length] as const).filter(([name, n]) => name && n);
+  const out = g.outOffsets[i + 1] - g.outOffsets[i];
+  if (!into.length && !out) return "not in the circuit";
+  return `${count(into.length)} in${by.length ? ` (${by.map(([name, n]) => `${name} ${n}`).join(", ")})` : ""}, ${count(out)} out`;
 }
 
 /** Always on screen: what is shown, what is not, and what nothing here explains. */
@@ -297,6 +312,8 @@ export function shownLine(store: Store, lost: number | null): string {
   const l = g.view.links;
   const cap = possible > drawn.length ? ` (the strongest of ${count(possible)} between them)` : "";
   const file = l.of > l.shown ? `; ${count(l.shown)} links are in this page, ${count(l.of)} in the ${g.view.live ? "model's graph" : "file"}` : "";
+  const shared = l.shown > (g.view.circuit?.size ?? Infinity) ? ", keys and values that heads share at each of them" : "";
+  if (g.view.circuit) return `showing ${count(on)} of ${count(g.n)} nodes${g.edgeless ? "" : `, ${count(drawn.length)} edges${cap}${file}${shared}`} · blue supports the answer: cutting it costs; red works against it; ${g.edgeless ? "a green ring" : "width is strength; a green edge"} passed its own test, a dashed one failed it`;
   const unexplained = lost === null ? "how much is unexplained is not said in this file" : `${percent(lost)} unexplained`;
   return `showing ${count(on)} of ${count(g.n)} nodes, ${count(drawn.length)} links${cap}${file} · ${unexplained}`;
 }

@@ -4,6 +4,7 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { ViewProps } from "../core/contract";
 import type { Group } from "../types";
 import { chance, percent, plain, token } from "../core/format";
+import { CircuitHead, CircuitRest } from "./Circuit";
 import { Connections } from "./Connections";
 import { Verdict } from "../core/Verdict";
 import { withinRandom } from "../generic/InterventionTable";
@@ -39,7 +40,8 @@ export function GraphView(props: ViewProps) {
     document.addEventListener("keydown", listen);
     return () => document.removeEventListener("keydown", listen);
   }, [store]);
-  const lost = useMemo(() => unexplained(store.graph.value), [store]);
+  const { circuit } = store.graph.value.view;
+  const lost = useMemo(() => (circuit ? null : unexplained(store.graph.value)), [store]);
   const full = store.get<string>("full");
   const depth = props.depth;
   const pane = (name: string, title: string, content: preact.ComponentChildren, extra?: preact.ComponentChildren) => (
@@ -57,17 +59,17 @@ export function GraphView(props: ViewProps) {
   );
   return (
     <div ref={root} class={`graph-view depth-${depth}`}>
-      <Sentence store={store} lost={lost} />
+      {circuit ? <CircuitHead store={store} /> : <Sentence store={store} lost={lost} />}
       {depth !== "plain" && <Toolbar store={store} root={root} />}
       <p class="shown" role="status" data-testid="shown">
-        {depth === "plain" ? plainLine(store, lost) : shownLine(store, lost)}
+        {depth === "plain" && !circuit ? plainLine(store, lost) : shownLine(store, lost)}
       </p>
       {store.get<boolean>("table") ? (
         <NodeTable store={store} />
-      ) : depth === "plain" ? (
+      ) : depth === "plain" || store.graph.value.edgeless ? (
         <div class="panes plain">
-          {pane("subgraph", store.groups.value.length ? "The groups of the sentence, and yours" : "The groups of the sentence", <Subgraph store={store} suggested />)}
-          {pane("detail", "What it is, and what happens without it", <Detail store={store} />)}
+          {circuit ? pane("graph", "Graph", <GraphPane store={store} dark={props.dark} />) : pane("subgraph", store.groups.value.length ? "The groups of the sentence, and yours" : "The groups of the sentence", <Subgraph store={store} suggested />)}
+          {pane("detail", circuit ? "Detail" : "What it is, and what happens without it", <Detail store={store} />)}
         </div>
       ) : (
         <div class="panes">
@@ -79,6 +81,7 @@ export function GraphView(props: ViewProps) {
       )}
       {depth !== "plain" && <Paths store={store} />}
       {depth !== "plain" && <Scores store={store} />}
+      {circuit && depth !== "plain" && <CircuitRest store={store} />}
       <Help />
     </div>
   );

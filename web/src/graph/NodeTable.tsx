@@ -12,7 +12,7 @@ const PAGE = 200;
 export function NodeTable({ store }: { store: Store }) {
   const most = useSignal(PAGE);
   const g = store.graph.value;
-  const n = g.view.nodes;
+  const { nodes: n, circuit } = g.view;
   const found = store.matches.value;
   const rows: number[] = [];
   for (let i = 0; i < g.n; i++) if (store.visible.value[i] && (!found || found.has(i))) rows.push(i);
@@ -26,8 +26,8 @@ export function NodeTable({ store }: { store: Store }) {
           <thead>
             <tr>
               <th scope="col">node</th>
-              <th scope="col">token</th>
-              <th scope="col" class="number">influence</th>
+              {!circuit && <th scope="col">token</th>}
+              <th scope="col" class="number">{circuit ? "strength" : "influence"}</th>
               <th scope="col" class="number">value</th>
               <th scope="col">test</th>
               <th scope="col">pinned</th>
@@ -37,8 +37,8 @@ export function NodeTable({ store }: { store: Store }) {
             {shown.map((i) => (
               <tr key={i} aria-selected={store.selected.value === i}>
                 <td><NodeButton store={store} i={i} /></td>
-                <td><span class="tok">{token(g.view.tokens[g.position[i]] ?? "")}</span> <span class="soft">{g.position[i] + 1}</span></td>
-                <td class="number">{g.kind[i] === "logit" ? chance(n.probability[i]) : percent(g.part[i])}</td>
+                {!circuit && <td><span class="tok">{token(g.view.tokens[g.position[i]] ?? "")}</span> <span class="soft">{g.position[i] + 1}</span></td>}
+                <td class="number">{g.kind[i] === "logit" && !circuit ? chance(n.probability[i]) : percent(g.part[i])}</td>
                 <td class="number">{num(n.value[i], true)}</td>
                 <td>{g.kind[i] === "feature" ? <Verdict verdict={n.verdict[i]} reason={n.reason[i]} /> : ""}</td>
                 <td><input type="checkbox" aria-label="pinned" checked={store.pinned.value.has(i)} onChange={() => store.togglePin(i)} /></td>

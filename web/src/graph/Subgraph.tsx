@@ -3,9 +3,9 @@
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Json } from "../core/contract";
-import { percent, plain, short, token } from "../core/format";
+import { percent, plain, short } from "../core/format";
 import { groupLink, type Graph } from "./graph";
-import { labelOf, placeOf, sameNodes, type PersonGroup, type Store } from "./store";
+import { placeOf, sameNodes, wordsOf, type PersonGroup, type Store } from "./store";
 
 interface Box {
   key: string; // what selecting it selects
@@ -43,18 +43,17 @@ export function boxesOf(store: Store, groups: PersonGroup[], pinned: Iterable<nu
     if (nodes.length) add(`group:${group.name}`, group.name, `${nodes.length} nodes`, nodes, said?.verdict);
   }
   for (const i of pinned) {
-    const word = g.kind[i] === "token" || g.kind[i] === "logit" ? `“${token(store.label(i))}”` : plain(store.label(i));
-    add(g.id[i], word, placeOf(g, i), [i], g.view.nodes.verdict[i], g.kind[i] === "token" || g.kind[i] === "logit");
+    add(g.id[i], wordsOf(store, i), placeOf(g, i), [i], g.view.nodes.verdict[i], g.kind[i] === "token" || g.kind[i] === "logit");
   }
   if (ends && boxes.length) {
     const there = new Set(boxes.flatMap((b) => b.nodes));
     const used = new Set<number>();
     for (const b of boxes) for (const t of b.nodes) for (let e = g.offsets[t]; e < g.offsets[t + 1]; e++) if (g.kind[g.source[e]] === "token") used.add(g.source[e]);
     const strongest = [...used].sort((a, b) => g.share[b] - g.share[a]).slice(0, 6);
-    for (const i of strongest) if (!there.has(i)) add(g.id[i], `“${token(labelOf(g, i))}”`, "token", [i], "untested", true);
+    for (const i of strongest) if (!there.has(i)) add(g.id[i], wordsOf(store, i), "token", [i], "untested", true);
     const target = g.kind.findIndex((kind, i) => kind === "logit" && g.view.nodes.is_target[i]);
     const logit = target >= 0 ? target : g.kind.indexOf("logit");
-    if (logit >= 0 && !there.has(logit)) add(g.id[logit], `“${token(labelOf(g, logit))}”`, "output", [logit], "untested", true);
+    if (logit >= 0 && !there.has(logit)) add(g.id[logit], wordsOf(store, logit), "output", [logit], "untested", true);
   }
   return boxes;
 }

@@ -13,6 +13,7 @@ const HEAD = 26; // pixels of the line under an exported picture
 
 export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDivElement | null> }) {
   const g = store.graph.value;
+  const { circuit } = g.view;
   const prune = store.get<number>("prune");
   const hide = store.get<string[]>("hide") ?? [];
   const found = store.matches.value;
@@ -26,7 +27,7 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
     const { scene, width, height } = now;
     const title = store.props.data.page.title;
     // a picture that travels says what it is of, and what it leaves out
-    const head = `${short(plain(g.view.prompt), 90)} → ${token(g.view.target?.token ?? "")}   ${root.current?.querySelector(".shown")?.textContent ?? ""}`;
+    const head = `${circuit ? plain(title) : `${short(plain(g.view.prompt), 90)} → ${token(g.view.target?.token ?? "")}`}   ${root.current?.querySelector(".shown")?.textContent ?? ""}`;
     const tall = height + HEAD;
     const draw = (pen: Pen) => {
       const p = palette(scene.dark);
@@ -45,21 +46,21 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
   return (
     <div class="toolbar" role="toolbar" aria-label="What is shown">
       <label title="Nodes are dropped, least influential first, until the rest hold this share of the influence">
-        Influence shown{" "}
+        {circuit ? "Strength" : "Influence"} shown{" "}
         <input
           type="range" min="0.05" max="1" step="0.01" value={prune} aria-valuetext={percent(prune)}
           onInput={(event) => store.set({ prune: Number(event.currentTarget.value) }, "replace")}
         />
         <output>{percent(prune)}</output>
       </label>
-      <label title="The strongest links are drawn, at most 5 000 at once; those of the selected node always">
+      {!g.edgeless && <label title="The strongest links are drawn, at most 5 000 at once; those of the selected node always">
         Links drawn{" "}
         <input
           type="range" min="1" max="3.7" step="0.05" value={Math.log10(Math.max(10, store.get<number>("edges")))} aria-valuetext={`up to ${store.get("edges")}`}
           onInput={(event) => store.set({ edges: Math.min(MAX_EDGES, Math.round(10 ** Number(event.currentTarget.value))) }, "replace")}
         />
         <output>{count(store.get<number>("edges"))}</output>
-      </label>
+      </label>}
       <label>
         Find{" "}
         <input type="search" value={store.get<string>("find")} placeholder="token, label or id" onInput={(event) => store.set({ find: event.currentTarget.value }, "replace")} onKeyDown={(event) => event.key === "Enter" && nextMatch(store)} />
@@ -86,9 +87,11 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
           </select>
         </label>
       )}
-      <label class="check">
-        <input type="checkbox" checked={!hide.includes("remainder")} onChange={() => toggle("remainder")} /> what is not drawn
-      </label>
+      {!circuit && (
+        <label class="check">
+          <input type="checkbox" checked={!hide.includes("remainder")} onChange={() => toggle("remainder")} /> what is not drawn
+        </label>
+      )}
       {logits.length > 1 && (
         <label title="Colour nodes by what they do for one output rather than another">
           Contrast{" "}
@@ -118,7 +121,7 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
 
 function groupMatches(store: Store): void {
   const g = store.graph.value;
-  store.chosen.value = [...(store.matches.value ?? [])].filter((i) => g.kind[i] === "feature").map((i) => g.id[i]);
+  store.chosen.value = [...(store.matches.value ?? [])].filter((i) => /feature|head|mlp/.test(g.kind[i])).map((i) => g.id[i]);
   if (!store.chosen.value.length) return store.props.announce("None of them is a feature.");
   store.makeGroup();
 }

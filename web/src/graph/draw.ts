@@ -96,10 +96,15 @@ function drawLabels(pen: Pen, s: Scene, p: Palette, width: number, height: numbe
     const y = l.rowY(row) * z.k + z.y;
     const end = row === 0 || row === g.nRows - 1;
     if (y < 6 || y > height - 26 || (!end && ((row - 1) % every !== 0 || row > g.nRows - 2 - (every > 1 ? 1 : 0)))) continue;
-    pen.fillText(row === 0 ? "token" : row === g.nRows - 1 ? "output" : String(row - 1), 37, y);
+    const names = g.view.circuit ? ["input", "logits"] : ["token", "output"];
+    pen.fillText(end ? names[row && 1] : String(row - 1), 37, y);
   }
   pen.fillStyle = p.panel;
   pen.fillRect(0, height - 24, width, 24);
+  if (g.view.circuit) {
+    pen.fillStyle = p.soft;
+    pen.fillText("head", 37, height - 12);
+  }
   pen.fillStyle = p.text;
   pen.textAlign = "center";
   pen.font = "12px ui-monospace, monospace";
@@ -117,6 +122,7 @@ function drawLabels(pen: Pen, s: Scene, p: Palette, width: number, height: numbe
 function drawEdges(pen: Pen, s: Scene, edges: Uint32Array, strength: number): void {
   const { graph: g, layout: l, zoom: z } = s;
   const p = palette(s.dark);
+  const thin = g.enters ? Math.min(1, Math.sqrt(150 / (edges.length || 1))) : 1; // many strong edges: a circuit has no others
   const looks: number[][] = Array.from({ length: 24 }, () => []);
   for (const e of edges) {
     const share = linkShare(g, e);
@@ -132,23 +138,26 @@ function drawEdges(pen: Pen, s: Scene, edges: Uint32Array, strength: number): vo
       for (const e of list) {
         const [a, b] = [g.source[e], g.target[e]];
         const [x1, y1] = [l.x[a] * z.k + z.x, l.y[a] * z.k + z.y];
-        const [x2, y2] = [l.x[b] * z.k + z.x, l.y[b] * z.k + z.y];
+        let [x2, y2] = [l.x[b] * z.k + z.x, l.y[b] * z.k + z.y];
         const bend = (y2 - y1) * 0.4;
+        // up one column: round the nodes between
+        const side = g.enters && Math.abs(x2 - x1) < 1 ? Math.min(30, (y1 - y2) * 0.15) : 0;
+        if (g.enters?.[e]) x2 += (g.enters[e] - 2) * nodeSize(g, b, z.k); // query, key, value from left to right
         pen.moveTo(x1, y1);
-        pen.bezierCurveTo(x1, y1 + bend, x2, y2 - bend, x2, y2);
+        pen.bezierCurveTo(x1 + side, y1 + bend, x2 + side, y2 - bend, x2, y2);
       }
       pen.stroke();
     };
     if (verdict === TESTED) {
       // a green edge: width says how strong a link is, so it cannot say that it was tested
       pen.strokeStyle = p.tested;
-      pen.lineWidth = WIDTHS[look % 4] + 4;
+      pen.lineWidth = WIDTHS[look % 4] * Math.max(thin, 0.5) + 4 * thin;
       pen.globalAlpha = Math.min(1, 0.45 * strength);
       pen.setLineDash([]);
       path();
     }
     pen.strokeStyle = look >= 12 ? p.negative : p.positive;
-    pen.lineWidth = WIDTHS[look % 4];
+    pen.lineWidth = WIDTHS[look % 4] * Math.max(thin, 0.5);
     pen.globalAlpha = Math.min(1, (ALPHAS[look % 4] + (verdict ? 0.25 : 0)) * strength);
     pen.setLineDash(verdict === REFUTED ? [5, 4] : []);
     path();
@@ -192,6 +201,9 @@ export function fillOf(s: Scene, i: number, p: Palette): string {
     return step === 0 ? mix(p.surface, p.remainder, 0.55) : mix(p.surface, t < 0 ? p.negative : p.positive, 0.25 + 0.75 * step);
   }
   const kind = s.graph.kind[i];
+  const { delta } = s.graph.view.nodes;
+  if (s.graph.edgeless && delta[i]) return delta[i]! < 0 ? p.negative : p.positive;
+  if (s.graph.enters && !s.graph.edgeless && !s.graph.share[i]) return mix(p.surface, p.remainder, 0.5); // not in the circuit
   return kind === "remainder" || kind === "error" ? p.remainder : kind === "token" || kind === "logit" ? p.text : p.node;
 }
 

@@ -14,7 +14,7 @@ export interface Graph {
   place: Map<string, number>;
   kind: NodeKind[];
   layer: Int32Array; // row in the picture: 0 tokens, 1 + layer, n_layers + 1 the logits
-  position: Int32Array;
+  position: Int32Array; // column: the token, or in a circuit the head; -1 across all of them
   share: Float64Array; // influence on the answer: of all that reaches it, how much passes through the node
   part: Float64Array; // the same as a part of the influence of all nodes, as the slider counts it
   ofFeatures: number; // 1 / the influence of all features: groups are counted so, as the sentence does
@@ -25,6 +25,8 @@ export interface Graph {
   target: Uint32Array;
   weight: Float32Array;
   verdict: Uint8Array;
+  /** Of a circuit, which input of the target a link enters: a place in PARTS. */
+  enters: Uint8Array | undefined;
   /** Of a target's input, what is not among the links of the page, net; NaN where nobody knows. */
   left: Float64Array;
   /** |weight| of all of a target's inputs, what is left out included as one. */
@@ -37,13 +39,18 @@ export interface Graph {
   nRows: number;
   nColumns: number;
   hasDelta: boolean;
+  /** A circuit of nodes: they are what was cut. */
+  edgeless: boolean;
 }
+
+/** The inputs of a head. */
+export const PARTS = ["", "query", "key", "value"];
 
 export type Weights = "value" | "change";
 
 export function makeGraph(data: PageData, number: number, weights: Weights = "value"): Graph {
   const view = data.page.results[number].view as GraphView;
-  const nodes = view.nodes;
+  const { nodes, circuit } = view;
   const n = nodes.id.length;
   const tensor = <T>(name: string) => data.tensors[`${number}.links.${name}`] as T;
   const offsets = tensor<Uint32Array>("offsets");
@@ -57,8 +64,10 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
   for (let i = 0; i < n; i++) {
     const kind = nodes.kind[i];
     layer[i] = kind === "token" ? 0 : kind === "logit" ? nRows - 1 : Math.min(nRows - 2, Math.max(0, nodes.layer[i] ?? 0) + 1);
-    position[i] = Math.min(last, Math.max(0, nodes.position[i] ?? last));
+    position[i] = circuit ? (nodes.position[i] ?? -1) : Math.min(last, Math.max(0, nodes.position[i] ?? last));
   }
+  // edges of a circuit are all measured on the answer: each is set against the strongest
+  const most = circuit && (weight.reduce((a, w) => Math.max(a, Math.abs(w)), 0) || 1);
   const target = new Uint32Array(source.length);
   const into = new Float64Array(n);
   const left = new Float64Array(n);
@@ -71,8 +80,8 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
       sum += weight[e];
     }
     // of a change: links that are not here, and what the linear view does not hold
-    if (offsets[t] < offsets[t + 1]) left[t] = weight !== change ? nodes.dropped[t] : (nodes.delta[t] ?? NaN) - sum;
-    into[t] = size + Math.abs(left[t] || 0) || 1;
+    if (!circuit && offsets[t] < offsets[t + 1]) left[t] = weight !== change ? nodes.dropped[t] : (nodes.delta[t] ?? NaN) - sum;
+    into[t] = most || size + Math.abs(left[t] || 0) || 1;
   }
   const outOffsets = new Uint32Array(n + 1);
   for (const s of source) outOffsets[s + 1]++;
@@ -85,7 +94,7 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
   const total = whole();
   const part = share.map((x) => x / total);
   const any = share.some((x) => x > 0);
-  const matter = (t: number) => (any ? share[t] : 1) + (nodes.kind[t] === "logit" ? (nodes.probability[t] ?? 1) : 0);
+  const matter = (t: number) => circuit ? 1 : (any ? share[t] : 1) + (nodes.kind[t] === "logit" ? (nodes.probability[t] ?? 1) : 0);
   const score = new Float32Array(source.length);
   for (let t = 0; t < n; t++) {
     const m = matter(t) / into[t];
@@ -93,8 +102,8 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
   }
   return {
     view, n, id: nodes.id, place: new Map(nodes.id.map((id, i) => [id, i])), kind: nodes.kind as NodeKind[], layer, position, share, part, ofFeatures: 1 / whole("feature"),
-    cumulative: Float64Array.from(nodes.cumulative), offsets, source, target, weight, verdict: tensor<Uint8Array>("verdict"),
-    left, into, outOffsets, outLink, order: strongest(score), nRows, nColumns: Math.max(1, view.tokens.length), hasDelta: !!change,
+    cumulative: Float64Array.from(nodes.cumulative), offsets, source, target, weight, verdict: tensor<Uint8Array>("verdict"), enters: tensor<Uint8Array | undefined>("part"),
+    left, into, outOffsets, outLink, order: strongest(score), nRows, nColumns: Math.max(1, view.tokens.length), hasDelta: !!change, edgeless: !!circuit && !source.length,
   }; // prettier-ignore
 }
 

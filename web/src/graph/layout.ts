@@ -1,4 +1,4 @@
-// Where nodes stand: a column a token, a row a layer. World units are pixels of the fitted picture.
+// Where nodes stand: a column a token (in a circuit: a head, and the MLP), a row a layer. World units are pixels of the fitted picture.
 
 import type { Graph } from "./graph";
 
@@ -34,11 +34,13 @@ export function makeLayout(g: Graph, visible: Uint8Array, width: number, height:
   }
   const most = new Float64Array(g.nColumns);
   for (const [key, cell] of cells) {
-    const column = Math.floor(key / g.nRows);
+    const column = Math.floor(key / g.nRows); // -1 is none, and is not kept
     most[column] = Math.max(most[column], cell.length);
   }
   // a column's width grows with the root of what its fullest cell holds, so that no token disappears
   const weight = Array.from(most, (m) => 1.2 + Math.sqrt(m) * (m > 1 ? 1 : 0));
+  const { circuit } = g.view;
+  if (circuit) weight[weight.length - 1] *= 1.5; // a longer name
   const total = weight.reduce((a, b) => a + b, 0);
   const inner = Math.max(60, width - LEFT - RIGHT);
   const columns: Layout["columns"] = [];
@@ -50,8 +52,9 @@ export function makeLayout(g: Graph, visible: Uint8Array, width: number, height:
   const step = Math.max(1, height - TOP - BOTTOM) / Math.max(1, g.nRows - 1);
   const rowY = (row: number) => height - BOTTOM - row * step;
   for (const [key, cell] of cells) {
-    const column = columns[Math.floor(key / g.nRows)];
-    const row = key % g.nRows;
+    const place = Math.floor(key / g.nRows);
+    const column = columns[place] ?? { left: LEFT, width: inner };
+    const row = key - place * g.nRows;
     const { probability } = g.view.nodes;
     cell.sort((a, b) => (probability[b] ?? 0) - (probability[a] ?? 0) || g.share[b] - g.share[a]);
     // as many lines as keep neighbours apart, within the height of the row
@@ -64,6 +67,7 @@ export function makeLayout(g: Graph, visible: Uint8Array, width: number, height:
       const inLine = Math.min(perLine, cell.length - line * perLine);
       x[i] = column.left + column.width / 2 + ((k % perLine) - (inLine - 1) / 2) * gap;
       y[i] = rowY(row) + (lines > 1 ? ((lines - 1) / 2 - line) * Math.min(7, (step - 2) / lines) : 0);
+      if (circuit && /mlp|feature/.test(g.kind[i])) y[i] -= step * 0.4; // it reads the heads of its layer
     });
   }
   const cell = 24;

@@ -2,6 +2,7 @@
 
 import { computed, signal, type ReadonlySignal, type Signal } from "@preact/signals";
 import type { Json, State, ViewProps } from "../core/contract";
+import { plain, short, token } from "../core/format";
 import type { GraphView as Data, InterventionView, Shown } from "../types";
 import { makeGraph, type Graph, type Weights } from "./graph";
 
@@ -26,7 +27,7 @@ export function graphState(result: Shown): State {
     minus: "", // contrast: "A|B", ids of two logits
     links: "either",
     // influence, groups and labels are of the change from the counterfactual, where there is one
-    weights: view.nodes.delta.some((d) => d !== null) ? "change" : "value",
+    weights: !view.circuit && view.nodes.delta.some((d) => d !== null) ? "change" : "value",
     hide: [], // kinds of nodes: remainder, error, token
     table: false,
     full: "", // pane on the full screen
@@ -234,9 +235,23 @@ export function labelOf(g: Graph, i: number): string {
   return label[i] || `${kind} ${index[i] ?? ""} of layer ${layer[i]}`;
 }
 
+/** A token in quotes, anything else as it is called. */
+export function wordsOf(store: Store, i: number, most = 90): string {
+  const { kind, view } = store.graph.value;
+  const text = store.label(i);
+  return (kind[i] === "token" || kind[i] === "logit") && !view.circuit ? `“${token(text)}”` : plain(short(text, most));
+}
+
+/** The token that a node stands at; in a circuit nothing stands at one. */
+export function atOf(g: Graph, i: number, most = 60): string {
+  if (g.view.circuit || g.kind[i] === "token" || g.kind[i] === "logit") return "";
+  return ` at “${token(short(g.view.tokens[g.position[i]] ?? "", most))}”`;
+}
+
 /** Kind and place of a node, for lists. */
 export function placeOf(g: Graph, i: number): string {
   const kind = g.kind[i];
+  if (g.view.circuit) return kind === "token" ? "embeddings" : kind === "logit" ? "output" : `layer ${g.view.nodes.layer[i]}, ${kind === "mlp" ? "MLP" : kind === "feature" ? `neuron ${g.view.nodes.index[i]}` : `head ${g.view.nodes.index[i]}`}`;
   if (kind === "token") return "token";
   if (kind === "logit") return "output";
   if (kind === "remainder" || kind === "error") return ""; // its label says it
