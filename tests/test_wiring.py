@@ -7,7 +7,8 @@ import torch
 
 from families import CONFIGS, close, model_of, random_tokens
 from hooke import Edit, HookeError
-from hooke.methods.wiring import Wiring, normed, run_edges, written
+from hooke.methods.wiring import Wiring, normed, run_edges, whole_run, written
+from hooke.model import Tokens
 from hooke.sites import Site
 
 FAMILIES = sorted(CONFIGS)
@@ -50,6 +51,24 @@ def test_cutting_all_edges_of_a_node_is_patching_it(family: str) -> None:
     if model.parts.blocks[1].attn_post_norm is None:  # behind a norm the other heads would change with it
         edit = Edit("z.1", "set", donor["z.1"][0, :, [2]], index=[2])
         close(found[1:], model.run(ids, edits=[edit]).logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_can_begin_at_the_first_cut(family: str) -> None:
+    """Cuts in some layer, in the next, and into the logits alone, of padded prompts three times over."""
+    model = model_of(family)
+    mask = torch.arange(7) >= torch.tensor([[0], [2]])
+    ids, others = (Tokens(random_tokens(2, 7, seed=seed).ids, mask) for seed in (0, 1))
+    wiring, whole = Wiring.of(model.parts), whole_run(model, ids)
+    close(whole.own, written(model, ids))
+    other = written(model, others).repeat(1, 3, 1, 1)
+    for cut in (wiring.rows(1, "k"), wiring.rows(2, "mlp"), wiring.rows(None, "logits")):
+        keep = torch.ones(6, len(wiring.readers), len(wiring.writers))
+        keep[2:4, cut.start :, ::2] = 0
+        plain, short = (run_edges(model, ids.times(3), keep, other, logits="last", whole=w) for w in (None, whole))
+        close(short, plain)
+        assert float((plain[:2] - plain[2:4]).abs().max()) > 1e-3
+    close(run_edges(model, ids.times(3), torch.ones_like(keep), other, whole=whole), model.run(ids.times(3)).logits)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -239,7 +239,7 @@ function circuitExample(): PageData {
   const { data } = example(5);
   const view = data.page.results[0].view as unknown as Record<string, any>;
   const columns = { id: ["input", "a0.h0", "m0", "a1.h0", "logits"], kind: ["token", "head", "mlp", "head", "logit"], layer: [null, 0, 0, 1, null], position: [null, 0, 1, 0, null] };
-  Object.assign(view.nodes, columns, { label: columns.id, index: columns.position, dropped: [0, 0, 0, 0, 0], share: [0.1, 0.4, 0, 0.3, 0.2] });
+  Object.assign(view.nodes, columns, { label: columns.id, index: columns.position, dropped: [0, 0, 1e-4, 0, 0], share: [0.1, 0.4, 0, 0.3, 0.2] });
   const circuit = { task: "", method: "", units: "edges", size: 4, n_edges: 20, example: "", sizes: [], stability: null, truth: null, rest: {} };
   Object.assign(view, { tokens: ["0", "MLP"], n_layers: 2, circuit, links: { shown: 4, of: 4 } });
   data.tensors = {

@@ -10,7 +10,7 @@ from torch import Tensor
 from hooke.methods.edge_scores import MAX_ROWS
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
-from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.methods.wiring import Wiring, run_edges, whole_run, written
 from hooke.model import Model, Tokens
 
 
@@ -42,7 +42,7 @@ def acdc(
     most = max(1, max_rows // batch)
     size, done = min(8, most), 0
     with torch.no_grad():
-        other = written(model, corrupt)
+        other, whole = written(model, corrupt), whole_run(model, clean)
         value = float(objective.distance(run_edges(model, clean, keep, other, logits=objective.logits), pairs).mean())
         while done < len(todo):
             chunk = todo[done : done + size]
@@ -51,7 +51,7 @@ def acdc(
             for row, (reader, writer) in enumerate(chunk.tolist()):
                 trial[row:, reader, writer] = 0
             rows, given = trial.repeat_interleave(batch, 0), other.repeat(1, n, 1, 1)
-            logits = run_edges(model, clean.times(n), rows, given, logits=objective.logits)
+            logits = run_edges(model, clean.times(n), rows, given, logits=objective.logits, whole=whole)
             found = objective.distance(logits, pairs.repeat(n)).view(n, batch).mean(1).tolist()
             accepted = 0
             while accepted < n and found[accepted] - value < threshold:

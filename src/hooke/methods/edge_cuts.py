@@ -22,7 +22,7 @@ from hooke.sites import Site
 TOGETHER = 512  # runs that are prepared at once
 # edges × layers × d_model from which this takes less time than batches of whole runs: one pair at a time has a cost of
 # its own, which a small model or a few edges do not repay
-WORTH = 20_000
+WORTH = 50_000
 
 
 def packs(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, n_edges: int) -> bool:

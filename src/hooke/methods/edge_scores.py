@@ -17,7 +17,7 @@ from torch import Tensor
 from hooke.methods.edge_cuts import cut_each, packs
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
-from hooke.methods.wiring import Tap, Wiring, run_edges, terms, write_sites, written
+from hooke.methods.wiring import Tap, Wiring, run_edges, terms, whole_run, write_sites, written
 from hooke.model import Edit, Model, Tokens
 from hooke.model.families import Norm
 from hooke.model.run import Activations
@@ -148,14 +148,15 @@ def exact(
                 cut_each(model, clean, corrupt, objective, tried, tick=tick) - base[:, None]
             )
             return found
-        other = written(model, corrupt)
+        other, whole = written(model, corrupt), whole_run(model, clean)
         for start in range(0, len(tried), size):
             chunk = tried[start : start + size]
             keep = torch.ones(len(chunk), *wiring.edges.shape, device=model.device)
             keep[torch.arange(len(chunk)), chunk[:, 0], chunk[:, 1]] = 0
             n = len(chunk)
             keep = keep.repeat_interleave(batch, 0)
-            logits = run_edges(model, clean.times(n), keep, other.repeat(1, n, 1, 1), logits=objective.logits)
+            given = other.repeat(1, n, 1, 1)
+            logits = run_edges(model, clean.times(n), keep, given, logits=objective.logits, whole=whole)
             values = objective.effect(logits, pairs.repeat(n)).view(n, batch)
             found[:, chunk[:, 0], chunk[:, 1]] = (values - base).T
             tick(min(1.0, (start + size) / len(tried)))

@@ -191,6 +191,24 @@ def normed(norm: Norm | None, x: Tensor) -> Tensor:
     return x if norm is None else norm.apply(x, norm.scale(x)).to(x.dtype)
 
 
+class Whole(NamedTuple):
+    """A run without cuts, from which runs of the same prompts can begin at the first layer that has one.
+
+    streams: entering each layer (batch pos d_model). own: as `written`.
+    """
+
+    streams: list[Tensor]
+    own: Tensor
+
+
+def whole_run(model: Model, tokens: Tokens) -> Whole:
+    """Run prompts as they are and keep what runs with cuts share with it."""
+    streams = [Site("resid_pre", layer) for layer in range(model.parts.n_layers)]
+    with torch.no_grad():
+        acts = model.run(tokens, read=[*write_sites(model), *streams], logits=None).acts
+        return Whole([acts[site] for site in streams], terms(model, acts))
+
+
 def run_edges(
     model: Model,
     tokens: Tokens,
@@ -199,17 +217,22 @@ def run_edges(
     *,
     grad: bool = False,
     logits: Literal["all", "last"] = "all",
+    whole: Whole | None = None,
 ) -> Tensor:
     """Run prompts with every edge mixed: keep times what its writer gives in this run, the rest from another run.
 
     keep: (batch or 1, n_readers, n_writers) from 0 (cut) to 1 (kept). other: (n_writers,
     batch or 1, pos, d_model), what the writers gave in the other run (`written`). With all of `keep` at 1 this
-    is a plain run, with all at 0 the other one.
+    is a plain run, with all at 0 the other one. whole: the prompts' own run (if they are some prompts n times over, of
+    those once), so that layers before the first cut need not be run; of no use with `grad`.
     Returns the logits, (batch pos d_vocab) or (batch d_vocab) at the last position.
     """
     parts, wiring = model.parts, Wiring.of(model.parts)
     cut = (1 - keep.to(model.dtype)) * wiring.edges.to(keep.device)
-    live: list[Tensor] = []  # by writer: what it gives in this run less what it gave in the other, (batch pos d)
+    # by writer: what it gives in this run less what it gave in the other, (batch pos d)
+    live: list[Tensor] = []
+    # the same in one tensor, written in place; a graph needs its own copies
+    together = None if grad else other.new_empty(len(tokens.ids), len(wiring.writers), *other.shape[2:])
     stream: dict[str, Tensor] = {}
 
     def mixed(base: Tensor, layer: int | None, part: Part) -> Tensor:
@@ -219,12 +242,16 @@ def run_edges(
         share = cut[:, rows, :n]
         if not share.requires_grad and not bool(share.any()):
             return base[:, :, None].expand(-1, -1, rows.stop - rows.start, -1)
-        gone = torch.stack(live[:n])
-        return base[:, :, None] - torch.einsum("bru,ubpd->bprd", share.expand(len(tokens.ids), -1, -1), gone)
+        gone = torch.stack(live[:n], 1) if together is None else together[:, :n]
+        lost = share.expand(len(tokens.ids), -1, -1) @ gone.flatten(2)
+        return base[:, :, None] - lost.unflatten(2, base.shape[1:]).transpose(1, 2)
 
     def add(index: int, x: Tensor) -> None:
         assert len(live) == index
-        live.append(x - other[index])
+        if together is None:
+            live.append(x - other[index])
+        else:
+            live.append(torch.sub(x, other[index], out=together[:, index]))
 
     def remember(name: str) -> Tap:
         def tap(x: Tensor) -> Tensor:
@@ -278,8 +305,20 @@ def run_edges(
 
         return tap
 
+    first, entering = 0, None
+    if whole is not None and together is not None:
+        tried = cut.detach().any(0).any(-1).nonzero()[:, 0].tolist()
+        layers = [wiring.readers[r].layer for r in tried]
+        first = min((layer for layer in layers if layer is not None), default=parts.n_layers - 1)
+        times, before = len(tokens.ids) // whole.own.shape[1], wiring.heads(first).start
+        if first:
+            together[:, :before] = (whole.own[:before].repeat(1, times, 1, 1) - other[:before]).transpose(0, 1)
+            live.extend(together[:, :before].unbind(1))
+            entering = (first, whole.streams[first].repeat(times, 1, 1))
     taps: dict[Site, Tap] = {}
     for layer, block in enumerate(parts.blocks):
+        if layer < first:
+            continue
         attended, scaled = heads(layer)
         taps[Site("resid_pre", layer)] = remember("pre")
         for part in ("q", "k", "v"):
@@ -293,6 +332,6 @@ def run_edges(
         taps[Site("mlp_out", layer)] = mlp_out(layer)
     taps[Site("resid_post", parts.n_layers - 1)] = remember("post")
     taps[Site("final_norm")] = lambda x: normed(parts.final_norm, mixed(stream["post"], None, "logits")[:, :, 0])
-    run = model.run(tokens, taps=taps, grad=grad, logits=logits)
+    run = model.run(tokens, taps=taps, grad=grad, logits=logits, entering=entering)
     assert run.logits is not None
     return run.logits

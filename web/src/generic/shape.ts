@@ -46,6 +46,6 @@ export const counts = (rows: Row[], column: string): boolean => {
 
 /** A key as a person would write it. */
 export function titled(key: string): string {
-  const text = key.replace(/_+/g, " ").replace(/\bauroc\b/, "AUROC").trim();
+  const text = key.replace(/_+/g, " ").replace(/\b(auroc|cpr|cmd)\b/g, (word) => word.toUpperCase()).trim();
   return text ? text[0].toUpperCase() + text.slice(1) : "–";
 }

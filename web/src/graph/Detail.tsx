@@ -34,7 +34,7 @@ function OneNode({ store, i }: { store: Store; i: number }) {
   if (!circuit && (kind !== "logit" || g.share[i])) rows.push(["share of all influence on the answer", percent(g.part[i])]);
   if (expert) {
     rows.push(["among the strongest", percent(n.cumulative[i])]);
-    if (g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here, net", num(g.left[i], true)]);
+    if (!circuit && g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here, net", num(g.left[i], true)]);
     rows.push(["id", g.id[i]], ["number", String(n.index[i] ?? "–")]);
   }
   return (

@@ -313,7 +313,7 @@ export function shownLine(store: Store, lost: number | null): string {
   const cap = possible > drawn.length ? ` (the strongest of ${count(possible)} between them)` : "";
   const file = l.of > l.shown ? `; ${count(l.shown)} links are in this page, ${count(l.of)} in the ${g.view.live ? "model's graph" : "file"}` : "";
   const shared = l.shown > (g.view.circuit?.size ?? Infinity) ? ", keys and values that heads share at each of them" : "";
-  if (g.view.circuit) return `showing ${count(on)} of ${count(g.n)} nodes${g.edgeless ? "" : `, ${count(drawn.length)} edges${cap}${shared}`} · blue supports the answer: cutting it costs; red works against it; ${g.edgeless ? "a green ring" : "width is strength; a green edge"} passed its own test, a dashed one failed it`;
+  if (g.view.circuit) return `showing ${count(on)} of ${count(g.n)} nodes${g.edgeless ? "" : `, ${count(drawn.length)} edges${cap}${file}${shared}`} · blue supports the answer: cutting it costs; red works against it; ${g.edgeless ? "a green ring" : "width is strength; a green edge"} passed its own test, a dashed one failed it`;
   const unexplained = lost === null ? "how much is unexplained is not said in this file" : `${percent(lost)} unexplained`;
   return `showing ${count(on)} of ${count(g.n)} nodes, ${count(drawn.length)} links${cap}${file} · ${unexplained}`;
 }

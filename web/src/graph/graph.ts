@@ -80,7 +80,7 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
       sum += weight[e];
     }
     // of a change: links that are not here, and what the linear view does not hold
-    if (offsets[t] < offsets[t + 1]) left[t] = weight !== change ? nodes.dropped[t] : (nodes.delta[t] ?? NaN) - sum;
+    if (!circuit && offsets[t] < offsets[t + 1]) left[t] = weight !== change ? nodes.dropped[t] : (nodes.delta[t] ?? NaN) - sum;
     into[t] = most || size + Math.abs(left[t] || 0) || 1;
   }
   const outOffsets = new Uint32Array(n + 1);
