@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ from hooke.methods.progress import Tick, idle
 from hooke.methods.sieve import sieve
 from hooke.methods.wiring import Wiring, run_edges, written
 from hooke.model import Model, Tokens
+from hooke.results import read_json
 
 BUDGET = 2000  # edges that the sieve cuts one by one
 THRESHOLDS = tuple(10 ** (-5 + i / 2) for i in range(11))  # of ACDC, as shares of the distance with all edges cut
@@ -132,6 +134,7 @@ METHODS: dict[str, CircuitMethod] = {
     )
 }
 DEFAULT = "sieve"
+SCORES = Path(__file__).with_name("truth_scores.json")  # written by scripts/publish_scoreboard.py
 MEMBERS = ("eap", "eap-ig", "eap-ig-activations", "masks")  # of the ensemble
 
 
@@ -140,6 +143,12 @@ def find_method(name: str) -> CircuitMethod:
     if name not in METHODS:
         raise HookeError(f"no circuit method called {name!r}; there are {', '.join(METHODS)}")
     return METHODS[name]
+
+
+def scores_on_truth(name: str) -> dict[str, Any] | None:
+    """What a method scored on models whose circuit is known (docs/scoreboard.md), or None."""
+    found: dict[str, Any] = read_json(SCORES)
+    return found.get(name)
 
 
 def find_edges(
