@@ -17,7 +17,7 @@ from hooke.methods.acdc import acdc
 from hooke.methods.circuit_file import read_circuit
 from hooke.methods.circuit_graph import graph_file, graph_of
 from hooke.methods.circuit_levels import Edges, Level, Scores, check_names, default_of, level_of
-from hooke.methods.circuit_methods import METHODS, THRESHOLDS, scores_on_truth
+from hooke.methods.circuit_methods import METHODS, SCORES, THRESHOLDS, scores_on_truth
 from hooke.methods.circuit_pairs import Asked, Pairs, ask
 from hooke.methods.metrics import Metric
 from hooke.methods.progress import Clock, Progress, Tick, stretch
@@ -165,7 +165,7 @@ def circuit(
             "tests": {**cut, "rows": rows},
             "passes": scores.passes,
             "shared_disagree": None if given is None else given.disagree,
-            "scores_on_truth": scores_on_truth(name) if level == "edges" else None,
+            "scores_on_truth": scores_on_truth(name) if level == "edges" and SCORES.is_file() else None,
             "tokens": [*asked.find.texts, *report.texts][:SHOWN],
             "sentence": sentence + ".",
             "graph": file,
