@@ -233,6 +233,38 @@ def test_tests_are_exact_cuts() -> None:
         assert row["unit"] in space.wiring.edge_names(space.matrix(torch.arange(space.n) == row["number"]))
 
 
+class _Drawn:
+    """A level of which nothing is known but the gains of its circuits."""
+
+    n = 10
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    def prune(self, keep: Tensor) -> Tensor:
+        return keep
+
+    def gains(self, pairs: Pairs, keeps: Any, *, tick: Any) -> Tensor:
+        return self.values.expand(len(keeps), -1)
+
+
+@pytest.mark.parametrize("n", [6, 8])
+def test_intervals_of_a_few_pairs_cover_the_truth(n: int) -> None:
+    """Simulated: a circuit that keeps 0.8 of an effect that differs from pair to pair. Plain percentiles cover 85 of
+    100 at 6 pairs and 88 at 8."""
+    covered = 0
+    for seed in range(300):
+        noise = torch.Generator().manual_seed(seed)
+        whole, none, kept = torch.randn(3, n, dtype=torch.float64, generator=noise)
+        ends = torch.stack([3 + whole, 0.5 * none])
+        values = 0.8 * (3 + whole) + 0.5 * kept
+        tokens = random_tokens(n, 2)
+        pairs = Pairs(tokens, tokens, OBJECTIVE, [], ends)
+        low, high = measure.at_size(_Drawn(values), pairs, torch.ones(10) > 0, seed)["interval"]  # type: ignore[arg-type]
+        covered += low <= 0.8 <= high
+    assert 0.92 <= covered / 300 <= 0.99
+
+
 def test_random_circuits_are_as_large_and_carry_something() -> None:
     space = Edges(model_of("gpt2"))
     for count in (5, 40, 200, space.n):
