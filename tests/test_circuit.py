@@ -181,6 +181,18 @@ def test_bad_arguments_are_one_line(options: dict[str, Any], said: str) -> None:
     assert said in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_pairs_that_cannot_be_divided() -> None:
+    """One that would be on both sides, and pairs that cancel on one side."""
+    pairs = tiny_pairs(6)
+    with pytest.raises(HookeError, match="pairs 2 and 6 have the same prompts; .* give each pair once"):
+        circuit(model_of("llama"), [*pairs[:5], pairs[1]], method="eap")
+    turned = [p._replace(clean=p.corrupt, corrupt=p.clean) for p in pairs[:2]]
+    even = [x for both in zip(pairs[:2], turned, strict=True) for x in both]
+    with pytest.raises(HookeError, match="on the clean and on the corrupt prompt"):
+        for seed in range(20):  # until a pair and its mirror are on one side
+            ask(model_of("llama"), [*even, *pairs[2:4]], None, 4, seed)
+
+
 def test_pairs_that_do_not_line_up(smol: Model, tmp_path: Path) -> None:
     good = Example("The dog is", "The cat is", (" here",), (" there",))
     with pytest.raises(
@@ -354,13 +366,15 @@ def test_what_is_reported(compiled: Known) -> None:
     wiring = Wiring.of(compiled.model.parts)
     names_kept = set(wiring.edge_names(torch.from_numpy(result.tensors["kept"])))
     drawn = set()
+    effects = torch.from_numpy(result.tensors["effects"])
     for row, target in enumerate(graph.targets.tolist()):
         part = f"<{graph.part(row)}>" if graph.part(row) else ""
         for source in graph.weights[row].nonzero()[0].tolist():
             ends = [_name(graph.nodes[i]) for i in (source, target)]
             drawn.add(f"{ends[0]}->{ends[1]}{part}")
+            cut = effects[wiring.mask([f"{ends[0]}->{ends[1]}{part}"])]
+            assert float(graph.weights[row, source]) == pytest.approx(float(cut), rel=1e-3), "below 0 is support"
     assert drawn <= names_kept
-    effects = torch.from_numpy(result.tensors["effects"])
     assert bool((effects[wiring.mask(sorted(names_kept - drawn))].abs() < 1e-9).all())  # too small for a link
     assert set(seen) == {"answers", "edges", "size", "curve", "stability", "cuts"}
     again = circuit(compiled.model, known_pairs(compiled, 12), method="eap-ig", tests=6)
@@ -416,6 +430,14 @@ def test_circuits_of_nodes(compiled: Known, level: str) -> None:
     assert "head" in kinds and ("feature" in kinds) == (level == "neurons") and not p["graph"]["links"]
     with pytest.raises(HookeError, match="sieve orders edges and says nothing of nodes"):
         circuit(compiled.model, known_pairs(compiled, 8), level="nodes", method="sieve")
+
+
+def test_the_whole_model_has_nothing_to_compare_with() -> None:
+    result = circuit(model_of("gpt2"), tiny_pairs(4), method="eap", size=1.0, tests=2)
+    p = result.payload
+    assert p["minimality"]["controls"] == p["tests"]["controls"] == 0
+    assert result.claims[-1].text.endswith("none are left outside to compare with")
+    assert result.claims[0].verdict == "refuted"
 
 
 def test_metric_of_ones_own(compiled: Known) -> None:
