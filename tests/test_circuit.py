@@ -24,13 +24,13 @@ from hooke.methods.circuit_levels import Edges, Nodes, default_of, level_of
 from hooke.methods.circuit_methods import DEFAULT
 from hooke.methods.circuit_pairs import Pairs, ask, read, read_file
 from hooke.methods.circuit_run import gains
-from hooke.methods.faithfulness import values_of
 from hooke.methods.objective import Objective
 from hooke.methods.wiring import Wiring
 from hooke.model import Edit, Model, Tokens
 from hooke.results.graph_file import graph_from_file
 from hooke.sites import Site
 from hooke.truth.known import Known, known
+from slow_cuts import values_of
 
 SHARES = (0.0, 0.02, 0.1, 0.5, 0.9, 0.99, 1.0)
 
@@ -184,7 +184,7 @@ def test_bad_arguments_are_one_line(options: dict[str, Any], said: str) -> None:
 def test_pairs_that_cannot_be_divided() -> None:
     """One that would be on both sides, and pairs that cancel on one side."""
     pairs = tiny_pairs(6)
-    with pytest.raises(HookeError, match="pairs 2 and 6 have the same prompts; .* give each pair once"):
+    with pytest.raises(HookeError, match="pairs 2 and 6 have the same prompts"):
         circuit(model_of("llama"), [*pairs[:5], pairs[1]], method="eap")
     turned = [p._replace(clean=p.corrupt, corrupt=p.clean) for p in pairs[:2]]
     even = [x for both in zip(pairs[:2], turned, strict=True) for x in both]

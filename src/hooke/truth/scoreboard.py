@@ -2,8 +2,8 @@
 
 A method orders the edges of a model; the truth says which of them are in the circuit. Edge AUROC is the chance that a
 true edge stands before a false one (ties half), node AUROC the same for heads and MLPs by their strongest edge, and
-precision the share of true edges among as many first ones as there are true edges (ties in any order). The controls: a random order, and
-the same architectures with random weights, in which nothing is the circuit.
+precision the share of true edges among as many first ones as there are true edges (on average over the orders of
+ties). The controls: a random order, and the same architectures with random weights, in which nothing is the circuit.
 """
 
 from __future__ import annotations
