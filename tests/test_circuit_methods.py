@@ -115,7 +115,8 @@ def test_padding_on_the_left_changes_nothing() -> None:
     rows = [random_tokens(1, n, seed=n).ids[0].tolist() for n in (4, 6)]
     others = [random_tokens(1, n, seed=n + 9).ids[0].tolist() for n in (4, 6)]
     clean, corrupt = model.pad(rows), model.pad(others)
-    together = {m: find_edges(model, clean, corrupt, divergence(model, clean), m).effects for m in ("eap", "exact")}
+    methods = ("eap", "exact", "eap-ig", "eap-ig-activations", "relp", "ifr")
+    together = {m: find_edges(model, clean, corrupt, divergence(model, clean), m).effects for m in methods}
     for i, (a, b) in enumerate(zip(rows, others, strict=True)):
         one, other = model.tokens(torch.tensor(a)), model.tokens(torch.tensor(b))
         for method, effects in together.items():
