@@ -209,6 +209,14 @@ def test_pull_is_the_transposed_jacobian_of_a_norm(family: str) -> None:
     close(pull(norm, g, x.detach()), expected, 1e-9)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_flow_in_half_precision(dtype: torch.dtype) -> None:
+    """A reader that nothing flows to has a share of zero, not of zero by zero."""
+    ids = random_tokens(2, 6)
+    found, expected = (flow(model_of("llama", d), ids, ids, OBJECTIVE).float() for d in (dtype, torch.float32))
+    close(found.mean(0), expected.mean(0), 0.1)
+
+
 def test_flow_spreads_one_from_the_logits() -> None:
     model = model_of("gpt2")
     found = flow(model, random_tokens(2, 6), random_tokens(2, 6), OBJECTIVE)

@@ -17,6 +17,7 @@ from hooke.methods.patch import sweep
 from hooke.methods.patch_pair import Question, TokenLike, line_up, named, question, texts_of
 from hooke.methods.patch_places import Place, PlaceLike, find_places
 from hooke.methods.progress import Clock, Progress
+from hooke.methods.ranking import spread
 from hooke.model import Model, Tokens
 from hooke.model.packed import Base, heads, record
 from hooke.results import Claim, Result
@@ -224,7 +225,7 @@ def _agreement(
     intervals = {}
     for name in value:
         found = [r for e in each if (r := e[name]) is not None]
-        intervals[name] = np.percentile(found, [2.5, 97.5]).tolist() if found else None
+        intervals[name] = spread(np.array(found), len(rows)) if found else None
     return {**out, "intervals": intervals}
 
 

@@ -33,6 +33,7 @@ RELP_POINTS = (
     "resid_post",
     "final_norm",
 )
+STREAM = ("resid_pre", "resid_mid", "resid_post", "final_norm", "final_scale")  # in no layer's output
 Values = Sequence[Sequence[Tensor]]  # by place and layer: (pos, width …), or (pos, unit, width …)
 Scores = list[list[Tensor]]  # by place and layer: (pos,), or (pos, unit)
 
@@ -107,7 +108,8 @@ def atp_star(
     heads: what attention multiplies in the base run and in the other one.
     drop: GradDrop. One backward pass for each layer, with nothing passing through what that layer writes; the sizes
         of the scores are averaged. The published score is that size; the sign here is that of the score without
-        dropping. A value written by a layer has no score in that layer's pass, so the mean is over the others.
+        dropping. A value within a layer has no score in that layer's pass, so the mean is over the others; a value of
+        the stream has one in every pass.
     """
     n_layers = model.parts.n_layers
     patterns = [Site("pattern", layer) for layer in sorted({s.layer or 0 for p in places if _asks(p) for s in p.sites})]
@@ -138,9 +140,10 @@ def atp_star(
     sizes: Scores = [[torch.zeros_like(x) for x in place] for place in full]
     for layer in range(n_layers):
         dropped[0] = layer
-        for total, part in zip(sizes, scores(keep=layer < n_layers - 1), strict=True):
+        for place, total, part in zip(places, sizes, scores(keep=layer < n_layers - 1), strict=True):
+            passes = n_layers if place.dictionary is None and place.sites[0].point in STREAM else n_layers - 1
             for x, y in zip(total, part, strict=True):
-                x += y.abs() / (n_layers - 1)
+                x += y.abs() / passes
     return [[x * y.sign() for x, y in zip(*pair, strict=True)] for pair in zip(sizes, full, strict=True)]
 
 

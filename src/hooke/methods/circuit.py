@@ -62,8 +62,9 @@ def circuit(
         given examples half, and the rest is for what is reported.
     tests: how many edges at most are cut one by one in the whole model, and how many are taken out of the circuit.
     source: a circuit that was found elsewhere, a JSON file of EAP-IG or MIB, which is measured instead of finding one.
-        Of a file with scores alone, or with a size, the circuit is made of the edges of the largest scores.
-    Returns a `Result` of kind "circuit". payload.graph is a graph file, weights positive where an edge supports the
+        Of a file with scores alone, or with a size, the circuit is made of the edges of the largest scores, whichever
+        sign.
+    Returns a `Result` of kind "circuit". payload.graph is a graph file, weights below 0 where an edge supports the
     answer; payload.faithfulness the curve against size, beside random circuits of as many edges; payload.circuit the
     same of the circuit itself; payload.cpr, cmd; payload.stability; payload.minimality; payload.tests. Tensors: the
     effect of every edge (effects) and which are kept (kept), both (n_readers, n_writers), or by node.
@@ -265,8 +266,8 @@ def _said(
         claims.append(Claim(text=alike, verdict="tested"))
         text += f"; {alike}"
     matter = (
-        f"{minimal['matter']} of {minimal['tried']} {space.units} that were taken out of the circuit move the metric "
-        "more than most random ones"
+        f"{minimal['matter']} of {minimal['tried']} {space.units} that were taken out of the circuit move the metric"
+        + (" more than most random ones" if minimal["controls"] else "; none are left outside to compare with")
     )
     claims.append(Claim(text=matter, verdict="tested"))
     return text, claims

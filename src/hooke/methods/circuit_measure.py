@@ -17,7 +17,7 @@ from hooke.methods.circuit_levels import Level
 from hooke.methods.circuit_pairs import Pairs
 from hooke.methods.faithfulness import SHARES, Curve
 from hooke.methods.progress import Tick, idle, stretch
-from hooke.methods.ranking import FEW
+from hooke.methods.ranking import FEW, spread
 
 ENOUGH = 0.85  # of the faithfulness of the whole model: what the smallest circuit is asked to reach
 DRAWS = 5  # random circuits of each size
@@ -134,11 +134,11 @@ def at_size(level: Level, pairs: Pairs, keep: Tensor, seed: int, *, tick: Tick =
     span = pairs.ends[0].numpy()[rows].mean(1) - low
     with np.errstate(divide="ignore", invalid="ignore"):
         each = (values[0].numpy()[rows].mean(1) - low) / span
-    spread = np.percentile(each[np.isfinite(each)], [2.5, 97.5]).tolist() if len(pairs) >= FEW else None
+    interval = spread(each[np.isfinite(each)], len(pairs)) if len(pairs) >= FEW else None
     return {
         "units": count,
         "faithfulness": shares[0],
-        "interval": spread,
+        "interval": interval,
         "complement": shares[1],
         "random": float(np.mean(shares[2:])),
         "random_low": min(shares[2:]),

@@ -94,9 +94,26 @@ def ask(
         )
     named = "logit-difference" if metric is None else metric
     made = read(model, given, named)
+    _check_apart(made)
     rows = Random(seed).sample(range(len(given)), len(given))
     name = named if isinstance(named, str) else name_of(named)
-    return Asked(made.rows(sorted(rows[:n])), made.rows(sorted(rows[n:])), None, name, None)
+    sides = made.rows(sorted(rows[:n])), made.rows(sorted(rows[n:]))
+    for side in sides:
+        check_varies(_Name(name), *side.ends.mean(1).tolist())  # type: ignore[arg-type]
+    return Asked(*sides, None, name, None)
+
+
+def _check_apart(pairs: Pairs) -> None:
+    """Raise HookeError for a pair that is given twice: it could choose a circuit and be measured on it."""
+    seen: dict[tuple[Any, ...], int] = {}
+    for number in range(len(pairs)):
+        own = tuple(tuple(t.ids[number, t.mask[number]].tolist()) for t in (pairs.clean, pairs.corrupt))
+        if own in seen:
+            raise HookeError(
+                f"pairs {seen[own] + 1} and {number + 1} have the same prompts; a circuit is measured on other pairs "
+                "than it is found on, so give each pair once"
+            )
+        seen[own] = number
 
 
 def read(model: Model, given: Sequence[Example], metric: str | Metric) -> Pairs:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.methods.faithfulness import HEAD_PARTS
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Part, Tap, Wiring, by_head, normed
@@ -25,7 +26,6 @@ from hooke.sites import Site
 
 MAX_TOKENS = 192  # of one batch: more is no faster
 MAX_BYTES = 192 * 2**20  # of what all writers of a batch wrote
-HEAD_PARTS: tuple[Part, ...] = ("q", "k", "v")
 
 
 @dataclass

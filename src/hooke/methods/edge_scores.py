@@ -89,6 +89,7 @@ def flow(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> 
     metric. (batch, n_readers, n_writers)"""
     wiring = Wiring.of(model.parts)
     terms = written(model, clean)  # (U, b, p, d)
+    terms = terms if terms.dtype == torch.float64 else terms.float()  # sums of sizes overflow in halves
     pattern = [Site("pattern", layer) for layer in range(wiring.n_layers)]
     acts = model.run(clean, read=pattern, logits=None).acts
     batch, pos = clean.ids.shape
@@ -112,7 +113,7 @@ def flow(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> 
             if part == "q":
                 at = through[0]
             else:
-                at = sum(torch.einsum("bq,bqk->bk", w, acts[pattern[layer]][:, h]) for w, h in zip(through, mine))  # type: ignore[assignment]
+                at = sum(torch.einsum("bq,bqk->bk", w, acts[pattern[layer]][:, h].to(w)) for w, h in zip(through, mine))  # type: ignore[assignment]
             at = at / 3  # a head's weight is divided over its query, keys and values
         passed = share * at
         found[:, r, :before] = passed.sum(-1).T

@@ -94,9 +94,14 @@ def _interval(value: float, each: np.ndarray, groups: int, bounds: tuple[float, 
     kept = each[np.isfinite(each)]
     if groups < FEW or len(kept) < len(each) / 2:
         return Interval(value, *bounds)
+    return Interval(value, *spread(kept, groups))
+
+
+def spread(each: np.ndarray, groups: int) -> list[float]:
+    """The 95 % interval of resamples of this many groups: percentiles, further out for few groups."""
     tail = 100 * float(norm.cdf(-t.ppf(0.975, groups - 1) * np.sqrt(groups / (groups - 1))))
-    low, high = np.percentile(kept, [tail, 100 - tail])
-    return Interval(value, float(low), float(high))
+    found: list[float] = np.percentile(each, [tail, 100 - tail]).tolist()
+    return found
 
 
 def check(scores: np.ndarray, labels: np.ndarray) -> None:

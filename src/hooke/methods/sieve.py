@@ -25,8 +25,8 @@ LEAST = 1e-3  # of the largest effect of a node: one that moves the metric less 
 
 
 class Sieved(NamedTuple):
-    """effects: (batch, n_readers, n_writers), of each edge cut alone. tested: (n_readers, n_writers) True where the
-    effect is exact: cut by itself, or 0 because a node that it needs does not matter; the rest are estimates."""
+    """effects: (batch, n_readers, n_writers), of each edge cut alone. tested: (n_readers, n_writers) True where it was
+    cut by itself; the rest are taken for 0, because a node that they need does not matter, or estimated."""
 
     effects: Tensor
     tested: Tensor
@@ -55,14 +55,16 @@ def sieve(
     if int(chosen.sum()) <= budget:
         found = exact(model, clean, corrupt, objective, edges=chosen, max_rows=max_rows, tick=stretch(tick, 0.3, 1))
         order = flow(model, clean, corrupt, objective).to(found)
-        return Sieved(found + TIE * float(found.abs().max()) * order, edges.clone())
+        order *= TIE * float(found.abs().max())
+        # below 0 is what supports the answer: of edges that do nothing, those that carry much are cut last
+        return Sieved(torch.where(found == 0, -order, found + order), chosen)
     estimate = eap_ig_inputs(model, clean, corrupt, objective, steps=steps) * chosen.to(model.device)
     best = estimate.abs().mean(0).cpu()[chosen].argsort(descending=True)
     at = chosen.nonzero()[best[:budget]]
     first = torch.zeros_like(chosen)
     first[at[:, 0], at[:, 1]] = True
     found = exact(model, clean, corrupt, objective, edges=first, max_rows=max_rows, tick=stretch(tick, 0.4, 1))
-    return Sieved(torch.where(first.to(model.device), found, estimate), first | edges & ~chosen)
+    return Sieved(torch.where(first.to(model.device), found, estimate), first)
 
 
 def node_effects(
