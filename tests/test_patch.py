@@ -16,6 +16,7 @@ from hooke import Edit, Model
 from hooke.dictionaries import Direction, neurons
 from hooke.errors import HookeError
 from hooke.methods import metrics
+from hooke.methods.patch_pair import question
 from hooke.model import Tokens
 from hooke.sites import Site
 
@@ -250,6 +251,10 @@ def test_what_patch_refuses() -> None:
             hooke.patch(model, clean, corrupt, **{**ok, **options})
     with pytest.raises(HookeError, match="needs a corrupt prompt"):
         hooke.patch(model, clean, **ok)
+    with pytest.raises(HookeError, match="a prompt is a text, not int"):
+        hooke.patch(model, 3, corrupt, **ok)  # type: ignore[arg-type]
+    with pytest.raises(HookeError, match="llama gives logits that are not finite"):
+        question(model, None, None, None, torch.full((9,), math.nan), torch.zeros(9))
     with pytest.raises(HookeError, match="the same"):
         hooke.patch(model, clean, clean, **ok)
     with pytest.raises(HookeError, match="parallel"):

@@ -96,6 +96,10 @@ def question(
     clean, corrupt: last logits (d_vocab,). Without a target, it is the clean prediction; without a contrast, the
     corrupt prediction. Raises HookeError where these are the same, or for an unknown name.
     """
+    if not all(bool(torch.isfinite(x).all()) for x in (clean, corrupt) if x is not None):
+        raise HookeError(
+            f"{model.name} gives logits that are not finite; load it with another dtype, or mend its weights"
+        )
     if callable(metric):
         if target is not None or contrast is not None:
             raise HookeError("a metric that is a function has its own tokens; leave target and contrast out")

@@ -127,13 +127,14 @@ class Model:
                     f"token ids must be integers (pos) or (batch, pos), not {ids.dtype} {tuple(ids.shape)}"
                 )
             return self._checked(Tokens(ids, torch.ones_like(ids, dtype=torch.bool)))
+        if not isinstance(text, (str, list, tuple)):
+            raise HookeError(f"a prompt is a text, not {type(text).__name__}; give token ids as a tensor")
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
             raise HookeError("no prompt given")
         if not all(isinstance(t, str) for t in texts):
             raise HookeError("a prompt is a text; give token ids as a tensor")
-        tokenizer = self._tokenizer()
-        rows = [tokenizer(_unicode(t))["input_ids"] if t else [] for t in texts]
+        rows = [self._tokenizer()(_unicode(t))["input_ids"] if t else [] for t in texts]
         return self._checked(self.pad(rows, padding))
 
     def chat(self, question: str | list[dict[str, str]]) -> Tokens:
