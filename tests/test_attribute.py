@@ -244,11 +244,17 @@ def test_what_attribute_refuses() -> None:
         ({"method": "lrp"}, "no method called 'lrp'"),
         ({"method": []}, "no method"),
         ({"sites": "q", "method": "relp"}, "no score for q.0"),
-        ({"steps": 0}, "at least one step"),
+        ({"method": ["atp", "atp"]}, "method is given twice"),
+        ({"metric": "accuracy"}, "no slope"),
+        ({"seed": -1}, "a seed is"),
+        ({"steps": 0}, "1 to 10,000 steps"),
+        ({"steps": 10**9}, "1 to 10,000 steps"),
         ({"direction": "up"}, "denoise"),
         ({"sites": "nowhere"}, "cannot read site"),
     ):
         with pytest.raises(HookeError, match=says):
             hooke.attribute(model, row(1), row(2), **{**ok, **options})
+    with pytest.raises(HookeError, match=r"equal token length$"):  # patch alone can align them
+        hooke.attribute(model, row(1), Tokens(row(2).ids[:, 1:], row(2).mask[:, 1:]), **ok)
     with pytest.raises(HookeError, match="as many corrupt prompts"):
         hooke.attribute(model, [row(1), row(3)], [row(2)], target=[GOOD] * 2, contrast=[BAD] * 2)

@@ -170,6 +170,8 @@ def test_the_metric_of_many_pairs_is_that_of_each(smol: Model) -> None:
         ({"metric": lambda x: x[:, 5] * 0}, "is 0 on the clean and on the corrupt prompt"),
         ({"metric": lambda x: x[:, :2]}, "one number a row"),
         ({"tests": 0}, "at least one edge"),
+        ({"seed": 10**20}, "a seed is a whole number"),
+        ({"seed": -1}, "a seed is a whole number"),
         ({"source": "no-such.json"}, "no file no-such.json"),
         ({"source": "x.json", "method": "eap"}, "leave the method and the level out"),
     ],
@@ -202,6 +204,13 @@ def test_pairs_that_do_not_line_up(smol: Model, tmp_path: Path) -> None:
         circuit(smol, [good, Example("The dog is", "The red cat is", (" a",), (" b",)), good, good])
     with pytest.raises(HookeError, match="pair 1: a token is both target and contrast"):
         read(smol, [good._replace(contrast=(" here",))], "logit-difference")
+    with pytest.raises(HookeError, match="pairs 1 and 4 have the same prompts"):
+        others = [
+            Example(f"The {a} is", f"The {b} is", (" here",), (" there",)) for a, b in (("man", "boy"), ("sun", "sea"))
+        ]
+        circuit(smol, [good, *others, good])
+    with pytest.raises(HookeError, match=r"pair 1: ' nosuchtoken' is \d tokens"):
+        read(smol, [good._replace(target=(" nosuchtoken",))], "logit-difference")
     with pytest.raises(HookeError, match="cannot do addition"):
         circuit(smol, "addition")
     with pytest.raises(HookeError, match="no task called 'ioj'"):
@@ -490,6 +499,9 @@ def test_the_published_form_round_trips(tmp_path: Path) -> None:
         (lambda d: d["edges"].update({"m2->m0": {"score": 1, "in_graph": True}}), "'m2->m0' is no edge of llama"),
         (lambda d: d["edges"]["input->m0"].update(score="x"), "input->m0: its score is not a finite number"),
         (lambda d: d["edges"]["input->m0"].update(score=math.nan), "its score is not a finite number"),
+        (lambda d: d["edges"]["input->m0"].update(score=10**400), "its score is not a finite number"),
+        (lambda d: d["edges"]["input->m0"].update(score=1e39), "its score is not a finite number"),
+        (lambda d: d["edges"].clear(), "no edge that is in the circuit, and none with a score"),
         (lambda d: d["edges"]["input->m0"].pop("in_graph"), "says whether it is in_graph"),
     ],
 )

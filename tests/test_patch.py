@@ -16,6 +16,7 @@ from hooke import Edit, Model
 from hooke.dictionaries import Direction, neurons
 from hooke.errors import HookeError
 from hooke.methods import metrics
+from hooke.methods.patch_pair import question
 from hooke.model import Tokens
 from hooke.sites import Site
 
@@ -231,6 +232,8 @@ def test_what_patch_refuses() -> None:
         ({"sites": []}, "no sites"),
         ({"sites": ["z", "z"]}, "given twice"),
         ({"positions": [9]}, "between -5 and 4"),
+        ({"positions": [1, -4]}, "position is given twice"),
+        ({"metric": "kl"}, "kl compares whole predictions"),
         ({"direction": "backwards"}, "denoise"),
         ({"ablation": "optimal"}, "no ablation"),
         ({"ablation": "zero", "direction": "denoise"}, "noise"),
@@ -248,6 +251,10 @@ def test_what_patch_refuses() -> None:
             hooke.patch(model, clean, corrupt, **{**ok, **options})
     with pytest.raises(HookeError, match="needs a corrupt prompt"):
         hooke.patch(model, clean, **ok)
+    with pytest.raises(HookeError, match="a prompt is a text, not int"):
+        hooke.patch(model, 3, corrupt, **ok)  # type: ignore[arg-type]
+    with pytest.raises(HookeError, match="llama gives logits that are not finite"):
+        question(model, None, None, None, torch.full((9,), math.nan), torch.zeros(9))
     with pytest.raises(HookeError, match="the same"):
         hooke.patch(model, clean, clean, **ok)
     with pytest.raises(HookeError, match="parallel"):
@@ -318,12 +325,25 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
     (tmp_path / "data").write_text("Queen was beginning to get very\n")
     code, out, _ = typed(pair[0], *tokens, "--ablation", "mean", "--data", str(tmp_path / "data"), "--position", "-1")
     assert code == 0 and "the metric" in out
+    (tmp_path / "data").write_bytes(b"\xef\xbb\xbfQueen was beginning to get very\r\n")  # as Windows writes it
+    code, again, _ = typed(pair[0], *tokens, "--ablation", "mean", "--data", str(tmp_path / "data"), "--position", "-1")
+    assert code == 0 and again == out
+    code, _, error = typed(*pair)
+    assert code == 2 and "both prompts are answered with" in error and "--target" in error
     for words, says in (
         ((pair[0], "The Queen of Hearts was beginning to get very"), "tokens"),
         ((*pair, "--position", "first"), "whole numbers"),
         ((*pair, "--edge", "m0->logits", "--sites", "z"), "leave the site options out"),
         ((pair[0], "--edge", "m0->logits"), "give one"),
-        ((pair[0], "--ablation", "mean", "--data", "nothing.txt"), "cannot read"),
+        ((pair[0], "--ablation", "mean", "--data", "nothing.txt"), "no file"),
+        ((pair[0], "--ablation", "mean", "--data", "/dev/zero"), "too large"),
+        ((pair[0], "--ablation", "mean", "--data", str(tmp_path)), "Is a directory"),
+        ((*pair, "--data", str(tmp_path / "data")), "leave --data out"),
+        ((*pair, "--sites", "z,"), "comma too many"),
+        ((*pair, "--metric", ""), "no metric called ''"),
+        (("\udcff was", pair[1]), "not text in UTF-8"),
+        ((*pair, "--out", str(tmp_path / "x.json"), "--html", str(tmp_path / "x.json")), "written twice"),
+        ((*pair, "--out", str(tmp_path / "x.json"), "--html", str(tmp_path / "x.graph.json")), "written twice"),
     ):
         code, out, error = typed(*words, *tokens)
         assert code == 2 and out == "" and says in error and error.count("\n") == 1, (words, error)

@@ -124,6 +124,10 @@ def test_what_is_refused(smol: Model) -> None:
         examples(smol, "ioi", 3, length=200)
     with pytest.raises(HookeError, match="at least one"):
         examples(smol, "ioi", 0)
+    with pytest.raises(HookeError, match="at most 10,000"):
+        examples(smol, "ioi", 10**9)
+    with pytest.raises(HookeError, match=r"leaves only \d+ of 9,?999 pairs of capitals"):
+        examples(smol, "capitals", 9999)
     with pytest.raises(HookeError, match="no tokenizer"):
         examples(model_of("llama"), "ioi", 3)
 

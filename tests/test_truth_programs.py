@@ -367,6 +367,11 @@ def test_expressions(text: str, plain: Callable[[list[str]], list[Any]]) -> None
         ("vocabulary = a 1\nx = tokens", "all words or all whole numbers"),
         ("length = 90\nx = tokens", "from 2 to 12"),
         ("\n\nx = $", ":3: cannot read"),
+        ("vocabulary = a none\nx = tokens", "use other words"),
+        ("x = indices + " + "9" * 5000, "a number beyond"),
+        ('x = "a" * 99999', "cannot compute with"),
+        ('x = "%99999d" % 1', "cannot compute with"),
+        ("x = indices" + " + 1" * 500, "more than 60 operations"),
     ],
 )
 def test_bad_programs_are_refused_with_their_line(text: str, says: str) -> None:
@@ -383,6 +388,7 @@ def test_bad_programs_are_refused_with_their_line(text: str, says: str) -> None:
         ("x = mean(select(tokens, tokens, ==), tokens)", "a mean needs numbers"),
         ("x = mean(select(tokens, tokens, ==), indices) + tokens", "takes categorical s-ops only"),
         ("x = indices % 0", "cannot compute with"),
+        ("x = indices + 2\n" + "x = x * x\n" * 12, "a map of two s-ops of so many values"),
     ],
 )
 def test_programs_that_mean_nothing_are_refused(text: str, says: str) -> None:
@@ -391,14 +397,16 @@ def test_programs_that_mean_nothing_are_refused(text: str, says: str) -> None:
 
 
 def test_files_that_are_no_programs(tmp_path: Path) -> None:
-    with pytest.raises(HookeError, match="cannot read"):
+    with pytest.raises(HookeError, match="no file"):
         compile_file(tmp_path / "nothing")
     (tmp_path / "bytes").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(HookeError, match="is not text"):
         compile_file(tmp_path / "bytes")
     (tmp_path / "long").write_text("#" * 100_000)
-    with pytest.raises(HookeError, match="larger than"):
+    with pytest.raises(HookeError, match="files over 64,000 bytes are not read"):
         compile_file(tmp_path / "long")
+    with pytest.raises(HookeError, match="files over"):
+        compile_file("/dev/zero")
     (tmp_path / "constant").write_text("x = indices")
-    with pytest.raises(HookeError, match="nearly the same output"):
+    with pytest.raises(HookeError, match="constant: constant gives nearly the same output"):
         compile_file(tmp_path / "constant")

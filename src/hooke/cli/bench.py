@@ -46,7 +46,7 @@ def truth(
     hooke bench truth --program mine.rasp
     """
     writable(out)
-    writable_page(html)
+    writable_page(html, out)
     with Stages(["models"]) as stage:
         from hooke.methods.circuit_methods import METHODS, find_method
         from hooke.truth.known import KINDS
@@ -80,7 +80,7 @@ def toys(
     hooke bench toys
     """
     writable(out)
-    writable_page(html)
+    writable_page(html, out)
     with Stages(["models"]) as stage:
         from hooke.truth.toys import toys as run
 

@@ -14,6 +14,7 @@ from hooke.cli.common import (
     JsonOpt,
     ModelOpt,
     OutOpt,
+    apart,
     app,
     deliver,
     writable,
@@ -67,8 +68,11 @@ def circuit(
     hooke circuit agreement --level nodes --html agreement.html
     """
     writable(out)
-    writable_page(html)
-    writable(mib)
+    writable_page(html, out)
+    if mib is not None:
+        writable(mib)
+        apart(mib, out)
+        apart(mib, html)
     if (task is None) == (data is None):
         raise HookeError("give a task from `hooke tasks`, or pairs of your own with --data")
     kept = _size(size)

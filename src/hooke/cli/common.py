@@ -41,11 +41,12 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def writable_page(html: Path | None) -> None:
-    """The same for --html, for which the built page must be there too."""
+def writable_page(html: Path | None, out: Path | None = None) -> None:
+    """The same for --html, for which the built page must be there too, and which is no file that --out writes."""
     if html is None:
         return
     writable(html)
+    apart(html, out)
     from hooke.viewer import script
 
     try:
@@ -60,6 +61,15 @@ def exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
+
+
+def apart(other: Path, out: Path | None) -> None:
+    """Refuse an output that would be written over the result, its tensors or its graph file."""
+    if out is None:
+        return
+    written = (out, out.with_suffix(".safetensors"), graph_path(out))
+    if other.absolute() in {path.absolute() for path in written}:
+        raise HookeError(f"{other} would be written twice; give each output a name of its own")
 
 
 def writable(out: Path | None) -> None:

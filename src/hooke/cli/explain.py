@@ -67,7 +67,7 @@ def trace(
     hooke trace --chat "What is the capital of France?" --answer-token 1
     """
     writable(out)
-    writable_page(html)
+    writable_page(html, out)
     left_out = () if verify else ("verification", "interventions")
     with Stages([name for name in VERB_STAGES["trace"] if name not in left_out]) as stage:
         stage("load")
@@ -113,7 +113,7 @@ def lens(
     hooke lens "The capital of France is"
     """
     writable(out)
-    writable_page(html)
+    writable_page(html, out)
     with Stages(VERB_STAGES["lens"]) as stage:
         stage("load")
         from hooke.methods.lens import lens as run

@@ -33,6 +33,7 @@ SitesOpt = Annotated[
 MetricOpt = Annotated[
     str | None, typer.Option(help="logit-difference (the default), logit, probability, kl or accuracy.")
 ]
+SlopeOpt = Annotated[str | None, typer.Option(help="logit-difference (the default), logit, probability or kl.")]
 TargetOpt = Annotated[
     str | None, typer.Option(help="The clean answer's token, its leading space included; by default the prediction.")
 ]
@@ -40,6 +41,7 @@ ContrastOpt = Annotated[str | None, typer.Option(help="The token it is compared 
 DirectionOpt = Annotated[
     str | None, typer.Option(help="denoise: clean values into the corrupt run. noise: other values into the clean one.")
 ]
+MAX_PROMPTS = 2**24  # bytes of a file of prompts
 
 
 @app.command()
@@ -65,7 +67,7 @@ def patch(
     data: Annotated[
         Path | None, typer.Option(help="For resample and mean: a file of prompts, one a line, of equal token length.")
     ] = None,
-    samples: Annotated[int, typer.Option(help="How many prompts are drawn for resample.", min=1)] = 8,
+    samples: Annotated[int, typer.Option(help="How many prompts are drawn for resample.", min=1, max=10_000)] = 8,
     align: Annotated[
         bool, typer.Option("--align", help="Prompts of different length: match what they begin and end with.")
     ] = False,
@@ -83,11 +85,13 @@ def patch(
         "When Mary and John went to the store, Mary gave a drink to"
     """
     writable(out)
-    writable_page(html)
+    writable_page(html, out)
     if edge and (sites or position or ablation != "counterfactual" or align):
         raise HookeError(
             "edges are patched at all positions with the other prompt's values; leave the site options out"
         )
+    if data is not None and ablation not in ("resample", "mean"):
+        raise HookeError("a file of prompts is for --ablation resample or mean; leave --data out")
     if edge and corrupt is None:
         raise HookeError("an edge is patched with the values of a corrupt prompt; give one")
     at = positions(position)
@@ -136,7 +140,7 @@ def attribute(
         typer.Option(help="atp, atp-qk, atp-star, relp, ig-inputs, ig-activations; repeatable."),
     ] = None,
     sites: SitesOpt = None,
-    metric: MetricOpt = None,
+    metric: SlopeOpt = None,
     target: TargetOpt = None,
     contrast: ContrastOpt = None,
     direction: DirectionOpt = None,
@@ -159,7 +163,7 @@ def attribute(
     hooke attribute --task ioi --pairs 8 --sites mlp_out
     """
     writable(out)
-    writable_page(html)
+    writable_page(html, out)
     if (task is None) == (clean is None) or (clean is None) != (corrupt is None):
         raise HookeError("give a clean and a corrupt prompt, or a task with --task")
     if task is not None and (target or contrast or metric):
@@ -218,7 +222,7 @@ def tasks(
     hooke tasks ioi greater-than --count 200
     """
     writable(out)
-    writable_page(html)
+    writable_page(html, out)
     with Stages(["load", "answers"]) as stage:
         stage("load")
         from hooke.methods.tasks import find_task
@@ -232,8 +236,11 @@ def tasks(
 
 
 def split(values: list[str] | None) -> list[str]:
-    """Options that were repeated, or written with commas."""
-    return [part.strip() for value in values or [] for part in value.split(",") if part.strip()]
+    """Options that were repeated, or written with commas. An empty one is refused: it is never meant."""
+    parts = [part.strip() for value in values or [] for part in value.split(",")]
+    if not all(parts):
+        raise HookeError("an option that takes names is empty, or has a comma too many; write for example z,mlp_out")
+    return parts
 
 
 def positions(given: list[str] | None) -> Any:
@@ -250,12 +257,10 @@ def positions(given: list[str] | None) -> Any:
 
 def lines(path: Path) -> list[str]:
     """The prompts of a file, one a line."""
-    try:
-        if path.stat().st_size > 2**24:
-            raise HookeError(f"{path} is {path.stat().st_size >> 20} MB; a file of prompts ends at 16 MB")
-        found = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise HookeError(f"cannot read {path}: {error}") from None
+    from hooke.results import read_text
+
+    text = read_text(path, MAX_PROMPTS).replace("\r\n", "\n")
+    found = [line for line in text.split("\n") if line.strip()]
     if not found:
         raise HookeError(f"{path} has no prompts")
     return found

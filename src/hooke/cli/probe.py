@@ -125,7 +125,7 @@ def test(
     hooke probe test probes/truth --data statements.jsonl
     """
     writable(out)
-    writable_page(html)
+    writable_page(html, out)
     stages = ["load", "activations", "random weights", "benign texts", "report"]
     from hooke.methods.probe_score import load_probe
 
@@ -165,7 +165,7 @@ def explain(
     hooke probe explain probes/truth "Paris is the capital of Italy."
     """
     writable(out)
-    writable_page(html)
+    writable_page(html, out)
     with Stages(["load", "forward", "interventions"]) as stage:
         stage("load")
         from hooke.methods.probe_explain import probe_explain

@@ -18,6 +18,7 @@ from hooke.methods.patch_pair import Question, TokenLike, line_up, named, questi
 from hooke.methods.patch_places import Place, PlaceLike, find_places
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import spread
+from hooke.methods.splits import check_seed
 from hooke.model import Model, Tokens
 from hooke.model.packed import Base, heads, record
 from hooke.results import Claim, Result
@@ -25,6 +26,7 @@ from hooke.results import Claim, Result
 METHODS = ("atp", "atp-qk", "atp-star", "relp", "ig-inputs", "ig-activations")
 RESAMPLES = 1000
 FEWEST = 3  # pairs of prompts for an interval
+MOST_STEPS = 10_000
 
 
 class Case(NamedTuple):
@@ -73,10 +75,15 @@ def attribute(
     odd = [m for m in methods if m not in METHODS] or ([] if methods else [""])
     if odd:
         raise HookeError(f"no method called {odd[0]!r}; there are {', '.join(METHODS)}")
+    if len(set(methods)) < len(methods):
+        raise HookeError("the same method is given twice")
+    if metric == "accuracy":
+        raise HookeError("accuracy is flat nearly everywhere, so no slope tells of it; use logit-difference")
     if direction not in ("denoise", "noise"):
         raise HookeError(f"no direction called {direction!r}; use 'denoise' or 'noise'")
-    if steps < 1:
-        raise HookeError("a path needs at least one step")
+    if not 1 <= steps <= MOST_STEPS:
+        raise HookeError(f"a path has 1 to {MOST_STEPS:,} steps, not {steps:,}")
+    check_seed(seed)
     pairs = _pairs(clean, corrupt, target, contrast)
     places = find_places(model, sites)
     estimates: dict[str, list[list[Tensor]]] = {m: [] for m in methods}  # by pair and place
@@ -266,8 +273,10 @@ def _by_place(places: Sequence[Place], values: Sequence[Tensor]) -> dict[str, An
 def _sentence(agreement: dict[str, dict[str, Any]], n_pairs: int) -> str:
     """Which method came closest, if that was measured."""
     known = {m: a["spearman"] for m, a in agreement.items() if a["spearman"] is not None}
-    if not known:
+    if not agreement:
         return "Estimates that were not compared with patches"
+    if not known:
+        return "No estimate could be compared with the patches: one side is the same at all places"
     best = max(known, key=lambda m: known[m])
     others = ", ".join(f"{m} {r:.2f}" for m, r in known.items() if m != best)
     prompts = f"{n_pairs} pairs" if n_pairs > 1 else "one pair"

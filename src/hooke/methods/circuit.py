@@ -21,6 +21,7 @@ from hooke.methods.circuit_methods import METHODS, SCORES, THRESHOLDS, scores_on
 from hooke.methods.circuit_pairs import Asked, Pairs, ask
 from hooke.methods.metrics import Metric
 from hooke.methods.progress import Clock, Progress, Tick, stretch
+from hooke.methods.splits import check_seed
 from hooke.methods.wiring import Wiring
 from hooke.model import Model
 from hooke.results import Claim, Result, Verdict
@@ -81,6 +82,7 @@ def circuit(
         raise HookeError("at least one edge must be tested")
     if source is not None and (level != "edges" or method is not None):
         raise HookeError("a circuit from a file has its own edges; leave the method and the level out")
+    check_seed(seed)
     check_names(level, method)
     space = level_of(model, level)
     name = "file" if source is not None else method or default_of(space)
@@ -104,6 +106,8 @@ def circuit(
             asked_for = measure.smallest(space, asked.find, strength, tick=tick) if wanted is None else wanted
         keep = space.prune(measure.top(strength, asked_for))
     if not bool(keep.any()):
+        if name == "file" and wanted is None:
+            raise HookeError(f"the edges that are in the circuit of {source} do not lead from the input to the logits")
         raise HookeError(
             f"the first {asked_for:,} {space.units} by {name} do not lead from the input to the logits; ask for more "
             "(--size)"

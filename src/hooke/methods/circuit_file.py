@@ -19,9 +19,10 @@ from torch import Tensor
 from hooke.errors import HookeError
 from hooke.methods.wiring import Wiring
 from hooke.model import Model
-from hooke.results import write_atomic
+from hooke.results import read_json, write_atomic
 
 MAX_BYTES = 2**28
+LARGEST = torch.finfo(torch.float32).max
 CFG = ("n_layers", "n_heads", "parallel_attn_mlp", "d_model")
 
 
@@ -97,6 +98,8 @@ def read_circuit(model: Model, path: str | Path) -> Circuit:
                 f"{path}: {name[:60]!r} is no edge of {model.name}; edges are written a0.h1->m2, m0->a1.h0<q>"
             )
         given.setdefault(index[name], []).append(_edge(edge, f"{path}: {name}"))
+    if not any(score or kept for several in given.values() for score, kept in several):
+        raise HookeError(f"{path} has no edge that is in the circuit, and none with a score")
     scores, keep = torch.zeros(wiring.edges.shape), torch.zeros_like(wiring.edges)
     disagree = 0
     for (reader, writer), several in given.items():
@@ -112,18 +115,7 @@ def _json(path: Path) -> Any:
             f"{path} is a pickle, which can run code, and is not read; save it as JSON where it was made "
             "(Graph.to_json in EAP-IG)"
         )
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise HookeError(
-                f"{path} is {path.stat().st_size >> 20} MB; circuits over {MAX_BYTES >> 20} MB are not read"
-            )
-        return json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise HookeError(f"no file {path}") from None
-    except OSError as error:
-        raise HookeError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise HookeError(f"{path} is not JSON") from None
+    return read_json(path, MAX_BYTES)
 
 
 def _all_kept(neurons: Any) -> list[bool]:
@@ -134,6 +126,10 @@ def _edge(edge: Any, where: str) -> tuple[float, bool]:
     if not isinstance(edge, dict) or not isinstance(edge.get("in_graph"), bool):
         raise HookeError(f"{where}: an edge has a score and says whether it is in_graph, true or false")
     score = edge.get("score", 0.0)
-    if score is None or isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
+    try:
+        value = math.nan if isinstance(score, bool) or not isinstance(score, (int, float)) else float(score)
+    except OverflowError:
+        value = math.inf
+    if not abs(value) <= LARGEST:
         raise HookeError(f"{where}: its score is not a finite number")
-    return float(score), edge["in_graph"]
+    return value, edge["in_graph"]

@@ -20,6 +20,7 @@ from hooke.methods.patch_pair import ids_of, line_up, texts_of
 from hooke.methods.tasks import check_able, examples, find_task
 from hooke.methods.wiring import Wiring
 from hooke.model import Model, Tokens
+from hooke.results import read_text
 
 NAMED = ("logit-difference", "probability")
 N_PAIRS = 8  # of a task, for the ranking; as many again for what is reported
@@ -168,7 +169,10 @@ def _named(model: Model, given: Sequence[Example], metric: str, texts: list[dict
         rows = []
         for number, example in enumerate(given):
             tokens = example[which]
-            ids = ids_of(model, tokens)
+            try:
+                ids = ids_of(model, tokens)
+            except HookeError as error:
+                raise HookeError(f"pair {number + 1}: {error}") from None
             if not ids:
                 raise HookeError(f"pair {number + 1} has no {word}")
             texts[number][word] = [str(i) for i in ids] if model.tokenizer is None else model.text(ids)
@@ -226,14 +230,8 @@ def check_fits(model: Model, pairs: Pairs) -> None:
 def read_file(path: Path) -> list[Example]:
     """Pairs of a JSONL file: a line is {"clean": …, "corrupt": …, "target": …, "contrast": …}, the last two a token
     or a list of them. Raises HookeError, naming the line, for anything else."""
-    try:
-        if path.stat().st_size > MAX_FILE:
-            raise HookeError(f"{path} is {path.stat().st_size >> 20} MB; a file of pairs ends at {MAX_FILE >> 20} MB")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise HookeError(f"cannot read {path}: {error}") from None
     found = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(read_text(path, MAX_FILE).split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -75,7 +75,7 @@ def patch(
     with clock("forward"):
         if corrupt is None:
             if ablation == "counterfactual":
-                raise HookeError("a counterfactual patch needs a corrupt prompt")
+                raise HookeError("a counterfactual patch needs a corrupt prompt; give one, or choose zero ablation")
             tokens = model.tokens(clean)
             at = torch.arange(tokens.ids.shape[1])
             pair = Pair(tokens, tokens, at, at)
@@ -312,7 +312,10 @@ def _chosen(positions: Sequence[int] | str | None, n_pos: int) -> Tensor | None:
     at = [int(p) for p in positions]
     if not at or not all(-n_pos <= p < n_pos for p in at):
         raise HookeError(f"positions must lie between {-n_pos} and {n_pos - 1}, not {list(positions)}")
-    return torch.tensor([p % n_pos for p in at])
+    found = [p % n_pos for p in at]
+    if len(set(found)) < len(found):
+        raise HookeError("the same position is given twice")
+    return torch.tensor(found)
 
 
 def _nested(x: Tensor) -> Any:

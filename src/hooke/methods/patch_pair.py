@@ -27,11 +27,12 @@ class Pair:
     corrupt_at: Tensor
 
 
-def line_up(model: Model, clean: str | Tokens, corrupt: str | Tokens, *, align: bool = False) -> Pair:
+def line_up(model: Model, clean: str | Tokens, corrupt: str | Tokens, *, align: bool | None = None) -> Pair:
     """The tokens of both prompts, position by position.
 
     align: prompts of different length are lined up by what they begin and end with in common; the tokens in
-    between have no partner. Raises HookeError, showing the tokens, for different lengths without it.
+    between have no partner; None where the verb does not offer that. Raises HookeError, showing the tokens, for
+    different lengths without it.
     """
     one, other = model.tokens(clean), model.tokens(corrupt)
     for tokens in (one, other):
@@ -53,9 +54,10 @@ def line_up(model: Model, clean: str | Tokens, corrupt: str | Tokens, *, align: 
             else str(ids[before : len(ids) - after].tolist())
             for ids in (a, b)
         ]
+        hint = "" if align is None else ", or align what the prompts begin and end with (--align)"
         raise HookeError(
             f"the clean prompt has {len(a)} tokens and the corrupt one {len(b)}: they differ at {said[0]} against "
-            f"{said[1]}; choose words of equal token length, or align what the prompts begin and end with (--align)"
+            f"{said[1]}; choose words of equal token length{hint}"
         )
     if not after:
         raise HookeError("the prompts do not end in the same token, so they cannot be aligned")
@@ -94,14 +96,20 @@ def question(
     clean, corrupt: last logits (d_vocab,). Without a target, it is the clean prediction; without a contrast, the
     corrupt prediction. Raises HookeError where these are the same, or for an unknown name.
     """
+    if not all(bool(torch.isfinite(x).all()) for x in (clean, corrupt) if x is not None):
+        raise HookeError(
+            f"{model.name} gives logits that are not finite; load it with another dtype, or mend its weights"
+        )
     if callable(metric):
         if target is not None or contrast is not None:
             raise HookeError("a metric that is a function has its own tokens; leave target and contrast out")
         return Question(metric, [], [])
-    name = metric or "logit-difference"
+    name = "logit-difference" if metric is None else metric
     if name not in NAMED:
         raise HookeError(f"no metric called {name!r}; there are {', '.join(NAMED)}")
     if name == "kl":
+        if target is not None or contrast is not None:
+            raise HookeError("the metric kl compares whole predictions; leave target and contrast out")
         return Question(metrics.kl(clean), [], [])
     good = ids_of(model, target) if target is not None else [int(clean.argmax())]
     if name in ("logit", "probability") and contrast is None:
@@ -114,6 +122,10 @@ def question(
         bad = [int(corrupt.argmax())]
     if both := set(good) & set(bad):
         said = repr(model.text([min(both)])[0]) if model.tokenizer is not None else str(min(both))
+        if target is None and contrast is None:
+            raise HookeError(
+                f"both prompts are answered with {said}; say which tokens tell them apart (--target, --contrast)"
+            )
         raise HookeError(f"{said} is both target and contrast; name another contrast")
     if name == "logit":
         raise HookeError("the metric logit takes no contrast; use logit-difference")

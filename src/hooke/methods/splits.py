@@ -16,6 +16,7 @@ from hooke.data.labelled import Row
 from hooke.errors import HookeError
 
 TOPICS = 4  # from so many topics on, folds leave topics out
+MOST_SEED = 2**32
 
 
 def hold_out(rows: Sequence[Row], *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +57,9 @@ def folds(rows: Sequence[Row], *, n: int = 5) -> tuple[list[tuple[np.ndarray, np
         what = "topic" if by_topic else "group"
         raise HookeError(f"every {what} has one label only, so leaving one out leaves nothing to compare")
     return made, "topics left out" if by_topic else "groups left out"
+
+
+def check_seed(seed: int) -> None:
+    """Raise HookeError for a seed that generators do not take."""
+    if not 0 <= seed < MOST_SEED:
+        raise HookeError(f"a seed is a whole number from 0 to {MOST_SEED - 1:,}, not {str(seed)[:20]}")

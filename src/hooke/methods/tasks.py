@@ -17,6 +17,8 @@ from hooke.model import Model
 from hooke.results import Claim, Result
 
 ATTEMPTS = 40  # draws for each pair that is wanted, before a task is given up
+MISSES = 4000  # draws one after another that give no new pair, before it is given up too
+MOST = 10_000  # pairs
 BATCH_TOKENS = 2048
 
 
@@ -60,13 +62,19 @@ def examples(
         raise HookeError(f"{model.name} has no tokenizer, and tasks are texts")
     if count < 1:
         raise HookeError("ask for at least one example")
+    if count > MOST:
+        raise HookeError(f"{count:,} pairs are too many; ask for at most {MOST:,}")
 
     def one_token(text: str) -> bool:
         return len(tokenizer(text, add_special_tokens=False)["input_ids"]) == 1
 
     rng = Random(f"{task.name}:{seed}")
     found: dict[str, Example] = {}
+    missed = 0
     for _ in range(ATTEMPTS * count):
+        missed += 1
+        if missed > MISSES:
+            break
         made = task.draw(rng, one_token)
         if made.clean in found or set(made.target) & set(made.contrast):
             continue
@@ -76,6 +84,7 @@ def examples(
         if len(rows[0]) != len(rows[1]) or rows[0] == rows[1] or length not in (None, len(rows[0])):
             continue
         found[made.clean] = made
+        missed = 0
         if len(found) == count:
             return list(found.values())
     raise HookeError(
@@ -145,7 +154,7 @@ def tasks(
     tokenizer leaves no pairs.
     """
     clock = Clock(progress)
-    wanted = [find_task(name) for name in names] or list(CIRCUIT_TASKS.values())
+    wanted = [find_task(name) for name in dict.fromkeys(names)] or list(CIRCUIT_TASKS.values())
     rows: list[dict[str, Any]] = []
     with clock("answers") as tick:
         for i, task in enumerate(wanted):

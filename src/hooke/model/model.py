@@ -127,12 +127,14 @@ class Model:
                     f"token ids must be integers (pos) or (batch, pos), not {ids.dtype} {tuple(ids.shape)}"
                 )
             return self._checked(Tokens(ids, torch.ones_like(ids, dtype=torch.bool)))
+        if not isinstance(text, (str, list, tuple)):
+            raise HookeError(f"a prompt is a text, not {type(text).__name__}; give token ids as a tensor")
         texts = [text] if isinstance(text, str) else list(text)
         if not texts:
             raise HookeError("no prompt given")
         if not all(isinstance(t, str) for t in texts):
             raise HookeError("a prompt is a text; give token ids as a tensor")
-        rows = [self._tokenizer()(t)["input_ids"] if t else [] for t in texts]
+        rows = [self._tokenizer()(_unicode(t))["input_ids"] if t else [] for t in texts]
         return self._checked(self.pad(rows, padding))
 
     def chat(self, question: str | list[dict[str, str]]) -> Tokens:
@@ -143,12 +145,12 @@ class Model:
         if not getattr(self._tokenizer(), "chat_template", None):
             raise HookeError(f"{self.name} has no chat template; give it a plain prompt instead")
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = self.tokenizer(_unicode(text), add_special_tokens=False)["input_ids"]
         return self._checked(self.pad([ids], "left"))
 
     def token(self, text: str) -> int:
         """The id of a text that is exactly one token (a leading space counts). Raises HookeError otherwise."""
-        ids = self._tokenizer()(text, add_special_tokens=False)["input_ids"]
+        ids = self._tokenizer()(_unicode(text), add_special_tokens=False)["input_ids"]
         if len(ids) != 1:
             pieces = ", ".join(repr(self.tokenizer.decode([i])) for i in ids) or "nothing"
             hint = f"; with a leading space, {' ' + text!r}, it is one" if self._is_token(" " + text) else ""
@@ -396,3 +398,12 @@ class Model:
 
     def _is_token(self, text: str) -> bool:
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) == 1
+
+
+def _unicode(text: str) -> str:
+    """The text, if tokenizers can read it; bytes of another encoding come as lone surrogates from the command line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise HookeError(f"{text[:40]!r} is not text in UTF-8; write it in that encoding") from None
+    return text

@@ -1,7 +1,17 @@
 """What methods return: `Result`, `Graph`, and the files they live in."""
 
 from hooke.results.graph import Graph, Kind, Node
-from hooke.results.result import Claim, Result, Verdict, first_fault, load_result, read_json, tensor_path, write_atomic
+from hooke.results.result import (
+    Claim,
+    Result,
+    Verdict,
+    first_fault,
+    load_result,
+    read_json,
+    read_text,
+    tensor_path,
+    write_atomic,
+)
 
 __all__ = [
     "Claim",
@@ -13,6 +23,7 @@ __all__ = [
     "first_fault",
     "load_result",
     "read_json",
+    "read_text",
     "tensor_path",
     "write_atomic",
 ]

@@ -133,17 +133,36 @@ def first_fault(error: ValidationError) -> str:
     return f"{where}: {first['msg']}" if where else first["msg"]
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file of bounded size; every failure is one clear line."""
+def read_bounded(path: Path, most: int) -> bytes:
+    """The bytes of a file, no more of it than may be there: a device or a pipe has no size that could be asked."""
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise HookeError(f"{path} is {size >> 20} MB; files over {MAX_JSON_BYTES >> 20} MB are not read")
-        return json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            found = b"" if size > most else file.read(most + 1)
     except FileNotFoundError:
         raise HookeError(f"no file {path}") from None
-    except OSError as error:
-        raise HookeError(f"cannot read {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        raise HookeError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
+    if max(size, len(found)) > most:
+        much = f"{size >> 20} MB" if size >= 2**20 else f"{size:,} bytes" if size > most else "too large"
+        limit = f"{most >> 20} MB" if most >= 2**20 else f"{most:,} bytes"
+        raise HookeError(f"{path} is {much}; files over {limit} are not read")
+    return found
+
+
+def read_text(path: Path, most: int) -> str:
+    """The same as text in UTF-8."""
+    try:
+        return read_bounded(path, most).decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise HookeError(f"{path} is not text in UTF-8") from None
+
+
+def read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:
+    """Parse a JSON file of bounded size; every failure is one clear line."""
+    data = read_bounded(path, most)
+    try:
+        return json.loads(data)
     except (ValueError, RecursionError):
         raise HookeError(f"{path} is not JSON") from None
 

@@ -108,8 +108,12 @@ def known(kind: str | None = None, names: Sequence[str] | None = None) -> Iterat
 
 def compile_file(path: str | Path) -> Known:
     """The model of a program file (`program_text`). Raises HookeError for what cannot be read or compiled."""
-    made = compile_program(read_program(path))
-    return _of_compiled(made, made.program.name)
+    source = read_program(path)
+    try:
+        made = compile_program(source)
+        return _of_compiled(made, made.program.name)
+    except HookeError as error:
+        raise HookeError(f"{path}: {error}") from None
 
 
 def random_twin(known: Known, seed: int) -> Known:

@@ -20,10 +20,26 @@ from pathlib import Path
 from typing import Any
 
 from hooke.errors import HookeError
+from hooke.results import read_text
+from hooke.truth.plain import BOS
 from hooke.truth.programs import Program
-from hooke.truth.rasp import INDICES, TOKENS, Map, Select, SequenceMap, SOp, aggregate, number, selector_width
+from hooke.truth.rasp import (
+    INDICES,
+    TOKENS,
+    Map,
+    Select,
+    SequenceMap,
+    SOp,
+    aggregate,
+    inputs_of,
+    number,
+    selector_width,
+)
 
 MAX_BYTES, MAX_TOKENS, MAX_LENGTH, MAX_DEPTH = 64_000, 12, 12, 40
+RESERVED = {BOS, "none", "value", "yes", "no"}  # what the compiler calls the beginning, and outputs
+MAX_OPS = 60  # operations of a program: each may take a layer
+MAX_NUMBER, MAX_WORD = 1e6, 40  # what float32 tells apart, and letters of a word
 _PIECE = re.compile(r'\s*(?:(\d+(?:\.\d+)?)|"([^"]*)"|(\w+)|(==|!=|<=|>=|[-+*%<>(),]))')
 _COMPARE: dict[str, Callable[[Any, Any], Any]] = {
     "==": operator.eq,
@@ -48,15 +64,7 @@ _KEPT = {*_WORDS, "select", "aggregate", "mean", "selector_width", "and", "or", 
 def read_program(path: str | Path) -> Program:
     """Read a program file. Raises HookeError naming the line that cannot be read."""
     path = Path(path)
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise HookeError(f"{path} is larger than {MAX_BYTES:,} bytes; a program is a few lines")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise HookeError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise HookeError(f"{path} is not text") from None
-    return parse_program(text, name=path.stem, where=str(path))
+    return parse_program(read_text(path, MAX_BYTES), name=path.stem, where=str(path))
 
 
 def parse_program(text: str, *, name: str, where: str = "the program") -> Program:
@@ -83,8 +91,20 @@ def parse_program(text: str, *, name: str, where: str = "the program") -> Progra
             raise HookeError(f"{where}:{count}: {error}") from None
     if not isinstance(output, SOp):
         raise HookeError(f"{where}: the last line must give a value at each position, as `x = indices + 1`")
+    if len(_operations(output)) > MAX_OPS:
+        raise HookeError(f"{where} has more than {MAX_OPS} operations; use fewer")
     program = Program(name, "file", f"read from {where}", lambda: output, *_settings(settings, where))
     return program
+
+
+def _operations(output: SOp) -> set[SOp]:
+    """All that an s-op is made of, itself among them."""
+    found, left = {output}, [output]
+    while left:
+        new = set(inputs_of(left.pop())) - found
+        found |= new
+        left += new
+    return found
 
 
 def _settings(settings: dict[str, str], where: str) -> tuple[tuple[Any, ...], int]:
@@ -92,6 +112,8 @@ def _settings(settings: dict[str, str], where: str) -> tuple[tuple[Any, ...], in
     length = settings.get("length", "5")
     if not 1 < len(set(vocabulary)) == len(vocabulary) <= MAX_TOKENS:
         raise HookeError(f"{where}: a vocabulary is 2 to {MAX_TOKENS} different words")
+    if taken := RESERVED & set(vocabulary):
+        raise HookeError(f"{where}: {', '.join(sorted(taken))} stand for other things in a model; use other words")
     if len({type(token) for token in vocabulary}) > 1:
         raise HookeError(f"{where}: a vocabulary is all words or all whole numbers")
     if not length.isdecimal() or not 2 <= int(length) <= MAX_LENGTH:
@@ -112,12 +134,24 @@ def _compared(f: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     return compare
 
 
+def _bounded(value: Any) -> Any:
+    """A value that is not too large to be told from others."""
+    if isinstance(value, str) and len(value) > MAX_WORD:
+        raise HookeError(f"a word of more than {MAX_WORD} letters")
+    if isinstance(value, (int, float)) and not abs(value) <= MAX_NUMBER:
+        raise HookeError(f"a number beyond {MAX_NUMBER:,.0f}, which the model could not tell from others")
+    return value
+
+
 def _applied(f: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     """The same function with one clear error for values that it cannot take."""
 
     def apply(a: Any, b: Any) -> Any:
+        words = isinstance(a, str), isinstance(b, str)
+        if any(words) and not (all(words) and f is operator.add):  # "a" * 10**9, or "%9d" % 1, would fill the memory
+            raise HookeError(f"cannot compute with {a!r} and {b!r}")
         try:
-            return f(a, b)
+            return _bounded(f(a, b))
         except (TypeError, ZeroDivisionError):
             raise HookeError(f"cannot compute with {a!r} and {b!r}") from None
 
@@ -174,9 +208,9 @@ class _Reader:
         try:
             kind, piece = self.next()
             if kind == "number":
-                return float(piece) if "." in piece else int(piece)
+                return _bounded(int(piece) if piece.isdecimal() and len(piece) < 20 else float(piece))
             if kind == "text":
-                return piece
+                return _bounded(piece)
             if piece == "(":
                 value = self.level(0)
                 self.expect(")")

@@ -14,6 +14,7 @@ from typing import Any
 from hooke.errors import HookeError
 
 Value = Hashable  # of a categorical s-op: a string, a whole number or a truth value
+MOST_PAIRS = 2048  # of values of two s-ops, each of which takes a neuron
 DIGITS = 9  # numbers that agree to this many decimals are one value
 
 
@@ -186,6 +187,10 @@ def value_sets(op: SOp, vocabulary: Sequence[Value], length: int) -> dict[int, l
         elif isinstance(each, Map):
             found = {each.f(x) for x in sets[id(each.x)]}
         elif isinstance(each, SequenceMap):
+            if len(sets[id(each.x)]) * len(sets[id(each.y)]) > MOST_PAIRS:
+                raise HookeError(
+                    "a map of two s-ops of so many values cannot be compiled; use fewer tokens or positions"
+                )
             found = {each.f(x, y) for x in sets[id(each.x)] for y in sets[id(each.y)]}
         elif isinstance(each, Inverse):
             found = {1 / (1 + n) for n in range(length + 1)}

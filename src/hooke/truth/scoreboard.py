@@ -28,6 +28,7 @@ from hooke.methods.circuit_methods import DEFAULT, MEMBERS, METHODS, Found, comb
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import FEW, auroc
+from hooke.methods.splits import check_seed
 from hooke.methods.wiring import Wiring
 from hooke.model.store import hooke_home
 from hooke.results import Claim, Result, read_json, write_atomic
@@ -68,8 +69,11 @@ def scoreboard(
     Raises HookeError for unknown kinds and methods, and for a program that cannot be read or compiled.
     """
     clock = Clock(progress)
+    check_seed(seed)
     for method in methods:
         find_method(method)
+    if len({*methods}) < len(methods) or len({*kinds}) < len(kinds) or not kinds:
+        raise HookeError("name each method and each kind once, and at least one kind")
     if not methods or not 2 <= pairs <= 512:
         raise HookeError("ask for at least one method, and for 2 to 512 pairs")
     if programs:

@@ -12,6 +12,7 @@ import torch
 
 from hooke.methods import fourier, heads
 from hooke.methods.progress import Clock, Progress
+from hooke.methods.splits import check_seed
 from hooke.methods.superposition import PLATEAUS, dimensionality, dimensions_per_feature, nearest_plateau
 from hooke.model.model import Model
 from hooke.results import Claim, Result
@@ -36,6 +37,7 @@ def toys(*, seed: int = 0, progress: Progress | None = None) -> Result:
     what is left of it without the heads), payload.superposition (for each model, how many features lie within 0.03
     of which plateau); each with what the random model gives.
     """
+    check_seed(seed)
     clock = Clock(progress)
     with clock("models") as tick:
         sums = modular(seed)
