@@ -196,6 +196,14 @@ def test_pairs_that_cannot_be_divided() -> None:
             ask(model_of("llama"), [*even, *pairs[2:4]], None, 4, seed)
 
 
+def test_what_are_no_pairs() -> None:
+    model = model_of("llama")
+    with pytest.raises(HookeError, match="the name of a task, or a list of"):
+        ask(model, 3, None, None, 0)  # type: ignore[arg-type]
+    with pytest.raises(HookeError, match="pair 1 is not \\(clean, corrupt, target, contrast\\)"):
+        ask(model, [1, 2, 3, 4], None, None, 0)  # type: ignore[list-item]
+
+
 def test_pairs_that_do_not_line_up(smol: Model, tmp_path: Path) -> None:
     good = Example("The dog is", "The cat is", (" here",), (" there",))
     with pytest.raises(

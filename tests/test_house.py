@@ -161,6 +161,8 @@ def test_what_hooke_exports() -> None:
         "patch",
         "probe",
         "probe_test",
+        "scoreboard",
+        "tasks",
         "trace",
         "view",
     ]

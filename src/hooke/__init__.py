@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hooke.methods.patch import patch
     from hooke.methods.probe import probe
     from hooke.methods.probe_test import probe_test
+    from hooke.methods.tasks import tasks
     from hooke.methods.trace import trace
     from hooke.model.edits import Edit
     from hooke.model.load import load
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from hooke.results import Claim, Graph, Node, Result, load_result
     from hooke.safety.assess import assess
     from hooke.sites import Site
+    from hooke.truth.scoreboard import scoreboard
     from hooke.viewer.notebook import view
 
 _HOMES = {
@@ -52,6 +54,8 @@ _HOMES = {
     "patch": "hooke.methods.patch",
     "probe": "hooke.methods.probe",
     "probe_test": "hooke.methods.probe_test",
+    "scoreboard": "hooke.truth.scoreboard",
+    "tasks": "hooke.methods.tasks",
     "trace": "hooke.methods.trace",
     "view": "hooke.viewer.notebook",
 }
@@ -75,6 +79,8 @@ __all__ = [
     "patch",
     "probe",
     "probe_test",
+    "scoreboard",
+    "tasks",
     "trace",
     "view",
 ]

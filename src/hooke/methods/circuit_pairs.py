@@ -86,7 +86,7 @@ def ask(
         made = read(model, examples(model, task, 2 * n, seed=seed), task.metric)
         rows = list(range(2 * n))
         return Asked(made.rows(rows[:n]), made.rows(rows[n:]), task.name, task.metric, skill.accuracy.value)
-    given = list(pairs)
+    given = _pairs_of(pairs)
     n = len(given) // 2 if n_pairs is None else n_pairs
     if len(given) < 2 * FEWEST or len(given) - n < FEWEST:
         raise HookeError(
@@ -102,6 +102,15 @@ def ask(
     for side in sides:
         check_varies(_Name(name), *side.ends.mean(1).tolist())  # type: ignore[arg-type]
     return Asked(*sides, None, name, None)
+
+
+def _pairs_of(given: object) -> list[Example]:
+    if not isinstance(given, list | tuple):
+        raise HookeError("pairs are the name of a task, or a list of (clean, corrupt, target, contrast)")
+    for number, pair in enumerate(given, 1):
+        if not isinstance(pair, tuple | list) or len(pair) != 4:
+            raise HookeError(f"pair {number} is not (clean, corrupt, target, contrast)")
+    return [Example(*pair) for pair in given]
 
 
 def _check_apart(pairs: Pairs) -> None:
@@ -142,7 +151,8 @@ def read(model: Model, given: Sequence[Example], metric: str | Metric) -> Pairs:
         return (own.exp() * (own - wide(x).log_softmax(-1))).sum(-1)
 
     every = torch.arange(len(given), device=model.device)
-    ends = torch.stack([checked(gain, gain(x, every), len(given)).double().cpu() for x in logits])  # type: ignore[arg-type]
+    named = _Name(metric if isinstance(metric, str) else name_of(metric))
+    ends = torch.stack([checked(named, gain(x, every), len(given)).double().cpu() for x in logits])  # type: ignore[arg-type]
     check_varies(metric if callable(metric) else _Name(metric), *ends.mean(1).tolist())  # type: ignore[arg-type]
     return Pairs(clean, corrupt, Objective(gain, distance, gain), texts, ends)
 
