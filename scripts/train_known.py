@@ -46,7 +46,8 @@ def toys(names: set[str]) -> None:
     if "modular" in names:
         start = time.perf_counter()
         sums = modular.train_sums()
-        _done(modular.NAME, sums.hf, {"p": modular.P, "seed": modular.SEED, "share": 0.4, "history": sums.history}, start)
+        about = {"p": modular.P, "seed": modular.SEED, "share": 0.4, "history": sums.history}
+        _done(modular.NAME, sums.hf, about, start)
 
 
 def _done(name: str, hf: Any, record: dict[str, Any], start: float) -> None:

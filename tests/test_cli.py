@@ -220,3 +220,26 @@ def test_help_is_quick_and_teaches():
     assert min(times) < 3, times  # torch is not imported: that alone takes longer (bench/ measures, this only guards)
     done = subprocess.run(command("trace", "--help"), capture_output=True, text=True, check=True)
     assert "--counterfactual" in done.stdout and "hooke trace" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("patch",), "Missing argument"),
+        (("nosuch",), "No such command 'nosuch'"),
+        (("tasks", "--nope"), "No such option: --nope"),
+        (("tasks", "--count", 0), "Invalid value for '--count'"),
+        (("bench", "truth", "--pairs", "many"), "Invalid value for '--pairs'"),
+    ],
+)
+def test_a_command_line_that_cannot_be_read_is_one_line(run, given, said):
+    code, out, err = run(*given)
+    assert code == 2 and not out and len(err.splitlines()) == 1
+    assert err.startswith("hooke: ") and said in err and "--help" in err
+
+
+def test_no_command_shows_what_there_is(run):
+    code, out, err = run()
+    assert code == 2 and "circuit" in out + err
+    code, out, _ = run("--version")
+    assert code == 0 and out.startswith("hooke ")

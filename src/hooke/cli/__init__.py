@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,15 +14,29 @@ from hooke.cli import assess, bench, circuit, explain, organisms, patch, probe, 
 from hooke.cli.common import app
 from hooke.errors import HookeError
 
+USAGE: Any = typer.BadParameter.__mro__[1]  # what typer raises for a command line that it cannot read
 INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 
 def main() -> None:
     """Run the command line; a HookeError is one line and exit code 2, Ctrl-C exit code 130."""
     try:
-        app()
+        code = app(standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except HookeError as error:
         print(f"hooke: {error}", file=sys.stderr)
+        sys.exit(2)
+    except USAGE as error:
+        context = getattr(error, "ctx", None)
+        if type(error).__name__ == "NoArgsIsHelpError":
+            error.show()
+        else:
+            line = " ".join(error.format_message().split())
+            print(
+                f"hooke: {line} ({getattr(context, 'command_path', 'hooke')} --help lists what there is)",
+                file=sys.stderr,
+            )
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as end:
         if isinstance(end, SystemExit) and end.code != INTERRUPTED:
