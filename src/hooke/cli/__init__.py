@@ -22,8 +22,7 @@ def main() -> None:
     """Run the command line; a HookeError is one line and exit code 2, Ctrl-C exit code 130."""
     try:
         code = app(standalone_mode=False)
-        if isinstance(code, int) and code:
-            sys.exit(code)
+        sys.exit(code if isinstance(code, int) else 0)
     except HookeError as error:
         print(f"hooke: {error}", file=sys.stderr)
         sys.exit(2)

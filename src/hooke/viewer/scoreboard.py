@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 WORDS = ("about", "source")
-KINDS = {"siit": "trained-in"}
+KINDS = {"siit": "trained-in", "nodes": "trained-in nodes"}
 FIRST = ("name", "median_edge_auroc", "least_of_95_%", "greatest_of_95_%", "p10_edge_auroc",
          "median_node_auroc")  # fmt: skip
 LEFT = ("interval", "mean_edge_auroc", "mean_precision")  # said otherwise, or by the median
