@@ -28,6 +28,7 @@ VERBS = (
     "attribute",
     "circuit",
     "tasks",
+    "bench",
     "probe",
     "organisms",
     "assess",

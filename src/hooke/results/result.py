@@ -158,9 +158,9 @@ def read_text(path: Path, most: int) -> str:
         raise HookeError(f"{path} is not text in UTF-8") from None
 
 
-def read_json(path: Path, most: int = MAX_JSON_BYTES) -> Any:
+def read_json(path: Path, most: int | None = None) -> Any:
     """Parse a JSON file of bounded size; every failure is one clear line."""
-    data = read_bounded(path, most)
+    data = read_bounded(path, MAX_JSON_BYTES if most is None else most)
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
