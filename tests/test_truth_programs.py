@@ -12,11 +12,12 @@ import torch
 
 from families import close, logits_of, one_thread  # noqa: F401
 from hooke.errors import HookeError
+from hooke.methods.wiring import node_named
 from hooke.model import Edit, Model, check_model
 from hooke.sites import Site
 from hooke.truth.compiler import NUMBER, compile_program
 from hooke.truth.known import Known, compile_file, compiled, known, living_edges, random_twin
-from hooke.truth.mixed import edges, effects, mixed_logits, node_of, places, readers, sizes, writers
+from hooke.truth.mixed import effects, mixed_logits, wiring
 from hooke.truth.plain import new_gpt2
 from hooke.truth.program_text import parse_program
 from hooke.truth.programs import Program, all_programs, program
@@ -156,14 +157,14 @@ def test_true_edges_are_exactly_those_that_matter(name: str) -> None:
     for some pair; each dead one is dead because what it carries is the same in all inputs of a length."""
     made = compiled(name)
     living, dead = living_edges(name)
-    n_layers, n_heads = sizes(made.hf)
-    every = edges(n_layers, n_heads)
+    parts = wiring(made.hf)
+    every = parts.places
     assert living | dead == made.edges <= set(every)
     base = made.ids(made.program.inputs())
     source = base[torch.randperm(len(base), generator=torch.Generator().manual_seed(0))]
-    mask = torch.zeros(len(readers(n_layers, n_heads)), len(base), len(writers(n_layers, n_heads)))
+    mask = torch.zeros(len(parts.readers), len(base), len(parts.writers))
     for edge in set(every) - living:
-        reader, writer = places(edge, n_layers, n_heads)
+        reader, writer = every[edge]
         mask[reader, :, writer] = 1
     with torch.no_grad():
         logits = mixed_logits(made.hf, torch.cat([source, base]), mask)[len(base) :]
@@ -175,7 +176,7 @@ def test_true_edges_are_exactly_those_that_matter(name: str) -> None:
     always = {edge for edge in living | dead if name == "indirect-object" and "->a2" in edge and "<q>" in edge}
     assert dead == set(made.idle) | always  # every such input has `to` at its end and nowhere else
     assert not dead or effects(made.hf, *one.pairs(128, seed=7), sorted(dead))[:, :, 1:].max() < 1e-3
-    assert one.nodes == {node_of(end) for edge in living for end in edge.split("->")}
+    assert one.nodes == {node_named(end) for edge in living for end in edge.split("->")}
 
 
 def test_why_edges_are_dead() -> None:
@@ -241,7 +242,7 @@ def test_a_mixed_run_equals_one_edge_patched_by_hand() -> None:
             parameter.add_(0.3 * noise)
     model = Model(hf, None, name="random")
     base, source = torch.randint(9, (2, 1, 6), generator=torch.Generator().manual_seed(1))
-    names = list(edges(2, 3))
+    names = list(wiring(hf).places)
     assert len(names) == len(set(names)) == sum(9 * (1 + 4 * layer) + 4 + 4 * layer for layer in range(2)) + 9
     moved = effects(hf, base, source, names)
     clean = logits_of(model, base)

@@ -13,7 +13,7 @@ from hooke.model import Edit, check_model
 from hooke.sites import Site
 from hooke.truth import siit
 from hooke.truth.known import Known, compiled, known, living_edges, random_twin
-from hooke.truth.mixed import edges, sizes, writers
+from hooke.truth.mixed import wiring
 from hooke.truth.plain import KEPT
 from hooke.truth.programs import program
 from hooke.truth.siit import Recipe
@@ -59,9 +59,10 @@ def test_kept_models_are_ordinary_models_with_norms(name: str) -> None:
     true, dead = living_edges(name)
     assert one.edges == {siit.renamed(edge, one.model.info["alignment"]) for edge in true}
     assert len(one.edges) == len(true) and len(one.dead) == len(dead)
-    every = edges(*sizes(one.model.hf))
+    parts = wiring(one.model.hf)
+    every = parts.places
     assert one.edges | one.dead < set(every)
-    assert set(writers(*sizes(one.model.hf))) - one.nodes  # there are parts outside the circuit
+    assert set(parts.writers) - one.nodes  # there are parts outside the circuit
     base, source = one.pairs(100, seed=5)
     answers = one.answers(base)
     logits = logits_of(one.model, base)
@@ -86,7 +87,7 @@ def test_interchange_by_plain_edits() -> None:
     got = logits_of(one.model, base, edits=[edit])[:, 1:].argmax(-1)
     # the head holds how many there are, and all that follows is read from it
     assert bool((got == one.answers(source)).float().mean() > 0.995)
-    outside = next(n for n in writers(*sizes(one.model.hf)) if n.startswith("a") and n not in one.nodes)
+    outside = next(n for n in wiring(one.model.hf).writers if n.startswith("a") and n not in one.nodes)
     layer, number = int(outside[1]), int(outside[4])
     z = one.model.run(source, read=[f"z.{layer}"]).acts[f"z.{layer}"][:, :, number : number + 1]
     edit = Edit(Site("z", layer), value=z, index=[number])

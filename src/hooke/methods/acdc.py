@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hooke.methods.edge_scores import MAX_ROWS
+from hooke.methods.edge_scores import MAX_ROWS, measured
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
-from hooke.methods.wiring import Wiring, run_edges, whole_run, written
+from hooke.methods.wiring import Wiring, whole_run, written
 from hooke.model import Model, Tokens
 
 
@@ -37,22 +37,18 @@ def acdc(
     wiring = Wiring.of(model.parts)
     todo = wiring.edges.nonzero().flip(0) if order is None else order
     keep = torch.ones(1, *wiring.edges.shape, device=model.device)
-    batch = len(clean.ids)
-    pairs = torch.arange(batch, device=model.device)
-    most = max(1, max_rows // batch)
+    most = max(1, max_rows // len(clean.ids))
     size, done = min(8, most), 0
     with torch.no_grad():
         other, whole = written(model, corrupt), whole_run(model, clean)
-        value = float(objective.distance(run_edges(model, clean, keep, other, logits=objective.logits), pairs).mean())
+        value = float(measured(model, clean, keep, other, objective, objective.distance).mean())
         while done < len(todo):
             chunk = todo[done : done + size]
             n = len(chunk)
             trial = keep.repeat(n, 1, 1)
             for row, (reader, writer) in enumerate(chunk.tolist()):
                 trial[row:, reader, writer] = 0
-            rows, given = trial.repeat_interleave(batch, 0), other.repeat(1, n, 1, 1)
-            logits = run_edges(model, clean.times(n), rows, given, logits=objective.logits, whole=whole)
-            found = objective.distance(logits, pairs.repeat(n)).view(n, batch).mean(1).tolist()
+            found = measured(model, clean, trial, other, objective, objective.distance, whole=whole).mean(1).tolist()
             accepted = 0
             while accepted < n and found[accepted] - value < threshold:
                 value = found[accepted]

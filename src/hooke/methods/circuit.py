@@ -19,10 +19,11 @@ from hooke.methods.circuit_graph import graph_file, graph_of
 from hooke.methods.circuit_levels import Edges, Level, Scores, check_names, default_of, level_of
 from hooke.methods.circuit_methods import METHODS, SCORES, THRESHOLDS, scores_on_truth
 from hooke.methods.circuit_pairs import Asked, Pairs, ask
+from hooke.methods.edge_scores import everything_cut
 from hooke.methods.metrics import Metric
 from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.splits import check_seed
-from hooke.methods.wiring import Wiring
+from hooke.methods.wiring import Wiring, written
 from hooke.model import Model
 from hooke.results import Claim, Result, Verdict
 
@@ -217,10 +218,7 @@ def _orders(space: Edges, pairs: Pairs, scores: Scores, keep: Tensor, seed: int,
     each reader the writers are tried in an order that is drawn."""
     wiring, count = space.wiring, int(keep.sum())
     given = (space.model, pairs.clean, pairs.corrupt, pairs.objective)
-    with torch.no_grad():
-        logits = space.model.run(pairs.corrupt, logits="last").logits
-    assert logits is not None
-    unit = float(pairs.objective.distance(logits, torch.arange(len(pairs), device=logits.device)).mean())
+    unit = everything_cut(space.model, pairs.clean, written(space.model, pairs.corrupt), pairs.objective)
     # a score is how many thresholds an edge survived
     left = [int((scores.effects[0] > i).sum()) for i in range(len(THRESHOLDS))]
     threshold = unit * sorted(THRESHOLDS)[min(range(len(left)), key=lambda i: abs(left[i] - count))]

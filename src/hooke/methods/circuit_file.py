@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.methods.wiring import Wiring
+from hooke.methods.wiring import Wiring, node_named
 from hooke.model import Model
 from hooke.results import read_json, write_atomic
 
@@ -57,7 +57,7 @@ def circuit_json(model: Model, scores: Tensor, keep: Tensor) -> dict[str, Any]:
             kept = bool(chosen[reader][writer])
             edges[f"{wiring.writers[writer]}->{name}"] = {"score": float(values[reader][writer]), "in_graph": kept}
             if kept:
-                there |= {wiring.writers[writer], name.partition("<")[0]}
+                there |= {wiring.writers[writer], node_named(name)}
     nodes = {name: {"in_graph": name in there} for name in [*wiring.writers, "logits"]}
     return {"cfg": cfg_of(model), "nodes": nodes, "edges": edges}
 

@@ -24,7 +24,7 @@ from hooke.methods.patch import sweep
 from hooke.methods.patch_places import Place
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Tap, Wiring
-from hooke.model import Model, Tokens
+from hooke.model import Model
 from hooke.model.packed import record
 from hooke.sites import Site
 
@@ -190,13 +190,8 @@ class Nodes:
         def metric(logits: Tensor) -> Tensor:
             return pairs.objective.gain(logits, torch.full((len(logits),), row, device=logits.device))
 
-        bases = []
-        for side in (pairs.clean, pairs.corrupt):
-            ids = side.ids[row, side.mask[row]][None]
-            bases.append(
-                record(self.model, Tokens(ids, torch.ones_like(ids, dtype=torch.bool)), by.wanted(self.places))
-            )
-        base, other = bases
+        reads = by.wanted(self.places)
+        base, other = (record(self.model, side.alone(row), reads) for side in (pairs.clean, pairs.corrupt))
         new = [place.values(other.acts) for place in self.places]
         given: tuple[Any, ...] = (self.model, base, self.places, new, metric)
         if method == "exact":
@@ -223,8 +218,7 @@ class Nodes:
         sites = [site for place in self.places for site in place.sites]
         table = torch.stack(list(keeps)).unflatten(1, (self.n_layers, -1)).to(self.model.device)
         for row in range(len(pairs)):
-            at = slice(row, row + 1)
-            here = ground(self.model, pairs.clean.rows(at), pairs.corrupt.rows(at), sites)
+            here = ground(self.model, pairs.clean.alone(row), pairs.corrupt.alone(row), sites)
             size = max(1, MAX_TOKENS // here.clean.ids.shape[1])
             for start in range(0, len(keeps), size):
                 part = table[start : start + size]

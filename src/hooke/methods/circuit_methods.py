@@ -15,11 +15,11 @@ from torch import Tensor
 from hooke.errors import HookeError
 from hooke.methods.acdc import acdc_scores
 from hooke.methods.edge_masks import edge_masks
-from hooke.methods.edge_scores import eap, eap_ig_activations, eap_ig_inputs, exact, flow, relp
+from hooke.methods.edge_scores import eap, eap_ig_activations, eap_ig_inputs, everything_cut, exact, flow, relp
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.methods.sieve import sieve
-from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.methods.wiring import Wiring, written
 from hooke.model import Model, Tokens
 from hooke.results import read_json
 
@@ -179,7 +179,7 @@ def find_edges(
         elif method == "exact":
             effects, tested = exact(*given, tick=tick), edges.clone()
         elif method == "acdc":
-            unit = _everything_cut(*given)
+            unit = everything_cut(model, clean, written(model, corrupt), objective)
             effects = acdc_scores(*given, thresholds=[unit * t for t in THRESHOLDS], tick=tick)[None]
         elif method == "masks":
             effects = _masks(
@@ -213,14 +213,6 @@ def combined(members: Sequence[Tensor], edges: Tensor) -> Tensor:
     for x in members:
         total += (x - x[edges].mean()) / x[edges].std().clamp(min=1e-12) / len(members)
     return ((total - total[edges].min()) * edges)[None]
-
-
-def _everything_cut(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective) -> float:
-    """The mean distance when every edge is cut: of the corrupt prompts' outputs."""
-    with torch.no_grad():
-        none = torch.zeros(1, *Wiring.of(model.parts).edges.shape, device=model.device)
-        logits = run_edges(model, clean, none, written(model, corrupt), logits=objective.logits)
-        return float(objective.distance(logits, torch.arange(len(clean.ids), device=model.device)).mean())
 
 
 def _masks(

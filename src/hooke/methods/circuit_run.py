@@ -15,10 +15,9 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.methods.faithfulness import HEAD_PARTS
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
-from hooke.methods.wiring import Part, Tap, Wiring, by_head, normed
+from hooke.methods.wiring import HEAD_PARTS, Part, Tap, Wiring, by_head, normed
 from hooke.model import Model, Tokens
 from hooke.model.families import Block
 from hooke.model.run import Activations, Prefix
@@ -41,8 +40,8 @@ class Ground:
 
 
 def ground(model: Model, clean: Tokens, corrupt: Tokens, sites: Sequence[Site]) -> Ground:
-    """Run the corrupt prompt of one pair (1, pos), either may be padded. Raises HookeError for two equal prompts."""
-    one, two = (t.ids[0, t.mask[0]] for t in (clean, corrupt))
+    """Run the corrupt prompt of one pair (1, pos), without padding. Raises HookeError for two equal prompts."""
+    one, two = clean.ids[0], corrupt.ids[0]
     differ = (one != two).nonzero()
     if not len(differ):
         raise HookeError("the clean and the corrupt prompt are the same; change at least one token")
@@ -85,8 +84,7 @@ def gains(
     found = torch.zeros(len(masks), len(clean.ids))
     sites = edge_sites(model)
     for row in range(len(clean.ids)):
-        at = slice(row, row + 1)
-        here = ground(model, clean.rows(at), corrupt.rows(at), sites)
+        here = ground(model, clean.alone(row), corrupt.alone(row), sites)
         n_pos = here.clean.ids.shape[1]
         most = max(1, min(MAX_TOKENS // n_pos, MAX_BYTES // (4 * n_pos * model.parts.d_model * len(wiring.writers))))
         for start in range(0, len(order), most):

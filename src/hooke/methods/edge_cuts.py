@@ -44,7 +44,7 @@ def cut_each(
             def effect(logits: Tensor, pair: int = i) -> Tensor:
                 return objective.effect(logits, torch.full((len(logits),), pair, device=logits.device))
 
-            base, change, first = _ends(model, _alone(clean, i), _alone(corrupt, i))
+            base, change, first = _ends(model, clean.alone(i), corrupt.alone(i))
             values = []
             for start in range(0, len(tried), TOGETHER):
                 edges = tried[start : start + TOGETHER]
@@ -53,12 +53,6 @@ def cut_each(
                 tick((i + min(1.0, (start + TOGETHER) / len(tried))) / len(clean.ids))
             found.append(torch.cat(values))
     return torch.stack(found)
-
-
-def _alone(tokens: Tokens, row: int) -> Tokens:
-    """One prompt of a batch without its padding."""
-    ids = tokens.ids[row][tokens.mask[row]][None]
-    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
 def _ends(model: Model, clean: Tokens, corrupt: Tokens) -> tuple[Base, Tensor, int]:

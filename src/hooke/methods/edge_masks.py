@@ -8,6 +8,7 @@ import math
 import torch
 from torch import Tensor
 
+from hooke.methods.edge_scores import everything_cut
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Wiring, run_edges, written
@@ -63,12 +64,10 @@ def edge_masks(
     optimiser = torch.optim.Adam([logits], lr=rate)
     with torch.no_grad():
         other = written(model, corrupt)
-        everything = torch.arange(len(clean.ids), device=model.device)
-        none = torch.zeros(1, *edges.shape, device=model.device)
-        left = run_edges(model, clean, none, other, logits=objective.logits)
-        unit = float(objective.distance(left, everything).mean()) or 1.0
+        unit = everything_cut(model, clean, other, objective) or 1.0
+    batch = len(clean.ids)
     for step in range(steps):
-        chosen = torch.randint(len(everything), (min(rows, len(everything)),), generator=generator, device=model.device)
+        chosen = torch.randint(batch, (min(rows, batch),), generator=generator, device=model.device)
         noise = torch.rand(len(chosen), *edges.shape, generator=generator, device=model.device).clamp(1e-6, 1 - 1e-6)
         out = run_edges(
             model, clean.rows(chosen), gates(logits, noise), other[:, chosen], grad=True, logits=objective.logits

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from hooke.methods.edge_cuts import cut_each, packs
-from hooke.methods.objective import Objective
+from hooke.methods.objective import Measure, Objective
 from hooke.methods.progress import Tick, idle
-from hooke.methods.wiring import Tap, Wiring, run_edges, terms, whole_run, write_sites, written
+from hooke.methods.wiring import Tap, Whole, Wiring, run_edges, terms, whole_run, write_sites, written
 from hooke.model import Edit, Model, Tokens
 from hooke.model.families import Norm
 from hooke.model.run import Activations
@@ -154,14 +154,38 @@ def exact(
             chunk = tried[start : start + size]
             keep = torch.ones(len(chunk), *wiring.edges.shape, device=model.device)
             keep[torch.arange(len(chunk)), chunk[:, 0], chunk[:, 1]] = 0
-            n = len(chunk)
-            keep = keep.repeat_interleave(batch, 0)
-            given = other.repeat(1, n, 1, 1)
-            logits = run_edges(model, clean.times(n), keep, given, logits=objective.logits, whole=whole)
-            values = objective.effect(logits, pairs.repeat(n)).view(n, batch)
+            values = measured(model, clean, keep, other, objective, objective.effect, whole=whole)
             found[:, chunk[:, 0], chunk[:, 1]] = (values - base).T
             tick(min(1.0, (start + size) / len(tried)))
     return found
+
+
+def measured(
+    model: Model,
+    clean: Tokens,
+    keep: Tensor,
+    other: Tensor,
+    objective: Objective,
+    measure: Measure,
+    *,
+    whole: Whole | None = None,
+) -> Tensor:
+    """(n_masks, batch): a measure of the clean prompts when only the edges of each mask are kept, in one batch.
+
+    keep: (n_masks, n_readers, n_writers). other, whole: as `run_edges` has them, of the prompts once.
+    """
+    n, batch = len(keep), len(clean.ids)
+    rows, given = keep.repeat_interleave(batch, 0), other.repeat(1, n, 1, 1)
+    logits = run_edges(model, clean.times(n), rows, given, logits=objective.logits, whole=whole)
+    pairs = torch.arange(batch, device=logits.device).repeat(n)
+    return measure(logits, pairs).view(n, batch)
+
+
+def everything_cut(model: Model, clean: Tokens, other: Tensor, objective: Objective) -> float:
+    """The mean distance when every edge is cut: the unit of what cuts do."""
+    none = torch.zeros(1, *Wiring.of(model.parts).edges.shape, device=model.device)
+    with torch.no_grad():
+        return float(measured(model, clean, none, other, objective, objective.distance).mean())
 
 
 def plain_logits(model: Model, tokens: Tokens, objective: Objective) -> Tensor:

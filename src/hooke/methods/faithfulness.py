@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.methods.wiring import Part, Wiring
+from hooke.methods.wiring import HEAD_PARTS, Wiring
 
-HEAD_PARTS: tuple[Part, ...] = ("q", "k", "v")
 SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)  # of the edges
 
 

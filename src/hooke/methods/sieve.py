@@ -14,10 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hooke.methods.edge_scores import MAX_ROWS, eap_ig_inputs, exact, flow, plain_logits
+from hooke.methods.edge_scores import MAX_ROWS, eap_ig_inputs, exact, flow, measured, plain_logits
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle, stretch
-from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.methods.wiring import Wiring, written
 from hooke.model import Model, Tokens
 
 TIE = 1e-9  # of the largest effect: what information flow may add, so that edges without effect have an order
@@ -94,10 +94,7 @@ def node_effects(
                     keep[row, :, node] = 0
                 else:
                     keep[row, node - n_writers] = 0
-            n = len(nodes)
-            rows, given = keep.repeat_interleave(batch, 0), other.repeat(1, n, 1, 1)
-            logits = run_edges(model, clean.times(n), rows, given, logits=objective.logits)
-            moved = objective.effect(logits, pairs.repeat(n)).view(n, batch) - base
-            found[start : start + n] = moved.abs().mean(1).cpu()
-            tick((start + n) / len(found))
+            moved = measured(model, clean, keep, other, objective, objective.effect) - base
+            found[nodes.start : nodes.stop] = moved.abs().mean(1).cpu()
+            tick(nodes.stop / len(found))
     return found[:n_writers], found[n_writers:]

@@ -24,6 +24,7 @@ from hooke.sites import Site
 
 Part = Literal["q", "k", "v", "mlp", "logits"]
 Tap = Callable[[Tensor], Tensor]
+HEAD_PARTS: tuple[Part, ...] = ("q", "k", "v")
 
 
 class Reader(NamedTuple):
@@ -102,18 +103,21 @@ class Wiring:
         at = (keep & self.edges.to(keep.device)).nonzero().tolist()
         return [f"{self.writers[u]}->{name}" for r, u in at for name in self.names(r)]
 
+    @cached_property
+    def places(self) -> dict[str, tuple[int, int]]:
+        """(reader, writer) of each edge by its written form, in the order of readers."""
+        at = self.edges.nonzero().tolist()
+        return {f"{self.writers[u]}->{name}": (r, u) for r, u in at for name in self.names(r)}
+
     def mask(self, names: Sequence[str]) -> Tensor:
         """(n_readers, n_writers) True at the named edges. Raises HookeError for one that is not there."""
-        index = {
-            f"{self.writers[u]}->{name}": (r, u) for r, u in self.edges.nonzero().tolist() for name in self.names(r)
-        }
         found = torch.zeros_like(self.edges)
         for name in names:
-            if name not in index:
+            if name not in self.places:
                 raise HookeError(
                     f"there is no edge {name!r} in this model; edges are written a0.h1->m2 or m0->a1.h0<q>"
                 )
-            found[index[name]] = True
+            found[self.places[name]] = True
         return found
 
     def node_of(self, reader: int) -> int | None:
@@ -135,6 +139,11 @@ def write_sites(model: Model) -> list[Site]:
         if model.parts.blocks[layer].attn_post_norm is not None:
             sites.append(Site("attn_post_scale", layer))
     return sites
+
+
+def node_named(end: str) -> str:
+    """The node at an end of a written edge: `a1.h0` of `a1.h0<q>`."""
+    return end.partition("<")[0]
 
 
 def written(model: Model, tokens: Tokens) -> Tensor:

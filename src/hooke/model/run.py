@@ -29,6 +29,11 @@ class Tokens(NamedTuple):
         """Some of the prompts."""
         return Tokens(self.ids[at], self.mask[at])
 
+    def alone(self, row: int) -> Tokens:
+        """One prompt without its padding."""
+        ids = self.ids[row][self.mask[row]][None]
+        return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+
     def times(self, n: int) -> Tokens:
         """All prompts n times over, one whole batch after another."""
         return Tokens(self.ids.repeat(n, 1), self.mask.repeat(n, 1))

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from hooke.errors import HookeError
+from hooke.methods.wiring import node_named
 from hooke.model.model import Model
 from hooke.truth import siit
 from hooke.truth.compiler import NUMBER, Compiled, compile_program, word_of
-from hooke.truth.mixed import effects, node_of
+from hooke.truth.mixed import effects
 from hooke.truth.plain import new_gpt2, word_tokenizer
 from hooke.truth.program_text import read_program
 from hooke.truth.programs import Program, all_programs, program
@@ -171,7 +172,7 @@ def _of_trained(kind: str, name: str) -> Known:
 
 
 def _known(made: Compiled, kind: str, model: Model, edges: frozenset[str], dead: frozenset[str]) -> Known:
-    nodes = frozenset(node_of(end) for edge in edges for end in edge.split("->"))
+    nodes = frozenset(node_named(end) for edge in edges for end in edge.split("->"))
     p = made.program
     return Known(p.name, kind, p.family, model, edges, nodes, dead, p, made.words, made.outputs, made.numeric)
 

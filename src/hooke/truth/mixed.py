@@ -1,7 +1,7 @@
 """Runs in which single edges carry what they would carry on another input, for models of the GPT-2 architecture.
 
-The nodes write to the stream: `input` (the embedded tokens), each head, each MLP. Readers are the inputs of heads
-(q, k and v apart), of MLPs and of the logits. In a mixed row, a reader sees the stream with the outputs of some
+Nodes, readers and edges are those of `methods/wiring.py`, whose `run_edges` does the same for any model, one source for
+all rows; this one trains. In a mixed row, a reader sees the stream with the outputs of some
 nodes replaced by their outputs on a source row; everything after is computed from that. One pass holds source rows
 and mixed rows, so that it can be trained through, and thousands of edges can be tested at once.
 """
@@ -15,55 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hooke.methods.wiring import Wiring
 
-@cache
-def writers(n_layers: int, n_heads: int) -> tuple[str, ...]:
-    """The nodes that write to the stream, in order."""
-    found = ["input"]
-    for layer in range(n_layers):
-        found += [f"a{layer}.h{head}" for head in range(n_heads)] + [f"m{layer}"]
-    return tuple(found)
+
+def wiring(hf: Any) -> Wiring:
+    """The nodes and edges of a GPT-2."""
+    return _wiring(hf.config.n_layer, hf.config.n_head)
 
 
 @cache
-def readers(n_layers: int, n_heads: int) -> tuple[str, ...]:
-    """What reads the stream, in order: of each layer the q, k and v inputs of its heads and the MLP; the logits."""
-    found = []
-    for layer in range(n_layers):
-        found += [f"a{layer}.h{head}<{part}>" for part in "qkv" for head in range(n_heads)] + [f"m{layer}"]
-    return (*found, "logits")
-
-
-def _written_by(layer: int, n_heads: int, *, heads: bool) -> int:
-    """How many nodes have written before the heads of a layer, or with them."""
-    return 1 + layer * (n_heads + 1) + (n_heads if heads else 0)
-
-
-@cache
-def edges(n_layers: int, n_heads: int) -> tuple[str, ...]:
-    """All edges `writer->reader` of a model, by reader."""
-    names, found = writers(n_layers, n_heads), []
-    for i, reader in enumerate(readers(n_layers, n_heads)):
-        layer, place = divmod(i, 3 * n_heads + 1)
-        before = len(names) if reader == "logits" else _written_by(layer, n_heads, heads=place == 3 * n_heads)
-        found += [f"{writer}->{reader}" for writer in names[:before]]
-    return tuple(found)
-
-
-def node_of(reader: str) -> str:
-    """The node that a reader belongs to."""
-    return reader.partition("<")[0]
-
-
-def places(edge: str, n_layers: int, n_heads: int) -> tuple[int, int]:
-    """Where an edge stands in a mask: (reader, writer)."""
-    writer, _, reader = edge.partition("->")
-    return readers(n_layers, n_heads).index(reader), writers(n_layers, n_heads).index(writer)
-
-
-def sizes(hf: Any) -> tuple[int, int]:
-    """(layers, heads) of a GPT-2."""
-    return hf.config.n_layer, hf.config.n_head
+def _wiring(n_layers: int, n_heads: int) -> Wiring:
+    return Wiring(n_layers, n_heads, n_heads, parallel=False)
 
 
 def mixed_logits(hf: Any, ids: Tensor, mask: Tensor) -> Tensor:
@@ -72,7 +34,7 @@ def mixed_logits(hf: Any, ids: Tensor, mask: Tensor) -> Tensor:
     ids: (n + m, pos), the plain rows first; the source of mixed row i is plain row i mod n. mask:
     (n_readers, m, n_writers), 1 where a reader of a mixed row gets the writer's output on the source row.
     """
-    n_layers, n_heads = sizes(hf)
+    n_layers, n_heads = hf.config.n_layer, hf.config.n_head
     rows, length = ids.shape
     m = mask.shape[1]
     n = rows - m
@@ -116,9 +78,8 @@ def mixed_logits(hf: Any, ids: Tensor, mask: Tensor) -> Tensor:
 def effects(hf: Any, base: Tensor, source: Tensor, names: list[str], chunk: int = 4096) -> Tensor:
     """How far the logits move when one edge at a time is taken from the source: (edges, rows, pos), the largest
     difference over the vocabulary. base, source: token ids (rows, pos)."""
-    n_layers, n_heads = sizes(hf)
-    shape = (len(readers(n_layers, n_heads)), len(writers(n_layers, n_heads)))
-    found = []
+    known = wiring(hf)
+    shape, found = known.edges.shape, []
     step = max(1, chunk // len(base))
     with torch.no_grad():
         clean = hf(input_ids=base).logits
@@ -126,7 +87,7 @@ def effects(hf: Any, base: Tensor, source: Tensor, names: list[str], chunk: int 
             here = names[start : start + step]
             mask = torch.zeros(shape[0], len(here), len(base), shape[1])
             for i, name in enumerate(here):
-                reader, writer = places(name, n_layers, n_heads)
+                reader, writer = known.places[name]
                 mask[reader, i, :, writer] = 1
             ids = torch.cat([source, base.repeat(len(here), 1)])
             logits = mixed_logits(hf, ids, mask.flatten(1, 2))[len(base) :]

@@ -29,7 +29,7 @@ from hooke.methods.objective import Objective
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import FEW, auroc
 from hooke.methods.splits import check_seed
-from hooke.methods.wiring import Wiring
+from hooke.methods.wiring import Wiring, node_named
 from hooke.model.store import hooke_home
 from hooke.results import Claim, Result, read_json, write_atomic
 from hooke.truth.known import KINDS, Known, compile_file, known, known_names, random_twin
@@ -210,7 +210,7 @@ def _node_auroc(sizes: Tensor, wiring: Wiring, nodes: frozenset[str]) -> float |
     for r in range(len(wiring.readers)):
         for name in wiring.names(r):
             if name != "logits":
-                at = wiring.writers.index(name.partition("<")[0])
+                at = wiring.writers.index(node_named(name))
                 strongest[at] = torch.maximum(strongest[at], sizes[r].max().double())
     names = wiring.writers[1:]
     labels = np.array([name in nodes for name in names])

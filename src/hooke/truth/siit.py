@@ -26,6 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hooke.errors import HookeError
+from hooke.methods.wiring import node_named
 from hooke.truth import mixed
 from hooke.truth.compiler import NUMBER, Compiled
 from hooke.truth.plain import KEPT, load_kept, new_gpt2
@@ -117,50 +118,44 @@ def new_model(made: Compiled, recipe: Recipe) -> Any:
 # ---- interventions -----------------------------------------------------------------------------
 
 
-def _mask(names: Sequence[str], n_layers: int, n_heads: int) -> Tensor:
-    """(readers, writers) with the edges of these names set."""
-    mask = torch.zeros(len(mixed.readers(n_layers, n_heads)), len(mixed.writers(n_layers, n_heads)))
-    for name in names:
-        mask[mixed.places(name, n_layers, n_heads)] = 1
-    return mask
+def _mask(names: Sequence[str], hf: Any) -> Tensor:
+    """(readers, writers), 1 at the edges of these names."""
+    return mixed.wiring(hf).mask(names).float()
 
 
-def _outgoing(node: str, n_layers: int, n_heads: int) -> list[str]:
-    return [edge for edge in mixed.edges(n_layers, n_heads) if edge.startswith(f"{node}->")]
+def _outgoing(node: str, hf: Any) -> list[str]:
+    return [edge for edge in mixed.wiring(hf).places if edge.startswith(f"{node}->")]
 
 
 def node_swaps(made: Compiled, hf: Any, living: frozenset[str], to: dict[str, str]) -> tuple[list[str], Bank]:
     """Every node of the circuit but the input, taken whole from the source."""
-    high, low = mixed.sizes(made.hf), mixed.sizes(hf)
     nodes = sorted({edge.partition("->")[0] for edge in living} - {"input"})
-    lows = [_mask(_outgoing(to.get(node, node), *low), *low) for node in nodes]
-    highs = [_mask(_outgoing(node, *high), *high) for node in nodes]
+    lows = [_mask(_outgoing(to.get(node, node), hf), hf) for node in nodes]
+    highs = [_mask(_outgoing(node, made.hf), made.hf) for node in nodes]
     return nodes, Bank(torch.stack(lows), torch.stack(highs))
 
 
 def edge_swaps(made: Compiled, hf: Any, sets: Sequence[Sequence[str]], to: dict[str, str]) -> Bank:
     """Sets of the circuit's edges, named in the compiled model, taken from the source."""
-    high, low = mixed.sizes(made.hf), mixed.sizes(hf)
-    lows = [_mask([renamed(edge, to) for edge in edges], *low) for edges in sets]
-    return Bank(torch.stack(lows), torch.stack([_mask(edges, *high) for edges in sets]))
+    lows = [_mask([renamed(edge, to) for edge in edges], hf) for edges in sets]
+    return Bank(torch.stack(lows), torch.stack([_mask(edges, made.hf) for edges in sets]))
 
 
 def outside(hf: Any, living: frozenset[str], to: dict[str, str]) -> tuple[list[str], list[str]]:
     """The nodes and the edges of the trained model that are not in the circuit."""
-    sizes = mixed.sizes(hf)
+    wiring = mixed.wiring(hf)
     true = {renamed(edge, to) for edge in living}
-    inside = {end for edge in true for end in (edge.partition("->")[0], mixed.node_of(edge.partition("->")[2]))}
-    return [n for n in mixed.writers(*sizes) if n not in inside], [e for e in mixed.edges(*sizes) if e not in true]
+    inside = {end for edge in true for end in (edge.partition("->")[0], node_named(edge.partition("->")[2]))}
+    return [n for n in wiring.writers if n not in inside], [e for e in wiring.places if e not in true]
 
 
 def _strict_bank(hf: Any, living: frozenset[str], to: dict[str, str], rng: random.Random, nodes_only: bool) -> Bank:
     """For training: nodes outside one by one, random sets of edges outside, and all of them."""
-    sizes = mixed.sizes(hf)
     nodes, edges = outside(hf, living, to)
-    single = [_mask(_outgoing(node, *sizes), *sizes) for node in nodes]
+    single = [_mask(_outgoing(node, hf), hf) for node in nodes]
     if nodes_only:
         return Bank(torch.stack(single), None)
-    several = [_mask([e for e in edges if rng.random() < p], *sizes) for p in (0.1, 0.3, 0.6, 1.0) for _ in range(24)]
+    several = [_mask([e for e in edges if rng.random() < p], hf) for p in (0.1, 0.3, 0.6, 1.0) for _ in range(24)]
     return Bank(torch.stack([*single, *several]), None)
 
 
@@ -325,7 +320,7 @@ def measure(
     edge. strictness: with one node outside the circuit from the source; edge_strictness: one edge outside.
     least_*: that of the worst node or edge.
     """
-    inputs, sizes = made.ids(made.program.inputs()), mixed.sizes(hf)
+    inputs = made.ids(made.program.inputs())
     draw = torch.Generator().manual_seed(seed)
     source, base = (inputs[torch.randint(len(inputs), (pairs,), generator=draw)] for _ in range(2))
     ids = torch.cat([source, base])
@@ -337,8 +332,8 @@ def measure(
     banks = {
         "interchange": node_swaps(made, hf, living, to)[1],
         "edge_interchange": edge_swaps(made, hf, [[edge] for edge in sorted(living)], to),
-        "strictness": Bank(torch.stack([_mask(_outgoing(node, *sizes), *sizes) for node in none]), None),
-        "edge_strictness": Bank(torch.stack([_mask([edge], *sizes) for edge in edges]), None),
+        "strictness": Bank(torch.stack([_mask(_outgoing(node, hf), hf) for node in none]), None),
+        "edge_strictness": Bank(torch.stack([_mask([edge], hf) for edge in edges]), None),
     }
     for name, bank in banks.items():
         counts = torch.stack(list(_each(made, hf, bank, ids, Target(*(x[pairs:] for x in plain)))))
