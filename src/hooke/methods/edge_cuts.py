@@ -75,13 +75,13 @@ def _writes(model: Model, base: Base, change: Tensor, edges: Tensor, first: int)
     at = torch.arange(first, change.shape[1], device=change.device)
     for r in edges[:, 0].unique().tolist():
         runs = (edges[:, 0] == r).nonzero()[:, 0]
-        site, unit, values = _read(model, base, readers[r], change[edges[runs, 1]][:, first:], first)
+        site, unit, values = taken(model, base, readers[r], change[edges[runs, 1]][:, first:], first)
         at_each, runs = at.repeat(len(runs)), runs.to(at.device).repeat_interleave(len(at))
         units = None if unit is None else torch.full_like(runs, unit)
         yield Writes(site, runs, at_each, units, values.flatten(0, 1))
 
 
-def _read(model: Model, base: Base, reader: Reader, change: Tensor, first: int) -> tuple[Site, int | None, Tensor]:
+def taken(model: Model, base: Base, reader: Reader, change: Tensor, first: int) -> tuple[Site, int | None, Tensor]:
     """The site and unit that a reader takes its input by, and its values (n, pos, …) when the stream that it reads
     changes by `change` (n, pos, d_model), from a position on."""
     parts, layer = model.parts, reader.layer

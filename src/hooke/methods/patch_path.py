@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.methods.edge_cuts import taken
 from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
 from hooke.methods.patch_pair import TokenLike, line_up, question, texts_of
 from hooke.methods.progress import Clock, Progress
+from hooke.methods.wiring import Part, Reader
 from hooke.model import Model, Tokens
-from hooke.model.families import Norm
 from hooke.model.packed import Base, Writes, record
 from hooke.results import Claim, Result
 from hooke.sites import Site
@@ -101,27 +102,14 @@ def output_change(model: Model, node: Node, base: Base, other: Base) -> Tensor:
 
 def input_write(model: Model, node: Node, base: Base, change: Tensor, run: int) -> Writes:
     """What one reader takes when the stream that it reads changes by `change` (pos, d_model)."""
-    parts, layer = model.parts, node.layer
-    norm: Norm | None = parts.final_norm
-    if node.kind == "logits":
-        x, site = base.resid[-1] + change, Site("final_norm")
-    elif node.kind == "mlp":
-        before = base.resid[layer] if parts.parallel else base.acts[Site("resid_mid", layer)][0]
-        x, site, norm = before + change, Site("mlp_in", layer), parts.blocks[layer].mlp_norm
-    else:
-        x, site, norm = base.resid[layer] + change, Site(node.part, layer), parts.blocks[layer].attn_norm
-    if norm is not None:
-        wide = x if x.dtype == torch.float64 else x.float()
-        x = norm.apply(wide, norm.scale(wide)).to(x.dtype)
-    at = torch.arange(len(x), device=x.device)
-    runs = torch.full_like(at, run)
-    if node.kind != "head":
-        return Writes(site, runs, at, None, x)
-    linear = getattr(parts.blocks[layer], node.part)
-    heads = parts.n_heads if node.part == "q" else parts.n_kv_heads
-    head = node.head * heads // parts.n_heads
-    values = linear.apply(x).unflatten(-1, (heads, parts.d_head))[:, head]
-    return Writes(site, runs, at, torch.full_like(at, head), values)
+    parts = model.parts
+    part: Part = "logits" if node.kind == "logits" else "mlp" if node.kind == "mlp" else node.part  # type: ignore[assignment]
+    heads = parts.n_heads if part == "q" else parts.n_kv_heads
+    head = node.head * heads // parts.n_heads if node.kind == "head" else None
+    reader = Reader(None if part == "logits" else node.layer, part, head, 0)
+    site, unit, values = taken(model, base, reader, change[None], 0)
+    at = torch.arange(len(change), device=change.device)
+    return Writes(site, torch.full_like(at, run), at, None if unit is None else torch.full_like(at, unit), values[0])
 
 
 def path_patch(
