@@ -25,7 +25,8 @@ from hooke import __version__
 from hooke.errors import HookeError
 
 MANIFEST = "hooke.json"
-_FORMAT = 1  # raise it when a conversion changes: older copies are then made again
+_FORMAT = 1  # raise it when all conversions change: older copies are then made again
+GGUF_CONVERSION = 2  # the same for GGUF files of a person's own; the first one dropped what the file said
 
 
 def hooke_home() -> Path:
@@ -158,6 +159,8 @@ def check(folder: str | Path, *, full: bool = False) -> str | None:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:
+            return "made by another version of Hooke"
+        if "gguf_sha256" in manifest and manifest.get("conversion") != GGUF_CONVERSION:
             return "made by another version of Hooke"
         for name, entry in manifest["files"].items():
             file = folder / name
