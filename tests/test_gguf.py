@@ -144,7 +144,7 @@ def test_bad_gguf_files_say_what_is_wrong(home: Path, tmp_path: Path) -> None:
     assert "not a GGUF file" in error(b"PK\x03\x04" + data[4:])
     assert "GGUF version 1" in error(data[:4] + struct.pack("<I", 1) + data[8:])
     assert "header" in error(data[:8] + struct.pack("<QQ", 1 << 60, 1 << 60) + data[24:])
-    assert "transformers cannot load" in error(data.replace(b"llama", b"lzzma"))
+    assert "holds the architecture 'lzzma'; Hooke reads llama, " in error(data.replace(b"llama", b"lzzma"))
     write_gguf(path, split_count=2)
     assert "one part of several" in error(path.read_bytes())
     with pytest.raises(HookeError, match="cannot read"):

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.model.causes import suspects
 from hooke.model.edits import Edit
 from hooke.model.frozen import Frozen, freeze
 from hooke.model.run import Activations, Tokens
@@ -39,7 +40,7 @@ def check_model(model: Model, tokens: Tokens | None = None) -> list[Check]:
     tokens = tokens or _short_input(model)
     allowed = TOLERANCE.get(model.dtype, 6e-2)
     done = []
-    row = f"its row in hooke/model/families.py ({model.parts.family.name}) does not fit"
+    row = suspects(model.hf) or f"its row in hooke/model/families.py ({model.parts.family.name}) does not fit"
     try:
         for check in _equations(model, tokens):
             if not check.error <= allowed:  # also catches NaN

@@ -1,6 +1,6 @@
 """Foreign weights in, a folder that plain transformers loads out.
 
-Two sources: a GGUF file (read by transformers itself) and the small NumPy models of the package
+Two sources: a GGUF file (its parts in `gguf_*.py`) and the small NumPy models of the package
 glassllm. Torch and transformers are imported inside the functions, so importing this is free.
 """
 
@@ -23,11 +23,6 @@ from hooke.errors import HookeError
 # GGUF's scalar value types: number -> struct code. 8 is a string and 9 an array.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
-
-# How a byte-level vocabulary cuts text before merging (tokenizer.ggml.pre). Transformers knows many of these
-# ways but not the ones that first cut out each digit: it would give other ids for "\n\n1." than the model saw.
-_DIGITS_FIRST = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
-_PLAIN_GPT2 = {"gpt-2", "mpt", "olmo", "jais", "trillion", "granite-docling"}
 
 
 def gguf_header(path: Path) -> dict[str, Any]:
@@ -136,51 +131,54 @@ def _quiet() -> Iterator[None]:
 def gguf_to_folder(path: Path, out: Path) -> None:
     """Write the model and tokenizer of a GGUF file into the folder ``out``, weights exactly as dequantised.
 
-    Raises HookeError when transformers does not know the architecture or cannot read the file.
+    Raises HookeError, naming the key or tensor, for what a transformers model cannot compute exactly, and when
+    transformers cannot read the tokenizer.
     """
     import torch
-    from tokenizers import pre_tokenizers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
-    split = str(gguf_header(path).get("tokenizer.ggml.pre", "default"))
-    where: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
+    from hooke.model.gguf_config import check_keys, config_of
+    from hooke.model.gguf_file import read_file
+    from hooke.model.gguf_tokenizer import read_tokenizer
+    from hooke.model.gguf_weights import parameters_of
+
+    gguf_header(path)  # whole, before anything is built from it
+    file = read_file(path)
+    check_keys(file)
     with _quiet():
         try:
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, **where)
-            model: Any = AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **where)
+            config = config_of(file)
+            with torch.device("meta"):
+                model: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+            state = parameters_of(file, model)
+            model.load_state_dict(_smallest_exact(state), assign=True, strict=True)
+            model.tie_weights()
+            model.save_pretrained(out)
+            tokenizer, note = read_tokenizer(file, path)
+            tokenizer.save_pretrained(out)
+        except HookeError:
+            raise
         except Exception as error:  # whatever transformers raises, the person gets one line
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise HookeError(
                 f"transformers cannot load {path}: {reason} Use this model's safetensors folder instead."
             ) from error
-        plain = isinstance(tokenizer.backend_tokenizer.pre_tokenizer, pre_tokenizers.ByteLevel)
-        if plain and split in _DIGITS_FIRST:
-            steps = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-            tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
-        # save_pretrained refuses a model that still says it is quantised; its weights are plain floats by now
-        model.hf_quantizer = None
-        model.is_quantized = False
-        if hasattr(model.config, "quantization_config"):
-            del model.config.quantization_config
-        model.to(_smallest_exact(model)).save_pretrained(out)
-        tokenizer.save_pretrained(out)
     # computed in fp32 whatever it is stored in: as exact as the GGUF file, on any device
-    config = json.loads((out / "config.json").read_text(encoding="utf-8"))
-    config["dtype"] = "float32"
-    (out / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    if plain and split not in _DIGITS_FIRST | _PLAIN_GPT2:
-        note = f"hooke: {path.name} cuts text its own way ({split}), read here as GPT-2's: check its tokens"
-        print(note, file=sys.stderr, flush=True)
+    stored = json.loads((out / "config.json").read_text(encoding="utf-8"))
+    stored["dtype"] = "float32"
+    (out / "config.json").write_text(json.dumps(stored, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if note:
+        print(f"hooke: {path.name} {note}", file=sys.stderr, flush=True)
 
 
-def _smallest_exact(model: Any) -> Any:
-    """The smallest dtype that holds every weight exactly: half for F16 files, fp32 for most 4-bit ones."""
+def _smallest_exact(state: dict[str, Any]) -> dict[str, Any]:
+    """The tensors in the smallest dtype that holds them all exactly: half for F16 files, fp32 for most 4-bit ones."""
     import torch
 
     for dtype in (torch.bfloat16, torch.float16):
-        if all(torch.equal(weight.to(dtype).to(weight.dtype), weight) for weight in model.state_dict().values()):
-            return dtype
-    return torch.float32
+        if all(torch.equal(weight.to(dtype).to(weight.dtype), weight) for weight in state.values()):
+            return {name: weight.to(dtype) for name, weight in state.items()}
+    return state
 
 
 # glassllm's parameter names inside a block -> Llama's. Its matrices are (in, out), Llama's (out, in).

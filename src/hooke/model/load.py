@@ -11,9 +11,11 @@ import torch
 from hooke.errors import HookeError
 from hooke.model import adapter as adapters
 from hooke.model import zoo
+from hooke.model.causes import refuse_unfit
 from hooke.model.checks import check_model
-from hooke.model.families import family_of
+from hooke.model.file_check import check_finite
 from hooke.model.model import Model
+from hooke.model.pretrained import check_vocabulary, from_pretrained
 
 
 def load(
@@ -104,7 +106,7 @@ def _read(
     source = str(folder or where)
     if folder is not None:
         info["weights_sha256"] = zoo.weights_hash(folder)
-    hf, tokenizer = _from_pretrained(source, revision, dtype, tokenizer)
+    hf, tokenizer = from_pretrained(source, revision, dtype, tokenizer)
     if folder is None:
         info["revision"] = getattr(hf.config, "_commit_hash", None) or revision
     for parameter in hf.parameters():
@@ -113,46 +115,13 @@ def _read(
 
 
 def _wrap(hf: Any, tokenizer: Any, *, name: str, info: dict[str, Any] | None = None) -> Model:
+    refuse_unfit(hf, name)
+    if not info or "adapter" in info:  # files were looked at when they were read
+        check_finite(hf, name)
     model = Model(hf.eval(), tokenizer, name=name, info=info)
+    check_vocabulary(tokenizer, model.parts.d_vocab, name)
     check_model(model)
     return model
-
-
-def _from_pretrained(source: str, revision: str | None, dtype: Any, tokenizer: Any) -> tuple[Any, Any]:
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
-    what = ""
-    try:
-        config = AutoConfig.from_pretrained(source, **options)
-        family_of(config)  # refuse before reading gigabytes
-        hf, report = AutoModelForCausalLM.from_pretrained(
-            source,
-            dtype=dtype,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # reported below
-            output_loading_info=True,
-            **options,
-        )
-        what = "the tokenizer of "
-        if tokenizer is None:
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
-    except HookeError:
-        raise
-    except Exception as error:  # damaged files fail in as many ways as there are parsers
-        if isinstance(error, torch.OutOfMemoryError):
-            raise
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "; give one with tokenizer=" if what else ""
-        raise HookeError(f"cannot load {what}{source!r}: {reason}{hint}") from None
-    # transformers leaves these random
-    absent = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if absent:
-        raise HookeError(f"{source!r} lacks {len(absent)} of the weights that its config needs, as {absent[0]}")
-    return hf, tokenizer
 
 
 def _device(device: str) -> torch.device:

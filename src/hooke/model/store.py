@@ -25,7 +25,9 @@ from hooke import __version__
 from hooke.errors import HookeError
 
 MANIFEST = "hooke.json"
-_FORMAT = 1  # raise it when a conversion changes: older copies are then made again
+ADAPTER_CONFIG = "adapter_config.json"
+_FORMAT = 1  # raise it when all conversions change: older copies are then made again
+GGUF_CONVERSION = 2  # the same for GGUF files of a person's own; the first one dropped what the file said
 
 
 def hooke_home() -> Path:
@@ -159,6 +161,8 @@ def check(folder: str | Path, *, full: bool = False) -> str | None:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         if manifest["format"] != _FORMAT:
             return "made by another version of Hooke"
+        if "gguf_sha256" in manifest and manifest.get("conversion") != GGUF_CONVERSION:
+            return "made by another version of Hooke"
         for name, entry in manifest["files"].items():
             file = folder / name
             size = file.stat().st_size
@@ -203,7 +207,7 @@ def _write_manifest(folder: Path, about: dict[str, Any]) -> None:
         path.chmod(mode)  # safetensors writes files that only their owner can read; a shared cache needs more
         info = path.stat()
         files[path.name] = {"size": info.st_size, "mtime_ns": info.st_mtime_ns, "sha256": hash_files([path])}
-    weights = _weight_files(folder)
+    weights = weight_files(folder)
     one = files[weights[0].name]["sha256"] if len(weights) == 1 else hash_files(weights)
     manifest = {"format": _FORMAT, **about, "made_by": f"hooke {__version__}", "weights_hash": one, "files": files}
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
@@ -225,7 +229,7 @@ def require_loadable(folder: Path) -> None:
             raise HookeError(f"{folder} holds an adapter, not a whole model; hooke.load merges it into its base")
         raise HookeError(f"{folder} has no config.json: give the folder that save_pretrained wrote")
     try:
-        files = _weight_files(folder)
+        files = weight_files(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise HookeError(f"{folder / 'model.safetensors.index.json'} cannot be read: copy the model again") from None
     if not files:
@@ -253,7 +257,7 @@ def weights_hash(folder: str | Path) -> str:
     """
     folder = Path(folder).expanduser().absolute()
     require_loadable(folder)
-    files = _weight_files(folder)
+    files = weight_files(folder)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         # a copied folder may have been trained on since: only untouched files keep their recorded hash
@@ -263,7 +267,7 @@ def weights_hash(folder: str | Path) -> str:
     return cached_hash(files)
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The safetensors files that transformers would load, in the order of their names."""
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").exists():

@@ -28,6 +28,7 @@ from hooke.errors import HookeError
 from hooke.model import convert
 from hooke.model.adapter import CONFIG, packaged
 from hooke.model.store import (
+    GGUF_CONVERSION,
     MANIFEST,
     Step,
     cached_hash,
@@ -279,7 +280,8 @@ def convert_gguf(path: str | Path, *, progress: bool = True) -> Path:
         convert.gguf_to_folder(path, out)
         note = f"{path.name}, {header.get('general.name', 'no name')}, dequantised"
         about = {"licence": header.get("general.license", "not stated"), "note": note}
-        return {"source": str(path), "gguf_sha256": digest, "parameters": header["parameters"], **about}
+        about |= {"conversion": GGUF_CONVERSION, "parameters": header["parameters"]}
+        return {"source": str(path), "gguf_sha256": digest, **about}
 
     return install(target, f"converting {path.name}", header["parameters"] * 4 // 1_000_000, build, progress)
 
