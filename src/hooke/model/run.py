@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cache
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -178,7 +177,7 @@ def forward(
     if where is not None and padded:
         inputs |= {"attention_mask": whole_mask.long(), "position_ids": where.pos.clamp(min=0)}
     if past is not None:
-        inputs[cache_name(type(hf))] = past
+        inputs[cache_name(hf)] = past
     ends: Tensor | None = None  # which of the kept logits is the last of each row
     if logits == "last":
         # an index and not the number 1: that makes a strided view, on which the unembedding takes ten times as long
@@ -211,14 +210,13 @@ def forward(
         result = output.logits[torch.arange(len(ends), device=ends.device), ends]
     elif logits == "last":
         result = output.logits[:, -1]
-    return Run(result, acts, mask), output[cache_name(type(hf))] if keep_cache else None
+    return Run(result, acts, mask), output[cache_name(hf)] if keep_cache else None
 
 
-@cache
-def cache_name(kind: type[nn.Module]) -> str:
+def cache_name(hf: nn.Module) -> str:
     """What a transformers model calls its key-value cache, as an argument and in its output: `cache` from some
     release after 5.20 on, where the older name still works with a warning, and will not from 5.40 on."""
-    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
+    return "cache" if "cache" in inspect.signature(hf.forward).parameters else "past_key_values"
 
 
 def _where(mask: Tensor, whole_mask: Tensor, lengths: Tensor | None, padded: bool, first: bool) -> Where:
