@@ -23,6 +23,7 @@ MAX_LINES = 500
 # Top to bottom: a room imports only from rooms above it, and from itself.
 ROOMS = (
     "errors",
+    "threads",
     "sites",
     "results",
     "data",

@@ -22,6 +22,7 @@ from hooke.methods.splits import check_seed
 from hooke.model import Model, Tokens
 from hooke.model.packed import Base, heads, record
 from hooke.results import Claim, Result
+from hooke.threads import fitting
 
 METHODS = ("atp", "atp-qk", "atp-star", "relp", "ig-inputs", "ig-activations")
 RESAMPLES = 1000
@@ -39,6 +40,7 @@ class Case(NamedTuple):
     end: float
 
 
+@fitting
 def attribute(
     model: Model,
     clean: str | Tokens | Sequence[str | Tokens],

@@ -26,6 +26,7 @@ from hooke.methods.splits import check_seed
 from hooke.methods.wiring import Wiring, written
 from hooke.model import Model
 from hooke.results import Claim, Result, Verdict
+from hooke.threads import fitting
 
 TESTS = 100
 ORDERS = 3  # of ACDC
@@ -33,6 +34,7 @@ SEEDED = ("masks", "ensemble", "random")  # methods that draw
 SHOWN = 3  # examples in the result
 
 
+@fitting
 def circuit(
     model: Model,
     pairs: str | Sequence[Example],

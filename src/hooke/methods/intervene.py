@@ -20,6 +20,7 @@ from hooke.model import Edit, Model, Tokens
 from hooke.results import Claim, Result
 from hooke.results.graph_check import parse
 from hooke.sites import Site
+from hooke.threads import fitting
 
 Op = Literal["off", "double"]
 OPS: tuple[Op, ...] = ("off", "double")
@@ -55,6 +56,7 @@ class Prepared:
     logits: Tensor  # (d_vocab,)
 
 
+@fitting
 def intervene(
     model: Model,
     traced: Result,

@@ -11,8 +11,10 @@ from hooke.methods.progress import Progress
 from hooke.model import Model, Tokens
 from hooke.results import Claim, Result
 from hooke.sites import Site
+from hooke.threads import fitting
 
 
+@fitting
 def lens(model: Model, prompt: str | Tokens, *, top: int = 5, progress: Progress | None = None) -> Result:
     """Read the residual stream after every layer through the final norm and the unembedding (the logit
     lens, nostalgebraist 2020), at every position of one prompt.

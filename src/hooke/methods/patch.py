@@ -23,6 +23,7 @@ from hooke.methods.progress import Clock, Progress, Tick, idle, stretch
 from hooke.model import Model, Tokens
 from hooke.model.packed import MAX_BYTES, Base, Writes, record
 from hooke.results import Claim, Result
+from hooke.threads import fitting
 
 Direction = Literal["denoise", "noise"]
 Ablation = Literal["counterfactual", "resample", "mean", "zero"]
@@ -30,6 +31,7 @@ ABLATIONS: tuple[Ablation, ...] = ("counterfactual", "resample", "mean", "zero")
 SAME = 1e-3  # share of the effect under which a sentence says that nothing moved it
 
 
+@fitting
 def patch(
     model: Model,
     clean: str | Tokens,

@@ -26,11 +26,13 @@ from hooke.methods.splits import folds, hold_out
 from hooke.model import Model
 from hooke.results import Claim, Result
 from hooke.sites import Site
+from hooke.threads import fitting
 
 KINDS = ("logistic", "means", "lda", "ensemble")  # what is tried unless kinds are named
 TOKEN_SITES = 5  # layers at which every token is kept, for kinds and pools that need it
 
 
+@fitting
 def probe(
     model: Model,
     dataset: Dataset | str,

@@ -24,8 +24,10 @@ from hooke.methods.progress import Clock, Progress
 from hooke.model import Edit, Model
 from hooke.results import Claim, Result
 from hooke.sites import Site
+from hooke.threads import fitting
 
 
+@fitting
 def probe_explain(
     model: Model,
     fitted: Result,

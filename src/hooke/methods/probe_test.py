@@ -30,12 +30,14 @@ from hooke.methods.ranking import (
 )
 from hooke.model import Model
 from hooke.results import Claim, Result
+from hooke.threads import fitting
 
 BUDGETS = (0.01, 0.001)  # false positives on benign text
 BASELINES = ("bag_of_words", "log_probability", "length", "random_direction", "shuffled_labels", "random_weights")
 MISTAKES = 10
 
 
+@fitting
 def probe_test(
     model: Model,
     fitted: Result,

@@ -15,6 +15,7 @@ from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import Interval, rate_interval
 from hooke.model import Model
 from hooke.results import Claim, Result
+from hooke.threads import fitting
 
 ATTEMPTS = 40  # draws for each pair that is wanted, before a task is given up
 MISSES = 4000  # draws one after another that give no new pair, before it is given up too
@@ -138,6 +139,7 @@ def check_able(model: Model, task: str | CircuitTask, *, count: int = 50, seed: 
     return found
 
 
+@fitting
 def tasks(
     model: Model,
     names: Sequence[str] = (),

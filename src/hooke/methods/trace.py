@@ -23,12 +23,14 @@ from hooke.methods.report import payload_of, tensors_of
 from hooke.model import Frozen, Model, Tokens, freeze
 from hooke.model.checks import TOLERANCE
 from hooke.results import Claim, Graph, Result
+from hooke.threads import fitting
 
 MEMORY_SHARE = 0.6  # of what is free, which a graph may take
 N_CONTROLS = 5  # random groups beside each intervention on a named group; fewer on long prompts
 N_HELD_OUT = 3  # counterfactuals of Hooke's own making that the answer is tested against
 
 
+@fitting
 def trace(
     model: Model,
     prompt: str | Tokens,

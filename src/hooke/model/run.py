@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -176,7 +177,7 @@ def forward(
     if where is not None and padded:
         inputs |= {"attention_mask": whole_mask.long(), "position_ids": where.pos.clamp(min=0)}
     if past is not None:
-        inputs["past_key_values"] = past
+        inputs[cache_name(hf)] = past
     ends: Tensor | None = None  # which of the kept logits is the last of each row
     if logits == "last":
         # an index and not the number 1: that makes a strided view, on which the unembedding takes ten times as long
@@ -209,7 +210,13 @@ def forward(
         result = output.logits[torch.arange(len(ends), device=ends.device), ends]
     elif logits == "last":
         result = output.logits[:, -1]
-    return Run(result, acts, mask), output.past_key_values if keep_cache else None
+    return Run(result, acts, mask), output[cache_name(hf)] if keep_cache else None
+
+
+def cache_name(hf: nn.Module) -> str:
+    """What a transformers model calls its key-value cache, as an argument and in its output: `cache` from some
+    release after 5.20 on, where the older name still works with a warning, and will not from 5.40 on."""
+    return "cache" if "cache" in inspect.signature(hf.forward).parameters else "past_key_values"
 
 
 def _where(mask: Tensor, whole_mask: Tensor, lengths: Tensor | None, padded: bool, first: bool) -> Where:

@@ -64,8 +64,10 @@ class Result(BaseModel):
         return self._tensors
 
     def content_id(self) -> str:
-        """The hash of everything but the id itself and the timings (equal work gives an equal id)."""
-        digest = hashlib.sha256(self.model_dump_json(exclude={"id", "seconds"}).encode())
+        """The hash of everything but the id itself, the timings, and how many threads were free (equal work gives an
+        equal id)."""
+        left_out: Any = {"id": True, "seconds": True, "provenance": {"threads"}}
+        digest = hashlib.sha256(self.model_dump_json(exclude=left_out).encode())
         for name in sorted(self._tensors):
             array = np.ascontiguousarray(self._tensors[name])
             digest.update(f"{name}{array.dtype}{array.shape}".encode())

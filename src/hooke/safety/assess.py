@@ -31,12 +31,14 @@ from hooke.safety.hypotheses import hypotheses
 from hooke.safety.paired import pair
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, kinds
 from hooke.safety.score import FIRST, Truth, kinds_of, rank_of_truth
+from hooke.threads import fitting
 
 DEVELOPED = ("organism-string", "organism-word", "organism-string-clean")  # the rules were made on these
 TRACED = 2  # flagged findings that are traced
 TRACE_NODES = 300
 
 
+@fitting
 def assess(
     model: Model,
     *,

@@ -32,6 +32,7 @@ from hooke.methods.splits import check_seed
 from hooke.methods.wiring import Wiring, node_named
 from hooke.model.store import hooke_home
 from hooke.results import Claim, Result, read_json, write_atomic
+from hooke.threads import fitting
 from hooke.truth.known import KINDS, Known, compile_file, known, known_names, random_twin
 
 PAIRS = 24
@@ -45,6 +46,7 @@ LOW = 0.9  # an edge AUROC below which a method is said to fail on a model
 Row = dict[str, Any]
 
 
+@fitting
 def scoreboard(
     *,
     quick: bool = False,
