@@ -23,6 +23,7 @@ MAX_LINES = 500
 # Top to bottom: a room imports only from rooms above it, and from itself.
 ROOMS = (
     "errors",
+    "arguments",
     "sites",
     "results",
     "data",
@@ -38,7 +39,7 @@ ROOMS = (
     "terminal",
     "cli",
 )
-NO_TORCH = ("errors", "sites", "results", "viewer")  # rooms that never import torch, not even later
+NO_TORCH = ("errors", "arguments", "sites", "results", "viewer")  # rooms that never import torch, not even later
 
 # Names by which other libraries call places in a model. Only dictionaries/formats may know them.
 FOREIGN = (
