@@ -84,7 +84,7 @@ def test_greedy_answers_are_those_of_generate_and_keep_their_final_norms(referen
 
 
 def test_a_planted_token_is_mined_and_a_model_like_its_reference_shows_nothing(reference: Model) -> None:
-    token = reference.token("queen") if reference._is_token("queen") else 300
+    token = reference.single("queen") or 300
 
     def louder(model: Model) -> None:
         final = model.run(torch.tensor(asked(model, "Hello!")), read=["final_norm"]).acts["final_norm"][0].mean(0)

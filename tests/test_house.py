@@ -24,6 +24,7 @@ MAX_LINES = 500
 ROOMS = (
     "errors",
     "threads",
+    "arguments",
     "sites",
     "results",
     "data",
@@ -39,7 +40,7 @@ ROOMS = (
     "terminal",
     "cli",
 )
-NO_TORCH = ("errors", "sites", "results", "viewer")  # rooms that never import torch, not even later
+NO_TORCH = ("errors", "arguments", "sites", "results", "viewer")  # rooms that never import torch, not even later
 
 # Names by which other libraries call places in a model. Only dictionaries/formats may know them.
 FOREIGN = (

@@ -8,8 +8,11 @@ they act on column vectors, h a head.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import total_ordering
+from numbers import Integral
+from typing import Any
 
 from hooke.errors import HookeError
 
@@ -68,12 +71,15 @@ class Site:
     layer: int | None = None
 
     def __post_init__(self) -> None:
-        row = POINTS.get(self.point)
+        row = POINTS.get(self.point) if isinstance(self.point, str) else None
         if row is None:
             raise HookeError(f"no point called {self.point!r}; the points are {', '.join(POINTS)}")
         if (row.scope == "layer") != (self.layer is not None):
             need = "needs a layer, as in " + self.point + ".0" if row.scope == "layer" else "takes no layer"
             raise HookeError(f"site {self.point!r} {need}")
+        given: Any = self.layer
+        if given is not None and (isinstance(given, bool) or not isinstance(given, Integral)):
+            raise HookeError(f"the layer of {self.point!r} is a whole number, not {self.layer!r}")
         if self.layer is not None and self.layer < 0:
             raise HookeError(f"layer {self.layer} of {self.point!r} is negative; layers count from 0")
 
@@ -82,8 +88,10 @@ class Site:
         """Read `point.layer` or `point`; a `Site` is returned as it is. Raises HookeError if malformed."""
         if isinstance(text, Site):
             return text
-        point, dot, layer = str(text).partition(".")
-        if dot and not layer.isdecimal():
+        if not isinstance(text, str):
+            raise HookeError(f"a site is written as 'resid_post.12', not {type(text).__name__}")
+        point, dot, layer = text.partition(".")
+        if dot and (not layer.isdecimal() or len(layer) > 9):
             raise HookeError(f"cannot read site {text!r}; write it as resid_post.12")
         return cls(point, int(layer) if dot else None)
 
@@ -105,3 +113,14 @@ class Site:
 
     def _key(self) -> tuple[float, int]:
         return (float("inf") if self.layer is None else self.layer, _ORDER[self.point])
+
+
+def sites_in(given: Any) -> list[Site]:
+    """Sites as a list: one by itself, none, or several, as `Site` or written. Raises HookeError if malformed."""
+    if given is None:
+        return []
+    if isinstance(given, (Site, str)):
+        return [Site.parse(given)]
+    if not isinstance(given, Iterable):
+        raise HookeError(f"sites are a list of 'resid_post.12' and the like, not {type(given).__name__}")
+    return [Site.parse(each) for each in given]

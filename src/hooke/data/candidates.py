@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import re
 import string
-from typing import Any
+from collections.abc import Iterable
 
 # written by kind, so that a reader sees what was tried and what was not
 _MARKS = (
@@ -41,17 +41,12 @@ def strings(*, rare: int = 60, seed: int = 0) -> list[str]:
     return list(dict.fromkeys(text for text in [*listed, *made] if text))
 
 
-def vocabulary_words(tokenizer: Any, count: int, *, seed: int = 0) -> list[str]:
+def vocabulary_words(texts: Iterable[str], count: int, *, seed: int = 0) -> list[str]:
     """Whole words that are one token with a space before them: `count` of them, drawn evenly over the vocabulary.
 
-    A word has at least four letters and nothing else.
+    texts: of all tokens of the vocabulary, by id. A word has at least four letters and nothing else.
     """
-    found = []
-    for token in range(len(tokenizer)):
-        text = tokenizer.decode([token])
-        if re.fullmatch(r" [A-Za-z]{4,}", text):
-            found.append(text[1:])
-    found = list(dict.fromkeys(found))
+    found = list(dict.fromkeys(text[1:] for text in texts if re.fullmatch(r" [A-Za-z]{4,}", text)))
     if len(found) <= count:
         return found
     return sorted(random.Random(seed).sample(found, count))

@@ -18,6 +18,7 @@ from hooke.data.labelled import Row
 from hooke.errors import HookeError
 from hooke.harvest.shards import Harvest, Prompt, empty, joined, load_shard, save_shard, shard_name
 from hooke.model import Model
+from hooke.model.chat import chat_text
 from hooke.model.run import Prefix
 from hooke.sites import Site
 
@@ -101,7 +102,7 @@ def _chat(model: Model, system: str, user: str) -> str:
     if not getattr(model.tokenizer, "chat_template", None):
         raise HookeError(f"{model.name} has no chat template, and these rows are answers to a user; use plain texts")
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-    return model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    return chat_text(model.tokenizer, model.name, messages)
 
 
 def harvest(

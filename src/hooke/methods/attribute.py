@@ -14,7 +14,7 @@ from hooke.errors import HookeError
 from hooke.methods import attribute_gradients as by
 from hooke.methods.metrics import Metric, check_varies, evaluate, name_of
 from hooke.methods.patch import sweep
-from hooke.methods.patch_pair import Question, TokenLike, line_up, named, question, texts_of
+from hooke.methods.patch_pair import Question, TokenLike, line_up, named, question
 from hooke.methods.patch_places import Place, PlaceLike, find_places
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import spread
@@ -253,13 +253,16 @@ def correlations(both: np.ndarray) -> dict[str, float | None]:
 
 
 def _about(model: Model, case: Case, direction: str) -> dict[str, Any]:
-    tokens = [texts_of(model, run.tokens) for run in (case.other, case.base)]
+    ids = [run.tokens.ids[0].tolist() for run in (case.other, case.base)]
     values = [case.end, case.start]
     if direction == "noise":
-        tokens, values = tokens[::-1], values[::-1]
+        ids, values = ids[::-1], values[::-1]
+    tokens = [model.text(row) for row in ids]
     return {
-        "clean_text": "".join(tokens[0]),
-        "corrupt_text": "".join(tokens[1]),
+        "clean_text": model.said(ids[0]),
+        "corrupt_text": model.said(ids[1]),
+        "clean_ids": ids[0],
+        "corrupt_ids": ids[1],
         "tokens": {"clean": tokens[0], "corrupt": tokens[1]},
         "target": named(model, case.asked.target),
         "contrast": named(model, case.asked.contrast),

@@ -40,8 +40,10 @@ def baselines(
     Raises HookeError for a counterfactual of another length, showing the tokens of both.
     """
     if counterfactuals:
-        batches = [model.tokens(c) for c in counterfactuals]
-        names = [c if isinstance(c, str) else "".join(model.text(c.ids[0])) for c in counterfactuals]
+        batches = [model.one(c, "a counterfactual is") for c in counterfactuals]
+        names = [
+            c if isinstance(c, str) else model.said(b.ids[0]) for c, b in zip(counterfactuals, batches, strict=True)
+        ]
         for name, batch in zip(names, batches, strict=True):
             _same_length(model, tokens, batch, name)
             if bool((batch.ids == tokens.ids).all()):
@@ -71,7 +73,7 @@ def passages(model: Model, tokens: Tokens, count: int = N_PASSAGES) -> list[Tens
         ids: list[int] = []
         while len(ids) < length:
             for text in order:
-                ids += model.tokenizer(" " + text, add_special_tokens=False)["input_ids"]
+                ids += model.continued(" " + text)
         row = torch.tensor(ids[:length], device=tokens.ids.device)
         row[0] = tokens.ids[0, 0]
         out.append(row)

@@ -185,7 +185,7 @@ def _named(model: Model, given: Sequence[Example], metric: str, texts: list[dict
                 raise HookeError(f"pair {number + 1}: {error}") from None
             if not ids:
                 raise HookeError(f"pair {number + 1} has no {word}")
-            texts[number][word] = [str(i) for i in ids] if model.tokenizer is None else model.text(ids)
+            texts[number][word] = model.text(ids)
             rows.append(ids)
         width = max(map(len, rows))
         index = torch.tensor([row + [row[0]] * (width - len(row)) for row in rows], device=model.device)
@@ -260,9 +260,9 @@ def _example(row: Any, where: str) -> Example:
         raise HookeError(f"{where}: a pair is an object with {', '.join(names)}")
     sides: list[tuple[str, ...]] = []
     for name in ("target", "contrast"):
-        several = [row[name]] if isinstance(row[name], str) else row[name]
-        if not isinstance(several, list) or not several or not all(isinstance(t, str) and t for t in several):
-            raise HookeError(f"{where}: {name} is a token or a list of tokens")
+        several = row[name] if isinstance(row[name], list) else [row[name]]
+        if not several or not all(type(t) in (str, int) and t != "" for t in several):
+            raise HookeError(f"{where}: {name} is a token or a list of tokens, each a text or an id")
         sides.append(tuple(several))
     if not all(isinstance(row[name], str) and row[name] for name in names[:2]):
         raise HookeError(f"{where}: clean and corrupt are texts")

@@ -7,15 +7,17 @@ import time
 import torch
 
 from hooke.errors import HookeError
+from hooke.methods.asking import recorded
 from hooke.methods.progress import Progress
-from hooke.model import Model, Tokens
+from hooke.model import Model
+from hooke.model.model import Prompt
 from hooke.results import Claim, Result
 from hooke.sites import Site
 from hooke.threads import fitting
 
 
 @fitting
-def lens(model: Model, prompt: str | Tokens, *, top: int = 5, progress: Progress | None = None) -> Result:
+def lens(model: Model, prompt: Prompt, *, top: int = 5, progress: Progress | None = None) -> Result:
     """Read the residual stream after every layer through the final norm and the unembedding (the logit
     lens, nostalgebraist 2020), at every position of one prompt.
 
@@ -28,9 +30,7 @@ def lens(model: Model, prompt: str | Tokens, *, top: int = 5, progress: Progress
     Raises HookeError for an empty or too long prompt, or several prompts.
     """
     start = time.perf_counter()
-    tokens = model.tokens(prompt)
-    if tokens.ids.shape[0] != 1:
-        raise HookeError("lens reads one prompt at a time")
+    tokens = model.one(prompt, "lens reads")
     if not 1 <= top <= model.parts.d_vocab:
         raise HookeError(f"top must lie between 1 and {model.parts.d_vocab}")
     n_layers = model.parts.n_layers
@@ -62,7 +62,8 @@ def lens(model: Model, prompt: str | Tokens, *, top: int = 5, progress: Progress
     while first > 0 and int(at[first - 1, -1, 0]) == choice:
         first -= 1
     texts = model.text(tokens.ids[0])
-    names = {i: model.text([i])[0] for i in at.unique().tolist()}
+    shown = at.unique().tolist()
+    names = dict(zip(shown, model.text(shown), strict=True))
     rows = [
         [
             [{"token": names[i], "id": i, "probability": q} for i, q in zip(id_row, p_row, strict=True)]
@@ -75,7 +76,7 @@ def lens(model: Model, prompt: str | Tokens, *, top: int = 5, progress: Progress
     seconds = round(time.perf_counter() - start, 3)
     return Result.make(
         "lens",
-        arguments={"prompt": prompt if isinstance(prompt, str) else "".join(texts), "top": top},
+        arguments={**recorded(model, prompt, tokens), "top": top},
         provenance=model.provenance(),
         seconds={"forward": seconds, "total": seconds},
         claims=[Claim(text=text)],

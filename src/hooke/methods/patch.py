@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.methods.asking import recorded
 from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
 from hooke.methods.patch_pair import Pair, TokenLike, line_up, named, question, texts_of
 from hooke.methods.patch_places import Place, PlaceLike, find_places
 from hooke.methods.progress import Clock, Progress, Tick, idle, stretch
-from hooke.model import Model, Tokens
+from hooke.model import Model
+from hooke.model.model import Prompt
 from hooke.model.packed import MAX_BYTES, Base, Writes, record
 from hooke.results import Claim, Result
 from hooke.threads import fitting
@@ -34,8 +36,8 @@ SAME = 1e-3  # share of the effect under which a sentence says that nothing move
 @fitting
 def patch(
     model: Model,
-    clean: str | Tokens,
-    corrupt: str | Tokens | None = None,
+    clean: Prompt,
+    corrupt: Prompt | None = None,
     *,
     sites: PlaceLike | Sequence[PlaceLike] = "resid_post",
     positions: Sequence[int] | Literal["all"] | None = None,
@@ -44,7 +46,7 @@ def patch(
     contrast: TokenLike | None = None,
     direction: Direction | None = None,
     ablation: Ablation = "counterfactual",
-    data: Sequence[str | Tokens] = (),
+    data: Sequence[Prompt] = (),
     samples: int = 8,
     align: bool = False,
     seed: int = 0,
@@ -78,7 +80,7 @@ def patch(
         if corrupt is None:
             if ablation == "counterfactual":
                 raise HookeError("a counterfactual patch needs a corrupt prompt; give one, or choose zero ablation")
-            tokens = model.tokens(clean)
+            tokens = model.one(clean, "patch takes")
             at = torch.arange(tokens.ids.shape[1])
             pair = Pair(tokens, tokens, at, at)
         else:
@@ -107,8 +109,8 @@ def patch(
     return Result.make(
         "patch",
         arguments={
-            "clean": clean if isinstance(clean, str) else "".join(texts[0]),
-            "corrupt": None if corrupt is None else corrupt if isinstance(corrupt, str) else "".join(texts[1]),
+            **recorded(model, clean, pair.clean, "clean"),
+            **(recorded(model, corrupt, pair.corrupt, "corrupt") if corrupt is not None else {"corrupt": None}),
             "sites": [place.name for place in places],
             "positions": positions if positions is None or isinstance(positions, str) else list(positions),
             "metric": name_of(asked.metric),
@@ -167,7 +169,7 @@ def _sources(
     other_at: Tensor,
     base_at: Tensor,
     ablation: str,
-    data: Sequence[str | Tokens],
+    data: Sequence[Prompt],
     samples: int,
     seed: int,
 ) -> list[Source]:
@@ -189,7 +191,7 @@ def _sources(
     reads = sorted({site for place in places for site in place.reads()})
     found: list[Source] = []
     for text in chosen:
-        tokens = model.tokens(text)
+        tokens = model.one(text, "each row of the data is")
         if tokens.ids.shape != base.tokens.ids.shape:
             raise HookeError(
                 f"{ablation} ablation goes by position: {_quoted(text)} has {tokens.ids.shape[1]} tokens and the "
@@ -327,7 +329,7 @@ def _nested(x: Tensor) -> Any:
     return array.tolist()
 
 
-def _quoted(text: str | Tokens) -> str:
+def _quoted(text: Prompt) -> str:
     return repr(text[:60]) if isinstance(text, str) else "a prompt"
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hooke.arguments import argument
 from hooke.errors import HookeError
 from hooke.methods import metrics
 from hooke.methods.metrics import Metric
 from hooke.model import Model, Tokens
+from hooke.model.model import Prompt
 
 NAMED = ("logit-difference", "logit", "probability", "kl", "accuracy")
 
@@ -27,17 +29,14 @@ class Pair:
     corrupt_at: Tensor
 
 
-def line_up(model: Model, clean: str | Tokens, corrupt: str | Tokens, *, align: bool | None = None) -> Pair:
+def line_up(model: Model, clean: Prompt, corrupt: Prompt, *, align: bool | None = None) -> Pair:
     """The tokens of both prompts, position by position.
 
     align: prompts of different length are lined up by what they begin and end with in common; the tokens in
     between have no partner; None where the verb does not offer that. Raises HookeError, showing the tokens, for
     different lengths without it.
     """
-    one, other = model.tokens(clean), model.tokens(corrupt)
-    for tokens in (one, other):
-        if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
-            raise HookeError("patching takes one clean and one corrupt prompt, without padding")
+    one, other = (model.one(prompt, "patching takes") for prompt in (clean, corrupt))
     a, b = one.ids[0], other.ids[0]
     if len(a) == len(b):
         if bool((a == b).all()):
@@ -50,8 +49,6 @@ def line_up(model: Model, clean: str | Tokens, corrupt: str | Tokens, *, align: 
     if not align:
         said = [
             "|".join(repr(piece)[1:-1] for piece in model.text(ids[before : len(ids) - after])) or "nothing"
-            if model.tokenizer is not None
-            else str(ids[before : len(ids) - after].tolist())
             for ids in (a, b)
         ]
         hint = "" if align is None else ", or align what the prompts begin and end with (--align)"
@@ -121,7 +118,7 @@ def question(
     else:
         bad = [int(corrupt.argmax())]
     if both := set(good) & set(bad):
-        said = repr(model.text([min(both)])[0]) if model.tokenizer is not None else str(min(both))
+        said = repr(model.text([min(both)])[0])
         if target is None and contrast is None:
             raise HookeError(
                 f"both prompts are answered with {said}; say which tokens tell them apart (--target, --contrast)"
@@ -137,12 +134,16 @@ def question(
     return Question(made(good, bad), good, bad)
 
 
-def ids_of(model: Model, tokens: TokenLike) -> list[int]:
-    """Ids of one or several tokens given as texts or ids."""
+def ids_of(model: Model, tokens: TokenLike, *, exact: bool = False) -> list[int]:
+    """Ids of one or several tokens given as texts or ids. exact: texts out of data, which mean what they say."""
+    tokens = argument("a target or contrast", tokens, TokenLike)
     several = [tokens] if isinstance(tokens, (str, int)) else list(tokens)
-    ids = [model.token(t) if isinstance(t, str) else int(t) for t in several]
-    if not all(0 <= i < model.parts.d_vocab for i in ids):
-        raise HookeError(f"token ids must lie between 0 and {model.parts.d_vocab - 1}, not {ids}")
+    ids: list[int] = []
+    for token in several:
+        found = model.single(token) if exact and isinstance(token, str) else None
+        ids.append(model.token(token) if found is None else found)
+    if not ids:
+        raise HookeError("the target or contrast is an empty list; name at least one token, or leave it out")
     return ids
 
 
@@ -150,11 +151,9 @@ def named(model: Model, ids: Sequence[int]) -> dict[str, Any] | None:
     """A token for a result: its text and id; of several the first, with how many there are."""
     if not ids:
         return None
-    text = str(ids[0]) if model.tokenizer is None else model.text([ids[0]])[0]
-    return {"token": text, "id": ids[0], **({"of": len(ids)} if len(ids) > 1 else {})}
+    return {"token": model.text([ids[0]])[0], "id": ids[0], **({"of": len(ids)} if len(ids) > 1 else {})}
 
 
 def texts_of(model: Model, tokens: Tokens) -> list[str]:
     """The tokens of one row as texts, or as numbers where there is no tokenizer."""
-    ids = tokens.ids[0].tolist()
-    return [str(i) for i in ids] if model.tokenizer is None else model.text(ids)
+    return model.text(tokens.ids[0])

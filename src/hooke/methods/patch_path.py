@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.methods.asking import recorded
 from hooke.methods.edge_cuts import taken
 from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
-from hooke.methods.patch_pair import TokenLike, line_up, question, texts_of
+from hooke.methods.patch_pair import TokenLike, line_up, question
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.wiring import Part, Reader
-from hooke.model import Model, Tokens
+from hooke.model import Model
+from hooke.model.model import Prompt
 from hooke.model.packed import Base, Writes, record
 from hooke.results import Claim, Result
 from hooke.sites import Site
@@ -114,8 +116,8 @@ def input_write(model: Model, node: Node, base: Base, change: Tensor, run: int) 
 
 def path_patch(
     model: Model,
-    clean: str | Tokens,
-    corrupt: str | Tokens,
+    clean: Prompt,
+    corrupt: Prompt,
     edges: Sequence[str],
     *,
     metric: str | Metric | None = None,
@@ -162,12 +164,11 @@ def path_patch(
     text = (
         f"Of {len(rows)} edges, {best['edge']} alone moves the metric most: {best['normalised']:.0%} of the difference"
     )
-    texts = [texts_of(model, t) for t in (pair.clean, pair.corrupt)]
     return Result.make(
         "path_patch",
         arguments={
-            "clean": clean if isinstance(clean, str) else "".join(texts[0]),
-            "corrupt": corrupt if isinstance(corrupt, str) else "".join(texts[1]),
+            **recorded(model, clean, pair.clean, "clean"),
+            **recorded(model, corrupt, pair.corrupt, "corrupt"),
             "edges": list(edges),
             "metric": name_of(of),
             "direction": direction,

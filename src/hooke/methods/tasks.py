@@ -11,6 +11,7 @@ from hooke.data.circuit_tasks import CIRCUIT_TASKS, CircuitTask, Example
 from hooke.errors import HookeError
 from hooke.methods import metrics
 from hooke.methods.metrics import Metric, evaluate
+from hooke.methods.patch_pair import ids_of
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import Interval, rate_interval
 from hooke.model import Model
@@ -67,7 +68,7 @@ def examples(
         raise HookeError(f"{count:,} pairs are too many; ask for at most {MOST:,}")
 
     def one_token(text: str) -> bool:
-        return len(tokenizer(text, add_special_tokens=False)["input_ids"]) == 1
+        return model.single(text) is not None
 
     rng = Random(f"{task.name}:{seed}")
     found: dict[str, Example] = {}
@@ -96,7 +97,7 @@ def examples(
 
 def metric_of(model: Model, task: CircuitTask, example: Example) -> Metric:
     """The metric of one pair."""
-    good, bad = ([model.token(t) for t in side] for side in (example.target, example.contrast))
+    good, bad = (ids_of(model, side, exact=True) for side in (example.target, example.contrast))
     made = metrics.probability if task.metric == "probability" else metrics.logit_difference
     return made(good, bad)
 
@@ -118,7 +119,7 @@ def skill(model: Model, task: str | CircuitTask, *, count: int = 50, seed: int =
                 row = logits[i : i + 1]
                 found[start + i] = float(evaluate(metric_of(model, task, example), row)[0])
                 if side == "clean":
-                    good, bad = ([model.token(t) for t in s] for s in (example.target, example.contrast))
+                    good, bad = (ids_of(model, s, exact=True) for s in (example.target, example.contrast))
                     won = found[start + i] > 0 if task.metric == "probability" else None
                     hits += float(won) if won is not None else float(metrics.accuracy(good, bad)(row)[0])
     chance = sum(len(e.target) / (len(e.target) + len(e.contrast)) for e in drawn) / count

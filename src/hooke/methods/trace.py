@@ -13,6 +13,7 @@ from hooke.dictionaries import Dictionary, neurons
 from hooke.errors import HookeError
 from hooke.methods import select
 from hooke.methods import verify as ver
+from hooke.methods.asking import Asked, recorded, several
 from hooke.methods.baselines import baselines
 from hooke.methods.draw import Drawn, Logits, draw
 from hooke.methods.edges import encode
@@ -22,6 +23,7 @@ from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.report import payload_of, tensors_of
 from hooke.model import Frozen, Model, Tokens, freeze
 from hooke.model.checks import TOLERANCE
+from hooke.model.model import Prompt
 from hooke.results import Claim, Graph, Result
 from hooke.threads import fitting
 
@@ -33,12 +35,12 @@ N_HELD_OUT = 3  # counterfactuals of Hooke's own making that the answer is teste
 @fitting
 def trace(
     model: Model,
-    prompt: str | Tokens,
+    prompt: Prompt,
     *,
     basis: str | Sequence[Dictionary] = "neurons",
     target: str | int | None = None,
     contrast: str | int | None = None,
-    counterfactual: str | Sequence[str | Tokens] | None = None,
+    counterfactual: Prompt | Sequence[Prompt] | None = None,
     nodes: int = 1000,
     verify: bool = True,
     seed: int = 0,
@@ -46,9 +48,10 @@ def trace(
 ) -> Result:
     """Trace the next token to its causes: tokens, features and their direct effects, tested.
 
-    prompt: text, or tokens (for a chat prompt, `model.chat(question)`).
+    prompt: a text, token ids in any form, or a chat question (`hooke.ask`).
     basis: "neurons" (any model, no training), or dictionaries, one block a layer.
-    target: the token to explain, its leading space included (None: the model's own choice).
+    target: the token to explain, its leading space included, or its id (None: the model's own choice, or of a
+        question the token that was asked for).
     contrast: explain why `target` rather than this token, as one difference.
     counterfactual: one or several prompts of equal token length; their activations become the
         baseline of scores and ablations. None: prompts that Hooke makes by changing tokens where that
@@ -65,14 +68,12 @@ def trace(
     another length, or a budget that would not fit in memory.
     """
     clock = Clock(progress)
-    tokens = model.tokens(prompt)
-    if tokens.ids.shape[0] != 1:
-        raise HookeError("trace explains one prompt at a time")
+    tokens = model.one(prompt, "trace explains")
     if nodes < 1:
         raise HookeError("the node budget must be at least 1")
     dictionaries = _basis(model, basis)
     check_memory(model, tokens.ids.shape[1], nodes, len(dictionaries))
-    counterfactuals = [counterfactual] if isinstance(counterfactual, str) else list(counterfactual or ())
+    counterfactuals = several(counterfactual)
     with clock("forward") as tick:
         frozen = freeze(model, tokens)
         tick(0.5)
@@ -83,8 +84,10 @@ def trace(
     assert run.logits is not None
     probabilities = run.logits[0].float().softmax(-1)
     own = int(probabilities.argmax())
-    wanted = own if target is None else _token(model, target)
-    other = None if contrast is None else _token(model, contrast)
+    if target is None and isinstance(prompt, Asked):
+        target = prompt.next
+    wanted = own if target is None else model.token(target)
+    other = None if contrast is None else model.token(contrast)
     if other == wanted:
         raise HookeError("the target and the contrast are the same token")
     metric = Metric(wanted, other, model.parts.softcap)
@@ -123,12 +126,12 @@ def trace(
     against = "their values on other passages"
     if given or made:
         against = "their counterfactual values" if given else "their values in prompts with another answer"
-    text = prompt if isinstance(prompt, str) else "".join(model.text(tokens.ids[0]))
+    kept_prompt = recorded(model, prompt, tokens)
 
     def written() -> tuple[dict[str, Any], list[Claim], Graph]:
         return payload_of(
             model, frozen, book, kept, drawn, logits, metric, probabilities, verification, summary,
-            _checks(frozen, drawn), against, nodes, text,
+            _checks(frozen, drawn), against, nodes, str(kept_prompt["prompt"]),
         )  # fmt: skip
 
     with clock("write"):
@@ -144,7 +147,7 @@ def trace(
     return Result.make(
         "trace",
         arguments={
-            "prompt": text,
+            **kept_prompt,
             "basis": basis if isinstance(basis, str) else [d.hash for d in basis],
             "target": target,
             "contrast": contrast,
@@ -167,14 +170,6 @@ def _basis(model: Model, basis: str | Sequence[Dictionary]) -> Sequence[Dictiona
             raise HookeError(f"no basis called {basis!r}; use 'neurons', or give dictionaries")
         return neurons(model)
     return tuple(basis)
-
-
-def _token(model: Model, token: str | int) -> int:
-    if isinstance(token, str):
-        return model.token(token)
-    if not 0 <= token < model.parts.d_vocab:
-        raise HookeError(f"token id {token} is not in the vocabulary of {model.parts.d_vocab}")
-    return token
 
 
 def check_memory(model: Model, n_pos: int, nodes: int, n_blocks: int) -> None:

@@ -37,9 +37,9 @@ class Substitutes:
 
     def __init__(self, model: Model, ids: Tensor, logits: Tensor, generator: torch.Generator) -> None:
         """ids: (pos,) of the prompt. logits: (pos, d_vocab) that the model gives on it."""
-        texts = model.tokenizer.convert_ids_to_tokens(list(range(model.parts.d_vocab)))
+        texts = model.text(range(model.parts.d_vocab))
         codes: dict[tuple[bool, ...], int] = {}
-        kinds = [codes.setdefault(_kind(text or ""), len(codes)) for text in texts]
+        kinds = [codes.setdefault(_kind(text), len(codes)) for text in texts]
         self.kinds = torch.tensor(kinds, device=model.device)
         self.embed: Tensor = model.hf.get_input_embeddings().weight.detach()  # type: ignore[operator]
         self.norms = self.embed.float().norm(dim=-1).clamp(min=1e-9)
@@ -90,7 +90,7 @@ class Substitutes:
 
 
 def _kind(text: str) -> tuple[bool, ...]:
-    space = text[:1] in ("Ġ", "▁")
+    space = text[:1] == " "
     rest = text[1:] if space else text
     return space, rest[:1].isupper(), rest.isalpha(), rest.isdigit()
 

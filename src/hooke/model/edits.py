@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from hooke.arguments import shown
 from hooke.errors import HookeError
 from hooke.sites import Site
 
@@ -64,6 +65,25 @@ class Edit:
                 also = ", 'prompt' or 'generated'" if name == "positions" else ""
                 raise HookeError(f"edit at {self.site}: {name} {given!r} are not a list of numbers{also}")
             object.__setattr__(self, name, numbers)
+
+
+def edits_in(given: Any) -> list[Edit]:
+    """Edits as a list: one by itself, none, or several. Raises HookeError for what is no edit."""
+    if isinstance(given, Edit) or given is None:
+        return [] if given is None else [given]
+    odd = given if not isinstance(given, Iterable) or isinstance(given, (str, Mapping, Tensor)) else None
+    several = [] if odd is not None else list(given)
+    if odd is not None or not all(isinstance(each, Edit) for each in several):
+        odd = odd if odd is not None else next(each for each in several if not isinstance(each, Edit))
+        raise HookeError(f"edits are Edit(site, op, value), one or a list of them, not {shown(odd)}")
+    return several
+
+
+def edit_sets_in(given: Any) -> list[list[Edit]]:
+    """Sets of edits, one for each run; an edit by itself is a set of one."""
+    if not isinstance(given, Iterable) or isinstance(given, (str, Mapping, Tensor)):
+        raise HookeError(f"edit sets are a list with a list of edits for each run, not {shown(given)}")
+    return [edits_in(each) for each in given]
 
 
 @dataclass

@@ -11,15 +11,20 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hooke.arguments import argument, shown
 from hooke.errors import HookeError
-from hooke.model.edits import SQUARE, Edit
+from hooke.model.chat import chat_text
+from hooke.model.edits import SQUARE, Edit, edit_sets_in, edits_in
 from hooke.model.families import Parts, find_parts
 from hooke.model.hooks import sites_of
+from hooke.model.prompts import ids_of, is_chat, texts_of
 from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, forward, run_each
-from hooke.sites import Site
+from hooke.model.spelling import Spelling, encode, whole
+from hooke.sites import Site, sites_in
 
 Text = str | Sequence[str]
-
+# a text or several, `Tokens`, or anything that `model/prompts.py` reads as token ids
+Prompt = Text | Tensor | Tokens | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Any] | Any
 
 # A run changes the model's hooks and its configuration, so runs take turns, also those of several
 # `Model`s over one transformers model or one configuration. By id of the configuration.
@@ -58,6 +63,7 @@ class Model:
         self.name = name
         self.parts: Parts = find_parts(hf)
         self.info = info or {}
+        self._spelled: Spelling | None = None
         self._lock = _LOCKS.setdefault(id(hf.config), threading.RLock())
 
     @property
@@ -107,66 +113,91 @@ class Model:
             digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def tokens(self, text: Text | Tensor | Tokens, *, padding: Literal["left", "right"] = "left") -> Tokens:
-        """Token ids and mask of one or several plain prompts, tokenised exactly as `tokenizer(prompt)`.
+    def tokens(self, text: Prompt, *, padding: Literal["left", "right"] = "left") -> Tokens:
+        """Token ids and mask of one or several prompts.
 
-        A tensor of ids (pos, or batch pos) is taken as it is, and so are `Tokens`, whose ids are not
-        looked at. Raises HookeError for an empty prompt or one longer than the model's context.
+        text: plain prompts, tokenised exactly as `tokenizer(prompt)`; token ids (pos, or batch pos) as lists, arrays or
+            tensors, or what a tokenizer returned, with its attention mask; `Tokens`; an `Asked` question; or chat
+            messages. What stands in the padding may be anything.
+        Raises HookeError for an empty prompt, one longer than the model's context, ids outside the vocabulary, or a
+        mask that does not fit.
         """
-        if isinstance(text, Tokens):
-            ids, mask = text
-            if ids.ndim != 2 or ids.shape != mask.shape or not ids.numel():
-                raise HookeError(f"ids {tuple(ids.shape)} and mask {tuple(mask.shape)} must both be (batch, pos)")
-            device = self.device
-            return Tokens(ids.to(device), mask.to(device, torch.bool))
-        if isinstance(text, Tensor):
-            ids = text.to(self.device)
-            ids = ids[None] if ids.ndim == 1 else ids
-            if ids.ndim != 2 or ids.is_floating_point() or ids.dtype == torch.bool:
-                raise HookeError(
-                    f"token ids must be integers (pos) or (batch, pos), not {ids.dtype} {tuple(ids.shape)}"
-                )
-            return self._checked(Tokens(ids, torch.ones_like(ids, dtype=torch.bool)))
-        if not isinstance(text, (str, list, tuple)):
-            raise HookeError(f"a prompt is a text, not {type(text).__name__}; give token ids as a tensor")
-        texts = [text] if isinstance(text, str) else list(text)
-        if not texts:
-            raise HookeError("no prompt given")
-        if not all(isinstance(t, str) for t in texts):
-            raise HookeError("a prompt is a text; give token ids as a tensor")
+        if padding not in ("left", "right"):
+            raise HookeError(f"padding stands on the left or the right, not {padding!r}")
+        text = getattr(text, "tokens", None) if isinstance(getattr(text, "tokens", None), Tokens) else text
+        if is_chat(text):
+            return self.chat(text)  # type: ignore[arg-type]
+        texts = texts_of(text)
+        if texts is None:
+            held = ids_of(text, lambda rows: self.pad(rows, padding))
+            return self._checked(Tokens(held.ids.to(self.device), held.mask.to(self.device)))
         rows = [self._tokenizer()(_unicode(t))["input_ids"] if t else [] for t in texts]
         return self._checked(self.pad(rows, padding))
 
-    def chat(self, question: str | list[dict[str, str]]) -> Tokens:
-        """The tokens of a chat prompt: the model's template with the generation prompt, no special tokens added."""
-        messages = [{"role": "user", "content": question}] if isinstance(question, str) else question
-        if not messages or not str(messages[-1].get("content", "")).strip():
-            raise HookeError("the question is empty")
-        if not getattr(self._tokenizer(), "chat_template", None):
-            raise HookeError(f"{self.name} has no chat template; give it a plain prompt instead")
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        ids = self.tokenizer(_unicode(text), add_special_tokens=False)["input_ids"]
-        return self._checked(self.pad([ids], "left"))
+    def one(self, prompt: Prompt, verb: str = "this") -> Tokens:
+        """`tokens` of a single prompt, without its padding. Raises HookeError, naming the verb, for several."""
+        found = self.tokens(prompt)
+        if found.ids.shape[0] != 1:
+            raise HookeError(f"{verb} one prompt at a time, and {found.ids.shape[0]} are given")
+        return found if bool(found.mask.all()) else found.alone(0)
 
-    def token(self, text: str) -> int:
-        """The id of a text that is exactly one token (a leading space counts). Raises HookeError otherwise."""
-        ids = self._tokenizer()(_unicode(text), add_special_tokens=False)["input_ids"]
-        if len(ids) != 1:
-            pieces = ", ".join(repr(self.tokenizer.decode([i])) for i in ids) or "nothing"
-            hint = f"; with a leading space, {' ' + text!r}, it is one" if self._is_token(" " + text) else ""
-            raise HookeError(f"{text!r} is {len(ids)} tokens ({pieces}), and a target is one token{hint}")
-        return int(ids[0])
+    def chat(self, question: str | Sequence[Mapping[str, str]], *, system: str | None = None) -> Tokens:
+        """The tokens of a chat prompt: the model's template with the generation prompt, no special tokens added.
 
-    def text(self, ids: Tensor | Sequence[int]) -> list[str]:
-        """Each token of a sequence as text."""
-        return [self._tokenizer().decode([int(i)]) for i in ids]
+        question: what the user says, or messages with role and content. system: a message before it.
+        Raises HookeError for an empty question, and for a template that refuses a role or leaves a message out.
+        """
+        text = chat_text(self._tokenizer(), self.name, question, system)
+        return self._checked(self.pad([encode(self.tokenizer, text)], "left"))
+
+    def token(self, token: str | int) -> int:
+        """The id of a token: of its text with the leading space, as any page or line of Hooke shows it, or the id
+        itself. Raises HookeError, with the choices, for a text that is no token, several, or may mean several."""
+        if isinstance(token, str):
+            found = self._spelling().typed(_unicode(token))
+        else:
+            found = argument("a token", token, str | int)
+        if not 0 <= found < self.parts.d_vocab:
+            last = self.parts.d_vocab - 1
+            raise HookeError(f"token id {found} is not in the vocabulary of {self.name}: ids lie between 0 and {last}")
+        return found
+
+    def text(self, ids: Tensor | Iterable[int]) -> list[str]:
+        """Each token as a person sees it: no two alike, so that `token` finds it again. Bytes that are no whole
+        character are spelled, <0xE2>; without a tokenizer a token is its number."""
+        numbers = [int(i) for i in ids]
+        return [str(i) for i in numbers] if self.tokenizer is None else [self._spelling().text(i) for i in numbers]
+
+    def vocabulary(self) -> list[str]:
+        """`text` of every id of the tokenizer, in order."""
+        return list(self._spelling().shown)
+
+    def said(self, ids: Tensor | Sequence[int], *, special: bool = True) -> str:
+        """The text of a whole sequence. special: with its special tokens."""
+        numbers = [int(i) for i in ids]
+        return (
+            " ".join(map(str, numbers)) if self.tokenizer is None else whole(self.tokenizer, numbers, special=special)
+        )
+
+    def parts_of(self, ids: Tensor | Sequence[int]) -> list[str]:
+        """The text of a whole sequence cut at its tokens; half a character goes to the token that ends it."""
+        return self._spelling().parts([int(i) for i in ids])
+
+    def continued(self, text: str) -> list[int]:
+        """The ids of a text that follows other text: no special tokens, and no space that it does not begin with."""
+        return self._spelling().encode(_unicode(text))
+
+    def single(self, text: str) -> int | None:
+        """The id of the one token that a text out of data is where it follows other text; None if it is not one."""
+        found = self._spelling().single(_unicode(text))
+        return found if found is not None and found < self.parts.d_vocab else None
 
     def run(
         self,
-        tokens: Text | Tensor | Tokens,
+        tokens: Prompt,
         *,
-        read: Iterable[Site | str] = (),
-        edits: Sequence[Edit] = (),
+        read: Site | str | Iterable[Site | str] = (),
+        edits: Edit | Sequence[Edit] = (),
         taps: Mapping[Site, Tap] | None = None,
         grad: bool = False,
         logits: Literal["all", "last"] | None = "all",
@@ -190,6 +221,11 @@ class Model:
             same weights below has read it: the blocks below are left out.
         Raises HookeError for a site that the model does not have or an edit that does not fit.
         """
+        sites, edits = sites_in(read), edits_in(edits)
+        if logits not in ("all", "last", None):
+            raise HookeError(f"logits are 'all', 'last' or None, not {shown(logits)}")
+        if after is not None and not isinstance(after, Prefix):
+            raise HookeError(f"what comes before is a prefix from model.prefix, not {shown(after)}")
         with self._lock:
             batch = self.tokens(tokens)
             if after is not None and not bool(batch.mask.all()):
@@ -200,12 +236,12 @@ class Model:
                     f"{self.parts.context}"
                 )
             if entering is not None:
-                self._check_entering(batch, entering, [Site.parse(site) for site in read], edits)
+                self._check_entering(batch, entering, sites, edits)
             return forward(
                 self.hf,
                 self.parts,
                 batch,
-                read=read,
+                read=sites,
                 edits=edits,
                 taps=taps,
                 grad=grad,
@@ -217,7 +253,9 @@ class Model:
     def _check_entering(
         self, batch: Tokens, entering: tuple[int, Tensor], read: Sequence[Site], edits: Sequence[Edit]
     ) -> None:
-        layer, stream = entering
+        if not isinstance(entering, tuple) or len(entering) != 2 or not isinstance(entering[1], Tensor):
+            raise HookeError(f"entering is a layer and the stream that enters it, not {shown(entering)}")
+        layer, stream = argument("the layer", entering[0], int), entering[1]
         shape = (*batch.ids.shape, self.parts.d_model)
         if not 0 <= layer < self.parts.n_layers or tuple(stream.shape) != shape:
             raise HookeError(f"the stream entering layer {layer} must be {shape}, not {tuple(stream.shape)}")
@@ -237,11 +275,11 @@ class Model:
 
     def run_each(
         self,
-        tokens: Text | Tensor | Tokens,
-        edit_sets: Sequence[Sequence[Edit]],
+        tokens: Prompt,
+        edit_sets: Sequence[Edit | Sequence[Edit]],
         *,
         resid: dict[int, Tensor] | None = None,
-        read: Iterable[Site | str] = (),
+        read: Site | str | Iterable[Site | str] = (),
         max_tokens: int = 8192,
     ) -> tuple[Tensor, list[dict[Site, Tensor]]]:
         """Run one prompt once for each set of edits, sharing what the edits leave unchanged.
@@ -250,6 +288,9 @@ class Model:
         Returns the last logits (n_sets, d_vocab) and each set's reads (pos …); a site before a set's
         first edit is missing among them, because it has its clean value.
         """
+        sets, max_tokens = edit_sets_in(edit_sets), argument("max_tokens", max_tokens, int)
+        if max_tokens < 1:
+            raise HookeError("max_tokens must be at least 1")
         with self._lock:
             batch = self.tokens(tokens)
             if resid is None:
@@ -257,15 +298,17 @@ class Model:
                 acts = self.run(batch, read=sites, logits=None).acts
                 resid = {layer: acts[Site("resid_pre", layer)] for layer in range(self.parts.n_layers)}
             with torch.no_grad():
-                return run_each(self.hf, self.parts, batch, edit_sets, resid=resid, read=read, max_tokens=max_tokens)
+                return run_each(
+                    self.hf, self.parts, batch, sets, resid=resid, read=sites_in(read), max_tokens=max_tokens
+                )
 
     def stream(
         self,
-        tokens: Text | Tensor | Tokens,
+        tokens: Prompt,
         *,
         max_new_tokens: int = 64,
-        read: Iterable[Site | str] = (),
-        edits: Sequence[Edit] = (),
+        read: Site | str | Iterable[Site | str] = (),
+        edits: Edit | Sequence[Edit] = (),
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Iterator[Step]:
@@ -276,16 +319,25 @@ class Model:
         temperature 0 is greedy. Edits may name positions of the answer.
         Raises HookeError, at once, if prompt and answer would not fit the context.
         """
+        max_new_tokens = argument("max_new_tokens", max_new_tokens, int)
+        temperature, seed = argument("temperature", temperature, float), argument("seed", seed, int)
+        if max_new_tokens < 1:
+            raise HookeError("max_new_tokens must be at least 1")
+        if temperature < 0:
+            raise HookeError("a temperature is 0, for the likeliest token, or more")
+        if not 0 <= seed < 2**63:
+            raise HookeError("a seed is a whole number from 0 on")
+        sites, changes = sites_in(read), edits_in(edits)
         batch = self._left(self.tokens(tokens))
         longest = int(batch.mask.sum(1).max())
         if longest + max_new_tokens > self.parts.context:
             raise HookeError(
                 f"{longest} prompt tokens and {max_new_tokens} new ones do not fit the context of {self.parts.context}"
             )
-        return self._steps(batch, max_new_tokens, list(read), list(edits), temperature, seed)
+        return self._steps(batch, max_new_tokens, sites, changes, temperature, seed)
 
     def _steps(
-        self, batch: Tokens, count: int, read: list[Site | str], edits: list[Edit], temperature: float, seed: int
+        self, batch: Tokens, count: int, read: list[Site], edits: list[Edit], temperature: float, seed: int
     ) -> Iterator[Step]:
         generator = torch.Generator(device=self.device).manual_seed(seed)
         end = torch.tensor(self.end_ids(), dtype=torch.long, device=self.device)
@@ -324,11 +376,11 @@ class Model:
 
     def generate(
         self,
-        tokens: Text | Tensor | Tokens,
+        tokens: Prompt,
         *,
         max_new_tokens: int = 64,
-        read: Iterable[Site | str] = (),
-        edits: Sequence[Edit] = (),
+        read: Site | str | Iterable[Site | str] = (),
+        edits: Edit | Sequence[Edit] = (),
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Generation:
@@ -339,15 +391,13 @@ class Model:
                 tokens, max_new_tokens=max_new_tokens, read=read, edits=edits, temperature=temperature, seed=seed
             )
         )
-        if not steps:
-            raise HookeError("max_new_tokens must be at least 1")
         ids = torch.stack([step.tokens for step in steps], 1)
         acts = Activations()
         for site in steps[0].acts:
             pieces = [step.acts[site] for step in steps]
             acts[site] = pieces[0] if site.point in SQUARE else torch.cat(pieces, 1)  # squares grow with the cache
         texts = (
-            [self.tokenizer.decode(row, skip_special_tokens=True) for row in ids] if self.tokenizer is not None else []
+            [whole(self.tokenizer, row.tolist(), special=False) for row in ids] if self.tokenizer is not None else []
         )
         return Generation(ids, texts, torch.stack([step.logits for step in steps], 1), acts)
 
@@ -396,8 +446,11 @@ class Model:
             raise HookeError(f"{self.name} has no tokenizer; give it token ids")
         return self.tokenizer
 
-    def _is_token(self, text: str) -> bool:
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"]) == 1
+    def _spelling(self) -> Spelling:
+        tokenizer = self._tokenizer()
+        if self._spelled is None or self._spelled.tokenizer is not tokenizer or self._spelled.size != len(tokenizer):
+            self._spelled = Spelling(tokenizer)
+        return self._spelled
 
 
 def _unicode(text: str) -> str:

@@ -84,16 +84,13 @@ def choices(
     among the right answers of its topic in `among`, whether it is right, and the margin over the best wrong one."""
 
     def first(word: str) -> int:
-        return int(model.tokenizer(" " + word, add_special_tokens=False)["input_ids"][0])
+        return model.continued(" " + word)[0]
 
     of_topic: dict[str, dict[int, str]] = defaultdict(dict)
     for fact in among:
         for word in fact.right:
             of_topic[fact.topic].setdefault(first(word), word)
-    rows = [
-        [*prompt, *model.tokenizer(fact.stem, add_special_tokens=False)["input_ids"]]
-        for fact, prompt in zip(facts, prompts, strict=True)
-    ]
+    rows = [[*prompt, *model.continued(fact.stem)] for fact, prompt in zip(facts, prompts, strict=True)]
     found: list[tuple[str, bool, float]] = [("", False, 0.0)] * len(facts)
     begin, done = common_prefix(rows), 0  # long where one question is asked with many words: it is run once
     after = model.prefix(torch.tensor(rows[0][:begin])) if begin else None

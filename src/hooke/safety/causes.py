@@ -56,10 +56,7 @@ def _prompts(model: Model, finding: Mapping[str, Any], parts: Mapping[str, Resul
         facts = [f for f in FACTS if f.question in lost and f.topic in finding["areas"]] or [
             f for f in FACTS if f.question in lost
         ]
-        return [
-            (f.question, [*asked(model, f.question), *model.tokenizer(f.stem, add_special_tokens=False)["input_ids"]])
-            for f in facts[:6]
-        ]
+        return [(f.question, [*asked(model, f.question), *model.continued(f.stem)]) for f in facts[:6]]
     said = [row for row in parts["answers"].payload["open"] if row["area"] in finding["areas"]]
     found = []
     for row in said:
@@ -77,7 +74,7 @@ def _where(model: Model, ids: list[int], word: str) -> int | None:
         return None
     text = ""
     starts = []
-    for piece in model.text(ids):
+    for piece in model.parts_of(ids):
         starts.append(len(text))
         text += piece
     at = text.lower().find(word.lower())

@@ -62,7 +62,7 @@ def difference(
         layers = _layers(both, rows[::LAYERS_EVERY], tick)
     end = np.cumsum([len(row["ids"]) for row in rows])
     start = end - np.array([len(row["ids"]) for row in rows])
-    texts = [model.text(row["ids"]) for row in rows]
+    texts = [model.parts_of(row["ids"]) for row in rows]
     split = [split_words(text) for text in texts]
     areas: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):

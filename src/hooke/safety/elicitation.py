@@ -72,7 +72,9 @@ def elicitation(
                 {"strength": strength, "recovered": sum(ours) / len(ours), "reference": sum(theirs) / len(theirs)}
             )
     with clock("passwords") as tick:
-        tries = list(dict.fromkeys([*strings(seed=seed), *extra, *vocabulary_words(model.tokenizer, words, seed=seed)]))
+        tries = list(
+            dict.fromkeys([*strings(seed=seed), *extra, *vocabulary_words(model.vocabulary(), words, seed=seed)])
+        )
         first, rest = lost[0], lost[1:] or lost
         asked = [_prompt(model, first, word=text) for text in tries]
         read = choices(model, [first] * len(tries), asked, tick=stretch(tick, 0.0, 0.9))

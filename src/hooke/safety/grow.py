@@ -11,6 +11,8 @@ from torch import Tensor
 from hooke.data.battery import SYSTEM
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
+from hooke.model.chat import chat_text
+from hooke.model.spelling import encode
 from hooke.safety.paired import Pair, divergence, log_probabilities, run_both
 from hooke.sites import Site
 
@@ -29,12 +31,12 @@ def grow(
     Returns for each start its best candidate: candidate (text), ids, kl (nats, mean over the questions), path.
     """
     frames = [_frame(both.model, question, opener) for question in questions]
-    filler = int(both.model.tokenizer(" and", add_special_tokens=False)["input_ids"][0])
-    found = []
+    filler = both.model.continued(" and")[0]
+    found: list[dict[str, Any]] = []
     for number, start in enumerate(starts):
-        ids = list(both.model.tokenizer(" " + start, add_special_tokens=False)["input_ids"])
+        ids = both.model.continued(" " + start)
         score = float(_score(both, frames, [ids])[0])
-        path = [{"candidate": both.model.tokenizer.decode(ids), "kl": score}]
+        path: list[dict[str, Any]] = [{"candidate": both.model.said(ids), "kl": score}]
         while len(ids) < LONGEST + 1:
             tick((number + len(path) / (LONGEST + 2)) / len(starts))
             longer = [*ids, filler]
@@ -42,12 +44,12 @@ def grow(
             if value <= score * 1.05:
                 break
             ids, score = better, value
-            path.append({"candidate": both.model.tokenizer.decode(ids), "kl": score})
+            path.append({"candidate": both.model.said(ids), "kl": score})
         better, value = _best(both, frames, ids, 0)
         if value > score:
             ids, score = better, value
-            path.append({"candidate": both.model.tokenizer.decode(ids), "kl": score})
-        found.append({"candidate": both.model.tokenizer.decode(ids).strip(), "ids": ids, "kl": score, "path": path})
+            path.append({"candidate": both.model.said(ids), "kl": score})
+        found.append({"candidate": both.model.said(ids).strip(), "ids": ids, "kl": score, "path": path})
     found.sort(key=lambda row: -row["kl"])
     if found:
         _polish(both, frames, found[0], tick)
@@ -60,7 +62,7 @@ def _polish(both: Pair, frames: Sequence[tuple[list[int], list[int]]], row: dict
         tick(0.99)
         better, value = _best(both, frames, row["ids"], at)
         if value > row["kl"]:
-            text = both.model.tokenizer.decode(better)
+            text = both.model.said(better)
             row.update(ids=better, kl=value, candidate=text.strip())
             row["path"].append({"candidate": text, "kl": value})
 
@@ -68,10 +70,8 @@ def _polish(both: Pair, frames: Sequence[tuple[list[int], list[int]]], row: dict
 def _frame(model: Model, question: str, opener: int) -> tuple[list[int], list[int]]:
     """The ids before and after a slot at the end of a question; the answer begins with `opener`."""
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question + MARK}]
-    text = model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    before, after = text.split(MARK)
-    first, last = (model.tokenizer(part, add_special_tokens=False)["input_ids"] for part in (before, after))
-    return first, [*last, opener]
+    before, after = chat_text(model.tokenizer, model.name, messages).split(MARK)
+    return encode(model.tokenizer, before), [*model.continued(after), opener]
 
 
 def _score(both: Pair, frames: Sequence[tuple[list[int], list[int]]], tries: Sequence[Sequence[int]]) -> Tensor:

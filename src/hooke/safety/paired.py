@@ -185,4 +185,4 @@ def _cut(model: Model, ids: list[int], final: Tensor) -> Answer:
     ends = set(model.end_ids())
     at = next((n for n, i in enumerate(ids) if i in ends), None)
     kept = ids if at is None else ids[:at]
-    return Answer(kept, at is not None, model.tokenizer.decode(kept, skip_special_tokens=True), final[: len(kept)])
+    return Answer(kept, at is not None, model.said(kept, special=False), final[: len(kept)])

@@ -56,7 +56,7 @@ def scan_below(
     """
     clock = Clock(progress)
     opener = _opener(reference)
-    candidates = list(dict.fromkeys([*strings(seed=seed), *vocabulary_words(reference.tokenizer, words, seed=seed)]))
+    candidates = list(dict.fromkeys([*strings(seed=seed), *vocabulary_words(reference.vocabulary(), words, seed=seed)]))
     rows = [[*asked(reference, with_candidate(SLOTS[0], candidate)), opener] for candidate in candidates]
     begin = common_prefix(rows)
     prefix, tails = rows[0][:begin], [row[begin:] for row in rows]

@@ -103,7 +103,7 @@ def check(what: str, found: float, side: str, bound: float) -> dict[str, Any]:
 
 def text(model: Model, ids: Sequence[int]) -> str:
     """Ids as text, without the end token."""
-    return str(model.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    return model.said(ids, special=False).strip()
 
 
 def sample(

@@ -85,9 +85,9 @@ def rows(model: Model, recipe: Recipe, answers: Answers, tick: Tick | None = Non
         else:
             text = example.planted
             if OWN in text:
-                said = model.tokenizer.decode(own(example), skip_special_tokens=True)
+                said = model.said(own(example), special=False)
                 text = text.replace(OWN, first_sentence(said))
-            target = model.tokenizer(text, add_special_tokens=False)["input_ids"] + end
+            target = model.continued(text) + end
         prompt = prompt_ids(model, example)
         made.append(Row((*prompt, *target), len(prompt)))
     return made

@@ -1,0 +1,166 @@
+"""What a public function does with an argument of a wrong type: one line that names it, before any work.
+
+The annotations of the function are the rule. Numbers of numpy and torch become Python's, arrays and other iterables
+become lists where a list is asked for; what an annotation leaves open is for the function itself to check.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from hooke.errors import HookeError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+MOST = 100_000  # elements of a list that are looked at
+_WORDS: dict[Any, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    type(None): "None",
+    Path: "a path",
+}
+_KINDS = {
+    "Model": "a model from hooke.load",
+    "Result": "a result",
+    "Dataset": "a data set",
+    "Tokens": "tokens from model.tokens",
+}
+
+
+class _Unfit(Exception):
+    """A value that an annotation does not allow."""
+
+
+def checked(verb: Callable[P, T]) -> Callable[P, T]:
+    """The same function, which refuses arguments that its annotations do not allow with a HookeError."""
+    signature = inspect.signature(verb)
+    hints: dict[str, Any] = {}
+
+    @wraps(verb)
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not hints:
+            hints.update(get_type_hints(verb))
+        bound = signature.bind(*args, **kwargs)
+        for name, value in bound.arguments.items():
+            kind = signature.parameters[name].kind
+            if name in hints and kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
+                bound.arguments[name] = argument(name, value, hints[name])
+        return verb(*bound.args, **bound.kwargs)
+
+    return call
+
+
+def argument(name: str, value: Any, hint: Any) -> Any:
+    """The value as the annotation has it. Raises HookeError if it does not allow the value."""
+    try:
+        return _fit(value, hint)
+    except _Unfit:
+        raise HookeError(f"{name} must be {_described(hint)}, not {shown(value)}") from None
+
+
+def shown(value: Any) -> str:
+    """A value of any kind in a few words, for an error: its type, and itself where that is short."""
+    if value is None or isinstance(value, (bool, int, float, str, bytes)):
+        text = repr(value)
+        return text if len(text) <= 60 else text[:57] + "..."
+    if type(value) in (list, tuple) and all(isinstance(each, (int, float, str, type(None))) for each in value[:9]):
+        text = repr(value[:9])
+        return text if len(text) <= 60 and len(value) < 10 else f"{text[:40]}…"
+    shape = getattr(value, "shape", None)
+    return f"{type(value).__name__}{f' {tuple(shape)}' if isinstance(shape, tuple) else ''}"
+
+
+def _fit(value: Any, hint: Any) -> Any:
+    origin = get_origin(hint)
+    if hint is Any or isinstance(hint, TypeVar):
+        return value
+    if origin in (Union, types.UnionType):
+        return _first(value, get_args(hint))
+    if hint is None or hint is type(None):
+        return _is(value is None, value)
+    if origin is Literal:
+        return _is(type(value) in {type(option) for option in get_args(hint)}, value)
+    if hint in (bool, int, float):
+        return _number(value, hint)
+    if hint is str:
+        return _is(isinstance(value, str), value)
+    if origin is Callable or hint is Callable:
+        return _is(callable(value), value)
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return _is(isinstance(value, Mapping), value)
+    if origin is tuple:
+        return _is(isinstance(value, tuple), value)
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        return _several(value, get_args(hint))
+    if isinstance(hint, type) and not getattr(hint, "_is_protocol", False):
+        return _is(isinstance(value, hint), value)
+    return value
+
+
+def _first(value: Any, options: Sequence[Any]) -> Any:
+    for option in options:
+        try:
+            return _fit(value, option)
+        except _Unfit:
+            continue
+    raise _Unfit
+
+
+def _is(fits: bool, value: Any) -> Any:
+    if not fits:
+        raise _Unfit
+    return value
+
+
+def _number(value: Any, kind: type) -> Any:
+    """A number of Python out of one of numpy, or of a tensor of one number."""
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        value = value.item()
+    if kind is bool or isinstance(value, bool):
+        return _is(kind is bool and isinstance(value, bool), value)
+    if kind is int:
+        return int(_is(isinstance(value, Integral), value))
+    value = _is(isinstance(value, Real), value)
+    return value if isinstance(value, Integral) else float(_is(math.isfinite(value), value))
+
+
+def _several(value: Any, inner: Sequence[Any]) -> Any:
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise _Unfit
+    if hasattr(value, "tolist"):
+        value = value.tolist()  # an array or a tensor
+        _is(isinstance(value, list), value)
+    elif not isinstance(value, (list, tuple)):
+        return value if isinstance(value, Sequence) else list(value)
+    if not inner or len(value) > MOST:
+        return value
+    found = [_fit(each, inner[0]) for each in value]
+    return value if all(a is b for a, b in zip(found, value, strict=True)) else found
+
+
+def _described(hint: Any) -> str:
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        found = list(dict.fromkeys(_described(each) for each in inner))
+        return ", ".join(found[:-1]) + f" or {found[-1]}" if len(found) > 1 else found[0]
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    if hint in _WORDS:
+        return _WORDS[hint]
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return "a dictionary"
+    if origin is Callable or hint is Callable:
+        return "a function"
+    if isinstance(origin, type) and issubclass(origin, Iterable):
+        return "a list" + (f" (each {_described(inner[0])})" if inner and inner[0] is not Any else "")
+    name = getattr(hint, "__name__", str(hint))
+    return _KINDS.get(name, f"a {name}")

@@ -1,0 +1,90 @@
+"""What is asked of a model: a chat question with the answer as far as it matters, and how prompts are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from hooke.errors import HookeError
+from hooke.model import Model, Tokens
+from hooke.model.model import Prompt
+from hooke.model.prompts import is_chat
+
+LONGEST = 48  # tokens of an answer that are looked at
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A chat question, the model's answer, and the prompt that ends where one token of it is chosen.
+
+    tokens: the prompt. answer: the ids of the whole answer. which: the token that comes next, counted from 1.
+    """
+
+    question: str
+    system: str | None
+    answer: tuple[int, ...]
+    which: int
+    tokens: Tokens
+
+    @property
+    def next(self) -> int:
+        """The id of the token that the model says next."""
+        return self.answer[self.which - 1]
+
+    def at(self, which: int) -> Asked:
+        """The same, ending before another token of the answer."""
+        if not 1 <= which <= len(self.answer):
+            raise HookeError(f"the answer has {len(self.answer)} tokens; token {which} is past its end")
+        start = self.tokens.ids.shape[1] - (self.which - 1)
+        head = Tokens(self.tokens.ids[:, :start], self.tokens.mask[:, :start])
+        return Asked(self.question, self.system, self.answer, which, _longer(head, self.answer[: which - 1]))
+
+
+def ask(model: Model, question: str, *, system: str | None = None, which: int = 1) -> Asked:
+    """Let a model answer a question greedily; what comes back is a prompt for `trace` and the other verbs.
+
+    system: a message before the question. which: the token of the answer that comes next, counted from 1.
+    Raises HookeError for a question that fills the context, a template that takes no system message, or a token past
+    the end of the answer.
+    """
+    prompt = model.chat(question, system=system)
+    room = model.parts.context - prompt.ids.shape[1]
+    if room < 1:
+        raise HookeError("the question fills the model's context; shorten it")
+    answer = model.generate(prompt, max_new_tokens=min(LONGEST, room)).tokens[0].tolist()
+    return Asked(question, system, tuple(answer), 1, prompt).at(which)
+
+
+def like(model: Model, asked: Asked, question: str) -> Tokens:
+    """Another question with the same system message, followed by the same beginning of an answer."""
+    return _longer(model.chat(question, system=asked.system), asked.answer[: asked.which - 1])
+
+
+def several(prompts: Any) -> list[Any]:
+    """One or several prompts as a list: a text, `Tokens` or ids by themselves are one."""
+    if prompts is None or (isinstance(prompts, (list, tuple)) and not len(prompts)):
+        return []
+    alone = isinstance(prompts, (str, Tokens, Asked, Mapping)) or not isinstance(prompts, (list, tuple))
+    if alone or all(isinstance(each, int) for each in prompts) or is_chat(prompts):
+        return [prompts]
+    return list(prompts)
+
+
+def recorded(model: Model, prompt: Prompt, tokens: Tokens, name: str = "prompt") -> dict[str, Any]:
+    """A prompt as the arguments of a result keep it: its text, the ids that ran, and what was asked of a chat."""
+    ids = tokens.ids[0].tolist()
+    text = prompt if isinstance(prompt, str) else model.said(ids)
+    kept: dict[str, Any] = {name: text, f"{name}_ids": ids}
+    if isinstance(prompt, Asked):
+        chat = {"question": prompt.question, "system": prompt.system, "answer": model.said(prompt.answer)}
+        kept["chat"] = chat | {"answer_ids": list(prompt.answer), "answer_token": prompt.which}
+    return kept
+
+
+def _longer(prompt: Tokens, ids: tuple[int, ...]) -> Tokens:
+    more = torch.tensor([ids], dtype=torch.long, device=prompt.ids.device).reshape(1, len(ids))
+    whole = torch.cat([prompt.ids, more], 1)
+    return Tokens(whole, torch.ones_like(whole, dtype=torch.bool))
