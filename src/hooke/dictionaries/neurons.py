@@ -118,5 +118,5 @@ def _bias(linear: Linear, ids: Tensor, at: Tensor) -> Tensor:
 
 def neurons(model: Model) -> tuple[Neurons, ...]:
     """The neuron basis of a model: one block a layer."""
-    base = str(model.info.get("weights_sha256", model.name))
+    base = model.weights_hash()
     return tuple(Neurons(block, layer, f"neurons:{base}:{layer}") for layer, block in enumerate(model.parts.blocks))

@@ -71,12 +71,15 @@ def _off(a: Tensor, b: Tensor) -> float:
 
 
 def _equations(model: Model, tokens: Tokens) -> Iterator[Check]:
-    with torch.no_grad():
+    with model.held(), torch.no_grad():
         hf_logits = model.hf(input_ids=tokens.ids).logits
     run = model.run(tokens, read=model.sites)
     acts = run.acts
     assert run.logits is not None
     yield Check("the logits read by hooks = the model's own", _off(run.logits, hf_logits))
+    beginning = model.run(Tokens(tokens.ids[:, :3], tokens.mask[:, :3])).logits
+    assert beginning is not None
+    yield Check("what comes after changes nothing before it", _off(run.logits[:, :3], beginning))
     yield from _block_equations(model, acts)
     final = acts["final_norm"]
     yield Check(

@@ -287,7 +287,7 @@ def _lined_up(value: Tensor, where: Where, edit: Edit, x: Tensor) -> Tensor:
             )
         at = where.place(edit.positions)  # type: ignore[arg-type]
     elif axis == 1 or (where.first and not where.padded):
-        if n != x.shape[1]:
+        if n != x.shape[1] and not (n == 1 and not where.first):  # of generated tokens: the same for each
             raise HookeError(f"edit at {edit.site}: values for {n} positions, but the batch has {x.shape[1]}")
         return value
     else:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hooke.errors import HookeError
+from hooke.model.rotary import Rotary
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,11 @@ class Norm:
     module: nn.Module
     offset: float  # the family's: a norm multiplies by (offset + its parameter)
     centred: bool
-    eps: float
+
+    @property
+    def eps(self) -> float:
+        """What the module adds to the mean square now."""
+        return float(_epsilon(self.module) or 0.0)
 
     @property
     def weight(self) -> Tensor:
@@ -305,6 +310,7 @@ class Parts:
     n_layers: int
     d_vocab: int
     context: int
+    rotary: Rotary  # what depends on the length of the whole sequence
 
     def capped(self, logits: Tensor) -> Tensor:
         """Logits as the model gives them, where it caps them softly."""
@@ -326,10 +332,22 @@ def _norm(root: nn.Module, path: str | None, offset: float) -> Norm | None:
     module = _get(root, path, "a norm")
     if isinstance(module, nn.Identity):  # a norm that was taken out
         return None
-    eps = getattr(module, "eps", getattr(module, "variance_epsilon", None))
-    if eps is None or getattr(module, "weight", None) is None:
+    if _epsilon(module) is None or getattr(module, "weight", None) is None:
         raise HookeError(f"the norm {path!r} has no epsilon or no weight; its adapter row does not fit it")
-    return Norm(module, offset, isinstance(module, nn.LayerNorm), float(eps))
+    return Norm(module, offset, isinstance(module, nn.LayerNorm))
+
+
+def _epsilon(module: nn.Module) -> Any:
+    return getattr(module, "eps", getattr(module, "variance_epsilon", None))
+
+
+def _context(config: Any) -> int:
+    """How many tokens a model is made for: dynamic NTK stretches what the configuration names by a factor."""
+    named = int(getattr(config, "max_position_embeddings", 0) or 2**31)
+    ropes = getattr(config, "rope_parameters", None) or {}
+    kinds = ropes.values() if all(isinstance(x, dict) for x in ropes.values()) else [ropes]
+    factors = [float(x.get("factor") or 1) for x in kinds if x.get("rope_type") == "dynamic"]
+    return int(named * max([1.0, *factors]))
 
 
 def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
@@ -340,7 +358,7 @@ def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
     if final_norm is None:
         if not family.final_norm:
             raise HookeError(f"the adapter row {family.name} names no final norm")
-        final_norm = NoNorm(_get(hf, family.final_norm, "the last norm"), 0.0, centred=False, eps=0.0)
+        final_norm = NoNorm(_get(hf, family.final_norm, "the last norm"), 0.0, centred=False)
     n_heads = int(config.num_attention_heads)
     n_kv_heads = int(getattr(config, "num_key_value_heads", None) or n_heads)
     d_model = int(config.hidden_size)
@@ -390,7 +408,8 @@ def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
         d_mlp=d_mlp,
         n_layers=len(blocks),
         d_vocab=unembed.n_out,
-        context=int(getattr(config, "max_position_embeddings", 0) or 2**31),
+        context=_context(config),
+        rotary=Rotary(hf),
     )
 
 

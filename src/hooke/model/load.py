@@ -31,8 +31,8 @@ def load(
 
     name: an alias of the zoo (None: the embedded default), a hub id, a local folder, a .gguf file, a LoRA
         adapter (one of `hooke organisms`, or a folder), which is merged into its base, or a transformers
-        model that is already in memory (then give its tokenizer too), which keeps its device and dtype
-        and is put in evaluation mode.
+        model that is already in memory (then give its tokenizer too), which keeps its device and dtype and is
+        left as it is: evaluation mode lasts for a run.
     revision: a hub revision. device: "auto" is CUDA if there is any, else the CPU.
     dtype: "auto" is float32 on a CPU and the checkpoint's own elsewhere.
     base: the model that an adapter changes, when its own configuration does not name one that loads here.
@@ -118,7 +118,7 @@ def _wrap(hf: Any, tokenizer: Any, *, name: str, info: dict[str, Any] | None = N
     refuse_unfit(hf, name)
     if not info or "adapter" in info:  # files were looked at when they were read
         check_finite(hf, name)
-    model = Model(hf.eval(), tokenizer, name=name, info=info)
+    model = Model(hf, tokenizer, name=name, info=info)
     check_vocabulary(tokenizer, model.parts.d_vocab, name)
     check_model(model)
     return model

@@ -6,6 +6,7 @@ import hashlib
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 
 from hooke.arguments import argument, shown
 from hooke.errors import HookeError
+from hooke.model import state
 from hooke.model.chat import chat_text
 from hooke.model.edits import SQUARE, Edit, edit_sets_in, edits_in
 from hooke.model.families import Parts, find_parts
 from hooke.model.hooks import sites_of
 from hooke.model.prompts import ids_of, is_chat, texts_of
-from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, forward, run_each
+from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, again, check_entering, forward, run_each
 from hooke.model.spelling import Spelling, encode, whole
 from hooke.sites import Site, sites_in
 
@@ -52,7 +54,7 @@ class Generation(NamedTuple):
 class Model:
     """A transformers model that can be read and edited at sites. Make one with `hooke.load`.
 
-    hf: the model, not modified: hooks exist only during a run. It should be in evaluation mode.
+    hf: the model. Hooks and evaluation mode are there only during a run; after it everything is as it was.
     parts: where its pieces are (sizes as `parts.n_layers`, `parts.d_model`, …).
     info: name, weights hash and other facts that results record.
     """
@@ -65,6 +67,14 @@ class Model:
         self.info = info or {}
         self._spelled: Spelling | None = None
         self._lock = _LOCKS.setdefault(id(hf.config), threading.RLock())
+        self._config = state.config_of(hf)
+        self._settings = state.settings_of(hf)
+        # modules that hold the weights: were one taken out, Hooke would go on reading it
+        mine = [part.module for block in self.parts.blocks for part in (block, block.q, block.o, block.up, block.down)]
+        self._mine = {id(module) for module in [*mine, self.parts.unembed.module, self.parts.final_norm.module]}
+        named = self.info.get("weights_sha256") or self.info.get("revision")
+        self._named = (state.stamp(hf), str(named)) if named else None  # the weights that the name stands for
+        self._hashed: tuple[str, str] | None = None  # a mark of weights in memory, and their hash
 
     @property
     def device(self) -> torch.device:
@@ -79,8 +89,29 @@ class Model:
         """Every site that this model has, in the order of the forward pass."""
         return sites_of(self.parts)
 
+    @contextmanager
+    def held(self, *, grad: bool = False) -> Iterator[None]:
+        """The model for the length of a run: nobody else's turn, in evaluation mode, and put back afterwards.
+
+        grad: derivatives are of values, never of weights. Raises HookeError if the model was taken apart or its
+        configuration changed since it was loaded, because what Hooke knows of it is then wrong.
+        """
+        with self._lock:
+            modules = list(state.modules_of(self.hf))
+            if not self._mine <= {id(module) for module in modules}:
+                raise HookeError(f"modules of {self.name} were replaced since it was loaded; load it again")
+            now = state.config_of(self.hf)
+            if now != self._config:
+                key = min({k for k in now if now[k] != self._config.get(k)} | (self._config.keys() - now.keys()))
+                raise HookeError(
+                    f"the configuration of {self.name} changed since it was loaded ({key} was "
+                    f"{self._config.get(key)!r:.40}, is {now.get(key)!r:.40}); load it again"
+                )
+            with state.evaluating(modules, grad=grad):
+                yield
+
     def provenance(self) -> dict[str, Any]:
-        """What a result must record about this model: hashes, type, versions."""
+        """What a result must record about this model: hashes of the weights as they are now, type, versions."""
         import transformers
 
         from hooke import __version__
@@ -89,6 +120,7 @@ class Model:
         return {
             "model": self.name,
             **self.info,
+            **self._weights(),
             "family": self.parts.family.name,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
@@ -103,15 +135,22 @@ class Model:
         }
 
     def weights_hash(self) -> str:
-        """Identifies the weights: the hash of what was loaded, or else of the parameters in memory."""
-        known = self.info.get("weights_sha256") or self.info.get("revision")
-        if known:
-            return str(known)
-        digest = hashlib.sha256()
-        for name, value in sorted(self.hf.state_dict().items()):
-            digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-            digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        """Identifies the weights as they are now: the hash of what was loaded, or, where there was no file or they
+        have changed since, of the parameters in memory."""
+        with self._lock:
+            mark = state.stamp(self.hf)
+            if self._named is not None and self._named[0] == mark:
+                return self._named[1]
+            if self._hashed is None or self._hashed[0] != mark:
+                self._hashed = (mark, state.memory_hash(self.hf, self._settings))
+            return self._hashed[1]
+
+    def _weights(self) -> dict[str, Any]:
+        """What identifies the weights, if not what they were loaded with."""
+        found = self.weights_hash()
+        if self._named is None:
+            return {"weights_sha256": found}
+        return {} if found == self._named[1] else {"weights_sha256": found, "loaded_weights": self._named[1]}
 
     def tokens(self, text: Prompt, *, padding: Literal["left", "right"] = "left") -> Tokens:
         """Token ids and mask of one or several prompts.
@@ -226,7 +265,7 @@ class Model:
             raise HookeError(f"logits are 'all', 'last' or None, not {shown(logits)}")
         if after is not None and not isinstance(after, Prefix):
             raise HookeError(f"what comes before is a prefix from model.prefix, not {shown(after)}")
-        with self._lock:
+        with self.held(grad=grad):
             batch = self.tokens(tokens)
             if after is not None and not bool(batch.mask.all()):
                 raise HookeError("tokens that follow a prefix take no padding")
@@ -236,7 +275,7 @@ class Model:
                     f"{self.parts.context}"
                 )
             if entering is not None:
-                self._check_entering(batch, entering, sites, edits)
+                check_entering(self.parts, batch, entering, sites, edits)
             return forward(
                 self.hf,
                 self.parts,
@@ -250,28 +289,14 @@ class Model:
                 entering=entering,
             )[0]
 
-    def _check_entering(
-        self, batch: Tokens, entering: tuple[int, Tensor], read: Sequence[Site], edits: Sequence[Edit]
-    ) -> None:
-        if not isinstance(entering, tuple) or len(entering) != 2 or not isinstance(entering[1], Tensor):
-            raise HookeError(f"entering is a layer and the stream that enters it, not {shown(entering)}")
-        layer, stream = argument("the layer", entering[0], int), entering[1]
-        shape = (*batch.ids.shape, self.parts.d_model)
-        if not 0 <= layer < self.parts.n_layers or tuple(stream.shape) != shape:
-            raise HookeError(f"the stream entering layer {layer} must be {shape}, not {tuple(stream.shape)}")
-        first = Site("resid_pre", layer)
-        for site in [*read, *(edit.site for edit in edits)]:
-            if site < first:
-                raise HookeError(f"{site} is not computed in a run that begins at {first}")
-
     def prefix(self, tokens: Text | Tensor | Tokens) -> Prefix:
         """Run the beginning that several prompts share once; `run(…, after=prefix)` goes on from there."""
-        with self._lock:
+        with self.held():
             batch = self.tokens(tokens)
             if batch.ids.shape[0] != 1 or not bool(batch.mask.all()):
                 raise HookeError("a prefix is one row of tokens without padding")
             _, cache = forward(self.hf, self.parts, batch, logits="last", keep_cache=True)
-            return Prefix(cache, batch.ids.shape[1])
+            return Prefix(batch.ids, {self.parts.rotary.turns(batch.ids.shape[1]): cache})
 
     def run_each(
         self,
@@ -291,7 +316,7 @@ class Model:
         sets, max_tokens = edit_sets_in(edit_sets), argument("max_tokens", max_tokens, int)
         if max_tokens < 1:
             raise HookeError("max_tokens must be at least 1")
-        with self._lock:
+        with self.held():
             batch = self.tokens(tokens)
             if resid is None:
                 sites = [Site("resid_pre", layer) for layer in range(self.parts.n_layers)]
@@ -312,7 +337,8 @@ class Model:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Iterator[Step]:
-        """Generate step by step with the key-value cache; closing the iterator stops.
+        """Generate step by step with the key-value cache; closing the iterator stops. Where the keys of a model
+        depend on how long the sequence is, they are made again when it turns them otherwise.
 
         The first step's reads cover the prompt (with its padding on the left), each later one its new
         token. Rows that have ended go on with the end token; the iterator stops when all have.
@@ -343,22 +369,28 @@ class Model:
         end = torch.tensor(self.end_ids(), dtype=torch.long, device=self.device)
         lengths = batch.mask.sum(1)
         done = torch.zeros(batch.ids.shape[0], dtype=torch.bool, device=self.device)
-        past, past_mask = None, None
-        for _ in range(count):
-            with self._lock:
-                run, past = forward(
-                    self.hf,
-                    self.parts,
-                    batch,
-                    read=read,
-                    edits=edits,
-                    logits="last",
-                    past=past,
-                    past_mask=past_mask,
-                    prompt_lengths=lengths,
-                    horizon=count,
-                    keep_cache=True,
-                )
+        past, past_mask, turned = None, None, None
+        same: dict[str, Any] = {"edits": edits, "prompt_lengths": lengths, "horizon": count}
+        prompt, answer = batch, batch.ids[:, :0]
+        for step in range(count):
+            whole = [length + step for length in lengths.tolist()] if self.parts.rotary.modules else []
+            turns = [self.parts.rotary.turns(length) for length in whole]
+            with self.held():
+                if past is not None and turns != turned:  # what is stored belongs to a shorter sequence
+                    run, past = again(self.hf, self.parts, prompt, answer, read=read, whole=whole, **same)
+                else:
+                    run, past = forward(
+                        self.hf,
+                        self.parts,
+                        batch,
+                        read=read,
+                        logits="last",
+                        past=past,
+                        past_mask=past_mask,
+                        keep_cache=True,
+                        **same,
+                    )
+            turned = turns
             assert run.logits is not None
             if temperature > 0:
                 chances = (run.logits.float() / temperature).softmax(-1)
@@ -372,6 +404,7 @@ class Model:
             if len(end) and bool(done.all()):
                 return
             past_mask = batch.mask if past_mask is None else torch.cat([past_mask, batch.mask], 1)
+            answer = torch.cat([answer, chosen[:, None]], 1)
             batch = Tokens(chosen[:, None], torch.ones_like(chosen[:, None], dtype=torch.bool))
 
     def generate(

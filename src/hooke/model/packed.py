@@ -82,7 +82,7 @@ def record(model: Model, tokens: Tokens, read: Sequence[Site] = ()) -> Base:
     n_layers = model.parts.n_layers
     entries = [Site("resid_pre", layer) for layer in range(n_layers)] + [Site("resid_post", n_layers - 1)]
     cache = DynamicCache()  # of no configuration: it keeps every position, whatever a sliding window drops
-    with model._lock:
+    with model.held():
         run, _ = forward(
             model.hf, model.parts, tokens, read=[*read, *entries], logits="last", past=cache, keep_cache=True
         )
@@ -136,7 +136,7 @@ def substitute(
     unchanged = base_logits[None] if each is None else each(base_logits[None])
     out = unchanged.expand(n_runs, *unchanged.shape[1:]).clone()
     done = 0
-    with model._lock, torch.no_grad():
+    with model.held(), torch.no_grad():
         while done < len(order):
             size = _fitting(model, n_pos, entry[order[done:]], start[order[done:]], vocabulary, max_bytes)
             while True:
@@ -262,6 +262,7 @@ def _pass(
             stack.callback(hook.remove)
         stack.enter_context(_skipping(parts, first))
         stack.enter_context(_attending(model, base, n_rows, run_of.to(device), pos, start, narrow))
+        stack.enter_context(parts.rotary.turned([n_pos]))
         with suppress(_Done):
             model.hf(input_ids=ids[None], position_ids=where[None], use_cache=False)
     return _unembed(parts, found[0], vocab)
@@ -423,7 +424,8 @@ def heads(model: Model, tokens: Tokens) -> list[Heads]:
         return _softmax_attention(q, k, v, seen, scale, softcap).transpose(1, 2)
 
     modules: dict[nn.Module, Attend] = {block.attn: attend for block in model.parts.blocks}
-    with model._lock, torch.no_grad(), _through(model, modules):
+    turned = model.parts.rotary.turned([tokens.ids.shape[1]])
+    with model.held(), torch.no_grad(), _through(model, modules), turned:
         model.hf(input_ids=tokens.ids, use_cache=False, logits_to_keep=1)
     return found
 

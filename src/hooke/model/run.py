@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from hooke.arguments import argument, shown
 from hooke.errors import HookeError
 from hooke.model.edits import SQUARE, Edit, Where, apply
 from hooke.model.families import Parts
@@ -62,10 +63,18 @@ Tap = Callable[[Tensor], Tensor]  # the live value at a site to the value that t
 
 
 class Prefix(NamedTuple):
-    """What one row of tokens left in the key-value cache, for runs that go on from there."""
+    """What one row of tokens (1, pos) left in the key-value cache, for runs that go on from there.
 
-    cache: Any
-    length: int
+    caches: by how a sequence of the whole length turns its keys (`Rotary.turns`): one, unless that depends on it.
+    """
+
+    ids: Tensor
+    caches: dict[bytes | None, Any]
+
+    @property
+    def length(self) -> int:
+        """How many tokens it has."""
+        return int(self.ids.shape[1])
 
 
 class _Stop(Exception):
@@ -89,6 +98,22 @@ class Wave(NamedTuple):
             layer.keys, layer.values = (x.expand(max(1, rows), -1, -1, -1) for x in (layer.keys, layer.values))
 
 
+def check_entering(
+    parts: Parts, tokens: Tokens, entering: tuple[int, Tensor], read: Sequence[Site], edits: Sequence[Edit]
+) -> None:
+    """Refuse a stream to begin with that does not fit the tokens, and sites of layers before it."""
+    if not isinstance(entering, tuple) or len(entering) != 2 or not isinstance(entering[1], Tensor):
+        raise HookeError(f"entering is a layer and the stream that enters it, not {shown(entering)}")
+    layer, stream = argument("the layer", entering[0], int), entering[1]
+    shape = (*tokens.ids.shape, parts.d_model)
+    if not 0 <= layer < parts.n_layers or tuple(stream.shape) != shape:
+        raise HookeError(f"the stream entering layer {layer} must be {shape}, not {tuple(stream.shape)}")
+    first = Site("resid_pre", layer)
+    for site in [*read, *(edit.site for edit in edits)]:
+        if site < first:
+            raise HookeError(f"{site} is not computed in a run that begins at {first}")
+
+
 def forward(
     hf: nn.Module,
     parts: Parts,
@@ -107,8 +132,12 @@ def forward(
     wave: Wave | None = None,
     after: Prefix | None = None,
     entering: tuple[int, Tensor] | None = None,
+    whole: Sequence[int] | None = None,
 ) -> tuple[Run, Any]:
     """Run the model once. Returns the run and, if asked, transformers' key-value cache.
+
+    whole: how many tokens each row (or every row, if one number) will have when all have come, if more than now:
+        some models turn the first ones by that.
 
     entering: a layer and the stream entering it (batch pos d_model); the blocks below are left out.
     taps: functions of the live value, applied after the edits of their site.
@@ -119,7 +148,7 @@ def forward(
     ids, mask = tokens
     first = past is None
     if after is not None:
-        past = copy.deepcopy(after.cache)
+        past = copy.deepcopy(_cache(hf, parts, after, after.length + ids.shape[1]))
         if wave is None:
             past.batch_repeat_interleave(ids.shape[0])
         else:
@@ -140,6 +169,7 @@ def forward(
         raise HookeError("nothing to compute: ask for reads or for logits")
     whole_mask = mask if past_mask is None else torch.cat([past_mask, mask], 1)
     padded = not bool(whole_mask.all())
+    lengths = whole or (whole_mask.sum(1).tolist() if parts.rotary.modules else [])
     where = _where(mask, whole_mask, prompt_lengths, padded, first) if padded or edits else None
     if first and where is not None:
         _check_positions(edits, where.prompt, horizon)
@@ -193,6 +223,7 @@ def forward(
         torch.set_grad_enabled(grad),
         attached(hf, parts, watch | joins.keys(), visit),
         _skipping(parts, left_out),
+        parts.rotary.turned(lengths),
     ):
         try:
             output = hf(**inputs)
@@ -217,6 +248,43 @@ def cache_name(hf: nn.Module) -> str:
     """What a transformers model calls its key-value cache, as an argument and in its output: `cache` from some
     release after 5.20 on, where the older name still works with a warning, and will not from 5.40 on."""
     return "cache" if "cache" in inspect.signature(hf.forward).parameters else "past_key_values"
+
+
+def again(
+    hf: nn.Module,
+    parts: Parts,
+    prompt: Tokens,
+    answer: Tensor,
+    *,
+    whole: Sequence[int],
+    read: Iterable[Site | str],
+    **same: Any,
+) -> tuple[Run, Any]:
+    """Run a prompt (padding on the left) and what followed it (batch new) from the beginning, as the sequences of
+    `whole` tokens that they are now. Returns the last token's reads and logits, and the cache."""
+    _, past = forward(hf, parts, prompt, logits="last", keep_cache=True, whole=whole, **same)
+    rest = Tokens(answer, torch.ones_like(answer, dtype=torch.bool))
+    same |= {"past": past, "past_mask": prompt.mask, "whole": whole}
+    run, past = forward(hf, parts, rest, read=read, logits="last", keep_cache=True, **same)
+    acts = Activations()
+    for site, x in run.acts.items():
+        if site.point in SQUARE:
+            window = getattr(past.layers[site.layer or 0], "sliding_window", None)
+            acts[site] = x[:, :, -1:, -window if window else None :]
+        else:
+            acts[site] = x[:, -1:]
+    return Run(run.logits, acts, rest.mask[:, -1:]), past
+
+
+def _cache(hf: nn.Module, parts: Parts, after: Prefix, length: int) -> Any:
+    """The cache of a prefix as the beginning of so many tokens; made again where they turn its keys otherwise."""
+    turns = parts.rotary.turns(length)
+    if turns not in after.caches:
+        if len(after.caches) > 3:
+            after.caches.pop(next(iter(after.caches)))
+        tokens = Tokens(after.ids, torch.ones_like(after.ids, dtype=torch.bool))
+        after.caches[turns] = forward(hf, parts, tokens, logits="last", keep_cache=True, whole=[length])[1]
+    return after.caches[turns]
 
 
 def _where(mask: Tensor, whole_mask: Tensor, lengths: Tensor | None, padded: bool, first: bool) -> Where:
@@ -275,8 +343,9 @@ def run_each(
         after, before = None, Activations()
         if begin:
             shared = Tokens(tokens.ids[:, :begin], tokens.mask[:, :begin])
-            run, cache = forward(hf, parts, shared, read=sites, logits="last", keep_cache=True)
-            after, before = Prefix(cache, begin), run.acts
+            n_pos = tokens.ids.shape[1]
+            run, cache = forward(hf, parts, shared, read=sites, logits="last", keep_cache=True, whole=[n_pos])
+            after, before = Prefix(shared.ids, {parts.rotary.turns(n_pos): cache}), run.acts
         rest = Tokens(tokens.ids[:, begin:], tokens.mask[:, begin:])
         stream = {layer: x[:, begin:] for layer, x in resid.items()}
         order = sorted(group, key=lambda i: entry[i])

@@ -14,6 +14,7 @@ from hooke.harvest import batches
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
 from hooke.model.run import Activations, Prefix
+from hooke.model.state import config_of, settings_of
 from hooke.sites import Site
 
 CHUNK = 256  # rows of logits at a time
@@ -61,6 +62,9 @@ def shared_blocks(model: Model, reference: Model) -> int:
     """
     ours, theirs = model.hf.get_input_embeddings().weight, reference.hf.get_input_embeddings().weight  # type: ignore[operator]
     if ours.dtype != theirs.dtype or not torch.equal(ours, theirs):
+        return 0
+    # equal weights compute the same only where they are read in the same way
+    if any(read(model.hf) != read(reference.hf) for read in (config_of, settings_of)):
         return 0
     last = model.parts.n_layers - 1
     for layer, (a, b) in enumerate(zip(model.parts.blocks, reference.parts.blocks, strict=True)):
