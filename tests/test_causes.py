@@ -215,6 +215,13 @@ def test_a_pre_hook_and_a_replaced_forward() -> None:
     refused(hf, "the forward of model.layers.0.mlp was replaced")
 
 
+def test_numbers_that_the_dtype_cannot_hold() -> None:
+    hf = new_hf("llama", torch.float16)
+    hf.model.layers[1].mlp.down_proj.weight.mul_(3e4)
+    hf.model.layers[1].mlp.up_proj.weight.mul_(1e4)
+    refused(hf, "its values are not finite on a short input", "float16 cannot hold what it computes")
+
+
 def test_two_dtypes() -> None:
     hf = new_hf("llama")
     hf.model.layers[1].mlp.to(torch.float64)
