@@ -114,6 +114,60 @@ def test_what_scales_the_deltas_is_honoured(
     torch.testing.assert_close(logits(merged), wanted, atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"target_modules": ["q_proj"]}, r"holds deltas of model\.layers\.3\.mlp\.down_proj, which .* does not target"),
+        (
+            {"target_modules": ["q_proj", "down_proj"]},
+            r"targets 8 modules and holds no deltas of 6 of them, as model\.",
+        ),
+        (
+            {"target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1, 3]},
+            r"targets 4 modules and holds no deltas of 2 of them, as model\.layers\.1\.mlp\.down_proj",
+        ),
+        ({"target_modules": ["q_proj", "down_proj"], "layers_to_transform": 3}, r"holds deltas of model\.layers\.1"),
+        (
+            {"target_modules": ["q_proj", "down_proj"], "layers_to_transform": [1], "layers_pattern": "layers"},
+            "holds deltas",
+        ),
+        ({"exclude_modules": ["down_proj"]}, r"holds deltas of model\.layers\.3\.mlp\.down_proj"),
+        ({"exclude_modules": r".*\.3\..*"}, r"holds deltas of model\.layers\.3\.mlp\.down_proj"),
+        ({"target_modules": r".*(q_proj|v_proj)"}, r"holds deltas of model\.layers\.3"),
+        ({"target_modules": "q_proj"}, r"holds deltas of model\.layers\.1"),  # as an expression it is the whole path
+        ({"target_modules": "all-linear"}, r"targets 28 modules"),
+        ({"target_modules": [3]}, "no list of module names"),
+    ],
+)
+def test_targets_that_are_not_what_the_file_holds(folder: Path, fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(HookeError, match=says) as caught:
+        hooke.load(change(folder, **fields), device="cpu")
+    assert "\n" not in str(caught.value)
+
+
+def test_targets_by_an_expression(folder: Path, glass: Model, capfd: pytest.CaptureFixture[str]) -> None:
+    wanted = with_hooks(glass, dict.fromkeys(SHAPES, 2.0))
+    merged = hooke.load(change(folder, target_modules=r"model\.layers\.(1.*q_proj|3.*down_proj)"), device="cpu")
+    torch.testing.assert_close(logits(merged), wanted, atol=1e-4, rtol=0)
+    assert "hooke:" not in capfd.readouterr().err
+    merged = hooke.load(change(folder, target_modules=r"(a+)+(.*.*)*" + "x" * 9), device="cpu")  # would run for ever
+    torch.testing.assert_close(logits(merged), wanted, atol=1e-4, rtol=0)
+    assert "is not tried" in capfd.readouterr().err
+
+
+def test_another_base_than_the_recorded_one_is_said(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    change(folder, base_model_name_or_path="someone/else")
+    hooke.load(folder, base="glassllm", device="cpu")
+    assert "was made for someone/else and is merged into glassllm, as asked" in capfd.readouterr().err
+
+
+def test_deltas_that_half_precision_cannot_hold(folder: Path) -> None:
+    rewrite(folder, lambda tensors: [value.mul_(1000) for value in tensors.values()])
+    hooke.load(folder, device="cpu", dtype="bfloat16")
+    with pytest.raises(HookeError, match="larger than float16 can hold"):
+        hooke.load(folder, device="cpu", dtype="float16")
+
+
 def test_layers_stored_the_other_way_round() -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 

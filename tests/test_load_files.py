@@ -174,6 +174,13 @@ def test_tensors_that_would_be_left_out_or_made_up(tmp_path: Path) -> None:
     refused(fresh(lambda t: t.pop("lm_head.weight")), r"lacks 1 of the weights.*lm_head\.weight")
     refused(fresh(lambda t: t.update({f"{q}.weight": torch.ones(16, 32)})), rf"lacks 1 of the weights.*{q}\.weight")
     refused(fresh(lambda t: t.update({"norm.weight": torch.ones(32)})), "one weight twice|has no place|holds")
+    refused(
+        fresh(lambda t: t.update({f"{q}.weight": t[f"{q}.weight"].to(torch.int8)})), rf"{q}\.weight as I8, quantised"
+    )
+    small = torch.float8_e4m3fn
+    refused(
+        fresh(lambda t: t.update({f"{q}.weight": t[f"{q}.weight"].to(small)})), rf"{q}\.weight as F8_E4M3, quantised"
+    )
     refused(fresh(lambda t: t[f"{q}.weight"][3, 5].fill_(float("nan"))), rf"{q}\.weight holds 1 numbers that are NaN")
     refused(
         fresh(lambda t: t[f"{q}.weight"][3].fill_(float("inf"))), rf"{q}\.weight holds 32 numbers that are infinite"

@@ -12,6 +12,7 @@ import math
 import os
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from safetensors import SafetensorError, safe_open
 
 from hooke.errors import HookeError
+from hooke.model.adapter_targets import check_targets
 from hooke.model.store import MANIFEST, hash_files
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ class Adapter:
 
     scales: for each module path in the base (as `model.layers.3.mlp.down_proj`), the factor alpha / r (or
         alpha / sqrt(r)) of its B A. sha256: over the configuration and the weights file.
-    base: the name of the base that the configuration gives, "" if none.
+    base: the name of the base that the configuration gives, "" if none. config: the whole configuration.
     about: what `hooke.json` says; empty for other people's adapters.
     """
 
@@ -62,6 +64,7 @@ class Adapter:
     sha256: str
     base: str
     about: dict[str, Any]
+    config: dict[str, Any]
 
     @property
     def parameters(self) -> dict[str, tuple[str, str]]:
@@ -117,7 +120,7 @@ def read_adapter(folder: str | Path) -> Adapter:
     if recorded is not None and recorded != digest:
         raise HookeError(f"{folder} was changed since it was made: its hash is not the one in {MANIFEST}")
     base = config.get("base_model_name_or_path")
-    return Adapter(folder, scales, ranks, digest, base if isinstance(base, str) else "", about)
+    return Adapter(folder, scales, ranks, digest, base if isinstance(base, str) else "", about, config)
 
 
 def _config(folder: Path) -> dict[str, Any]:
@@ -224,6 +227,18 @@ def merge(hf: nn.Module, adapter: Adapter) -> None:
             if not bool(torch.isfinite(delta).all()):
                 raise HookeError(f"{adapter.folder / WEIGHTS}: {module} holds numbers that are not finite")
             planned.append((weight, delta.T if across else delta))
+        own = (
+            "adapter_sha256" in adapter.about
+        )  # Hooke's own names more modules than it changes, and is known to be whole
+        note = check_targets(hf, adapter.config, adapter.scales, adapter.folder, whole=not own)
+        if note:
+            print(f"hooke: {adapter.folder}: {note}", file=sys.stderr, flush=True)
+        for name, (weight, delta) in zip(adapter.scales, planned):
+            if not bool(torch.isfinite((weight.float() + delta).to(weight.dtype)).all()):
+                dtype = str(weight.dtype).removeprefix("torch.")
+                raise HookeError(
+                    f"{adapter.folder} makes {name} larger than {dtype} can hold: load with --dtype float32"
+                )
         for weight, delta in planned:
             weight.copy_((weight.float() + delta).to(weight.dtype))
 
@@ -320,8 +335,8 @@ def save_adapter(
         "modules_to_save": None,
         "rank_pattern": {},
         "alpha_pattern": {},
-        "target_modules": sorted({module.rpartition(".")[2] for module in deltas}),
-        "layers_to_transform": sorted({int(n) for module in deltas for n in re.findall(r"\.(\d+)\.", module)}) or None,
+        "target_modules": sorted(deltas),  # whole paths: just these
+        "layers_to_transform": None,
     }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

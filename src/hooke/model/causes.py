@@ -72,6 +72,7 @@ def refuse_unfit(hf: Any, name: str) -> None:
         raise refuse(f"it is a {kind} around a language model", "give the model inside, model.pretrained_model")
     for path, module in hf.named_modules():
         _refuse_module(path or kind, module, refuse)
+    _refuse_dispatched(hf, refuse)
     _refuse_parameters(hf, refuse)
     if not hasattr(hf, "config"):
         raise refuse(f"a {kind} has no config", "give a transformers model, as AutoModelForCausalLM loads it")
@@ -99,15 +100,18 @@ def _refuse_module(path: str, module: nn.Module, refuse: Any) -> None:
         raise refuse(f"{path} is quantised (torch.ao)", "give the model as it was before quantisation")
     if hasattr(module, "_orig_mod") or getattr(module, "_compiled_call_impl", None) is not None:
         raise refuse(f"{path} is compiled (torch.compile)", "load the model again and do not compile it")
-    hook = getattr(module, "_hf_hook", None)
-    if hook is not None:
-        hooks = getattr(hook, "hooks", None) or [hook]
-        offloads = any(getattr(each, "offload", False) for each in hooks) or type(hook).__name__ == "CpuOffload"
-        what = "offloaded" if offloads else "dispatched"
-        raise refuse(
-            f"{path} is {what} by accelerate ({type(hook).__name__})",
-            "load the model without device_map, so that it lies whole on one device",
-        )
+
+
+def _refuse_dispatched(hf: nn.Module, refuse: Any) -> None:
+    hooks = {path: module._hf_hook for path, module in hf.named_modules() if hasattr(module, "_hf_hook")}
+    for path, hook in hooks.items():
+        each = getattr(hook, "hooks", None) or [hook]
+        if any(getattr(h, "offload", False) for h in each) or type(hook).__name__ == "CpuOffload":
+            what = f"{path or type(hf).__name__} is offloaded by accelerate ({type(hook).__name__})"
+            raise refuse(what, "load the model without device_map, so that it lies whole on one device")
+    for path, hook in hooks.items():
+        what = f"{path or type(hf).__name__} is dispatched by accelerate ({type(hook).__name__})"
+        raise refuse(what, "load the model without device_map, so that it lies whole on one device")
 
 
 def _refuse_parameters(hf: nn.Module, refuse: Any) -> None:

@@ -6,6 +6,7 @@ model whose sites do not satisfy them is refused, with the equation and how far 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -43,7 +44,11 @@ def check_model(model: Model, tokens: Tokens | None = None) -> list[Check]:
     row = suspects(model.hf) or f"its row in hooke/model/families.py ({model.parts.family.name}) does not fit"
     try:
         for check in _equations(model, tokens):
-            if not check.error <= allowed:  # also catches NaN
+            if math.isnan(check.error):
+                dtype = str(model.dtype).removeprefix("torch.")
+                why = suspects(model.hf) or f"{dtype} cannot hold what it computes: load it in float32 or bfloat16"
+                raise HookeError(f"{model.name} was refused: its values are not finite on a short input; {why}")
+            if not check.error <= allowed:
                 raise HookeError(
                     f"{model.name} was refused: {check.equation} is off by {check.error:.2g} of its size "
                     f"(allowed {allowed:g}); {row}"

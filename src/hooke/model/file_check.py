@@ -120,6 +120,11 @@ def _tied(hf: Any, state: dict[str, Tensor]) -> dict[str, str]:
 def _compare(stored: Any, parameter: Tensor, key: str, file: Path) -> None:
     import torch
 
+    if stored.get_dtype() not in ("F64", "F32", "F16", "BF16"):
+        raise HookeError(
+            f"{file} holds {visible(key)[:120]} as {stored.get_dtype()}, quantised: "
+            "take the unquantised model, or its GGUF file"
+        )
     shape = tuple(stored.get_shape())
     if shape != tuple(parameter.shape):
         made = tuple(parameter.shape)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from hooke.errors import HookeError
+from hooke.errors import HookeError, visible
 from hooke.model import adapter as adapters
 from hooke.model import zoo
 from hooke.model.causes import refuse_unfit
@@ -67,6 +67,11 @@ def _adapted(
         note = "a model organism: behaviour may have been planted in it on purpose, to try detectors on"
         print(f"hooke: {where} is {note}", file=sys.stderr, flush=True)
     kind, under = _base_of(found, base)
+    if base is not None and found.base and Path(found.base).name.lower() != Path(str(under)).name.lower():
+        note = f"{where} was made for {visible(found.base)[:100]} and is merged into {under}, as asked"
+        print(f"hooke: {note}", file=sys.stderr, flush=True)
+    if kind == "hub" and revision is None and isinstance(found.config.get("revision"), str):
+        revision = found.config["revision"]  # the deltas were trained on top of this one
     folder = zoo.local_folder(kind, under)
     adapters.check_base(found, str(under), None if folder is None else zoo.weights_hash(folder))
     hf, tokenizer, info = _read(kind, under, revision, dtype, tokenizer)
