@@ -153,6 +153,7 @@ def test_what_hooke_exports() -> None:
         "Node",
         "Result",
         "Site",
+        "ask",
         "assess",
         "attribute",
         "circuit",

@@ -21,6 +21,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from hooke.errors import HookeError
+    from hooke.methods.asking import ask
     from hooke.methods.attribute import attribute
     from hooke.methods.circuit import circuit
     from hooke.methods.intervene import intervene
@@ -48,6 +49,7 @@ _HOMES = {
     "Node": "hooke.results",
     "Result": "hooke.results",
     "Site": "hooke.sites",
+    "ask": "hooke.methods.asking",
     "assess": "hooke.safety.assess",
     "attribute": "hooke.methods.attribute",
     "circuit": "hooke.methods.circuit",
@@ -73,6 +75,7 @@ __all__ = [
     "Node",
     "Result",
     "Site",
+    "ask",
     "assess",
     "attribute",
     "circuit",

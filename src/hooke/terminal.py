@@ -117,6 +117,7 @@ def show_patch(result: Result) -> None:
     print(p["sentence"])
     ends = f"Metric ({result.arguments['metric']}): clean {p['clean']:.3f}"
     print(ends + ("" if p["corrupt"] is None else f", corrupt {p['corrupt']:.3f}"))
+    _notes(p)
     print(f"{p['patches']} patches, of which {p['runs']} could change anything and were run")
     tokens = p["tokens"][p["base"]]
     for name, values in p["values"].items():
@@ -124,6 +125,12 @@ def show_patch(result: Result) -> None:
         rows, unit = (values, "value") if share is None else (share, "%")
         print(f"\n{name}, " + ("the metric" if share is None else "per cent of the difference"))
         _heatmap(rows, p["layers"][name], p["units"][name], p["positions"], tokens, unit)
+
+
+def _notes(payload: dict[str, Any]) -> None:
+    """What a reader must know of the tokens before the numbers."""
+    for note in payload.get("notes", ()):
+        say(f"Note: {note}")
 
 
 def _heatmap(
@@ -177,6 +184,7 @@ def show_path_patch(result: Result) -> None:
     p = result.payload
     print(p["sentence"])
     print(f"Metric ({result.arguments['metric']}): clean {p['clean']:.3f}, corrupt {p['corrupt']:.3f}")
+    _notes(p)
     for row in p["edges"]:
         print(f"  {row['edge']:<24} {row['value']:+9.4f}  {row['normalised']:+7.1%}")
 
@@ -189,6 +197,7 @@ def show_attribution(result: Result) -> None:
     p = result.payload
     print(p["sentence"])
     pair = p["pairs"][0]
+    _notes(pair)
     print(f"Metric ({result.arguments['metric']}): clean {pair['clean']:.3f}, corrupt {pair['corrupt']:.3f}\n")
     table = Table(box=None, pad_edge=False)
     for name in ("method", "Pearson", "rank", "rank of sizes", "seconds"):

@@ -36,6 +36,18 @@ DeviceOpt = Annotated[str, typer.Option(help="cpu, cuda, or auto: CUDA if there 
 DtypeOpt = Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto: float32 on a CPU.")]
 
 
+TargetIdOpt = Annotated[int | None, typer.Option(help="The same by its id, which names one token always.", min=0)]
+ContrastIdOpt = Annotated[int | None, typer.Option(help="The same by its id.", min=0)]
+SystemOpt = Annotated[str | None, typer.Option(help="With --chat: a system message before the question.")]
+
+
+def token_of(text: str | None, number: int | None, name: str) -> str | int | None:
+    """A token that was named by its text or by its id."""
+    if text is not None and number is not None:
+        raise HookeError(f"--{name} and --{name}-id name the same token; give one of them")
+    return number if text is None else text
+
+
 def say(line: str) -> None:
     """Print at once, also into a pipe: somebody waits for the link."""
     print(line, flush=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hooke.cli.common import (
+    ContrastIdOpt,
     DeviceOpt,
     DtypeOpt,
     HtmlOpt,
@@ -16,8 +17,11 @@ from hooke.cli.common import (
     ModelOpt,
     OutOpt,
     PromptArg,
+    SystemOpt,
+    TargetIdOpt,
     app,
     deliver,
+    token_of,
     writable,
     writable_page,
 )
@@ -26,8 +30,8 @@ from hooke.methods.progress import VERB_STAGES
 from hooke.terminal import Stages, show_intervention, show_lens, show_trace
 
 if TYPE_CHECKING:
+    from hooke.methods.asking import Asked
     from hooke.model.model import Model
-    from hooke.model.run import Tokens
     from hooke.results import Result
 
 
@@ -38,13 +42,16 @@ def trace(
     target: Annotated[
         str | None, typer.Option(help='The token to explain, its leading space included: --target " Paris".')
     ] = None,
+    target_id: TargetIdOpt = None,
     contrast: Annotated[str | None, typer.Option(help="Explain why the target rather than this token.")] = None,
+    contrast_id: ContrastIdOpt = None,
     counterfactual: Annotated[
         list[str] | None,
         typer.Option(help="A prompt of equal token length with another answer; may be given several times."),
     ] = None,
     nodes: Annotated[int, typer.Option(help="How many (layer, neuron, position) to draw.", min=1)] = 1000,
     chat: Annotated[bool, typer.Option("--chat", help="PROMPT is a question: the model answers it first.")] = False,
+    system: SystemOpt = None,
     answer_token: Annotated[
         int | None, typer.Option(help="With --chat: which token of the answer to explain, from 1.", min=1)
     ] = None,
@@ -68,6 +75,9 @@ def trace(
     """
     writable(out)
     writable_page(html, out)
+    wanted, other = token_of(target, target_id, "target"), token_of(contrast, contrast_id, "contrast")
+    if not chat and (system is not None or answer_token is not None):
+        raise HookeError("--system and --answer-token are for a question; add --chat, or leave them out")
     left_out = () if verify else ("verification", "interventions")
     with Stages([name for name in VERB_STAGES["trace"] if name not in left_out]) as stage:
         stage("load")
@@ -77,16 +87,17 @@ def trace(
         loaded = load(model, device=device, dtype=dtype)
         text: Any = prompt
         others: Any = counterfactual or None
-        wanted: str | int | None = target
         if chat:
+            from hooke.methods.asking import like
+
             stage.hide()
-            text, wanted, prefix = answered(loaded, prompt, answer_token, target, quiet=json)
-            others = [with_answer(loaded, other, prefix) for other in counterfactual or ()] or None
+            text = answered(loaded, prompt, system, answer_token, quiet=json)
+            others = [like(loaded, text, each) for each in counterfactual or ()] or None
         result = run(
             loaded,
             text,
             target=wanted,
-            contrast=contrast,
+            contrast=other,
             counterfactual=others,
             nodes=nodes,
             verify=verify,
@@ -186,39 +197,16 @@ def known(traced: Result) -> str | None:
     return name
 
 
-def answered(
-    model: Model, question: str, which: int | None, target: str | None, *, quiet: bool
-) -> tuple[Tokens, str | int, list[int]]:
-    """Let the model answer, and cut the prompt before the token of the answer that is to be explained."""
-    import torch
+def answered(model: Model, question: str, system: str | None, which: int | None, *, quiet: bool) -> Asked:
+    """Let the model answer, and ask which token of the answer is to be explained."""
+    from hooke.methods.asking import ask
 
-    from hooke.model.run import Tokens
-
-    prompt = model.chat(question)
-    room = model.parts.context - prompt.ids.shape[1]
-    if room < 1:
-        raise HookeError("the question fills the model's context; shorten it")
-    ids = model.generate(prompt, max_new_tokens=min(48, room)).tokens[0].tolist()
-    words = model.text(ids)
+    asked = ask(model, question, system=system)
+    words = model.text(asked.answer)
     if not quiet:
-        print("The model answers: " + "".join(f"[{i + 1}]{w}" for i, w in enumerate(words)))
+        print("The model answers: " + "".join(f"[{i + 1}]{repr(w)[1:-1]}" for i, w in enumerate(words)))
     if which is None and sys.stdin.isatty() and not quiet:
-        which = typer.prompt(f"Which token to explain (1 to {len(ids)})", type=int, default=1)
-    which = which or 1
-    if which > len(ids):
-        raise HookeError(f"the answer has {len(ids)} tokens; --answer-token {which} is past its end")
-    prefix = ids[: which - 1]
-    whole = torch.cat([prompt.ids[0], torch.tensor(prefix, dtype=torch.long, device=prompt.ids.device)])[None]
-    wanted = ids[which - 1] if target is None else target
-    return Tokens(whole, torch.ones_like(whole, dtype=torch.bool)), wanted, prefix
-
-
-def with_answer(model: Model, question: str, prefix: list[int]) -> Tokens:
-    """A counterfactual question followed by the same beginning of an answer."""
-    import torch
-
-    from hooke.model.run import Tokens
-
-    prompt = model.chat(question)
-    ids = torch.cat([prompt.ids[0], torch.tensor(prefix, dtype=torch.long, device=prompt.ids.device)])[None]
-    return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
+        which = typer.prompt(f"Which token to explain (1 to {len(words)})", type=int, default=1)
+    if which is not None and which > len(words):
+        raise HookeError(f"the answer has {len(words)} tokens; --answer-token {which} is past its end")
+    return asked.at(1 if which is None else which)

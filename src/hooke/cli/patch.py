@@ -8,14 +8,17 @@ from typing import Annotated, Any
 import typer
 
 from hooke.cli.common import (
+    ContrastIdOpt,
     DeviceOpt,
     DtypeOpt,
     HtmlOpt,
     JsonOpt,
     ModelOpt,
     OutOpt,
+    TargetIdOpt,
     app,
     deliver,
+    token_of,
     writable,
     writable_page,
 )
@@ -59,7 +62,9 @@ def patch(
     ] = None,
     metric: MetricOpt = None,
     target: TargetOpt = None,
+    target_id: TargetIdOpt = None,
     contrast: ContrastOpt = None,
+    contrast_id: ContrastIdOpt = None,
     direction: DirectionOpt = None,
     ablation: Annotated[
         str, typer.Option(help="Where values come from: counterfactual (the other prompt), resample, mean, zero.")
@@ -94,6 +99,7 @@ def patch(
         raise HookeError("a file of prompts is for --ablation resample or mean; leave --data out")
     if edge and corrupt is None:
         raise HookeError("an edge is patched with the values of a corrupt prompt; give one")
+    wanted, other = token_of(target, target_id, "target"), token_of(contrast, contrast_id, "contrast")
     at = positions(position)
     texts = [] if data is None else lines(data)
     with Stages(["load", "forward", "patches"]) as stage:
@@ -101,7 +107,7 @@ def patch(
         from hooke.model.load import load
 
         loaded = load(model, device=device, dtype=dtype)
-        asked: dict[str, Any] = {"metric": metric, "target": target, "contrast": contrast, "progress": stage}
+        asked: dict[str, Any] = {"metric": metric, "target": wanted, "contrast": other, "progress": stage}
         if edge and corrupt is not None:
             from hooke.methods.patch_path import path_patch
 
@@ -142,7 +148,9 @@ def attribute(
     sites: SitesOpt = None,
     metric: SlopeOpt = None,
     target: TargetOpt = None,
+    target_id: TargetIdOpt = None,
     contrast: ContrastOpt = None,
+    contrast_id: ContrastIdOpt = None,
     direction: DirectionOpt = None,
     steps: Annotated[int, typer.Option(help="Points of a path of integrated gradients.", min=1)] = 5,
     exact: Annotated[
@@ -166,7 +174,8 @@ def attribute(
     writable_page(html, out)
     if (task is None) == (clean is None) or (clean is None) != (corrupt is None):
         raise HookeError("give a clean and a corrupt prompt, or a task with --task")
-    if task is not None and (target or contrast or metric):
+    wanted, other = token_of(target, target_id, "target"), token_of(contrast, contrast_id, "contrast")
+    if task is not None and any(given is not None for given in (wanted, other, metric)):
         raise HookeError("a task has its own metric and tokens; leave --metric, --target and --contrast out")
     with Stages(["load", "patches"]) as stage:
         stage("load")
@@ -199,7 +208,7 @@ def attribute(
             )
         else:
             assert clean is not None and corrupt is not None
-            result = run(loaded, clean, corrupt, metric=metric, target=target, contrast=contrast, **options)
+            result = run(loaded, clean, corrupt, metric=metric, target=wanted, contrast=other, **options)
     deliver(result, json, out, show_attribution, html)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from hooke.errors import HookeError
 from hooke.model import Model, Tokens
@@ -14,6 +15,7 @@ from hooke.model.model import Prompt
 from hooke.model.prompts import is_chat
 
 LONGEST = 48  # tokens of an answer that are looked at
+LIKELY, MUCH = 0.01, 10.0  # when the same word with another space is what a person may have meant
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,28 @@ def recorded(model: Model, prompt: Prompt, tokens: Tokens, name: str = "prompt")
         chat = {"question": prompt.question, "system": prompt.system, "answer": model.said(prompt.answer)}
         kept["chat"] = chat | {"answer_ids": list(prompt.answer), "answer_token": prompt.which}
     return kept
+
+
+def lookalike(model: Model, token: int, probabilities: Tensor) -> str | None:
+    """A line for a reader whose token is unlikely where the same word with a space, or without one, is not.
+
+    probabilities: of the next token, (d_vocab,).
+    """
+    text = model.text([token])[0]
+    other = model.single(text[1:] if text.startswith(" ") else f" {text}") if model.tokenizer is not None else None
+    if other is None or other == token:
+        return None
+    own, its = float(probabilities[token]), float(probabilities[other])
+    if its < LIKELY or its < MUCH * own:
+        return None
+    said = model.text([other])[0]
+    return f"{said!r} (id {other}) is another token than {text!r} and has {its:.1%}, not {own:.2%}; did you mean it?"
+
+
+def lookalikes(model: Model, tokens: Sequence[int], logits: Tensor) -> list[str]:
+    """`lookalike` of several tokens. logits: of the next token, (d_vocab,)."""
+    probabilities = logits.float().softmax(-1)
+    return [line for token in dict.fromkeys(tokens) if (line := lookalike(model, token, probabilities))]
 
 
 def _longer(prompt: Tokens, ids: tuple[int, ...]) -> Tokens:

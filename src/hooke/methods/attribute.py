@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hooke.errors import HookeError
 from hooke.methods import attribute_gradients as by
+from hooke.methods.asking import lookalikes
 from hooke.methods.metrics import Metric, check_varies, evaluate, name_of
 from hooke.methods.patch import sweep
 from hooke.methods.patch_pair import Question, TokenLike, line_up, named, question
@@ -253,6 +254,7 @@ def correlations(both: np.ndarray) -> dict[str, float | None]:
 
 
 def _about(model: Model, case: Case, direction: str) -> dict[str, Any]:
+    clean = case.other if direction == "denoise" else case.base
     ids = [run.tokens.ids[0].tolist() for run in (case.other, case.base)]
     values = [case.end, case.start]
     if direction == "noise":
@@ -266,6 +268,7 @@ def _about(model: Model, case: Case, direction: str) -> dict[str, Any]:
         "tokens": {"clean": tokens[0], "corrupt": tokens[1]},
         "target": named(model, case.asked.target),
         "contrast": named(model, case.asked.contrast),
+        "notes": lookalikes(model, [*case.asked.target, *case.asked.contrast], clean.logits),
         "clean": values[0],
         "corrupt": values[1],
     }

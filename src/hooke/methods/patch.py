@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.methods.asking import recorded
+from hooke.methods.asking import lookalikes, recorded
 from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
 from hooke.methods.patch_pair import Pair, TokenLike, line_up, named, question, texts_of
 from hooke.methods.patch_places import Place, PlaceLike, find_places
@@ -138,6 +138,7 @@ def patch(
             "normalised": normalised,
             "patches": swept.n_patches,
             "runs": swept.n_runs,
+            "notes": lookalikes(model, [*asked.target, *asked.contrast], good.logits),
             "sentence": sentence + ".",
         },
         tensors={place.name: x.cpu().numpy() for place, x in zip(places, swept.values, strict=True)},

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.methods.asking import recorded
+from hooke.methods.asking import lookalikes, recorded
 from hooke.methods.edge_cuts import taken
 from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
 from hooke.methods.patch_pair import TokenLike, line_up, question
@@ -160,6 +160,7 @@ def path_patch(
         {"edge": edge, "value": value, "normalised": (value - start) / (end - start)}
         for edge, value in zip(edges, values.tolist(), strict=True)
     ]
+    notes = lookalikes(model, [*asked.target, *asked.contrast], good.logits)
     best = max(rows, key=lambda row: abs(row["normalised"]))
     text = (
         f"Of {len(rows)} edges, {best['edge']} alone moves the metric most: {best['normalised']:.0%} of the difference"
@@ -176,5 +177,5 @@ def path_patch(
         provenance=model.provenance(),
         seconds=clock.done(),
         claims=[Claim(text=text, verdict="tested")],
-        payload={"clean": low[0], "corrupt": low[1], "edges": rows, "sentence": text + "."},
+        payload={"clean": low[0], "corrupt": low[1], "edges": rows, "sentence": text + ".", "notes": notes},
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hooke.methods import explain
 from hooke.methods import influence as inf
+from hooke.methods.asking import lookalike
 from hooke.methods.draw import Drawn, Logits
 from hooke.methods.edges import Codebook, Units
 from hooke.methods.metric import Metric
@@ -171,7 +172,7 @@ def payload_of(
                 }
                 for p in paths
             ],
-            "notes": _notes(model, top, target, contrast, frozen.n_tokens),
+            "notes": _notes(model, top, target, contrast, frozen.n_tokens, probabilities),
             "graph": file,
         },
         claims,
@@ -184,7 +185,12 @@ def _token(model: Model, token: int, probability: float) -> dict[str, Any]:
 
 
 def _notes(
-    model: Model, top: list[dict[str, Any]], target: dict[str, Any], contrast: dict[str, Any] | None, n: int
+    model: Model,
+    top: list[dict[str, Any]],
+    target: dict[str, Any],
+    contrast: dict[str, Any] | None,
+    n: int,
+    probabilities: Tensor,
 ) -> list[str]:
     """What a reader must know before anything else."""
     notes = []
@@ -199,6 +205,9 @@ def _notes(
         )
     if contrast is not None and contrast["probability"] > target["probability"]:
         notes.append(f"the model prefers the contrast, {explain.quote(contrast['token'])}, to the target")
+    for named in (target, contrast) if contrast is not None else (target,):
+        meant = lookalike(model, named["id"], probabilities)
+        notes += [meant] if meant else []
     if n == 1:
         notes.append("a prompt of one token leaves nothing to compare: nothing precedes it")
     if model.info.get("note"):

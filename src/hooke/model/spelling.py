@@ -19,6 +19,7 @@ from hooke.errors import HookeError
 
 SPACE = "\u2581"  # what SentencePiece writes for a space
 MOST_CHOICES = 8  # that an error lists
+MOST_DOTS = 3  # of which some may be dots and some spaces
 NAMED_ID = re.compile(r"<id (\d{1,12})>")
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _ESCAPE = re.compile(
@@ -43,6 +44,10 @@ class Spelling:
             if texts[i] in taken:
                 texts[i] = f"<0x{(self.raw[i] or b' ')[0]:02X}>"
         count = Counter(texts)
+        self._alike: dict[str, list[int]] = defaultdict(list)  # the tokens that would be spelled alike
+        for i, text in enumerate(texts):
+            if text and count[text] > 1:
+                self._alike[text].append(i)
         self.shown = [
             f"<id {i}>" if not text else text if count[text] == 1 else f"{text}<id {i}>" for i, text in enumerate(texts)
         ]
@@ -73,7 +78,7 @@ class Spelling:
         read_as = whole[0] if len(whole) == 1 and whole[0] != getattr(self.tokenizer, "unk_token_id", None) else None
         if found and read_as is not None and read_as not in found:
             found.append(read_as)
-        if len(found) == 1 and self._is_made(found[0]):
+        if len(found) == 1 and (read_as == found[0] or self._is_made(found[0])):
             return found[0]
         if len(found) == 1:
             pieces = ", ".join(map(self.choice, self.encode(text)[:MOST_CHOICES]))
@@ -124,14 +129,6 @@ class Spelling:
         return whole
 
     @cached_property
-    def _by_text(self) -> dict[bytes, list[int]]:
-        found: dict[bytes, list[int]] = defaultdict(list)
-        for i, raw in enumerate(self.raw):
-            if raw:
-                found[raw].append(i)
-        return found
-
-    @cached_property
     def _by_shown(self) -> dict[str, int]:
         return {text: i for i, text in enumerate(self.shown)}
 
@@ -158,13 +155,12 @@ class Spelling:
             and text[-1] not in text[1:-1].replace("\\" + text[-1], "")
         ):
             forms.append(text[1:-1])
-        drawn = [re.sub(r"^·+|·+$", lambda m: " " * len(m[0]), form).translate(_GLYPHS) for form in forms]
-        forms += drawn
+        forms += [undrawn.translate(_GLYPHS) for form in forms for undrawn in _undrawn(form)]
         forms += [_unescaped(form) for form in forms]
         found = []
         for form in dict.fromkeys(forms):
-            found += self._by_text.get(form.encode("utf-8", "replace"), [])
-            found += [self._by_shown[form]] if form in self._by_shown else []
+            shown = self._by_shown.get(form)
+            found += self._alike.get(form, []) if shown is None else [shown]
             named = NAMED_ID.fullmatch(form)
             found += [int(named[1])] if named else []
         return list(dict.fromkeys(found))
@@ -187,6 +183,14 @@ def whole(tokenizer: Any, ids: Sequence[int], *, special: bool = True) -> str:
     return str(
         tokenizer.decode([int(i) for i in ids], skip_special_tokens=not special, clean_up_tokenization_spaces=False)
     )
+
+
+def _undrawn(text: str) -> list[str]:
+    """What the page may have drawn like this: spaces at the ends are dots there, and so are dots."""
+    lead, trail = len(text) - len(text.lstrip("·")), len(text) - len(text.rstrip("·"))
+    ends = [(a, b) for a in range(min(lead, MOST_DOTS) + 1) for b in range(min(trail, MOST_DOTS) + 1)]
+    ends += [(lead, 0 if lead == len(text) else trail)]
+    return [" " * a + text[a : len(text) - b] + " " * b for a, b in ends if a + b <= len(text)]
 
 
 def _unescaped(text: str) -> str:

@@ -42,24 +42,32 @@ class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class TraceArguments(_Body):
-    """Of `hooke.trace`, as far as a page may choose them."""
+class _Asking(_Body):
+    """What is asked of a model: a text to continue, or with `chat` a question, of whose answer one token comes next."""
 
     prompt: str = Field(min_length=1, max_length=200_000)
     model: str | None = Field(default=None, max_length=1000)
+    chat: bool = False
+    system: str | None = Field(default=None, min_length=1, max_length=200_000)
+    answer_token: int | None = Field(default=None, ge=1, le=1000)
+
+
+class TraceArguments(_Asking):
+    """Of `hooke.trace`, as far as a page may choose them."""
+
     target: str | None = Field(default=None, max_length=1000)
+    target_id: int | None = Field(default=None, ge=0, le=2**31)
     contrast: str | None = Field(default=None, max_length=1000)
+    contrast_id: int | None = Field(default=None, ge=0, le=2**31)
     counterfactual: list[str] | None = Field(default=None, max_length=50)
     nodes: int = Field(default=1000, ge=1, le=100_000)
     verify: bool = True
     seed: int = Field(default=0, ge=0, le=2**31)
 
 
-class LensArguments(_Body):
+class LensArguments(_Asking):
     """Of `hooke.lens`."""
 
-    prompt: str = Field(min_length=1, max_length=200_000)
-    model: str | None = Field(default=None, max_length=1000)
     top: int = Field(default=5, ge=1, le=1000)
 
 
@@ -175,6 +183,7 @@ def _jobs(app: FastAPI, jobs: Jobs) -> None:
         body = await _body(request, JobBody)
         kind: type[BaseModel] = TraceArguments if body.verb == "trace" else LensArguments
         arguments = _checked(kind, body.arguments).model_dump(exclude_none=True)
+        _check_together(arguments)
         job = await run_in_threadpool(lambda: jobs.submit(body.verb, arguments))
         return {"job": job.id}
 
@@ -235,6 +244,18 @@ def _jobs(app: FastAPI, jobs: Jobs) -> None:
                 silent += LOOK
 
         return StreamingResponse(stream(), media_type="text/event-stream")
+
+
+def _check_together(arguments: dict[str, Any]) -> None:
+    """Refuse arguments that fit by themselves and not with one another."""
+    if not arguments.pop("chat"):
+        if "system" in arguments or "answer_token" in arguments:
+            raise HookeError("a system message and a token of the answer are for a question; set chat too")
+    else:
+        arguments["chat"] = True
+    for name in ("target", "contrast"):
+        if name in arguments and f"{name}_id" in arguments:
+            raise HookeError(f"{name} and {name}_id name the same token; give one of them")
 
 
 def _pages(app: FastAPI, store: Store) -> None:

@@ -204,7 +204,17 @@ class Jobs:
 
 
 def _do(verb: Verb, model: Any, arguments: dict[str, Any], tick: Any) -> Result:
-    prompt = arguments.pop("prompt")
+    prompt: Any = arguments.pop("prompt")
+    system, which = arguments.pop("system", None), arguments.pop("answer_token", None)
+    for name in ("target", "contrast"):
+        number = arguments.pop(f"{name}_id", None)
+        arguments |= {} if number is None else {name: number}
+    if arguments.pop("chat", False):
+        from hooke.methods.asking import ask, like
+
+        prompt = ask(model, prompt, system=system, which=which or 1)
+        others = arguments.pop("counterfactual", None)
+        arguments |= {} if others is None else {"counterfactual": [like(model, prompt, each) for each in others]}
     if verb == "lens":
         from hooke.methods.lens import lens
 

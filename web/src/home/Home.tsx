@@ -221,6 +221,7 @@ function ModelLine() {
 
 function Options({ verb }: { verb: string }) {
   const models = status.value?.models ?? [];
+  const [chat, setChat] = useState(false);
   return (
     <details class="options">
       <summary>Options</summary>
@@ -236,12 +237,27 @@ function Options({ verb }: { verb: string }) {
             ))}
           </select>
         </label>
+        <label class="tick">
+          <input type="checkbox" name="chat" checked={chat} onChange={(e) => setChat(e.currentTarget.checked)} /> The text is a question, which the model answers
+        </label>
+        {chat && (
+          <>
+            <label>
+              System message
+              <textarea name="system" rows={2} placeholder="none" />
+            </label>
+            <label>
+              Explain this word of the answer, counted from 1
+              <input type="number" name="answer_token" min={1} max={48} placeholder="1" />
+            </label>
+          </>
+        )}
         {verb === "trace" ? (
           <>
             <label>
               Explain this next word
               <input type="text" name="target" placeholder="the model’s own choice" autocomplete="off" />
-              <small class="soft">With a space in front, if one belongs there.</small>
+              <small class="soft">With a space in front, if one belongs there; or a number, as {"<id 260>"}.</small>
             </label>
             <label>
               … rather than this one
@@ -273,6 +289,11 @@ export function choices(form: FormData, verb: string): Record<string, unknown> {
   const out: Record<string, unknown> = {};
   const text = (name: string) => String(form.get(name) ?? "");
   if (text("model")) out.model = text("model");
+  if (form.get("chat")) {
+    out.chat = true;
+    if (text("system").trim()) out.system = text("system");
+    if (text("answer_token")) out.answer_token = Number(text("answer_token"));
+  }
   if (verb === "trace") {
     for (const name of ["target", "contrast"]) if (text(name).trim()) out[name] = text(name);
     const others = text("counterfactual").split(/\r?\n/).filter((line) => line.trim());
