@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from hooke.truth import induction, modular, siit
-from hooke.truth.known import compiled, living_edges
+from hooke.truth.known import compiled, labelled
 from hooke.truth.plain import KEPT, keep
 from hooke.truth.siit_recipes import RECIPES
 
@@ -25,7 +25,7 @@ BUILD = Path(__file__).resolve().parent.parent / "build"
 
 
 def trained_in(name: str, *, nodes_only: bool = False) -> None:
-    made, (living, _), recipe = compiled(name), living_edges(name), RECIPES[name]
+    made, living, recipe = compiled(name), labelled(name)[0].living, RECIPES[name]
     BUILD.mkdir(exist_ok=True)
     file = f"{'nodes' if nodes_only else 'siit'}-{name}"
     checkpoint = BUILD / f"{file}.safetensors"

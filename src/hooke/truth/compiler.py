@@ -52,6 +52,8 @@ class Compiled:
     edges: those of the structure: `u->v` where v reads a dimension that u writes and the output depends on.
     idle: those of them that can change nothing between inputs of one length, and why.
     homes: by component, what it computes, in words.
+    ops: the operations, each after what it reads, the output last. sets, where: by their ids, the values that each
+        can take, and the component that holds it.
     """
 
     program: Program
@@ -62,6 +64,9 @@ class Compiled:
     edges: frozenset[str]
     idle: dict[str, str]
     homes: dict[str, str]
+    ops: tuple[SOp, ...]
+    sets: dict[int, list[Any]]
+    where: dict[int, str]
 
     def ids(self, texts: Sequence[Sequence[Any]]) -> Tensor:
         """Inputs of equal length as token ids with the beginning before them, (n, 1 + length)."""
@@ -151,7 +156,9 @@ def compile_program(program: Program, *, n_heads: int = 3, min_layers: int = 2) 
     for op in ops:
         homes.setdefault(places[id(op)].name, []).append(type(op).__name__)
     what = {name: ", ".join(found) for name, found in homes.items()}
-    return Compiled(program, hf, words, outputs, output.numeric, *_edges(ops, places, sets), what)
+    where = {number: place.name for number, place in places.items()}
+    edges, idle = _edges(ops, places, sets)
+    return Compiled(program, hf, words, outputs, output.numeric, edges, idle, what, tuple(ops), sets, where)
 
 
 # ---- placing -----------------------------------------------------------------------------------

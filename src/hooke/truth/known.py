@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,13 +23,13 @@ from hooke.methods.wiring import node_named
 from hooke.model.model import Model
 from hooke.truth import siit
 from hooke.truth.compiler import NUMBER, Compiled, compile_program, word_of
-from hooke.truth.mixed import effects
+from hooke.truth.cuts import ALIVE
+from hooke.truth.labels import Labels, Pool, label
 from hooke.truth.plain import new_gpt2, word_tokenizer
 from hooke.truth.program_text import read_program
 from hooke.truth.programs import Program, all_programs, program
 
-ALIVE = 1e-3  # an edge that moves no logit by this much is dead
-PROBES = 256  # pairs on which edges are tried
+OFF = 0.05  # a number of a trained model that moves by no more is still right
 KINDS = ("compiled", "siit", "nodes")
 
 
@@ -37,10 +38,10 @@ class Known:
     """A model with its true circuit.
 
     name: of its program. kind: "compiled", "siit" or "nodes". family: of the program.
-    edges: the true edges, in the written form `a0.h1->m0`, `m0->a1.h0<q>`. An edge is true if the program reads
-        through it and taking it from another input of the same length can change the output: what depends on
-        positions alone is the same in both, so such edges are in `dead` and count as false.
-    nodes: the nodes on true edges, `input` and `logits` among them.
+    edges: those of its circuits, true and redundant ones, in the written form `a0.h1->m0`, `m0->a1.h0<q>`.
+    nodes: the nodes on these edges, `input` and `logits` among them.
+    labels: which edges every circuit needs, which can stand in for each other, and which are dead (`truth/labels.py`).
+    pool: pairs of inputs with what each edge does on them, from which `pairs` chooses.
     words: what token ids mean. outputs: ids of the outputs by value; of a numeric program the one of `value`,
         whose logit is the number.
     """
@@ -51,15 +52,33 @@ class Known:
     model: Model
     edges: frozenset[str]
     nodes: frozenset[str]
-    dead: frozenset[str]
+    labels: Labels
+    pool: Pool
     program: Program
     words: tuple[str, ...]
     outputs: dict[Any, int]
     numeric: bool
 
     def pairs(self, n: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Token ids of base and source inputs (n, pos), whose right outputs at the last position differ."""
-        return _pairs(self.program, self.words, n, seed)
+        """Token ids of base and source inputs (n, pos). Every edge of the circuits acts on one of them, if n suffice.
+
+        Of the rest, and of those wherever it can be, the right outputs at the last position differ.
+        """
+        return _pairs(self.program, self.words, self.pool, n, seed)
+
+    def changed(self, logits: Tensor, clean: Tensor) -> Tensor:
+        """(n,): whether outputs differ at some position after the beginning. Logits (n, pos, d_vocab).
+
+        In a compiled model whatever moves a logit is a difference; in a trained one another output has to be the
+        likeliest, or the number to move by more than 0.05.
+        """
+        logits, clean = logits[:, 1:], clean[:, 1:]
+        if self.kind == "compiled":
+            return (logits - clean).abs().amax((1, 2)) > ALIVE
+        ids = list(self.outputs.values())
+        if self.numeric:
+            return ((logits - clean)[..., ids].abs() > OFF).any(-1).any(-1)
+        return (logits[..., ids].argmax(-1) != clean[..., ids].argmax(-1)).any(1)
 
     def answers(self, ids: Tensor) -> Tensor:
         """What the program gives at each position after the beginning, (n, pos - 1): ids, or numbers."""
@@ -142,56 +161,72 @@ def compiled(name: str) -> Compiled:
 
 
 @cache
-def living_edges(name: str) -> tuple[frozenset[str], frozenset[str]]:
-    """The edges of a program's compiled model that can change its output, and those that cannot."""
-    return _split(compiled(name))
-
-
-def _split(made: Compiled) -> tuple[frozenset[str], frozenset[str]]:
-    names = sorted(made.edges)
-    moved = effects(made.hf, *_pairs(made.program, made.words, PROBES, 0), names)[:, :, 1:].amax((1, 2))
-    living = frozenset(name for name, size in zip(names, moved.tolist()) if size > ALIVE)
-    return living, made.edges - living
+def labelled(name: str) -> tuple[Labels, Pool]:
+    """The labels of the edges of a program of the project, in its compiled model."""
+    return label(compiled(name))
 
 
 def _of_compiled(made: Compiled, name: str) -> Known:
-    own = made.program.family != "file"
-    living, dead = living_edges(name) if own else _split(made)
+    labels, pool = label(made) if made.program.family == "file" else labelled(name)
     info = {"program": name, "kind": "compiled", "note": "a RASP program compiled to weights"}
     model = Model(made.hf, word_tokenizer(made.words), name=f"compiled/{name}", info=info)
-    return _known(made, "compiled", model, living, dead)
+    return _known(made, "compiled", model, labels, pool)
 
 
 def _of_trained(kind: str, name: str) -> Known:
-    made, (living, dead) = compiled(name), living_edges(name)
+    made, (labels, pool) = compiled(name), labelled(name)
     hf, record = siit.load(name, made, kind)
     info = {"program": name, "kind": kind, **record}
     model = Model(hf, word_tokenizer(made.words), name=f"{kind}/{name}", info=info)
     to = record["alignment"]
-    return _known(made, kind, model, *(frozenset(siit.renamed(edge, to) for edge in edges) for edges in (living, dead)))
+    acts = {siit.renamed(edge, to): found for edge, found in pool.acts.items()}
+    return _known(made, kind, model, labels.renamed(lambda edge: siit.renamed(edge, to)), replace(pool, acts=acts))
 
 
-def _known(made: Compiled, kind: str, model: Model, edges: frozenset[str], dead: frozenset[str]) -> Known:
+def _known(made: Compiled, kind: str, model: Model, labels: Labels, pool: Pool) -> Known:
+    edges, p = labels.living, made.program
     nodes = frozenset(node_named(end) for edge in edges for end in edge.split("->"))
-    p = made.program
-    return Known(p.name, kind, p.family, model, edges, nodes, dead, p, made.words, made.outputs, made.numeric)
+    return Known(p.name, kind, p.family, model, edges, nodes, labels, pool, p, made.words, made.outputs, made.numeric)
 
 
-def _pairs(program: Program, words: Sequence[str], n: int, seed: int) -> tuple[Tensor, Tensor]:
+def _pairs(program: Program, words: Sequence[str], pool: Pool, n: int, seed: int) -> tuple[Tensor, Tensor]:
     rng = random.Random(f"{program.name} {seed}")
     number = {word: i for i, word in enumerate(words)}
-    found: list[tuple[Sequence[Any], Sequence[Any]]] = []
-    for _ in range(200):
+    found = [(pool.texts[pool.base[i]], pool.texts[pool.source[i]]) for i in _exercising(pool, n, rng)]
+    for _ in range(20):
+        if len(found) >= n:
+            break
         found += [
             (base, source)
             for base, source in zip(program.draw(n, rng), program.draw(n, rng))
             if program.outputs(base)[-1] != program.outputs(source)[-1]
         ]
-        if len(found) >= n:
-            break
-    if len(found) < n:
-        raise HookeError(f"{program.name} gives nearly the same output for all inputs; there are no pairs to compare")
+    found = found[:n]
+    if len(found) < n:  # outputs that differ are rare: pairs that exercise an edge come more than once
+        some = [
+            (pool.texts[pool.base[i]], pool.texts[pool.source[i]])
+            for i in np.any([*pool.acts.values()], 0).nonzero()[0]
+        ]
+        found += rng.choices(some, k=n - len(found))
+    rng.shuffle(found)
     base, source = (
-        torch.tensor([[0, *(number[word_of(token)] for token in text)] for text in texts]) for texts in zip(*found[:n])
+        torch.tensor([[0, *(number[word_of(token)] for token in text)] for text in texts]) for texts in zip(*found)
     )
     return base, source
+
+
+def _exercising(pool: Pool, n: int, rng: random.Random) -> list[int]:
+    """Pairs of the pool, at most n, on which each edge acts: once, and then more often, in up to half of the pairs."""
+    acts = np.array([*pool.acts.values()])
+    enough = np.minimum(max(1, n // (2 * len(acts))), acts.sum(1))
+    seen, chosen = np.zeros(len(acts), int), list[int]()
+    for wanted in range(1, int(enough.max()) + 1):
+        while len(chosen) < n and (short := seen < np.minimum(wanted, enough)).any():
+            rarest = np.where(short, acts.sum(1), acts.shape[1] + 1).argmin()
+            gain = acts[short].sum(0) + pool.told / 2  # outputs that differ at the end break ties
+            gain = np.where(acts[rarest], gain, -1.0)
+            gain[chosen] = -1.0
+            best = (gain == gain.max()).nonzero()[0].tolist()
+            chosen.append(rng.choice(best))
+            seen += acts[:, chosen[-1]]
+    return chosen

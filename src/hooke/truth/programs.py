@@ -1,7 +1,7 @@
 """RASP programs with known circuits: `Program`, and the table of all of them by name.
 
 Families are those of the published benchmark of trained-in circuits (2407.14494), in causal form: what a position
-gives depends on it and on what comes before.
+gives depends on it and on what comes before; and one of programs with parts that stand in for each other.
 """
 
 from __future__ import annotations
@@ -62,9 +62,9 @@ class Program:
 @cache
 def all_programs() -> dict[str, Program]:
     """Every program of the project by its name."""
-    from hooke.truth import programs_order, programs_values
+    from hooke.truth import programs_order, programs_redundant, programs_values
 
-    found = [*programs_values.PROGRAMS, *programs_order.PROGRAMS]
+    found = [*programs_values.PROGRAMS, *programs_order.PROGRAMS, *programs_redundant.PROGRAMS]
     return {program.name: program for program in found}
 
 

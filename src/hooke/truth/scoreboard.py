@@ -3,7 +3,9 @@
 A method orders the edges of a model; the truth says which of them are in the circuit. Edge AUROC is the chance that a
 true edge stands before a false one (ties half), node AUROC the same for heads and MLPs by their strongest edge, and
 precision the share of true edges among as many first ones as there are true edges (on average over the orders of
-ties). The controls: a random order, and the same architectures with random weights, in which nothing is the circuit.
+ties). Where edges stand in for each other a model has several minimal circuits (`labels.py`): a method is scored
+against the one that it comes nearest to; the edges of the others count neither for nor against it, nor do those that
+cancel. The controls: a random order, and the same architectures with random weights, in which nothing is the circuit.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ from hooke.model.store import hooke_home
 from hooke.results import Claim, Result, read_json, write_atomic
 from hooke.threads import fitting
 from hooke.truth.known import KINDS, Known, compile_file, known, known_names, random_twin
+from hooke.truth.labels import beside
+from hooke.truth.mixed import mixed_logits
 
 PAIRS = 24
 ABOUT = {
@@ -42,6 +46,9 @@ ABOUT = {
     "nodes": "models with trained-in nodes alone",
 }
 TWINS = 8  # models of each kind that are also scored with random weights; two with quick
+MORE_SEEDS = 2  # of other pairs, on which methods of few passes are scored too
+SLOW = ("acdc", "masks", "ensemble")  # are scored on the pairs of one seed
+CUT_ROWS = 2048  # rows at once that show in how many pairs edges act
 LOW = 0.9  # an edge AUROC below which a method is said to fail on a model
 Row = dict[str, Any]
 
@@ -67,7 +74,8 @@ def scoreboard(
     Returns a `Result` of kind "scoreboard". payload.methods: a row for each method, best first, with the median edge
     AUROC over all models, its 95 % interval over models, the tenth percentile, medians of node AUROC, precision,
     seconds and passes (forward passes for each pair, a backward counting two), and the same by kind (`kinds`) and
-    family (`families`); payload.each: every model by itself; payload.failures: where each method fails, and why.
+    family (`families`), and how far the edge AUROC of one model differs from seed to seed (`spread`); payload.each:
+    every model by itself, with its edges by label (`_labels`); payload.failures: where each method fails, and why.
     Raises HookeError for unknown kinds and methods, and for a program that cannot be read or compiled.
     """
     clock = Clock(progress)
@@ -159,12 +167,69 @@ def _score(make: Callable[[], Known], methods: Sequence[str], pairs: int, seed: 
     model = make()
     row: Row = {"name": model.name, "kind": model.kind, "family": model.family}
     wiring = Wiring.of(model.model.parts)
-    row |= {"edges": int(wiring.edges.sum()), "true_edges": int(wiring.mask(sorted(model.edges)).sum())}
+    labels = model.labels
+    row |= {"edges": int(wiring.edges.sum()), "true_edges": len(labels.true), "redundant_edges": len(labels.redundant)}
+    row["labels"] = _labels(model, pairs, seed)
     row["methods"] = _of_methods(model, methods, pairs, seed)
+    quick = [name for name in methods if name not in SLOW]
+    for more in range(1, 1 + MORE_SEEDS):
+        for name, scores in _of_methods(model, quick, pairs, seed + more).items():
+            row["methods"][name].setdefault("other_seeds", []).append(scores["edge_auroc"])
     if twin:
         other = _of_methods(random_twin(model, seed), methods, pairs, seed)
         row["random_weights"] = {name: scores["edge_auroc"] for name, scores in other.items()}
     return row
+
+
+def _labels(model: Known, pairs: int, seed: int) -> Row:
+    """The edges of a model by label, and in how many of the scored pairs each changes an output of this very model.
+
+    Every edge is cut alone, a redundant one beside what can stand in for it. dead_together: in how many pairs an
+    output changes when all dead edges are cut at once. unexercised: edges of circuits that act in no scored pair.
+    alone: the labels of single cuts. inputs, pairs, enumerated, exhaustive: what the labels rest on (`Labels`).
+    """
+    labels, wiring = model.labels, Wiring.of(model.model.parts)
+    base, source = model.pairs(pairs, seed)
+    outside = wiring.edges & ~wiring.mask(sorted(labels.living | labels.cancelling))
+    dead = sorted(wiring.edge_names(outside))
+    named = {
+        "true": sorted(labels.true),
+        "redundant": sorted(labels.redundant),
+        "cancelling": sorted(labels.cancelling),
+    }
+    order = [edge for edges in named.values() for edge in edges] + dead
+    cuts = [
+        wiring.mask(sorted({edge} | beside(labels, edge)) if edge in labels.redundant else [edge]) for edge in order
+    ]
+    acts = _acting(model, base, source, [*cuts, outside])
+    count = dict(zip(order, acts, strict=False))
+    return {
+        **{key: {edge: count[edge] for edge in edges} for key, edges in (*named.items(), ("dead", dead))},
+        "dead_together": acts[-1],
+        "unexercised": [edge for edge in sorted(labels.living) if not count[edge]],
+        "alone": sorted(labels.alone),
+        "circuits": [sorted(one) for one in labels.circuits],
+        "scored_pairs": len(base),
+        "inputs": labels.inputs,
+        "pairs": labels.pairs,
+        "enumerated": labels.enumerated,
+        "exhaustive": labels.exhaustive,
+    }
+
+
+def _acting(model: Known, base: Tensor, source: Tensor, cuts: Sequence[Tensor]) -> list[int]:
+    """In how many pairs each set of edges (n_readers, n_writers), cut at once, changes an output."""
+    n, found = len(base), []
+    size = max(1, CUT_ROWS // n)
+    with torch.no_grad():
+        clean = model.model.hf(input_ids=base).logits
+        for start in range(0, len(cuts), size):
+            masks = torch.stack([*cuts[start : start + size]]).float()
+            ids = torch.cat([source, base.repeat(len(masks), 1)])
+            logits = mixed_logits(model.model.hf, ids, masks.transpose(0, 1).repeat_interleave(n, 1))[n:]
+            changed = model.changed(logits, clean.repeat(len(masks), 1, 1))
+            found += changed.view(len(masks), n).sum(1).tolist()
+    return found
 
 
 def _of_methods(model: Known, methods: Sequence[str], pairs: int, seed: int) -> dict[str, Row]:
@@ -186,16 +251,32 @@ def _of_methods(model: Known, methods: Sequence[str], pairs: int, seed: int) -> 
 
 
 def _scores(model: Known, found: Found) -> Row:
-    wiring = Wiring.of(model.model.parts)
-    sizes, truth = found.sizes() * wiring.edges, wiring.mask(sorted(model.edges))
-    own, labels = sizes[wiring.edges].double().numpy(), truth[wiring.edges].numpy()
+    """Against the minimal circuit that a method comes nearest to; what only others of them need is left out."""
+    wiring, labels = Wiring.of(model.model.parts), model.labels
+    sizes = found.sizes() * wiring.edges
+    false = wiring.edges & ~wiring.mask(sorted(labels.living | labels.cancelling))
+    best: tuple[float, frozenset[str], np.ndarray, np.ndarray] | None = None
+    for circuit in labels.circuits:
+        truth = wiring.mask(sorted(circuit))
+        own, true = sizes[truth | false].double().numpy(), truth[truth | false].numpy()
+        value = auroc(own, true)
+        if best is None or value > best[0]:
+            best = (value, circuit, own, true)
+    assert best is not None
+    value, circuit, own, true = best
+    by_single = wiring.mask(sorted(labels.alone))[wiring.edges].numpy()
     return {
-        "edge_auroc": auroc(own, labels),
-        "node_auroc": _node_auroc(sizes, wiring, model.nodes),
-        "precision": _precision(own, labels),
+        "edge_auroc": value,
+        "edge_auroc_alone": auroc(sizes[wiring.edges].double().numpy(), by_single),
+        "node_auroc": _node_auroc(sizes, wiring, _nodes(circuit), _nodes(labels.living | labels.cancelling)),
+        "precision": _precision(own, true),
         "seconds": found.seconds,
         "passes": found.passes,
     }
+
+
+def _nodes(edges: frozenset[str]) -> set[str]:
+    return {node_named(end) for edge in edges for end in edge.split("->")}
 
 
 def _precision(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -206,17 +287,17 @@ def _precision(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((labels[above].sum() + (count - above.sum()) * labels[equal].mean()) / count)
 
 
-def _node_auroc(sizes: Tensor, wiring: Wiring, nodes: frozenset[str]) -> float | None:
-    """Heads and MLPs by their strongest edge, in or out; None if all or none of them are in the circuit."""
+def _node_auroc(sizes: Tensor, wiring: Wiring, nodes: set[str], living: set[str]) -> float | None:
+    """Heads and MLPs by their strongest edge, in or out; None if all are in it, or none."""
     strongest = sizes.amax(0).double()
     for r in range(len(wiring.readers)):
         for name in wiring.names(r):
             if name != "logits":
                 at = wiring.writers.index(node_named(name))
                 strongest[at] = torch.maximum(strongest[at], sizes[r].max().double())
-    names = wiring.writers[1:]
-    labels = np.array([name in nodes for name in names])
-    return auroc(strongest[1:].numpy(), labels) if 0 < labels.sum() < len(names) else None
+    counted = [i for i, name in enumerate(wiring.writers) if i and (name in nodes or name not in living)]
+    labels = np.array([wiring.writers[i] in nodes for i in counted])
+    return auroc(strongest[counted].numpy(), labels) if 0 < labels.sum() < len(counted) else None
 
 
 # ---- what the rows say together ----------------------------------------------------------------
@@ -251,7 +332,20 @@ def _over(name: str, each: list[Row]) -> Row:
         "seconds": float(np.sum([o["seconds"] for o in own])),
         "passes": float(np.median([o["passes"] for o in own])),
         "random_weights": float(np.median(twins)) if twins else None,
+        "spread": _spread(name, each),
     }
+
+
+def _spread(name: str, each: list[Row]) -> Row | None:
+    """How far apart the edge AUROCs of one model on the pairs of different seeds are; None for slow methods."""
+    scored = [(e, e["methods"][name]) for e in each if "other_seeds" in e["methods"][name]]
+    gaps = [
+        (float(np.ptp([own["edge_auroc"], *own["other_seeds"]])), f"{e['name']} ({e['kind']})") for e, own in scored
+    ]
+    if not gaps:
+        return None
+    values = [gap for gap, _ in gaps]
+    return {"seeds": 1 + MORE_SEEDS, "mean": float(np.mean(values)), "largest": max(values), "on": max(gaps)[1]}
 
 
 def _interval(values: np.ndarray) -> list[float] | None:
