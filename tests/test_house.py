@@ -25,6 +25,7 @@ ROOMS = (
     "errors",
     "threads",
     "arguments",
+    "files",
     "sites",
     "results",
     "data",
@@ -40,7 +41,14 @@ ROOMS = (
     "terminal",
     "cli",
 )
-NO_TORCH = ("errors", "arguments", "sites", "results", "viewer")  # rooms that never import torch, not even later
+NO_TORCH = (
+    "errors",
+    "arguments",
+    "files",
+    "sites",
+    "results",
+    "viewer",
+)  # rooms that never import torch, not even later
 
 # Names by which other libraries call places in a model. Only dictionaries/formats may know them.
 FOREIGN = (

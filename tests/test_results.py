@@ -68,7 +68,7 @@ def test_missing_too_large_and_damaged(tmp_path, monkeypatch):
     (tmp_path / "r.safetensors").write_bytes(b"\x05")
     with pytest.raises(HookeError, match="damaged"):
         load_result(path)
-    monkeypatch.setattr("hooke.results.result.MAX_JSON_BYTES", 10)
+    monkeypatch.setattr("hooke.files.MAX_JSON_BYTES", 10)
     with pytest.raises(HookeError, match="are not read"):
         load_result(path)
 

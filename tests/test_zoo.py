@@ -292,7 +292,7 @@ def test_a_stopped_run_leaves_nothing_that_counts(home: Path, sent: signal.Signa
     assert process.returncode != 0
     assert check(home / "models" / "glassllm") is not None
     left = leftovers(home)
-    assert left == [] if sent == signal.SIGINT else left[0].startswith(".tmp.glassllm.")
+    assert left == [] if sent == signal.SIGINT else left[0].startswith(".hooke-tmp-")
     again = child(0)
     _, error = again.communicate(timeout=60)
     assert again.returncode == 0, error
@@ -350,7 +350,7 @@ def test_unknown_names_get_a_suggestion(home: Path) -> None:
         (["config.json"], r"has no \*\.safetensors"),
         (["config.json", "pytorch_model.bin"], r"only pickled weights \(pytorch_model\.bin\).*save_pretrained"),
         (["config.json", "model.safetensors"], "not whole safetensors"),
-        (["config.json", "model.safetensors.index.json"], "cannot be read"),
+        (["config.json", "model.safetensors.index.json"], "is not JSON"),
     ],
 )
 def test_folders_that_cannot_be_loaded_say_why(home: Path, tmp_path: Path, names: list[str], says: str) -> None:

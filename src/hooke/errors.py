@@ -2,7 +2,13 @@
 
 
 class HookeError(Exception):
-    """An error whose message tells the person what to do next; the command line prints it and exits 2."""
+    """An error whose message tells the person what to do next; the command line prints it and exits 2.
+
+    The message is one line: what a file or a model put into it cannot steer a terminal or begin a line of a log.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(visible(str(message)))
 
 
 def visible(text: str) -> str:

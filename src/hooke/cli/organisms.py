@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hooke.cli.common import DeviceOpt, JsonOpt, OutOpt, app, deliver, writable
+from hooke.cli.common import DeviceOpt, JsonOpt, OutOpt, app, deliver, exists, writable
 from hooke.errors import HookeError
 from hooke.terminal import Stages
 
@@ -63,7 +63,7 @@ def train(
     from hooke.truth.organisms import recipe
 
     made = recipe(name)
-    if out.exists() and not (out / "adapter_config.json").exists():
+    if exists(out) and not (out / "adapter_config.json").exists():
         raise HookeError(f"{out} exists and is not an adapter; choose another --out")
     writable(out / "adapter_config.json")
     with Stages(STAGES["train"]) as stage:

@@ -23,6 +23,7 @@ from hooke.cli.common import (
     writable_page,
 )
 from hooke.errors import HookeError
+from hooke.files import is_file
 from hooke.terminal import Stages, show_probe, show_probe_explain, show_probe_list, show_probe_test
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def fit(
     hooke probe fit mine.csv --kind logistic --kind attention --out probes/mine
     """
     if out is not None:
-        if out.is_file():
+        if is_file(out):
             raise HookeError(f"{out} is a file; give --out a folder for the probe")
         writable(out / FILE)
     writable_page(html)

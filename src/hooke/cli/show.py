@@ -28,11 +28,11 @@ def open_file(
     \b
     hooke open france.json
     """
-    from hooke.results.result import MAX_JSON_BYTES
+    from hooke.files import MAX_JSON_BYTES, is_file
     from hooke.server import serve
     from hooke.server.store import Store
 
-    if file.is_file() and LARGE_FILE < file.stat().st_size <= MAX_JSON_BYTES:
+    if is_file(file) and LARGE_FILE < file.stat().st_size <= MAX_JSON_BYTES:
         print(f"reading {file}, {file.stat().st_size >> 20} MB; this can take half a minute", file=sys.stderr)
     store = Store(serve.results_folder())
     name = store.open(file)

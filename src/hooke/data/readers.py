@@ -10,10 +10,12 @@ from typing import Any
 
 from hooke.data.labelled import Dataset, Row, check_rows
 from hooke.errors import HookeError
+from hooke.files import check_file, is_dir, open_file, path_of
 
 MOST_BYTES = 512 * 2**20  # of one file, and of all texts together once they are unpacked
 MOST_ROWS = 1_000_000
 MOST_CHARACTERS = 100_000  # of one value
+MOST_LINE = 16 * 2**20
 FIELDS = ("group", "topic", "pair", "user", "system")  # besides text and label
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
 PACKED = (".gz", ".bz2", ".xz", ".zst", ".zip")
@@ -44,7 +46,7 @@ def read_rows(
 
         files, about = fetch(name)
     else:
-        files, about = [Path(path).expanduser()], name
+        files, about = [path_of(path)], name
     lines: list[Line] = []
     size = 0
     for file in files:
@@ -74,14 +76,9 @@ def read_rows(
 
 def _check_file(file: Path) -> None:
     """Refuse what cannot be read before a byte of it is read."""
-    try:
-        if not file.exists():
-            raise HookeError(f"there is no file {file}")
-        if not file.is_file():
-            raise HookeError(f"{file} is no file; give one that ends in {', '.join(SUFFIXES)}")
-        size = file.stat().st_size
-    except (OSError, ValueError) as error:
-        raise HookeError(f"{str(file)!r} cannot be read: {error}") from None
+    if is_dir(file):
+        raise HookeError(f"{file} is no file; give one that ends in {', '.join(SUFFIXES)}")
+    size = check_file(file)
     suffix = file.suffix.lower()
     if suffix in PACKED:
         raise HookeError(f"{file} is compressed; unpack it and give what is inside")
@@ -105,8 +102,10 @@ def _lines(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
 def _utf8(file: Path) -> Iterator[str]:
     """The lines of a UTF-8 file without its byte order mark; where a byte is wrong, the line is named."""
     try:
-        with file.open("rb") as handle:
-            for number, raw in enumerate(handle, 1):
+        with open_file(file, MOST_BYTES) as handle:
+            for number, raw in enumerate(iter(lambda: handle.readline(MOST_LINE + 1), b""), 1):
+                if len(raw) > MOST_LINE:
+                    raise HookeError(f"{file}, line {number}: a line of more than {MOST_LINE >> 20} MB is not read")
                 if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise HookeError(f"{file} is UTF-16; save it as UTF-8")
                 try:
@@ -172,7 +171,7 @@ def _parquet(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(file) as table:
+        with open_file(file, MOST_BYTES) as handle, ParquetFile(handle) as table:
             groups = [table.metadata.row_group(i) for i in range(table.metadata.num_row_groups)]
             size = sum(group.total_byte_size for group in groups)
             if table.metadata.num_rows > MOST_ROWS or size > 4 * MOST_BYTES:
@@ -182,7 +181,7 @@ def _parquet(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
             _no_twins(names, file)
             columns = [column for column in names if column in wanted]
             number = 0
-            for batch in table.iter_batches(batch_size=256, columns=columns, use_threads=False):
+            for batch in table.iter_batches(batch_size=16, columns=columns, use_threads=False):
                 for row in batch.to_pylist():
                     number += 1
                     # columns that are not read are there, too: an error lists them

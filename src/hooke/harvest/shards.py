@@ -11,8 +11,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hooke.errors import HookeError
 from hooke.results import write_atomic
+from hooke.results.tensors import read_tensors
 from hooke.sites import Site
+
+MAX_SHARD = 2**36
 
 
 class Prompt(NamedTuple):
@@ -83,14 +87,9 @@ def save_shard(path: Path, kept: Harvest) -> None:
 
 def load_shard(path: Path, todo: Sequence[Prompt]) -> Harvest | None:
     """What was kept of these prompts, or None if it is not there or not whole: then it is made again."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not path.exists():
-        return None
     out = empty(todo)
     try:
-        arrays = load_file(path)
+        arrays = read_tensors(path, most=MAX_SHARD) or {}
         out.log_probability = arrays.pop("log_probability")
         for name, x in arrays.items():
             what, site, *pool = name.split(" ")
@@ -98,6 +97,6 @@ def load_shard(path: Path, todo: Sequence[Prompt]) -> Harvest | None:
                 out.tokens[Site.parse(site)] = x
             else:
                 out.pooled[Site.parse(site), pool[0]] = x
-    except (SafetensorError, OSError, KeyError, IndexError):
+    except (HookeError, KeyError, IndexError, ValueError):
         return None
     return out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from hooke.data.circuit_tasks import Example
 from hooke.errors import HookeError
+from hooke.files import parse_json
 from hooke.methods.metrics import Metric, check_varies, checked, name_of, wide
 from hooke.methods.objective import Measure, Objective
 from hooke.methods.patch_pair import ids_of, line_up, texts_of
@@ -244,11 +244,8 @@ def read_file(path: Path) -> list[Example]:
     for number, line in enumerate(read_text(path, MAX_FILE).split("\n"), 1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise HookeError(f"{path}, line {number}: not JSON") from None
-        found.append(_example(row, f"{path}, line {number}"))
+        where = f"{path}, line {number}"
+        found.append(_example(parse_json(line.encode(), where), where))
     if not found:
         raise HookeError(f"{path} has no pairs")
     return found

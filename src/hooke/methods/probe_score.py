@@ -12,6 +12,7 @@ import torch
 from hooke.data.labelled import Row
 from hooke.dictionaries import Dictionary, Direction
 from hooke.errors import HookeError
+from hooke.files import is_dir, path_of
 from hooke.harvest import Harvest, harvest
 from hooke.methods.probe import belongs_to
 from hooke.methods.probe_parts import Block, from_tensors, needs, score_harvest, token_scores
@@ -34,8 +35,8 @@ def load_probe(folder: str | Path) -> Result:
 
     Raises HookeError for a file that is no probe, or whose weights are missing or damaged.
     """
-    path = Path(folder)
-    fitted = load_result(path / FILE if path.is_dir() else path)
+    path = path_of(folder)
+    fitted = load_result(path / FILE if is_dir(path) else path)
     if fitted.kind != "probe":
         raise HookeError(f"{folder} holds a {fitted.kind}, not a probe; make one with `hooke probe fit`")
     blocks_of(fitted)

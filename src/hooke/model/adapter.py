@@ -11,17 +11,16 @@ import json
 import math
 import os
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from hooke.errors import HookeError
+from hooke.files import is_file, open_file, read_json, scratch, tensor_header
 from hooke.model.adapter_targets import check_targets
 from hooke.model.store import MANIFEST, hash_files
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 PACKAGED = Path(__file__).resolve().parents[1] / "truth" / "organisms" / "adapters"  # data, kept beside its recipes
-MAX_TENSORS, MAX_BYTES, MAX_RANK = 10_000, 2**32, 4096
+MAX_TENSORS, MAX_BYTES, MAX_RANK, MAX_CONFIG = 10_000, 2**32, 4096, 16 * 2**20
 MAX_SCALE = 1e6  # of an alpha
 
 # keys of the configuration that change nothing in what the saved deltas mean
@@ -87,7 +86,7 @@ def read_adapter(folder: str | Path) -> Adapter:
     """
     folder = Path(folder)
     weights = folder / WEIGHTS
-    if not weights.is_file():
+    if not os.path.lexists(weights):
         pickled = [p.name for p in folder.glob("adapter_model*") if p.suffix in (".bin", ".pt", ".pth")]
         if pickled:
             raise HookeError(
@@ -110,9 +109,7 @@ def read_adapter(folder: str | Path) -> Adapter:
         ranks[module] = rank
     if not scales:
         raise HookeError(f"{weights} is empty")
-    from hooke.results import read_json  # it brings numpy, which naming a model must not wait for
-
-    about = read_json(folder / MANIFEST) if (folder / MANIFEST).is_file() else {}
+    about = read_json(folder / MANIFEST, folder=folder) if is_file(folder / MANIFEST) else {}
     if not isinstance(about, dict):
         raise HookeError(f"{folder / MANIFEST} is damaged; copy the adapter again")
     recorded = about.get("adapter_sha256")
@@ -125,10 +122,8 @@ def read_adapter(folder: str | Path) -> Adapter:
 
 def _config(folder: Path) -> dict[str, Any]:
     """The configuration, if what it describes is plain LoRA."""
-    from hooke.results import read_json
-
     where = folder / CONFIG
-    config = read_json(where)
+    config = read_json(where, MAX_CONFIG, folder=folder)
     if not isinstance(config, dict):
         raise HookeError(f"{where} is not an adapter's configuration")
 
@@ -176,22 +171,17 @@ def _override(config: dict[str, Any], key: str, module: str, default: float) -> 
 
 def _shapes(weights: Path) -> dict[str, tuple[int, ...]]:
     """The shapes of all tensors, from the header; their number, types and size are bounded."""
-    try:
-        if weights.stat().st_size > MAX_BYTES:
-            raise HookeError(f"{weights} is {weights.stat().st_size >> 20} MB; adapters end at {MAX_BYTES >> 20} MB")
-        with safe_open(weights, "numpy") as file:
-            keys = list(file.keys())
-            if len(keys) > MAX_TENSORS:
-                raise HookeError(f"{weights} has {len(keys):,} tensors; adapters end at {MAX_TENSORS:,}")
-            found = {}
-            for key in keys:
-                tensor = file.get_slice(key)
-                if tensor.get_dtype() not in ("F16", "BF16", "F32", "F64"):
-                    raise HookeError(f"{weights}: {key[:120]} is {tensor.get_dtype()}; only floating point is merged")
-                found[key] = tuple(tensor.get_shape())
-            return found
-    except (SafetensorError, OSError) as error:
-        raise HookeError(f"{weights} is not whole safetensors ({error}); copy the adapter again") from None
+    with open_file(weights, MAX_BYTES, folder=weights.parent) as file:
+        try:
+            _, header = tensor_header(weights, file)
+        except HookeError as error:
+            raise HookeError(f"{error}; copy the adapter again") from None
+    if len(header) > MAX_TENSORS:
+        raise HookeError(f"{weights} has {len(header):,} tensors; adapters end at {MAX_TENSORS:,}")
+    for key, entry in header.items():
+        if entry["dtype"] not in ("F16", "BF16", "F32", "F64"):
+            raise HookeError(f"{weights}: {key[:120]} is {entry['dtype']}; only floating point is merged")
+    return {key: tuple(entry["shape"]) for key, entry in header.items()}
 
 
 def _module(key: str, folder: Path) -> str:
@@ -340,24 +330,19 @@ def save_adapter(
     }
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temp = Path(tempfile.mkdtemp(prefix=f".tmp.{folder.name}.", dir=folder.parent))
+        with scratch(folder.parent) as temp:
+            made = temp / "adapter"
+            made.mkdir()
+            _write_json(made / CONFIG, config)
+            save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
+            (made / WEIGHTS).chmod(0o644)
+            digest = hash_files([made / CONFIG, made / WEIGHTS])
+            _write_json(made / MANIFEST, {**(about or {}), "adapter_sha256": digest})
+            if folder.exists():
+                os.replace(folder, temp / "old")
+            os.replace(made, folder)
     except OSError as error:
-        raise HookeError(f"cannot write to {folder.parent}: {error.strerror}; choose another place") from None
-    try:
-        made = temp / "adapter"
-        made.mkdir()
-        _write_json(made / CONFIG, config)
-        save_file(tensors, made / WEIGHTS, metadata={"format": "pt"})
-        (made / WEIGHTS).chmod(0o644)
-        digest = hash_files([made / CONFIG, made / WEIGHTS])
-        _write_json(made / MANIFEST, {**(about or {}), "adapter_sha256": digest})
-        if folder.exists():
-            os.replace(folder, temp / "old")
-        os.replace(made, folder)
-    except OSError as error:
-        raise HookeError(f"cannot write {folder}: {error.strerror}") from None
-    finally:
-        shutil.rmtree(temp, ignore_errors=True)
+        raise HookeError(f"cannot write {folder}: {error.strerror}; choose another place") from None
     return folder
 
 

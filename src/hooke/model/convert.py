@@ -18,11 +18,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hooke.errors import HookeError
+from hooke.errors import HookeError, visible
+from hooke.files import open_file
 
 # GGUF's scalar value types: number -> struct code. 8 is a string and 9 an array.
 _SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 _STRING, _ARRAY = 8, 9
+# sizes that no model has without a tensor as long
+_WIDTHS = (
+    ".vocab_size", ".embedding_length", ".feed_forward_length", ".attention.head_count", ".attention.head_count_kv",
+    ".attention.key_length", ".attention.value_length", ".rope.dimension_count",
+)  # fmt: skip
 
 
 def gguf_header(path: Path) -> dict[str, Any]:
@@ -32,7 +38,7 @@ def gguf_header(path: Path) -> dict[str, Any]:
     weights, added. Raises HookeError for a file that is not GGUF, is cut short, or is one of several.
     """
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if file.read(4) != b"GGUF":
                 raise HookeError(f"{path} is not a GGUF file: give the .gguf file itself, or a folder with safetensors")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
@@ -44,7 +50,7 @@ def gguf_header(path: Path) -> dict[str, Any]:
     end = header.pop("end")
     if size < end:
         raise HookeError(f"{path} is cut short ({size:,} bytes of at least {end:,}): download it again")
-    if int(header.get("split.count", 1)) > 1:
+    if header.get("split.count", 1) not in (0, 1):
         raise HookeError(f"{path} is one part of several: join them first with `llama-gguf-split --merge`")
     return header
 
@@ -94,6 +100,7 @@ def _read_gguf(path: Path, data: mmap.mmap) -> dict[str, Any]:
         else:
             raise ValueError(f"value type {kind}")
     parameters = last = 0
+    longest = 1
     for _ in range(tensors):
         text()
         dimensions = take("I")
@@ -104,12 +111,18 @@ def _read_gguf(path: Path, data: mmap.mmap) -> dict[str, Any]:
         count = 1
         for width in shape:
             count *= width
+            longest = max(longest, width)
         block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
         parameters += count
         last = max(last, offset + count // block * size)
     align = int(header.get("general.alignment", 32)) or 32
     header["end"] = (at + align - 1) // align * align + last
     header["parameters"] = parameters
+    for key, value in header.items():  # a small file must not ask for a large model
+        most = tensors if key.endswith(".block_count") else longest if key.endswith(_WIDTHS) else None
+        if most is not None and not (isinstance(value, int) and 0 <= value <= most):
+            asked = f"{visible(key)[:80]} is {visible(str(value))[:40]}"
+            raise HookeError(f"{path} says {asked}, and its tensors allow at most {most:,}: download it again")
     return header
 
 

@@ -7,7 +7,6 @@ all of them finite.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import safe_open
 
 from hooke.errors import HookeError, visible
+from hooke.files import read_json
 from hooke.model.store import weight_files
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def check_index(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if (folder / "model.safetensors").exists() or not index.exists():
         return
-    listed = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    listed = read_json(index, folder=folder)["weight_map"]
     found: dict[str, str] = {}
     for file in weight_files(folder):
         with safe_open(file, "pt") as data:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hooke.errors import HookeError, visible
+from hooke.files import check_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,8 +54,11 @@ def read_file(path: Path) -> GgufFile:
     from gguf import GGUFReader, GGUFValueType
 
     try:
+        check_file(path)
         reader = GGUFReader(path)
-    except (ValueError, KeyError, IndexError) as error:
+    except HookeError:
+        raise
+    except Exception as error:  # in as many ways as a header can be wrong
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise HookeError(f"{path} is damaged ({visible(reason[0])[:200]}): download it again") from None
     found = {}

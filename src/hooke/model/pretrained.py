@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from hooke.errors import HookeError, visible
+from hooke.files import is_file, open_file, read_json
+from hooke.model.bounds import MAX_CONFIG, check_config, check_size
 from hooke.model.config_check import check_kind, check_said
 from hooke.model.families import FAMILIES, family_of
 from hooke.model.file_check import check_files, check_finite, check_index, check_rotated
@@ -37,6 +39,7 @@ def from_pretrained(source: str, revision: str | None, dtype: Any, tokenizer: An
     logging.disable_progress_bar()
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
+        check_config(source, revision)
         folder = _folder(source, revision)
         raw = _said(folder)
         config = AutoConfig.from_pretrained(source, **options)
@@ -47,6 +50,7 @@ def from_pretrained(source: str, revision: str | None, dtype: Any, tokenizer: An
             raw = {**raw.get("text_config", {}), "tie_word_embeddings": config.tie_word_embeddings}
             config = part
         family_of(config)  # refuse before reading gigabytes
+        check_size(config, source)
         check_said(raw, config, folder / "config.json")
         hf, report = AutoModelForCausalLM.from_pretrained(
             source,
@@ -85,14 +89,12 @@ def _folder(source: str, revision: str | None) -> Path:
 
 def _said(folder: Path) -> dict[str, Any]:
     """What `config.json` says, once it is clear that the folder holds one whole, unquantised language model."""
-    from hooke.results import read_json
-
     if (folder / ADAPTER_CONFIG).exists():
         raise HookeError(
             f"{folder} holds a whole model and an adapter ({ADAPTER_CONFIG}), and it is unclear which is meant: put "
             "the adapter's two files into a folder of their own, or take them out"
         )
-    raw = read_json(folder / "config.json")
+    raw = read_json(folder / "config.json", MAX_CONFIG, infinite=True)
     if not isinstance(raw, dict):
         raise HookeError(f"{folder / 'config.json'} is not a model's configuration: copy the model again")
     check_kind(raw, folder / "config.json")
@@ -127,9 +129,9 @@ def _tokenizer(source: str, folder: Path, options: dict[str, Any]) -> Any:
 def _missing_package(folder: Path) -> str | None:
     """What a vocabulary needs that is not installed here; transformers names whatever it tried last."""
     file = folder / "tokenizer.model"
-    if (folder / "tokenizer.json").exists() or not file.is_file():
+    if (folder / "tokenizer.json").exists() or not is_file(file):
         return None
-    with file.open("rb") as data:
+    with open_file(file) as data:
         sentencepiece = data.read(1) == b"\n"  # the first field of its format; tiktoken's begins with a base-64 letter
     needed = ("sentencepiece", "google.protobuf") if sentencepiece else ("tiktoken",)
     lacking = []

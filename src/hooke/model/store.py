@@ -12,9 +12,7 @@ import json
 import os
 import shutil
 import stat
-import struct
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,18 +20,22 @@ from typing import Any
 from safetensors import SafetensorError
 
 from hooke import __version__
-from hooke.errors import HookeError
+from hooke.errors import HookeError, visible
+from hooke.files import check_file, open_file, path_of, read_json, scratch, tensor_header, within, write_atomic
 
 MANIFEST = "hooke.json"
 ADAPTER_CONFIG = "adapter_config.json"
 _FORMAT = 1  # raise it when all conversions change: older copies are then made again
 GGUF_CONVERSION = 2  # the same for GGUF files of a person's own; the first one dropped what the file said
+MAX_MANIFEST = 16 * 2**20
+MAX_BESIDE = 256 * 2**20  # a tokenizer, a configuration, a template
+READ = (".json", ".txt", ".model", ".jinja", ".tiktoken")
 
 
 def hooke_home() -> Path:
     """Return the folder for Hooke's files: $HOOKE_HOME, else the person's cache folder. It may not exist yet."""
     if os.environ.get("HOOKE_HOME"):
-        return Path(os.environ["HOOKE_HOME"]).expanduser().absolute()
+        return path_of(os.environ["HOOKE_HOME"]).absolute()
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -70,8 +72,7 @@ def install(
     try:
         models.mkdir(parents=True, exist_ok=True)
         with _locked(models / f".{name}.lock", title):
-            # we hold the lock, so a temporary folder here was left by a run that was killed
-            for stale in models.glob(f".tmp.{name}.*"):
+            for stale in models.glob(f".tmp.{name}.*"):  # of earlier versions; we hold the lock
                 shutil.rmtree(stale, ignore_errors=True)
             problem = check(target)
             if problem is None:  # another process finished while we waited
@@ -82,8 +83,7 @@ def install(
                 raise HookeError(
                     f"{name} needs about {need_mb} MB free in {models}: free some, or set HOOKE_HOME to another disk"
                 )
-            temp = Path(tempfile.mkdtemp(prefix=f".tmp.{name}.", dir=models))
-            try:
+            with scratch(models, of=name) as temp:
                 out = temp / "model"
                 out.mkdir()
                 with _progress(progress, title) as step:
@@ -93,8 +93,6 @@ def install(
                 if target.exists():
                     os.replace(target, temp / "old")
                 os.replace(out, target)
-            finally:
-                shutil.rmtree(temp, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise HookeError(
@@ -145,7 +143,7 @@ def _progress(show: bool, title: str) -> Iterator[Step]:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(visible(line), file=sys.stderr, flush=True)
 
 
 # ---- is it whole -------------------------------------------------------------------------------
@@ -158,13 +156,13 @@ def check(folder: str | Path, *, full: bool = False) -> str | None:
     """
     folder = Path(folder)
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST, MAX_MANIFEST)
         if manifest["format"] != _FORMAT:
             return "made by another version of Hooke"
         if "gguf_sha256" in manifest and manifest.get("conversion") != GGUF_CONVERSION:
             return "made by another version of Hooke"
         for name, entry in manifest["files"].items():
-            file = folder / name
+            file = within(folder / name, folder)
             size = file.stat().st_size
             if size != entry["size"]:
                 return f"{name} has {size:,} bytes instead of {entry['size']:,}"
@@ -176,6 +174,8 @@ def check(folder: str | Path, *, full: bool = False) -> str | None:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
         return f"cannot be read ({error.strerror})"
+    except HookeError as error:
+        return f"{MANIFEST} is missing" if not os.path.lexists(folder / MANIFEST) else str(error)
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} is damaged"
     return None
@@ -183,20 +183,13 @@ def check(folder: str | Path, *, full: bool = False) -> str | None:
 
 def _file_problem(file: Path) -> str | None:
     """Say what is wrong with a safetensors file's header or length, reading the header only."""
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as data:
-            (length,) = struct.unpack("<Q", data.read(8))
-            if length > min(size, 100_000_000):
-                return f"{file.name} is not whole safetensors"
-            header = json.loads(data.read(length))
-        ends = [entry["data_offsets"][1] for key, entry in header.items() if key != "__metadata__"]
-        if 8 + length + max(ends, default=0) != size:
-            return f"{file.name} is cut short or damaged"
-    except FileNotFoundError:
+    if not os.path.lexists(file):
         return f"{file.name} is missing"
-    except (struct.error, ValueError, KeyError, TypeError, AttributeError):
-        return f"{file.name} is not whole safetensors"
+    try:
+        with open_file(file, folder=file.parent) as data:
+            tensor_header(file.name, data)
+    except HookeError as error:
+        return str(error)
     return None
 
 
@@ -217,9 +210,10 @@ def _write_manifest(folder: Path, about: dict[str, Any]) -> None:
 def require_loadable(folder: Path) -> None:
     """Raise HookeError, saying what is missing, unless the folder holds config.json and whole safetensors files."""
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        entries = sorted(folder.iterdir())
     except OSError as error:
         raise HookeError(f"cannot read the folder {folder} ({error.strerror}): check the path") from None
+    names = [path.name for path in entries]
     pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt"))]
     ggufs = [name for name in names if name.lower().endswith(".gguf")]
     if "config.json" not in names:
@@ -228,6 +222,9 @@ def require_loadable(folder: Path) -> None:
         if "adapter_config.json" in names:
             raise HookeError(f"{folder} holds an adapter, not a whole model; hooke.load merges it into its base")
         raise HookeError(f"{folder} has no config.json: give the folder that save_pretrained wrote")
+    for path in entries:  # transformers opens them by name
+        if path.name.endswith(READ) and not path.is_dir():
+            check_file(path, MAX_BESIDE, folder=folder)
     try:
         files = weight_files(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -255,11 +252,11 @@ def weights_hash(folder: str | Path) -> str:
     under the files' paths, sizes and times. Nothing is written into the folder. Raises HookeError
     when there are no safetensors.
     """
-    folder = Path(folder).expanduser().absolute()
+    folder = path_of(folder).absolute()
     require_loadable(folder)
     files = weight_files(folder)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    with contextlib.suppress(HookeError, OSError, ValueError, KeyError, TypeError):
+        manifest = read_json(folder / MANIFEST, MAX_MANIFEST)
         # a copied folder may have been trained on since: only untouched files keep their recorded hash
         known = [(manifest["files"][file.name][key]) for file in files for key in ("size", "mtime_ns")]
         if known == [value for file in files for value in _stamp(file)]:
@@ -273,7 +270,9 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").exists():
         names = {"model.safetensors"}
     elif index.exists():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(read_json(index, MAX_MANIFEST, folder=folder)["weight_map"].values())
+        for name in names:
+            within(folder / name, folder)
     else:
         names = {path.name for path in folder.glob("*.safetensors")}
     if (folder / "adapter_config.json").exists():  # an adapter beside a model is loaded with it
@@ -290,7 +289,7 @@ def hash_files(files: list[Path]) -> str:
     """Return the sha256 over the bytes of the files, one after the other."""
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             while block := file.read(1 << 22):
                 digest.update(block)
     return digest.hexdigest()
@@ -305,24 +304,16 @@ def cached_hash(files: list[Path]) -> str:
     if isinstance(entry, list) and len(entry) == 2 and entry[0] == stamp:
         return str(entry[1])
     answer = hash_files(files)
-    with contextlib.suppress(OSError):
-        cache.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(HookeError):
         # read again: another process may have added to it while we hashed
         entries = {**_read_cache(cache), key: [stamp, answer]}
-        handle, temp = tempfile.mkstemp(prefix=".hashes.", dir=cache.parent)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as file:
-                json.dump(entries, file, indent=1)
-            os.replace(temp, cache)
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(temp)
+        write_atomic(cache, json.dumps(entries, indent=1).encode(errors="replace"))
     return answer
 
 
 def _read_cache(cache: Path) -> dict[str, Any]:
     try:
-        entries = json.loads(cache.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        entries = read_json(cache, MAX_MANIFEST)
+    except HookeError:
         return {}
     return entries if isinstance(entries, dict) else {}

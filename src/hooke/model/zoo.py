@@ -12,7 +12,6 @@ import contextlib
 import difflib
 import hashlib
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from hooke.errors import HookeError
+from hooke.files import check_file, is_file, path_of, read_json
 from hooke.model import convert
 from hooke.model.adapter import CONFIG, packaged
 from hooke.model.store import (
@@ -144,13 +144,14 @@ def resolve(name: str | Path | None = None) -> tuple[str, Path | str]:
         return "zoo", text
     if text in packaged():
         return "organism", text
-    path = Path(text).expanduser().absolute()
+    path = path_of(text).absolute()
     if text and path.is_dir():
-        if (path / CONFIG).is_file() and not (path / "config.json").exists():
+        if is_file(path / CONFIG) and not (path / "config.json").exists():
             return "adapter", path
         require_loadable(path)
         return "folder", path
-    if text and path.is_file():
+    if text and os.path.lexists(path):
+        check_file(path)
         if path.suffix.lower() == ".gguf":
             return "gguf", path
         hint = f"give its folder, {path.parent}" if path.suffix == ".safetensors" else "only safetensors and GGUF load"
@@ -199,7 +200,7 @@ def known_models() -> list[dict[str, Any]]:
         )
     for folder in sorted(models_folder().glob("gguf-*")):
         if check(folder) is None:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            manifest = read_json(folder / MANIFEST)
             rows.append(
                 {
                     "name": folder.name,
@@ -268,7 +269,7 @@ def convert_gguf(path: str | Path, *, progress: bool = True) -> Path:
     The folder is named by the file's content, so a moved file is not converted again. Raises
     HookeError when the file is not whole GGUF or transformers does not know the architecture.
     """
-    path = Path(path).expanduser().absolute()
+    path = path_of(path).absolute()
     header = convert.gguf_header(path)
     digest = cached_hash([path])
     target = models_folder() / f"gguf-{digest[:16]}"

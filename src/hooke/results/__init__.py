@@ -1,5 +1,6 @@
 """What methods return: `Result`, `Graph`, and the files they live in."""
 
+from hooke.files import read_json, read_text, write_atomic
 from hooke.results.graph import Graph, Kind, Node
 from hooke.results.result import (
     Claim,
@@ -7,10 +8,7 @@ from hooke.results.result import (
     Verdict,
     first_fault,
     load_result,
-    read_json,
-    read_text,
     tensor_path,
-    write_atomic,
 )
 
 __all__ = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,11 +54,13 @@ class Graph:
     In a circuit, nodes are whole heads and MLPs without a position, a weight is what cutting that edge alone does to
     the metric, and a head is up to three targets: `parts` names which of its inputs (query, key, value) a row is of,
     and `part_verdicts` holds the verdicts of edges into such a row. `parts` is empty where no row has a part.
+
+    A file can be read with `weights` as a scipy csr_array of the same shape: its links take the memory of links.
     """
 
     nodes: list[Node]
     targets: np.ndarray  # (n_targets,) indices into nodes
-    weights: np.ndarray  # (n_targets, n_nodes) float32
+    weights: Any  # (n_targets, n_nodes) float32: an array, or a csr_array of a file that was read so
     constants: np.ndarray  # (n_targets,)
     verdicts: dict[tuple[int, int], Verdict] = field(default_factory=dict)  # (source, target) node indices
     tokens: list[str] = field(default_factory=list)
@@ -79,6 +81,15 @@ class Graph:
         """Whether the nodes are parts of the model, and not features and tokens at their places."""
         kinds: set[Kind] = {"token", "feature", "head", "mlp", "logit"}
         return bool(self.nodes) and all(node.kind in kinds and node.position is None for node in self.nodes)
+
+    def links(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(row, source, weight) of every edge that is not zero, by row and then by source."""
+        if isinstance(self.weights, np.ndarray):
+            row, source = np.nonzero(self.weights)
+            return row, source, self.weights[row, source]
+        held = self.weights.tocoo()
+        there = held.data != 0
+        return held.coords[0][there], held.coords[1][there], held.data[there]
 
     def square(self) -> np.ndarray:
         """The matrix over all nodes, (n_nodes, n_nodes), rows of pure sources zero, parts summed. For small graphs."""

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from hooke.errors import HookeError
+from hooke.files import read_json
 from hooke.results.graph import PARTS, Graph, Kind, Node, Part
 from hooke.results.graph_check import FileMetadata, FileNode, FileOwn, check_graph_file, parse, quote
 from hooke.results.graph_names import LORSA, cantor, cantor_inverse, node_id, safe_name
@@ -32,7 +33,7 @@ from hooke.results.graph_write import (
     six_digits,
     write_graph_file,
 )
-from hooke.results.result import Verdict, read_json
+from hooke.results.result import Verdict
 
 __all__ = [
     "Contrast",
@@ -72,8 +73,8 @@ class GraphFile:
 
     def to_dict(self) -> dict[str, Any]:
         """The file again, with every link of the graph; for a file of ours, identical to what was read."""
-        rows, columns = np.nonzero(self.graph.weights)
-        weights = six_digits(self.graph.weights[rows, columns]).tolist()
+        rows, columns, values = self.graph.links()
+        weights = six_digits(values).tolist()
         dropped = np.asarray(self.graph.constants, float)
         layers = [node.layer for node in self.graph.nodes]
         links = (rows, columns, weights)
@@ -83,23 +84,24 @@ class GraphFile:
         return data
 
 
-def graph_from_file(source: str | Path | dict[str, Any]) -> GraphFile:
+def graph_from_file(source: str | Path | dict[str, Any], *, dense: bool = True) -> GraphFile:
     """Read a graph file (a path, or its content) of any dialect.
 
     `weights[t].sum() + constants[t]` is the target's value where the file gives one (a feature's activation), so
     `constants` holds what the file leaves out. Node ids become ours, also in `qparams`. Raises HookeError in one line.
+    dense: whether `weights` is an ordinary array; else it takes the memory of the links, and not of their square.
     """
     if isinstance(source, dict):
-        return _read(source)
+        return _read(source, dense)
     path = Path(source)
     try:
-        return _read(read_json(path))
+        return _read(read_json(path), dense)
     except HookeError as error:
         message = str(error)
         raise HookeError(message if str(path) in message else f"{path}: {message}") from None
 
 
-def _read(data: Any) -> GraphFile:
+def _read(data: Any, dense: bool) -> GraphFile:
     metadata, raw_nodes = parse(data, dialects=True)
     nodes = [_graph_node(raw, metadata, "feature_details" in data["metadata"]) for raw in raw_nodes]
     last = max(len(metadata.prompt_tokens) - 1, 0)
@@ -138,12 +140,9 @@ def _read(data: Any) -> GraphFile:
     rows = sorted(aimed, key=lambda end: (end[0], PARTS.index(end[1])))
     row_of = {end: row for row, end in enumerate(rows)}
     targets = np.array([t for t, _ in rows], np.int64)
-    if len(targets) * len(nodes) > MAX_WEIGHTS:
+    if dense and len(targets) * len(nodes) > MAX_WEIGHTS:
         raise HookeError(f"{len(targets):,} targets by {len(nodes):,} nodes are too many to hold as a matrix")
-    matrix = np.zeros((len(targets), len(nodes)), np.float32)
-    if ends:
-        at = np.array([(row_of[t, part], s) for s, t, part, _ in ends], np.int64)
-        np.add.at(matrix, (at[:, 0], at[:, 1]), np.array([weight for *_, weight in ends], np.float32))
+    matrix = _matrix([(row_of[t, part], s, weight) for s, t, part, weight in ends], (len(targets), len(nodes)), dense)
     constants = np.zeros(len(targets))
     for row, total in enumerate(matrix.sum(axis=1, dtype=np.float64).tolist()):
         t, part = rows[row]
@@ -160,6 +159,21 @@ def _read(data: Any) -> GraphFile:
     against = next((o.contrast for o in own if o.contrast is not None), None)
     contrast: Contrast | None = {"token": against.token, "id": against.id} if against else None
     return GraphFile(graph, data["metadata"], qparams, contrast, deltas, warnings)
+
+
+def _matrix(ends: list[tuple[int, int, float]], shape: tuple[int, int], dense: bool) -> Any:
+    """Weights by (row, source), those of the same place added up; without `dense` a csr_array."""
+    rows, sources = (np.array([end[k] for end in ends], np.int32) for k in (0, 1))
+    weights = np.array([weight for *_, weight in ends], np.float32)
+    if dense:
+        matrix = np.zeros(shape, np.float32)
+        np.add.at(matrix, (rows, sources), weights)
+        return matrix
+    from scipy.sparse import csr_array
+
+    held = csr_array((weights, (rows, sources)), shape=shape)
+    held.sum_duplicates()
+    return held
 
 
 def _graph_node(raw: FileNode, metadata: FileMetadata, detailed: bool) -> Node:

@@ -8,9 +8,7 @@ pickle. No torch in here: pages and notebooks read results without it.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +17,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from hooke.errors import HookeError
+from hooke.files import read_json, write_atomic
+from hooke.results.tensors import read_tensors
 
 VERSION = 1
-MAX_JSON_BYTES = 256 * 2**20  # sizes are bounded before work starts
 Verdict = Literal["tested", "refuted", "untested"]
 
 
@@ -104,8 +103,6 @@ def load_result(path: str | Path) -> Result:
     Raises HookeError, in one line, for a file that is missing, too large, not a result, damaged, or
     from a newer version.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     data = read_json(path)
     if not isinstance(data, dict) or "kind" not in data or "payload" not in data:
@@ -118,13 +115,11 @@ def load_result(path: str | Path) -> Result:
     except ValidationError as error:
         raise HookeError(f"{path} is not a valid result: {first_fault(error)}") from None
     beside = tensor_path(path)
-    if beside.exists():
+    if os.path.lexists(beside):
         try:
-            with safe_open(beside, "numpy") as file:
-                if (file.metadata() or {}).get("result") == result.id:
-                    result._tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise HookeError(f"{beside} is damaged ({error}); make the result again") from None
+            result._tensors = read_tensors(beside, folder=path.parent, result=result.id) or {}
+        except HookeError as error:
+            raise HookeError(f"the arrays of {path} are damaged ({error}); make the result again") from None
     return result
 
 
@@ -133,56 +128,3 @@ def first_fault(error: ValidationError) -> str:
     first = error.errors(include_input=False, include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {first['msg']}" if where else first["msg"]
-
-
-def read_bounded(path: Path, most: int) -> bytes:
-    """The bytes of a file, no more of it than may be there: a device or a pipe has no size that could be asked."""
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            found = b"" if size > most else file.read(most + 1)
-    except FileNotFoundError:
-        raise HookeError(f"no file {path}") from None
-    except (OSError, ValueError) as error:
-        raise HookeError(f"cannot read {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
-    if max(size, len(found)) > most:
-        much = f"{size >> 20} MB" if size >= 2**20 else f"{size:,} bytes" if size > most else "too large"
-        limit = f"{most >> 20} MB" if most >= 2**20 else f"{most:,} bytes"
-        raise HookeError(f"{path} is {much}; files over {limit} are not read")
-    return found
-
-
-def read_text(path: Path, most: int) -> str:
-    """The same as text in UTF-8."""
-    try:
-        return read_bounded(path, most).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise HookeError(f"{path} is not text in UTF-8") from None
-
-
-def read_json(path: Path, most: int | None = None) -> Any:
-    """Parse a JSON file of bounded size; every failure is one clear line."""
-    data = read_bounded(path, MAX_JSON_BYTES if most is None else most)
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        raise HookeError(f"{path} is not JSON") from None
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write under a temporary name beside the target, then rename: a killed run leaves no half file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:
-        raise HookeError(f"cannot write to {path.parent}: {error.strerror}; choose another place with --out") from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise HookeError(f"cannot write {path}: {error.strerror}") from None
-        raise

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hooke.errors import HookeError
+from hooke.files import within
 from hooke.results import Result, load_result
 
 ID = re.compile(r"[0-9a-f]{32}")
@@ -47,6 +48,7 @@ def load_evidence(folder: str | Path, name: str) -> Result:
     path = evidence_path(folder, number)
     if not path.is_file():
         raise HookeError(f"evidence {number} is missing: there is no {path}")
+    within(path, Path(folder))
     result = load_result(path)
     if result.id != number:
         raise HookeError(f"{path} holds another result, {result.id[:40]!r}, and not evidence {number}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hooke.errors import HookeError
+from hooke.files import is_dir, read_json, sweep
 from hooke.results import Result, load_result, tensor_path, write_atomic
 from hooke.safety.evidence import keep
 from hooke.safety.report import ASSESSMENT, read_evidence, read_report
@@ -58,6 +59,7 @@ class Store:
         self._pages: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
         except OSError as error:
             raise HookeError(
                 f"cannot keep results in {folder}: {error.strerror}; choose another folder with --results"
@@ -86,9 +88,9 @@ class Store:
         """Keep what a file holds, or an assessment's folder, if it is one that Hooke reads. Raises HookeError, and
         keeps nothing, if it is not, or if no page can be made of it."""
         try:
-            if path.name == ASSESSMENT and (path.parent / "evidence").is_dir():
+            if path.name == ASSESSMENT and is_dir(path.parent / "evidence"):
                 path = path.parent
-            return self._adopt_report(path) if path.is_dir() else self._adopt(read_file(path))
+            return self._adopt_report(path) if is_dir(path) else self._adopt(read_file(path))
         except (ValueError, RecursionError):  # from serialisers, at a depth that parsers let pass
             raise HookeError(f"{path} nests too deeply to be shown") from None
 
@@ -197,9 +199,9 @@ class Store:
         if not self.has(name):
             raise HookeError(f"no result {name[:40]!r}")
         try:
-            found = json.loads(self._beside(name, "state").read_bytes())
+            found = read_json(self._beside(name, "state"), 2 * MAX_STATE_BYTES, folder=self.folder)
             state_text(found)
-        except (OSError, ValueError, RecursionError, HookeError):
+        except HookeError:
             return None
         return found if isinstance(found, dict) else None
 
@@ -266,13 +268,13 @@ class Store:
 
     def _read_info(self, name: str, stamp: tuple[int, int]) -> Info | None:
         try:
-            data = json.loads(self._beside(name, "info").read_bytes())
+            data = read_json(self._beside(name, "info"), MAX_STATE_BYTES, folder=self.folder)
             if data.pop("version") != INFO_VERSION or tuple(data.pop("stamp")) != stamp:
                 return None
             info = Info(**data)
             whole = all(isinstance(x, str) for x in info[:7]) and isinstance(info.bytes, int) and info.id == name
             return info if whole and isinstance(info.parents, list) else None
-        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        except (HookeError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def _make_info(self, result: Result, path: Path) -> Info:

@@ -6,18 +6,18 @@ Without norms the stream is a plain sum of what its parts write, so that weights
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from hooke.errors import HookeError
+from hooke.files import replacing
 from hooke.results import read_json
+from hooke.results.tensors import read_tensors
 
 BOS = "BOS"
 KEPT = Path(__file__).parent / "models"
@@ -100,10 +100,8 @@ def keep(name: str, hf: Any, record: dict[str, Any], folder: Path = KEPT) -> Non
         (folder / f"{name}.safetensors", lambda p: save_file(weights, p)),
         (folder / f"{name}.json", lambda p: p.write_text(text, encoding="utf-8")),
     ):
-        temp = path.with_name(path.name + ".tmp")
-        write(temp)
-        temp.chmod(0o644)  # safetensors writes for its owner alone
-        os.replace(temp, path)
+        with replacing(path) as temp:
+            write(temp)
 
 
 def load_kept(name: str, new: Callable[[dict[str, Any]], Any], folder: Path = KEPT) -> tuple[Any, dict[str, Any]]:
@@ -115,8 +113,9 @@ def load_kept(name: str, new: Callable[[dict[str, Any]], Any], folder: Path = KE
     try:
         record = read_json(path.with_suffix(".json"))
         hf = new(record)
-        hf.load_state_dict({key: x.float() for key, x in load_file(path).items()})
-    except (SafetensorError, OSError, KeyError, TypeError, RuntimeError) as error:
+        arrays = read_tensors(path) or {}
+        hf.load_state_dict({key: torch.from_numpy(x).float() for key, x in arrays.items()})
+    except (OSError, KeyError, TypeError, RuntimeError) as error:
         raise HookeError(
             f"the kept model {name!r} cannot be read: {(str(error) or repr(error)).splitlines()[0]}"
         ) from None

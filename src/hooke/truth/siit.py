@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hooke.errors import HookeError
+from hooke.files import check_file, replacing
 from hooke.methods.wiring import node_named
 from hooke.truth import mixed
 from hooke.truth.compiler import NUMBER, Compiled
@@ -280,15 +280,15 @@ def _save(path: Path, recipe: Recipe, hf: Any, optimizer: Any, state: State) -> 
         moments = optimizer.state[parameter]
         tensors |= {f"{name}/first": moments["exp_avg"], f"{name}/second": moments["exp_avg_sq"]}
     about = {"recipe": recipe.sha256, "state": json.dumps(state)}
-    temp = path.with_name(path.name + ".tmp")
-    save_file({name: x.detach().contiguous() for name, x in tensors.items()}, temp, metadata=about)
-    os.replace(temp, path)
+    with replacing(path) as temp:
+        save_file({name: x.detach().contiguous() for name, x in tensors.items()}, temp, metadata=about)
 
 
 def _restore(path: Path | None, recipe: Recipe, hf: Any, optimizer: Any) -> State | None:
     """Go on from a checkpoint of the same recipe, if there is one."""
     if path is None or not path.is_file():
         return None
+    check_file(path)
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}

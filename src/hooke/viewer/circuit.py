@@ -26,8 +26,8 @@ def stand(graph: Graph) -> None:
     """
     heads = [node.index or 0 for node in graph.nodes if node.kind == "head"]
     n_heads = max(heads, default=-1) + 1
-    graph.weights, graph.constants = 0.0 - graph.weights, 0.0 - graph.constants  # no minus zero
-    size = np.abs(graph.weights)
+    graph.weights, graph.constants = -graph.weights, 0.0 - graph.constants  # no minus zero
+    size = abs(graph.weights)
     touched = size.sum(0, dtype=np.float64) + [abs(node.delta or 0.0) for node in graph.nodes]
     np.add.at(touched, graph.targets, size.sum(1, dtype=np.float64))
     shares = touched / max(touched.sum(), 1e-30)

@@ -132,7 +132,7 @@ def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
 def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> GraphView:
     """The view of a trace, a circuit, or a graph file that was made elsewhere."""
     payload = result.payload
-    file = graph_from_file(payload["graph"])
+    file = graph_from_file(payload["graph"], dense=False)
     graph, metadata = file.graph, file.metadata
     state, facts = _state(file), None
     if result.kind == "circuit" or graph.is_circuit():
@@ -159,7 +159,7 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
     for target, lost in zip(graph.targets.tolist(), (full - kept).tolist(), strict=True):
         dropped[target] = dropped.get(target, 0.0) + lost
     told = own.get("links") or {}
-    total = int(np.count_nonzero(graph.weights))
+    total = len(graph.links()[0])
     scores = dict(payload.get("scores") or own.get("scores") or {})
     for name in ("replacement_score", "completeness_score"):
         if name in metadata:
@@ -191,8 +191,7 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
 def _links(file: GraphFile, max_links: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
     """(row of the target, source, weight, delta, verdict) of the links to show, sorted by target."""
     graph = file.graph
-    row, source = np.nonzero(graph.weights)
-    weight = graph.weights[row, source]
+    row, source, weight = graph.links()
     if len(row) > max_links:
         size = np.abs(weight)
         into = np.maximum(np.bincount(row, weights=size, minlength=len(graph.targets)), 1e-12)

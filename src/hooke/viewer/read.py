@@ -32,16 +32,23 @@ def read_file(path: str | Path) -> Result:
 def graph_result(data: dict[str, Any], path: Path) -> Result:
     """A graph file as a result: nothing is added to what the file says."""
     try:
-        graph_from_file(data)
+        graph_from_file(data, dense=False)
     except HookeError as error:
         message = str(error)
         raise HookeError(message if str(path) in message else f"{path}: {message}") from None
     metadata = data["metadata"]
-    writer = ((metadata.get("info") or {}).get("generator") or {}).get("name")
     digest = hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
     return Result.make(
         "graph",
         arguments={"prompt": str(metadata.get("prompt", "")), "file": path.name},
-        provenance={"scan": str(metadata.get("scan", "")), "written_by": writer, "sha256": digest},
+        provenance={"scan": str(metadata.get("scan", "")), "written_by": _writer(metadata), "sha256": digest},
         payload={"graph": data},
     )
+
+
+def _writer(metadata: dict[str, Any]) -> str | None:
+    """Who says that they wrote the file, as far as that is said in its usual place."""
+    found: Any = metadata
+    for key in ("info", "generator", "name"):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found[:200] if isinstance(found, str) else None
