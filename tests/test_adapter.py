@@ -203,7 +203,7 @@ def test_layers_stored_the_other_way_round() -> None:
         ({"r": True}, "r must be a whole number"),
         ({"r": 8}, "says rank 8"),
         ({"lora_alpha": "many"}, "lora_alpha must be a number"),
-        ({"lora_alpha": float("nan")}, "lora_alpha must be a number"),
+        ({"lora_alpha": float("nan")}, "NaN is no number"),
         ({"rank_pattern": {"q_.*": 8}}, "regular expression"),
         ({"alpha_pattern": {"q_proj": -1}}, "above zero"),
         ({"alpha_pattern": [1]}, "above zero"),
