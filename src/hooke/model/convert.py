@@ -10,120 +10,13 @@ import contextlib
 import io
 import json
 import logging
-import mmap
 import re
-import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hooke.errors import HookeError, visible
-from hooke.files import open_file
-
-# GGUF's scalar value types: number -> struct code. 8 is a string and 9 an array.
-_SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
-_STRING, _ARRAY = 8, 9
-# sizes that no model has without a tensor as long
-_WIDTHS = (
-    ".vocab_size", ".embedding_length", ".feed_forward_length", ".attention.head_count", ".attention.head_count_kv",
-    ".attention.key_length", ".attention.value_length", ".rope.dimension_count",
-)  # fmt: skip
-
-
-def gguf_header(path: Path) -> dict[str, Any]:
-    """Read a GGUF file's header and check that all of its tensors are there.
-
-    Returns its scalar and text metadata (arrays are skipped), with ``parameters``, the number of
-    weights, added. Raises HookeError for a file that is not GGUF, is cut short, or is one of several.
-    """
-    try:
-        with open_file(path) as file:
-            if file.read(4) != b"GGUF":
-                raise HookeError(f"{path} is not a GGUF file: give the .gguf file itself, or a folder with safetensors")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                header, size = _read_gguf(path, data), len(data)
-    except (struct.error, ValueError, LookupError, OverflowError):
-        raise HookeError(f"{path} is damaged or cut short inside its header: download it again") from None
-    except OSError as error:
-        raise HookeError(f"cannot read {path} ({error.strerror or error}): check the path") from None
-    end = header.pop("end")
-    if size < end:
-        raise HookeError(f"{path} is cut short ({size:,} bytes of at least {end:,}): download it again")
-    if header.get("split.count", 1) not in (0, 1):
-        raise HookeError(f"{path} is one part of several: join them first with `llama-gguf-split --merge`")
-    return header
-
-
-def _read_gguf(path: Path, data: mmap.mmap) -> dict[str, Any]:
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-
-    at = 4
-
-    def take(code: str) -> Any:
-        nonlocal at
-        (value,) = struct.unpack_from("<" + code, data, at)
-        at += struct.calcsize("<" + code)
-        return value
-
-    def text() -> str:
-        nonlocal at
-        length = take("Q")
-        if at + length > len(data):
-            raise ValueError("text past the end")
-        at += length
-        return data[at - length : at].decode("utf-8")
-
-    def skip_array() -> None:
-        nonlocal at
-        kind, count = take("I"), take("Q")
-        if kind == _STRING:
-            for _ in range(count):
-                (length,) = struct.unpack_from("<Q", data, at)
-                at += 8 + length
-        else:
-            at += count * struct.calcsize("<" + _SCALARS[kind])
-
-    version = take("I")
-    if version not in (2, 3):
-        raise HookeError(f"{path} has GGUF version {version}, Hooke reads 2 and 3: convert it with a current llama.cpp")
-    tensors, keys = take("Q"), take("Q")
-    header: dict[str, Any] = {}
-    for _ in range(keys):
-        key, kind = text(), take("I")
-        if kind == _ARRAY:
-            skip_array()
-        elif kind == _STRING:
-            header[key] = text()
-        elif kind in _SCALARS:
-            header[key] = take(_SCALARS[kind])
-        else:
-            raise ValueError(f"value type {kind}")
-    parameters = last = 0
-    longest = 1
-    for _ in range(tensors):
-        text()
-        dimensions = take("I")
-        if dimensions > 8:
-            raise ValueError(f"{dimensions} dimensions")
-        shape = [take("Q") for _ in range(dimensions)]
-        kind, offset = take("I"), take("Q")
-        count = 1
-        for width in shape:
-            count *= width
-            longest = max(longest, width)
-        block, size = GGML_QUANT_SIZES[GGMLQuantizationType(kind)]
-        parameters += count
-        last = max(last, offset + count // block * size)
-    align = int(header.get("general.alignment", 32)) or 32
-    header["end"] = (at + align - 1) // align * align + last
-    header["parameters"] = parameters
-    for key, value in header.items():  # a small file must not ask for a large model
-        most = tensors if key.endswith(".block_count") else longest if key.endswith(_WIDTHS) else None
-        if most is not None and not (isinstance(value, int) and 0 <= value <= most):
-            asked = f"{visible(key)[:80]} is {visible(str(value))[:40]}"
-            raise HookeError(f"{path} says {asked}, and its tensors allow at most {most:,}: download it again")
-    return header
+from hooke.errors import HookeError
 
 
 @contextlib.contextmanager
@@ -155,7 +48,6 @@ def gguf_to_folder(path: Path, out: Path) -> None:
     from hooke.model.gguf_tokenizer import read_tokenizer
     from hooke.model.gguf_weights import parameters_of
 
-    gguf_header(path)  # whole, before anything is built from it
     file = read_file(path)
     check_keys(file)
     with _quiet():

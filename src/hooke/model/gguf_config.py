@@ -129,7 +129,7 @@ def _common(file: GgufFile) -> dict[str, Any]:
     tokenizer = {key.removeprefix("tokenizer.ggml."): value for key, value in file.other.items()}
     ends = [tokenizer.get(f"{name}_token_id") for name in ("eos", "eot", "eom")]
     ends = list(dict.fromkeys(end for end in ends if isinstance(end, int)))
-    width, rows = (int(n) for n in file.tensors["token_embd.weight"].shape[:2])
+    rows, width = (*file.tensors["token_embd.weight"].shape, 0, 0)[:2]
     if file.number("embedding_length") != width:
         raise unsupported(
             file, "embedding_length", f"{file.number('embedding_length')} where the embedding has {width}"
@@ -152,8 +152,8 @@ def _tied(file: GgufFile) -> bool:
     output, embedding = (file.tensors.get(f"{name}.weight") for name in ("output", "token_embd"))
     if output is None or embedding is None:
         return True
-    same = output.tensor_type == embedding.tensor_type and output.data.shape == embedding.data.shape
-    return bool(same and (output.data == embedding.data).all())
+    same = (output.kind, output.shape) == (embedding.kind, embedding.shape)
+    return same and file.raw("output.weight") == file.raw("token_embd.weight")
 
 
 def _decoder(file: GgufFile) -> dict[str, Any]:
@@ -166,8 +166,8 @@ def _decoder(file: GgufFile) -> dict[str, Any]:
     if int(file.number("attention.value_length", head_dim)) != head_dim:
         raise unsupported(file, "attention.value_length", f"values of another length than keys ({head_dim})")
     queries = file.tensors.get("blk.0.attn_q.weight")
-    if queries is not None and int(queries.shape[-1]) != heads * head_dim:
-        raise unsupported(file, "attention.key_length", f"{heads} heads of {head_dim} for {queries.shape[-1]} queries")
+    if queries is not None and queries.shape[0] != heads * head_dim:
+        raise unsupported(file, "attention.key_length", f"{heads} heads of {head_dim} for {queries.shape[0]} queries")
     rotated = int(file.number("rope.dimension_count", head_dim))
     if rotated != head_dim and file.arch != "phi3":
         raise unsupported(file, "rope.dimension_count", f"{rotated} rotated dimensions of {head_dim}")

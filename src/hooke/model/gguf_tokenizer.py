@@ -10,6 +10,7 @@ from hooke.model.gguf_file import GgufFile, unsupported
 # How a byte-level vocabulary cuts text before merging (tokenizer.ggml.pre). Transformers knows many of these
 # ways but not the ones that first cut out each digit: it would give other ids for "\n\n1." than the model saw.
 _DIGITS_FIRST = {"smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"}
+_KINDS = {"llama": "phi3", "gemma3": "gemma3_text"}  # transformers' name of the tokenizer; Llama's is a plain one
 _PLAIN_GPT2 = {"gpt-2", "mpt", "olmo", "jais", "trillion", "granite-docling"}
 
 
@@ -21,7 +22,11 @@ def read_tokenizer(file: GgufFile, path: Path) -> tuple[Any, str]:
     from tokenizers import pre_tokenizers
     from transformers import AutoTokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    # by its kind: left to find that out, transformers reads the whole header again, slowly
+    kind = _KINDS.get(file.arch, file.arch)
+    tokenizer = AutoTokenizer.from_pretrained(
+        path.parent, gguf_file=path.name, tokenizer_type=kind, local_files_only=True
+    )
     said = {key.removeprefix("tokenizer.ggml."): value for key, value in file.other.items()}
     backend = tokenizer.backend_tokenizer
     note, split = "", str(said.get("pre", "default"))
@@ -33,7 +38,7 @@ def read_tokenizer(file: GgufFile, path: Path) -> tuple[Any, str]:
             note = f"cuts text its own way ({split}), read here as GPT-2's: check its tokens"
     if said.get("model") == "llama":
         _set_space(file, tokenizer, wanted=bool(said.get("add_space_prefix", not file.arch.startswith("gemma"))))
-    rows = int(file.tensors["token_embd.weight"].shape[1])
+    rows = file.tensors["token_embd.weight"].shape[0]
     count = len(said.get("tokens", ()))  # transformers may add special tokens of its own beyond these
     if count > rows:
         raise unsupported(file, "tokenizer.ggml.tokens", f"{count} tokens for an embedding of {rows} rows")

@@ -27,6 +27,7 @@ from hooke.errors import HookeError
 from hooke.files import check_file, is_file, path_of, read_json
 from hooke.model import convert
 from hooke.model.adapter import CONFIG, packaged
+from hooke.model.gguf_file import read_file
 from hooke.model.store import (
     GGUF_CONVERSION,
     MANIFEST,
@@ -270,7 +271,7 @@ def convert_gguf(path: str | Path, *, progress: bool = True) -> Path:
     HookeError when the file is not whole GGUF or transformers does not know the architecture.
     """
     path = path_of(path).absolute()
-    header = convert.gguf_header(path)
+    file = read_file(path)
     digest = cached_hash([path])
     target = models_folder() / f"gguf-{digest[:16]}"
     if check(target) is None:
@@ -279,12 +280,12 @@ def convert_gguf(path: str | Path, *, progress: bool = True) -> Path:
     def build(temp: Path, out: Path, step: Step) -> dict[str, Any]:
         step(f"converting {path.name} (once)", 0, None)
         convert.gguf_to_folder(path, out)
-        note = f"{path.name}, {header.get('general.name', 'no name')}, dequantised"
-        about = {"licence": header.get("general.license", "not stated"), "note": note}
-        about |= {"conversion": GGUF_CONVERSION, "parameters": header["parameters"]}
+        note = f"{path.name}, {file.other.get('general.name', 'no name')}, dequantised"
+        about = {"licence": file.other.get("general.license", "not stated"), "note": note}
+        about |= {"conversion": GGUF_CONVERSION, "parameters": file.parameters}
         return {"source": str(path), "gguf_sha256": digest, **about}
 
-    return install(target, f"converting {path.name}", header["parameters"] * 4 // 1_000_000, build, progress)
+    return install(target, f"converting {path.name}", file.parameters * 4 // 1_000_000, build, progress)
 
 
 # ---- the wheel ---------------------------------------------------------------------------------
