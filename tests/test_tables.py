@@ -156,3 +156,22 @@ def test_in_a_pipe_nothing_is_folded():
     lines = done.stdout.splitlines()
     assert len(lines) % 2 == 0 and max(map(len, lines)) > 100
     assert all(line.startswith("    ") == bool(n % 2) for n, line in enumerate(lines))
+
+
+def test_into_a_file_progress_is_a_line_now_and_then(monkeypatch, capsys):
+    now = [100.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with terminal.Stages(["load", "forward"]) as stage:
+        for at in range(0, 200, 5):
+            now[0] = 100.0 + at
+            stage("forward", at / 200)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(", after ")[1] for line in lines] == ["20 s", "80 s", "140 s"]
+    assert all(line.startswith("hooke: forward, 9") for line in lines)  # the load is most of it
+
+
+def test_a_short_run_says_nothing_into_a_file(capsys):
+    with terminal.Stages(["load", "forward"]) as stage:
+        for done in (0.0, 0.5, 1.0):
+            stage("forward", done)
+    assert capsys.readouterr().err == ""

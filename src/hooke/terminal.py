@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,25 @@ if TYPE_CHECKING:
     from hooke.results import Result
 
 
+class NowAndThen:
+    """Progress for a file or a pipe: a line on standard error after a while, and then once a minute."""
+
+    first, every = 20.0, 60.0  # seconds
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.due = self.first
+
+    def __call__(self, text: str) -> None:
+        passed = time.monotonic() - self.begun
+        if passed >= self.due:
+            self.due = passed + self.every
+            print(f"hooke: {visible(text)}, after {passed:.0f} s", file=sys.stderr, flush=True)
+
+
 class Stages:
-    """Progress over the stages of a verb, with the time left, on standard error when that is a terminal.
+    """Progress over the stages of a verb on standard error: with the time left where that is a terminal, else a line
+    now and then.
 
     An instance is what methods take as `progress`.
     """
@@ -30,6 +48,7 @@ class Stages:
         self.stages = stages
         self.bar: Any = None
         self.task: Any = None
+        self.line = NowAndThen()
 
     def __enter__(self) -> Stages:
         if sys.stderr.isatty():
@@ -47,9 +66,12 @@ class Stages:
             self.bar.stop()
 
     def __call__(self, stage: str, done: float = 0.0) -> None:
-        if self.bar is not None:
+        share = overall(self.stages, stage, done)
+        if self.bar is None:
+            self.line(f"{stage}, {share:.0%} of all")
+        else:
             self.bar.start()
-            self.bar.update(self.task, description=stage, completed=overall(self.stages, stage, done))
+            self.bar.update(self.task, description=stage, completed=share)
 
     def hide(self) -> None:
         """Out of the way of a question to the person."""
