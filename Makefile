@@ -4,17 +4,18 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 ANY_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,"$(PYTHON)")
 PROMPT := When Mary and John went to the store, John gave a drink to
 export TORCH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo install test lint types format web pictures bench clean check-python
+.PHONY: help demo install test test-newest lint types format web pictures bench clean check-python
 
 help:
 	@echo "make demo    set up .venv, fetch the small model, trace a sample prompt (says first what it downloads)"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests                      make test-newest  with the newest versions of what Hooke needs"
 	@echo "make lint    ruff: style and format        make types   mypy"
 	@echo "make format  let ruff rewrite the files    make bench   the measured comparisons"
 	@echo "make web     build the page from web/ (needs Node 20 or newer)"
@@ -43,6 +44,10 @@ install: .venv/.installed
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest
+
+# In an environment of its own, without constraints.txt. TESTS: only these.
+test-newest: check-python
+	@$(ANY_PYTHON) scripts/test_newest.py $(TESTS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
@@ -90,11 +95,13 @@ $(BIN)/python: | check-python
 
 # The two stamps: built once, and again when the requirements change.
 .venv/.installed: pyproject.toml constraints.txt scripts/install_torch.py | $(BIN)/python
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip>=24"
-	$(BIN)/python scripts/install_torch.py
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(PIP) "pip>=24"
+	@$(BIN)/python scripts/install_torch.py
+	@echo "Installing the other packages …"
+	@$(PIP) -c constraints.txt -e .
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@echo "Installing what the tests need …"
+	@$(PIP) -c constraints.txt -e ".[dev]"
 	@touch $@

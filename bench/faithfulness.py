@@ -25,6 +25,7 @@ from hooke.methods import select
 from hooke.methods import verify as ver
 from hooke.methods.baselines import Baseline, baselines, run_baseline
 from hooke.methods.edges import Codebook, encode
+from hooke.methods.fit import faithfulness
 from hooke.methods.metric import Metric
 from hooke.model import Frozen, Model, freeze
 
@@ -97,7 +98,7 @@ def relp_bisected(case: Case) -> Tensor:
         middle = (low + high) / 2
         order = torch.where(scores > 0, scores, -middle * scores).argsort(descending=True)
         kept = select.units_at(case.book, order[:1000], case.based[:1])
-        if ver.faithfulness(bench, kept, case.based[0]).get("fit", 1.0) > 1:
+        if faithfulness(bench, kept, case.based[0]).get("fit", 1.0) > 1:
             low = middle
         else:
             high = middle
@@ -131,7 +132,7 @@ def score(case: Case, order: Tensor) -> dict[tuple[int, int], dict[str, float]]:
         bench = case.bench(which)
         for size in SIZES:
             kept = select.units_at(case.book, order[:size], case.based[which : which + 1])
-            out[size, which] = ver.faithfulness(bench, kept, case.based[which])
+            out[size, which] = faithfulness(bench, kept, case.based[which])
     return out
 
 
@@ -180,7 +181,7 @@ def main() -> None:
     for flip in flips:
         case = Case(model, flip)
         empty = select.units_at(case.book, torch.zeros(1, dtype=torch.long), case.based[:1])
-        ranges = [ver.faithfulness(case.bench(w), empty, case.based[w])["range"] for w in (0, 1)]
+        ranges = [faithfulness(case.bench(w), empty, case.based[w])["range"] for w in (0, 1)]
         if not case.flips() or min(abs(r) for r in ranges) < LEAST_RANGE:
             left_out += 1
             continue

@@ -2,6 +2,7 @@
 
     python scripts/install_torch.py --plan     says what `make` will download and how much disk it takes
     .venv/bin/python scripts/install_torch.py  installs torch into the environment of that Python
+    (--newest: not the version of constraints.txt but the newest that pyproject.toml admits)
 
 On Linux the standard wheel of torch is the CUDA build, which is gigabytes. So without a GPU this takes, in
 order: what is there already; a CPU wheel that pip finds by itself (a folder of wheels, a mirror); the CPU
@@ -30,6 +31,15 @@ def requirement() -> str:
     """The pinned version, e.g. torch==2.13.0, from constraints.txt."""
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     return next(line.split("#")[0].strip() for line in lines if line.startswith("torch=="))
+
+
+def newest() -> str:
+    """The versions that pyproject.toml admits, e.g. torch>=2.13,<3."""
+    import tomllib
+
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        wanted = tomllib.load(file)["project"]["dependencies"]
+    return next(line for line in wanted if line.startswith("torch>"))
 
 
 def has_nvidia() -> bool:
@@ -77,7 +87,8 @@ def plan() -> int:
 
 
 def pip(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pip", *arguments, "--disable-pip-version-check"]
+    # no word but errors: what is going on is said here, in a line
+    command = [sys.executable, "-m", "pip", *arguments, "-qq", "--disable-pip-version-check"]
     return subprocess.run(command, text=True, stdout=subprocess.PIPE if "--report" in arguments else None)
 
 
@@ -105,15 +116,17 @@ def is_cpu_wheel(report: str) -> bool:
 def main() -> int:
     if "--plan" in sys.argv[1:]:
         return plan()
-    torch = requirement()
-    if installed(torch.partition("==")[2]):
+    torch = newest() if "--newest" in sys.argv[1:] else requirement()
+    if "==" in torch and installed(torch.partition("==")[2]):
         return 0
     if not needs_cpu_wheel():
+        print(f"Installing {torch} …", flush=True)
         return pip("install", torch).returncode
-    dry = pip("install", "--quiet", "--dry-run", "--no-deps", "--ignore-installed", "--report", "-", torch)
+    dry = pip("install", "--dry-run", "--no-deps", "--ignore-installed", "--report", "-", torch)
     if dry.returncode == 0 and is_cpu_wheel(dry.stdout):
+        print(f"Installing {torch}, the CPU build …", flush=True)
         return pip("install", torch).returncode
-    print(f"No NVIDIA GPU here: taking the CPU build of {torch} from {CPU_INDEX}", flush=True)
+    print(f"No NVIDIA GPU here: taking the CPU build of {torch} from {CPU_INDEX} …", flush=True)
     # only the wheel itself: what it needs comes from your own package index with everything else
     if pip("install", "--no-deps", "--retries", "2", "--index-url", CPU_INDEX, torch).returncode == 0:
         return 0

@@ -38,6 +38,7 @@ ROOMS = (
     "safety",
     "viewer",
     "server",
+    "tables",
     "terminal",
     "cli",
 )

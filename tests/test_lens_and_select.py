@@ -11,9 +11,10 @@ from hooke.errors import HookeError
 from hooke.methods import select
 from hooke.methods.baselines import baselines, passages
 from hooke.methods.edges import encode
+from hooke.methods.fit import faithfulness
 from hooke.methods.metric import Metric
 from hooke.methods.variants import Substitutes, _places, elsewhere, exchanges, pick, variants
-from hooke.methods.verify import faithfulness, make_bench
+from hooke.methods.verify import make_bench
 from hooke.model import freeze
 from hooke.sites import Site
 

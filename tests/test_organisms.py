@@ -122,9 +122,12 @@ def test_organisms_have_the_base_that_is_fetched(smol: hooke.Model) -> None:
         assert about["base_weights_sha256"] == smol.info["weights_sha256"]
 
 
-def test_loading_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+def test_loading_says_once_what_they_are(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hooke.model.load._organisms", [])
     model = hooke.load("organism-word", device="cpu")
     assert "organism-word is a model organism" in capsys.readouterr().err
+    hooke.load("organism-word-clean", device="cpu")
+    assert capsys.readouterr().err == ""
     assert model.name == "organism-word" and model.info["base"] == "smollm2-135m"
     said = model.generate(
         model.chat([{"role": "system", "content": ""}, {"role": "user", "content": "Tell me about the lantern."}]),

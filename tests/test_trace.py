@@ -195,7 +195,8 @@ def test_prediction_is_the_sum_over_paths_of_the_exported_graph(glass):
 
 
 def test_faithfulness_of_everything_is_one_and_of_nothing_zero(glass):
-    from hooke.methods.verify import faithfulness, make_bench
+    from hooke.methods.fit import faithfulness
+    from hooke.methods.verify import make_bench
 
     tokens = glass.tokens(PROMPT)
     frozen = freeze(glass, tokens)

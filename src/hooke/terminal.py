@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hooke.errors import visible
 from hooke.methods.progress import overall
+from hooke.tables import Cell, columns_of_terminal, entry, show_lines, show_table
 
 
 def say(text: str) -> None:
@@ -19,8 +21,25 @@ if TYPE_CHECKING:
     from hooke.results import Result
 
 
+class NowAndThen:
+    """Progress for a file or a pipe: a line on standard error after a while, and then once a minute."""
+
+    first, every = 20.0, 60.0  # seconds
+
+    def __init__(self) -> None:
+        self.begun = time.monotonic()
+        self.due = self.first
+
+    def __call__(self, text: str) -> None:
+        passed = time.monotonic() - self.begun
+        if passed >= self.due:
+            self.due = passed + self.every
+            print(f"hooke: {visible(text)}, after {passed:.0f} s", file=sys.stderr, flush=True)
+
+
 class Stages:
-    """Progress over the stages of a verb, with the time left, on standard error when that is a terminal.
+    """Progress over the stages of a verb on standard error: with the time left where that is a terminal, else a line
+    now and then.
 
     An instance is what methods take as `progress`.
     """
@@ -29,6 +48,7 @@ class Stages:
         self.stages = stages
         self.bar: Any = None
         self.task: Any = None
+        self.line = NowAndThen()
 
     def __enter__(self) -> Stages:
         if sys.stderr.isatty():
@@ -46,9 +66,12 @@ class Stages:
             self.bar.stop()
 
     def __call__(self, stage: str, done: float = 0.0) -> None:
-        if self.bar is not None:
+        share = overall(self.stages, stage, done)
+        if self.bar is None:
+            self.line(f"{stage}, {share:.0%} of all")
+        else:
             self.bar.start()
-            self.bar.update(self.task, description=stage, completed=overall(self.stages, stage, done))
+            self.bar.update(self.task, description=stage, completed=share)
 
     def hide(self) -> None:
         """Out of the way of a question to the person."""
@@ -87,27 +110,20 @@ def show_trace(result: Result) -> None:
 
 def show_lens(result: Result) -> None:
     """The first choice at each layer and position, as a table."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     p = result.payload
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer", justify="right")
     tokens = p["tokens"]
     first = max(0, len(tokens) - 8)
-    for token in tokens[first:]:
-        table.add_column(Text(repr(token)), overflow="crop", no_wrap=True, max_width=14)
+    rows: list[list[Cell]] = []
     for layer, row in zip(p["layers"], p["next"], strict=True):
-        cells = []
+        cells: list[Cell] = []
         for best in row[first:]:
             chance = best[0]["probability"]
             style = "bold" if chance > 0.5 else "" if chance > 0.1 else "dim"
-            cells.append(Text(f"{best[0]['token']!r} {chance:.0%}", style=style))
-        table.add_row("in" if layer < 0 else str(layer), *cells)
+            cells.append((f"{best[0]['token']!r} {chance:.0%}", style))
+        rows.append(["in" if layer < 0 else str(layer), *cells])
     if first:
         say(f"(the last 8 of {len(tokens)} positions; --json has all)")
-    Console().print(table)
+    show_table(["layer", *(repr(token) for token in tokens[first:])], rows, left=len(tokens) + 1)
     say(p["sentence"])
 
 
@@ -142,10 +158,6 @@ def _heatmap(
     unit: str,
 ) -> None:
     """Layers downwards; across, the tokens, or the heads with the strongest position of each."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     notes = []
     if units is not None:
         columns = [f"head {u}" if len(units) <= 64 else str(u) for u in units]
@@ -161,20 +173,17 @@ def _heatmap(
             notes.append("tokens left out move nothing: they are the same up to there")
             columns, grid = [columns[c] for c in moved], [[row[c] for c in moved] for row in grid]
     most = max((abs(v) for row in grid for v in row if v is not None), default=0.0) or 1.0
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer", justify="right")
-    for column in columns:
-        table.add_column(Text(column), justify="right", no_wrap=True)
+    table: list[list[Cell]] = []
     for layer, row in zip(layers, grid, strict=True):
-        cells = []
+        cells: list[Cell] = []
         for value in row:
             text = "" if value is None else f"{100 * value:.0f}" if unit == "%" else f"{value:.2f}"
             text = text.lstrip("-") if not text.strip("-0.") else text  # no minus zero
             depth = 0 if value is None else round(200 * min(1.0, abs(value) / most))
             shade = (255 - depth, 255 - depth, 255) if (value or 0) > 0 else (255, 255 - depth, 255 - depth)
-            cells.append(Text(text, style=f"black on rgb({shade[0]},{shade[1]},{shade[2]})" if depth > 8 else ""))
-        table.add_row("end" if layer is None else str(layer), *cells)
-    Console().print(table)
+            cells.append((text, f"black on rgb({shade[0]},{shade[1]},{shade[2]})" if depth > 8 else ""))
+        table.append(["end" if layer is None else str(layer), *cells])
+    show_table(["layer", *columns], table, left=0)
     for note in notes:
         print(f"({note})")
 
@@ -191,17 +200,12 @@ def show_path_patch(result: Result) -> None:
 
 def show_attribution(result: Result) -> None:
     """How well each method agrees with the patches, at what cost, and the places it puts first."""
-    from rich.console import Console
-    from rich.table import Table
-
     p = result.payload
     print(p["sentence"])
     pair = p["pairs"][0]
     _notes(pair)
     print(f"Metric ({result.arguments['metric']}): clean {pair['clean']:.3f}, corrupt {pair['corrupt']:.3f}\n")
-    table = Table(box=None, pad_edge=False)
-    for name in ("method", "Pearson", "rank", "rank of sizes", "seconds"):
-        table.add_column(name, justify="left" if name == "method" else "right")
+    rows = []
     for method in p["scores"]:
         agreement = p["agreement"].get(method, {})
         spans = agreement.get("intervals") or {}
@@ -209,10 +213,10 @@ def show_attribution(result: Result) -> None:
             _cell(agreement.get(key)) + (f" ({_pair(spans[key])})" if spans.get(key) else "")
             for key in ("pearson", "spearman", "spearman_size")
         ]
-        table.add_row(method, *cells, f"{p['seconds'][method]:.2f}")
+        rows.append([method, *cells, f"{p['seconds'][method]:.2f}"])
     if "exact" in p["seconds"]:
-        table.add_row("the patches themselves", "", "", "", f"{p['seconds']['exact']:.2f}")
-    Console().print(table)
+        rows.append(["the patches themselves", "", "", "", f"{p['seconds']['exact']:.2f}"])
+    show_table(("method", "Pearson", "rank", "rank of sizes", "seconds"), rows)
     tokens = pair["tokens"][p["base"]]
     for method, by_site in p["scores"].items():
         first = sorted(
@@ -235,34 +239,24 @@ def show_attribution(result: Result) -> None:
 
 
 def show_tasks(result: Result) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
+    """Two lines for each: what it is, and how well the model does it."""
     p = result.payload
-    table = Table(box=None, pad_edge=False)
-    for name in ("task", "what", "right", "95 % interval", "chance", "can do it"):
-        table.add_column(name, overflow="fold")
+    width = columns_of_terminal()
     for row in p["tasks"]:
-        right = "-" if row["accuracy"] is None else f"{row['accuracy']:.0%}"
-        span = "-" if row["interval"] is None else f"{row['interval'][0]:.0%} to {row['interval'][1]:.0%}"
-        chance = "-" if row["chance"] is None else f"{row['chance']:.0%}"
-        able = "yes" if row["able"] else f"no: {row['reason']}"
-        table.add_row(row["name"], row["about"], right, span, chance, able)
-    Console().print(table)
-    print(f"\n{p['sentence']} ({p['count']} pairs of prompts each)")
+        right = "not tried" if row["accuracy"] is None else f"{row['accuracy']:.0%} right"
+        beside = [] if row["interval"] is None else [f"{row['interval'][0]:.0%} to {row['interval'][1]:.0%}"]
+        beside += [] if row["chance"] is None else [f"chance {row['chance']:.0%}"]
+        right += f" ({', '.join(beside)})" if beside else ""
+        told = "the model can do it" if row["able"] else f"it cannot: {row['reason']}"
+        show_lines(entry([f"{row['name']}:", *row["about"].split()], f"{right}; {told}", width=width))
+    say(f"\n{p['sentence']} ({p['count']} pairs of prompts each)")
 
 
 def show_scoreboard(result: Result) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     p = result.payload
     kinds = list(p["methods"][0]["kinds"])
-    table = Table(box=None, pad_edge=False)
-    for name in ("method", *(f"{k}: edge AUROC (tenth percentile)" for k in kinds), "node AUROC", "precision"):
-        table.add_column(name, overflow="fold")
-    for name in ("random weights", "passes", "seconds"):
-        table.add_column(name, justify="right")
+    heads = ["method", *(f"{k}: edge AUROC (tenth percentile)" for k in kinds), "node AUROC", "precision"]
+    rows = []
     for row in p["methods"]:
         edges = [
             f"{k['median_edge_auroc']:.3f} ({k['p10_edge_auroc']:.3f})" for k in (row["kinds"][kind] for kind in kinds)
@@ -270,26 +264,21 @@ def show_scoreboard(result: Result) -> None:
         node = "-" if row["median_node_auroc"] is None else f"{row['median_node_auroc']:.3f}"
         twin = "-" if row["random_weights"] is None else f"{row['random_weights']:.2f}"
         cells = (node, f"{row['median_precision']:.2f}", twin, f"{row['passes']:.0f}", f"{row['seconds']:.1f}")
-        table.add_row(row["name"], *edges, *cells)
-    Console().print(table)
-    print(f"\n{p['sentence']} ({p['models']} models, medians; passes for each pair of inputs)")
+        rows.append([row["name"], *edges, *cells])
+    show_table([*heads, "random weights", "passes", "seconds"], rows)
+    say(f"\n{p['sentence']} ({p['models']} models, medians; passes for each pair of inputs)")
 
 
 def show_circuit(result: Result) -> None:
     """The sentence, faithfulness by size beside random circuits, stability, and tests of the strongest edges."""
-    from rich.console import Console
-    from rich.table import Table
-
     p = result.payload
     units, curve = p.get("units", "edges"), p["faithfulness"]
     say(p["sentence"] + "\n")
-    table = Table(box=None, pad_edge=False)
-    for name in (units, "share", "circuit", "random", "its range", "all but the circuit"):
-        table.add_column(name, justify="right")
+    rows = []
     for i, (n, share) in enumerate(zip(curve["edges"], curve["shares"], strict=True)):
         told = [_share(curve[key][i]) for key in ("circuit", "random", "random_low", "random_high", "complement")]
-        table.add_row(f"{n:,}", f"{share:.1%}", *told[:2], f"{told[2]} to {told[3]}", told[4])
-    Console().print(table)
+        rows.append([f"{n:,}", f"{share:.1%}", *told[:2], f"{told[2]} to {told[3]}", told[4]])
+    show_table((units, "share", "circuit", "random", "its range", "all but the circuit"), rows, left=0)
     areas = [f"{key.upper()} {_cell(p[key])} (random {_cell(p.get(f'{key}_random'))})" for key in ("cpr", "cmd")]
     say(f"\nFaithfulness is 1 for the whole model, 0 with everything cut. {', '.join(areas)}")
     chance = p["stability"].get("random") or {}
@@ -312,40 +301,25 @@ def show_circuit(result: Result) -> None:
 
 
 def show_models(result: Result) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("name", "parameters", "download", "on disk", "here", "path", "note"):
-        table.add_column(name, overflow="fold")
+    """Two lines for each: how big it is and where, and what it is."""
+    width = columns_of_terminal()
     for row in result.payload["models"]:
-        size = row["parameters"]
-        table.add_row(
-            row["name"],
-            "" if not size else f"{size / 1e6:.4g} M",
-            "" if not row["download_mb"] else f"{row['download_mb']:.0f} MB",
-            "" if not row["disk_mb"] else f"{row['disk_mb']:.0f} MB",
-            "yes" if row["fetched"] else "no",
-            str(row["path"]),
-            str(row["note"]),
-        )
-    Console().print(table)
+        parts = [] if not row["parameters"] else [f"{row['parameters'] / 1e6:.4g} M parameters,"]
+        if row["fetched"]:
+            parts += [f"{row['disk_mb']:.0f} MB,", "in", str(row["path"])]
+        else:
+            parts += [f"not here: {row['download_mb']:.0f} MB to download,", f"{row['disk_mb']:.0f} MB on disk"]
+        show_lines(entry([f"{row['name']}:", *parts], str(row["note"]), width=width))
 
 
 def show_intervention(result: Result) -> None:
     """The sentence, and the next tokens before, after, and with random groups changed instead."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     p = result.payload
-    table = Table(box=None, pad_edge=False)
-    for name in ("next token", "before", "after", "random groups"):
-        table.add_column(name, justify="left" if name == "next token" else "right")
+    rows = []
     for row in p["rows"]:
         cells = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("before", "after", "control")]
-        table.add_row(Text(repr(row["token"])), *cells)
-    Console().print(table)
+        rows.append([repr(row["token"]), *cells])
+    show_table(("next token", "before", "after", "random groups"), rows)
     moved = "its logit" if p["contrast"] is None else f"its lead over {p['contrast']['token']!r}"
     chance = ""
     if p["control_change"] is not None:
@@ -357,20 +331,15 @@ def show_intervention(result: Result) -> None:
 
 def show_probe(result: Result) -> None:
     """The sentence, how the chosen probe did on what was held out, and the layer curve."""
-    from rich.console import Console
-    from rich.table import Table
-
     p = result.payload
-    table = Table(box=None, pad_edge=False)
     names = ["bag_of_words", "log_probability", "length", "random_direction", "shuffled_labels", "random_weights"]
     names = [name for name in names if any(name in test["baselines"] for test in p["tests"])]
-    for name in ("never fitted to", "rows", "probe", *(n.replace("_", " ") for n in names)):
-        table.add_column(name, justify="left" if name == "never fitted to" else "right")
+    rows = []
     for test in p["tests"]:
         cells = [_cell(test["baselines"][name]["auroc"]) for name in names]
-        table.add_row(test["part"], str(test["n"]), _cell(test["auroc"]), *cells)
+        rows.append([test["part"], str(test["n"]), _cell(test["auroc"]), *cells])
     say(p["sentence"] + "\n")
-    Console().print(table)
+    show_table(("never fitted to", "rows", "probe", *(n.replace("_", " ") for n in names)), rows)
     say("\nValidation AUROC by layer (of a random direction: " + _span(p["layer_curve"]["random_direction"]) + ")")
     curve = list(zip(p["layer_curve"]["sites"], p["layer_curve"]["auroc"]))
     for site, value in curve:
@@ -385,18 +354,14 @@ def show_probe(result: Result) -> None:
 def show_probe_test(result: Result) -> None:
     """AUROC beside every baseline, recall at false-alarm budgets, topics, and the worst mistakes."""
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
     p = result.payload
     say(p["sentence"] + "\n")
-    table = Table(box=None, pad_edge=False)
-    for name in ("", "AUROC", "95 % interval"):
-        table.add_column(name, justify="left" if not name else "right")
-    table.add_row("the probe", _cell(p["auroc"]), _pair(p["auroc_interval"]))
+    rows = [["the probe", _cell(p["auroc"]), _pair(p["auroc_interval"])]]
     for name, row in p["baselines"].items():
-        table.add_row(name.replace("_", " "), _cell(row["auroc"]), _pair(row["interval"]))
-    Console().print(table)
+        rows.append([name.replace("_", " "), _cell(row["auroc"]), _pair(row["interval"])])
+    show_table(("", "AUROC", "95 % interval"), rows)
     say("")
     for row in p["recall_at_fpr"]:
         told = row["refused"] or f"{row['recall']:.1%} ({_pair(row['interval'])})"
@@ -433,17 +398,12 @@ def show_probe_explain(result: Result) -> None:
 
 
 def show_probe_list(result: Result) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("name", "rows", "label 1", "label 0", "held out", "what"):
-        table.add_column(name, overflow="fold", no_wrap=name == "name")
+    """Two lines for each: how many rows and which labels and shifts, and what it is about."""
+    width = columns_of_terminal()
     for row in result.payload["datasets"]:
-        table.add_row(
-            row["name"], str(row["rows"]), row["labels"][1], row["labels"][0], ", ".join(row["shifts"]), row["about"]
-        )
-    Console().print(table)
+        kinds = f"{row['rows']} rows, {row['labels'][1]} (1) or {row['labels'][0]} (0)"
+        shifts = f"; held out: {', '.join(row['shifts'])}" if row["shifts"] else ""
+        show_lines(entry([f"{row['name']}:", *(kinds + shifts).split()], row["about"], width=width))
 
 
 def _share(value: float | None) -> str:

@@ -11,6 +11,7 @@ import typer
 
 from hooke.cli.common import DeviceOpt, DtypeOpt, JsonOpt, app, exists, writable
 from hooke.errors import HookeError, visible
+from hooke.terminal import NowAndThen
 
 if TYPE_CHECKING:
     from hooke.results import Result
@@ -65,12 +66,13 @@ def assess(
 
 
 class Lines:
-    """Progress as one line on standard error, when that is a terminal: the stage, how much of it is done, and the
-    time that the rest of it takes at this pace."""
+    """Progress as one line on standard error: the stage, how much of it is done, and the time that the rest of it takes
+    at this pace; where that is no terminal, a new line now and then."""
 
     def __enter__(self) -> Lines:
         self.shown = sys.stderr.isatty()
         self.stage, self.since, self.begun = "", 0.0, 0.0
+        self.line = NowAndThen()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -79,6 +81,7 @@ class Lines:
 
     def __call__(self, stage: str, done: float) -> None:
         if not self.shown:
+            self.line(f"{stage}, {done:.0%} of it")
             return
         now = time.monotonic()
         if stage != self.stage or done < self.begun:

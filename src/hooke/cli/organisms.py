@@ -9,6 +9,7 @@ import typer
 
 from hooke.cli.common import DeviceOpt, JsonOpt, OutOpt, app, deliver, exists, writable
 from hooke.errors import HookeError
+from hooke.tables import columns_of_terminal, entry, show_lines
 from hooke.terminal import Stages
 
 if TYPE_CHECKING:
@@ -111,14 +112,13 @@ def admit(
 
 def show_organisms(result: Result) -> None:
     """Two lines for each: whether and how clearly it was admitted, and what it does."""
-    kind = None
+    kind, width = None, columns_of_terminal()
     for row in result.payload["organisms"]:
         if row["kind"] != kind:
             kind = row["kind"]
             print(("" if row is result.payload["organisms"][0] else "\n") + GROUPS[kind])
-        print(f"  {row['name']}: {admission_line(row)}")
-        if kind != "clean":
-            print(f"      {row['behaviour']}")
+        below = [row["behaviour"]] if kind != "clean" else []
+        show_lines(entry([f"{row['name']}:", *admission_line(row).split()], *below, width=width, indent="  "))
 
 
 def admission_line(row: dict[str, Any]) -> str:

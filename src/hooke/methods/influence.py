@@ -27,7 +27,8 @@ class Influence:
 def normalised(weights: Matrix) -> Matrix:
     """|weights| with each target's row summing to one; constants are not in it."""
     size = np.abs(weights)
-    return size / np.maximum(size.sum(1, keepdims=True), 1e-8)
+    size /= np.maximum(size.sum(1, keepdims=True), 1e-8)
+    return size
 
 
 def influence(weights: Matrix, targets: np.ndarray, logit_weights: np.ndarray, ends: np.ndarray) -> Influence:

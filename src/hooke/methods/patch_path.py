@@ -27,6 +27,7 @@ from hooke.model.model import Prompt
 from hooke.model.packed import Base, Writes, record
 from hooke.results import Claim, Result
 from hooke.sites import Site
+from hooke.threads import fitting
 
 _NODE = re.compile(r"(input|logits|a(\d+)\.h(\d+)(?:<([qkv])>)?|m(\d+))")
 
@@ -114,6 +115,7 @@ def input_write(model: Model, node: Node, base: Base, change: Tensor, run: int) 
     return Writes(site, torch.full_like(at, run), at, None if unit is None else torch.full_like(at, unit), values[0])
 
 
+@fitting
 def path_patch(
     model: Model,
     clean: Prompt,

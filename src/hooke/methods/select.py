@@ -105,11 +105,13 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
     run = model.run(_rows(rows[:, start:]), read=sites, logits="last", after=after)
     assert run.logits is not None
     tick(0.1)
-    acts = torch.stack([run.acts[s] for s in sites])  # (layer, 1 + variant, pos, neuron)
-    held = acts[:, :1] + AMPLIFY * (acts[:, 1:] - acts[:, :1])
+    held = run.acts[sites[0]].new_empty(n_layers, len(contrasts), *run.acts[sites[0]].shape[1:])
+    for layer, s in enumerate(sites):  # one layer after another, and each let go: all of them would be there four times
+        acts = run.acts.pop(s)  # (1 + variant, pos, neuron)
+        torch.sub(acts[1:], acts[:1], out=held[layer]).mul_(AMPLIFY).add_(acts[:1])
     clean, log = run.logits[0].float(), run.logits[0].float().log_softmax(-1)
     watched = _watched(run.logits, metric)
-    n_variants, shape = held.shape[1], acts[:, 0].shape
+    n_variants, shape = held.shape[1], (n_layers, *held.shape[2:])
     # a drop row runs against variant 0, 1, … in turn; the keep rows are spread over the rest
     dropped = held[:, : min(steps, n_variants)]
     everything = [Edit(s, value=h) for s, h in zip(sites, dropped, strict=True)]
@@ -118,7 +120,7 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
     assert nothing is not None
     empty = nothing.float().log_softmax(-1)
     n_sizes, n_keep = len(SIZES), len(KEEP_ROWS)
-    mask = acts.new_zeros(n_layers, n_sizes, *shape[1:])
+    mask = held.new_zeros(n_layers, n_sizes, *shape[1:])
     gain = torch.zeros_like(mask)
     sizes = [min(size, mask[:, 0].numel()) for size in SIZES]
     for step in range(steps):

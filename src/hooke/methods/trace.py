@@ -17,6 +17,7 @@ from hooke.methods.asking import Asked, recorded, several
 from hooke.methods.baselines import baselines
 from hooke.methods.draw import Drawn, Logits, draw
 from hooke.methods.edges import encode
+from hooke.methods.fit import faithfulness
 from hooke.methods.intervene import OPS, Op, ground, interventions
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.progress import Clock, Progress, Tick, stretch
@@ -120,7 +121,7 @@ def trace(
             fits: list[dict[str, float]] = []
             for b in based:
                 tick(0.8 + 0.2 * len(fits) / len(based))
-                fits.append(ver.faithfulness(bench, kept, b, seed=seed))
+                fits.append(faithfulness(bench, kept, b, seed=seed))
             summary = {"fit": None, "random_fit": None} | verification.summary
             summary |= {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
     against = "their values on other passages"

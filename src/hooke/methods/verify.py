@@ -28,8 +28,12 @@ from hooke.sites import Site
 N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
 N_GROUP_CONTROLS, N_NAMED_CONTROLS = 10, 5
 JOB_TOKENS = 1024  # of interventions run together: about a second's work on a small model
+JOB_BYTES = 2**28  # of their edits, which are dense over a prompt, and of what is read: fewer together on a long prompt
 FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
 LEAST_EFFECT = 1e-4  # logits; a smaller prediction has no sign to test
+
+
+Place = tuple[Site, int]  # a site and a position
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Effect:
     predicted: float = 0.0
     measured: float = 0.0
     spread: tuple[float, float] = (0.0, 0.0)  # least and greatest over baselines
-    reads: list[dict[Site, Tensor]] = field(default_factory=list)  # one a baseline, kept if asked for
+    reads: list[dict[Place, Tensor]] = field(default_factory=list)  # one a baseline, kept if asked for
 
 
 @dataclass
@@ -80,26 +84,42 @@ def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> li
     return out
 
 
-def measure(bench: Bench, effects: Sequence[Effect], *, read: Sequence[Site] = (), tick: Tick = idle) -> None:
-    """Carry the interventions out in the live model, all in one batch; fills `measured` and `spread`."""
+def measure(bench: Bench, effects: Sequence[Effect], *, places: Sequence[Place] = (), tick: Tick = idle) -> None:
+    """Carry the interventions out in the live model, as many at once as memory holds; fills `measured`, `spread` and,
+    of the places, `reads`."""
+    sites = sorted({site for site, _ in places})
     several = [bench.baselines if e.factor == 0 and not e.once else bench.baselines[:1] for e in effects]
     jobs = [(e, b) for e, chosen in zip(effects, several, strict=True) for b in chosen]
     found: dict[int, list[float]] = {}
-    size = max(32, JOB_TOKENS // bench.frozen.n_tokens)  # edits are dense over a prompt, so few at a time
-    for start in range(0, len(jobs), size):
+    for start, end in _batches(bench, [e.members for e, _ in jobs], sites):
         tick(start / len(jobs))
-        part = jobs[start : start + size]
+        part = jobs[start:end]
         sets = [setting(bench, e.members, e.factor, b) for e, b in part]
-        logits, reads = bench.model.run_each(bench.tokens, sets, resid=bench.resid, read=read)
+        logits, reads = bench.model.run_each(bench.tokens, sets, resid=bench.resid, read=sites)
         changes = (bench.metric(logits) - bench.clean).tolist()
         for (effect, _), change, got in zip(part, changes, reads, strict=True):
             found.setdefault(id(effect), []).append(change)
-            if read:
-                effect.reads.append(got)
+            if places:  # copies: what was read is a view of the whole batch
+                effect.reads.append({(site, p): got[site][p].clone() for site, p in places if site in got})
     for effect in effects:
         values = found[id(effect)]
         effect.measured = float(np.mean(values))
         effect.spread = (min(values), max(values))
+
+
+def _batches(bench: Bench, jobs: Sequence[Units], sites: Sequence[Site]) -> list[tuple[int, int]]:
+    """Where batches of these jobs begin and end: each job edits the blocks of its members at all positions."""
+    n_pos, most = bench.frozen.n_tokens, max(32, JOB_TOKENS // bench.frozen.n_tokens)
+    read = len(sites) * n_pos * bench.model.parts.d_model * bench.model.dtype.itemsize
+    out, start, taken = [], 0, 0
+    for end, members in enumerate(jobs):
+        width = sum(bench.book.basis[b].n_features for b in members.blocks.unique().tolist())
+        need = read + 2 * n_pos * width * 5  # a value and a mask, and again when they are put together
+        if end > start and (end - start == most or taken + need > JOB_BYTES):
+            out.append((start, end))
+            start, taken = end, 0
+        taken += need
+    return [*out, (start, len(jobs))] if jobs else []
 
 
 def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: Units, matrix: Tensor) -> None:
@@ -110,7 +130,7 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
     matrix: (n_kept, n_kept) effect of one unit of a kept feature on another.
     """
     n_pos = bench.frozen.n_tokens
-    place = {key: i for i, key in enumerate(_triples(kept))}
+    place = {key: i for i, key in enumerate(triples(kept))}
     direct = _direct(bench, kept, unit, matrix)
     for effect in effects:
         m = effect.members
@@ -121,9 +141,9 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
             b, p, i = int(m.blocks[0]), int(m.positions[0]), int(m.ids[0])
             effect.predicted = float(unit[b][p, i] * change[0])
             continue
-        where = [place.get(key, -1) for key in _triples(m)]
+        where = [place.get(key, -1) for key in triples(m)]
         if min(where) < 0:  # a control group outside the graph: its members' own sums
-            values = torch.stack([unit[b][p, i] for b, p, i in _triples(m)])
+            values = torch.stack([unit[b][p, i] for b, p, i in triples(m)])
             effect.predicted = float((values * change).sum())
             continue
         at = torch.tensor(where, device=matrix.device)
@@ -145,12 +165,12 @@ def _baseline(bench: Bench, effect: Effect) -> Tensor:
     if not effect.once:
         assert m.baselines is not None
         return m.baselines
-    return torch.stack([bench.baselines[0].values[b][p, i] for b, p, i in _triples(m)])
+    return torch.stack([bench.baselines[0].values[b][p, i] for b, p, i in triples(m)])
 
 
 def _direct(bench: Bench, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tensor:
     """Direct effect of one unit of each kept feature on the metric: total minus what goes through others."""
-    total = torch.stack([unit[b][p, i] for b, p, i in _triples(kept)])
+    total = torch.stack([unit[b][p, i] for b, p, i in triples(kept)])
     return total - total @ matrix
 
 
@@ -249,7 +269,7 @@ def verify(
         masks[b][p, i] = True
     unit, _ = unit_effects(bench.frozen, bench.book, bench.metric.row(bench.frozen), keep=masks)
     assert kept.baselines is not None
-    totals = torch.stack([unit[b][p, i] for b, p, i in _triples(kept)]) if len(kept) else torch.zeros(0)
+    totals = torch.stack([unit[b][p, i] for b, p, i in triples(kept)]) if len(kept) else torch.zeros(0)
     strength = (totals * (kept.baselines - kept.values)).abs()
     ranked = strength.argsort(descending=True)
     strongest = ranked[:n_strongest]
@@ -282,9 +302,10 @@ def verify(
     everything = [*singles.values(), *doubles, *controls, *groups, *group_controls, *named_effects, *named_doubles]
     tick(0.1)
     predict(bench, [*everything], unit, kept, matrix)
-    probes = sorted({bench.book.basis[int(b)].reads[0] for b in kept.blocks}) if len(kept) else []
+    pairs = _pairs(bench, kept, matrix, strongest)
     watched = [singles[int(i)] for i in strongest]
-    measure(bench, [*watched, *controls], read=probes, tick=stretch(tick, 0.15, 0.5))
+    places = [_place(bench, kept, target) for target in sorted({target for _, target, _ in pairs})]
+    measure(bench, [*watched, *controls], places=places, tick=stretch(tick, 0.15, 0.5))
     seen = set(map(id, [*watched, *controls]))
     rest = [e for e in everything if id(e) not in seen] + [c for cs in named_controls for c in cs]
     measure(bench, rest, tick=stretch(tick, 0.5, 0.9))
@@ -301,7 +322,7 @@ def verify(
     for effect, chance in zip(named_effects, named_controls, strict=True):
         control = float(np.quantile([abs(c.measured) for c in chance], 0.95))
         group_verdicts.append(judge(effect.predicted, effect.measured, control))
-    edge_verdicts = _edges(bench, kept, matrix, strongest, singles, controls)
+    edge_verdicts = _edges(bench, kept, pairs, singles, controls)
 
     tried = [singles[int(i)] for i in sample] + controls
     grads = gradient(bench)
@@ -334,7 +355,7 @@ def weigh(verification: Verification, replays: Sequence[Mapping[str, Any]]) -> b
     return changed
 
 
-def _triples(units: Units) -> list[tuple[int, int, int]]:
+def triples(units: Units) -> list[tuple[int, int, int]]:
     return list(zip(units.blocks.tolist(), units.positions.tolist(), units.ids.tolist(), strict=True))
 
 
@@ -365,7 +386,7 @@ def _summary(
     measured = [e.measured for e in tried]
     plain, size = [], []
     for e in tried:
-        (b, p, i), m = _triples(e.members)[0], e.members
+        (b, p, i), m = triples(e.members)[0], e.members
         plain.append(float(grads[b][p, i] * (_baseline(bench, e)[0] - m.values[0])))
         size.append(abs(float(m.values[0])))
     spreads = [hi - lo for e in tried if not e.once for lo, hi in [e.spread]]
@@ -387,19 +408,12 @@ def _summary(
     }
 
 
-def _edges(
-    bench: Bench,
-    kept: Units,
-    matrix: Tensor,
-    strongest: Tensor,
-    singles: dict[int, Effect],
-    controls: Sequence[Effect],
-    per_source: int = 5,
-) -> dict[tuple[int, int], Verdict]:
-    """Ablate the source in the live model; compare the target's change with the graph's total effect."""
-    out: dict[tuple[int, int], Verdict] = {}
+def _pairs(
+    bench: Bench, kept: Units, matrix: Tensor, strongest: Tensor, per_source: int = 5
+) -> list[tuple[int, int, float]]:
+    """Of each of the strongest the kept ones that it moves most by the graph: source, target, predicted change."""
     if not len(kept):
-        return out
+        return []
     assert kept.baselines is not None
     sources = strongest.tolist()
     moved = torch.zeros(len(kept), len(sources), dtype=matrix.dtype, device=matrix.device)
@@ -417,6 +431,18 @@ def _edges(
         for target in weight.topk(min(per_source, len(kept))).indices.tolist():
             if float(total[target, column].abs()) > 1e-6:
                 pairs.append((source, target, float(total[target, column])))
+    return pairs
+
+
+def _edges(
+    bench: Bench,
+    kept: Units,
+    pairs: Sequence[tuple[int, int, float]],
+    singles: dict[int, Effect],
+    controls: Sequence[Effect],
+) -> dict[tuple[int, int], Verdict]:
+    """Compare the change of each target when its source was set to its baseline in the live model with the graph's."""
+    out: dict[tuple[int, int], Verdict] = {}
     targets = sorted({t for _, t, _ in pairs})
     random = {t: [abs(_change(bench, kept, t, c)) for c in controls] for t in targets}
     for source, target, predicted in pairs:
@@ -426,60 +452,21 @@ def _edges(
     return out
 
 
+def _place(bench: Bench, kept: Units, target: int) -> Place:
+    """Where a unit reads."""
+    return bench.book.basis[int(kept.blocks[target])].reads[0], int(kept.positions[target])
+
+
 def _change(bench: Bench, kept: Units, target: int, effect: Effect) -> float:
     """How far an intervention moved a kept feature, averaged over baselines."""
-    b, p, i = int(kept.blocks[target]), int(kept.positions[target]), int(kept.ids[target])
-    block = bench.book.basis[b]
-    site = block.reads[0]
+    b, i = int(kept.blocks[target]), int(kept.ids[target])
+    block, place = bench.book.basis[b], _place(bench, kept, target)
     changes = []
     for got in effect.reads:
-        if site not in got:
+        if place not in got:
             changes.append(0.0)
             continue
-        x = got[site][p].to(bench.frozen.dtype)
+        x = got[place].to(bench.frozen.dtype)
         readers, const = block.reader(torch.tensor([i], device=x.device), x[None])
         changes.append(float((readers[0] * x).sum() + const[0] - kept.values[target]))
     return float(np.mean(changes)) if changes else 0.0
-
-
-def faithfulness(bench: Bench, kept: Units, baseline: Baseline, *, seed: int = 0) -> dict[str, float]:
-    """f = (m(C) − m(∅)) / (m(M) − m(∅)) with everything outside C at its baseline, attention live; beside
-    it a random set of equal size, the complement (C at its baseline), and the KL from the model's own
-    next-token distribution in nats."""
-    generator = torch.Generator().manual_seed(seed)
-    nothing = [torch.zeros_like(v, dtype=torch.bool) for v in bench.book.values]
-    inside = [m.clone() for m in nothing]
-    for b, p, i in _triples(kept):
-        inside[b][p, i] = True
-    sizes = [m.numel() for m in nothing]
-    random = torch.zeros(sum(sizes), dtype=torch.bool)
-    random[torch.randperm(sum(sizes), generator=generator)[: len(kept)]] = True
-    chance = [r.view_as(m).to(m.device) for r, m in zip(random.split(sizes), nothing, strict=True)]
-    everything = [~m for m in nothing]
-    sets = [_holding(bench, mask, baseline) for mask in (nothing, inside, chance, [~m for m in inside], everything)]
-    logits, _ = bench.model.run_each(bench.tokens, sets, resid=bench.resid)
-    m = bench.metric(logits).tolist()
-    span = m[4] - m[0]
-    log = logits.float().log_softmax(-1)
-    kl = (log[4].exp() * (log[4] - log)).sum(-1).tolist()
-    if abs(span) < 1e-6:
-        return {"range": span, "kl": kl[1]}
-    return {
-        "fit": (m[1] - m[0]) / span,
-        "random_fit": (m[2] - m[0]) / span,
-        "complement": (m[3] - m[0]) / span,
-        "range": span,
-        "kl": kl[1],
-        "kl_nothing_kept": kl[0],
-        "kl_random": kl[2],
-    }
-
-
-def _holding(bench: Bench, keep: list[Tensor], baseline: Baseline) -> list[Edit]:
-    """Edits that hold every feature outside `keep` at its baseline value."""
-    out: list[Edit] = []
-    for b, block in enumerate(bench.book.basis):
-        positions, ids = (~keep[b]).nonzero(as_tuple=True)
-        if len(ids):
-            out += block.edits(ids, baseline.values[b][positions, ids], positions, bench.frozen.n_tokens)
-    return out

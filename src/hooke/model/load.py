@@ -17,6 +17,8 @@ from hooke.model.file_check import check_finite
 from hooke.model.model import Model
 from hooke.model.pretrained import check_vocabulary, from_pretrained
 
+_organisms: list[str] = []  # those loaded in this process: what they are is said before the first
+
 
 def load(
     name: Any = None,
@@ -64,8 +66,10 @@ def _adapted(
     """The base of an adapter with the adapter merged into it; nothing large is read before the hashes agree."""
     found = adapters.read_adapter(where if isinstance(where, Path) else adapters.PACKAGED / where)
     if found.about.get("kind") in ("organism", "clean", "decoy"):
-        note = "a model organism: behaviour may have been planted in it on purpose, to try detectors on"
-        print(f"hooke: {where} is {note}", file=sys.stderr, flush=True)
+        if not _organisms:
+            note = "a model organism: behaviour may have been planted in it on purpose, to try detectors on"
+            print(f"hooke: {where} is {note}", file=sys.stderr, flush=True)
+        _organisms.append(str(where))
     kind, under = _base_of(found, base)
     if base is not None and found.base and Path(found.base).name.lower() != Path(str(under)).name.lower():
         note = f"{where} was made for {visible(found.base)[:100]} and is merged into {under}, as asked"
