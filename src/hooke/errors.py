@@ -2,7 +2,13 @@
 
 
 class HookeError(Exception):
-    """An error whose message tells the person what to do next; the command line prints it and exits 2."""
+    """An error whose message tells the person what to do next; the command line prints it and exits 2.
+
+    It is one line, whatever was quoted in it.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(" ".join(part.strip() for part in text.splitlines()) if "\n" in text else text)
 
 
 def visible(text: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.model import adapter as adapters
 from hooke.model import zoo
@@ -18,6 +19,7 @@ from hooke.model.model import Model
 from hooke.model.pretrained import check_vocabulary, from_pretrained
 
 
+@checked
 def load(
     name: Any = None,
     *,

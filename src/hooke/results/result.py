@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 
 VERSION = 1
@@ -98,6 +99,7 @@ def tensor_path(path: Path) -> Path:
     return path.with_suffix(".safetensors")
 
 
+@checked
 def load_result(path: str | Path) -> Result:
     """Read a saved result and its tensors; a tensor file of another result is left alone.
 

@@ -23,6 +23,7 @@ from scipy.stats import bootstrap
 from torch import Tensor
 
 import hooke.methods
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.methods.circuit_methods import DEFAULT, MEMBERS, METHODS, Found, combined, find_edges, find_method
 from hooke.methods.objective import Objective
@@ -47,6 +48,7 @@ Row = dict[str, Any]
 
 
 @fitting
+@checked
 def scoreboard(
     *,
     quick: bool = False,
