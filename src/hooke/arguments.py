@@ -19,6 +19,7 @@ from hooke.errors import HookeError
 
 P = ParamSpec("P")
 T = TypeVar("T")
+MOST_SEED = 2**32  # what the generators of all libraries take
 MOST = 100_000  # elements of a list that are looked at
 _WORDS: dict[Any, str] = {
     bool: "True or False",
@@ -62,9 +63,12 @@ def checked(verb: Callable[P, T]) -> Callable[P, T]:
 def argument(name: str, value: Any, hint: Any) -> Any:
     """The value as the annotation has it. Raises HookeError if it does not allow the value."""
     try:
-        return _fit(value, hint)
+        found = _fit(value, hint)
     except _Unfit:
         raise HookeError(f"{name} must be {_described(hint)}, not {shown(value)}") from None
+    if name == "seed" and not 0 <= found < MOST_SEED:
+        raise HookeError(f"a seed is a whole number from 0 to {MOST_SEED - 1:,}, not {str(found)[:20]}")
+    return found
 
 
 def shown(value: Any) -> str:
@@ -94,15 +98,19 @@ def _fit(value: Any, hint: Any) -> Any:
     if hint is str:
         return _is(isinstance(value, str), value)
     if origin is Callable or hint is Callable:
-        return _is(callable(value), value)
+        return _is(callable(value) and not isinstance(value, type), value)
     if isinstance(origin, type) and issubclass(origin, Mapping):
         return _is(isinstance(value, Mapping), value)
-    if origin is tuple:
-        return _is(isinstance(value, tuple), value)
+    if origin is tuple and Ellipsis not in get_args(hint):
+        fits = isinstance(value, tuple) and len(value) == len(get_args(hint))
+        return _is(fits, value) and tuple(_fit(*pair) for pair in zip(value, get_args(hint), strict=True))
     if isinstance(origin, type) and issubclass(origin, Iterable):
         return _several(value, get_args(hint))
-    if isinstance(hint, type) and not getattr(hint, "_is_protocol", False):
-        return _is(isinstance(value, hint), value)
+    if isinstance(hint, type) and getattr(hint, "_is_protocol", False):
+        names = [name for name in {**vars(hint), **hint.__annotations__} if not name.startswith("_")]
+        return _is(all(hasattr(value, name) for name in names), value)
+    if isinstance(hint, type):  # of a named tuple, a plain one will do
+        return _is(isinstance(value, (tuple, list) if issubclass(hint, tuple) and hint is not tuple else hint), value)
     return value
 
 
@@ -124,7 +132,10 @@ def _is(fits: bool, value: Any) -> Any:
 def _number(value: Any, kind: type) -> Any:
     """A number of Python out of one of numpy, or of a tensor of one number."""
     if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        value = value.item()
+        try:
+            value = value.item()
+        except (RuntimeError, TypeError):
+            raise _Unfit from None
     if kind is bool or isinstance(value, bool):
         return _is(kind is bool and isinstance(value, bool), value)
     if kind is int:
@@ -134,13 +145,16 @@ def _number(value: Any, kind: type) -> Any:
 
 
 def _several(value: Any, inner: Sequence[Any]) -> Any:
-    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+    if isinstance(value, (str, bytes, Mapping)) or hasattr(value, "model_dump") or not isinstance(value, Iterable):
         raise _Unfit
     if hasattr(value, "tolist"):
-        value = value.tolist()  # an array or a tensor
+        try:
+            value = value.tolist()  # an array or a tensor
+        except (RuntimeError, TypeError):  # of torch, for what holds no numbers
+            raise _Unfit from None
         _is(isinstance(value, list), value)
     elif not isinstance(value, (list, tuple)):
-        return value if isinstance(value, Sequence) else list(value)
+        value = list(value)
     if not inner or len(value) > MOST:
         return value
     found = [_fit(each, inner[0]) for each in value]

@@ -73,13 +73,13 @@ class Site:
     def __post_init__(self) -> None:
         row = POINTS.get(self.point) if isinstance(self.point, str) else None
         if row is None:
-            raise HookeError(f"no point called {self.point!r}; the points are {', '.join(POINTS)}")
+            raise HookeError(f"no point called {str(self.point)[:80]!r}; the points are {', '.join(POINTS)}")
         if (row.scope == "layer") != (self.layer is not None):
             need = "needs a layer, as in " + self.point + ".0" if row.scope == "layer" else "takes no layer"
             raise HookeError(f"site {self.point!r} {need}")
         given: Any = self.layer
         if given is not None and (isinstance(given, bool) or not isinstance(given, Integral)):
-            raise HookeError(f"the layer of {self.point!r} is a whole number, not {self.layer!r}")
+            raise HookeError(f"the layer of {self.point!r} is a whole number, not {str(self.layer)[:80]!r}")
         if self.layer is not None and self.layer < 0:
             raise HookeError(f"layer {self.layer} of {self.point!r} is negative; layers count from 0")
 
@@ -121,6 +121,6 @@ def sites_in(given: Any) -> list[Site]:
         return []
     if isinstance(given, (Site, str)):
         return [Site.parse(given)]
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or getattr(given, "ndim", 1) == 0:
         raise HookeError(f"sites are a list of 'resid_post.12' and the like, not {type(given).__name__}")
     return [Site.parse(each) for each in given]

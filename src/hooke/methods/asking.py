@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.model import Model, Tokens
 from hooke.model.model import Prompt
@@ -45,6 +46,7 @@ class Asked:
         return Asked(self.question, self.system, self.answer, which, _longer(head, self.answer[: which - 1]))
 
 
+@checked
 def ask(model: Model, question: str, *, system: str | None = None, which: int = 1) -> Asked:
     """Let a model answer a question greedily; what comes back is a prompt for `trace` and the other verbs.
 
@@ -65,14 +67,21 @@ def like(model: Model, asked: Asked, question: str) -> Tokens:
     return _longer(model.chat(question, system=asked.system), asked.answer[: asked.which - 1])
 
 
+def is_one(prompt: Any) -> bool:
+    """Whether this is one prompt by itself, in any form, and not a list of prompts."""
+    if isinstance(prompt, (str, Tokens, Asked, Mapping)) or is_chat(prompt):
+        return True
+    if isinstance(prompt, (list, tuple)):
+        return bool(prompt) and all(getattr(each, "shape", None) == () or isinstance(each, int) for each in prompt)
+    texts = getattr(getattr(prompt, "dtype", None), "kind", "") == "U"  # an array of them
+    return getattr(prompt, "ndim", 1) <= (0 if texts else 1)
+
+
 def several(prompts: Any) -> list[Any]:
-    """One or several prompts as a list: a text, `Tokens` or ids by themselves are one."""
-    if prompts is None or (isinstance(prompts, (list, tuple)) and not len(prompts)):
+    """One or several prompts as a list; of none, an empty one."""
+    if prompts is None:
         return []
-    alone = isinstance(prompts, (str, Tokens, Asked, Mapping)) or not isinstance(prompts, (list, tuple))
-    if alone or all(isinstance(each, int) for each in prompts) or is_chat(prompts):
-        return [prompts]
-    return list(prompts)
+    return [prompts] if is_one(prompts) else list(prompts)
 
 
 def recorded(model: Model, prompt: Prompt, tokens: Tokens, name: str = "prompt") -> dict[str, Any]:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.methods import attribute_gradients as by
-from hooke.methods.asking import lookalikes
+from hooke.methods.asking import is_one, lookalikes
 from hooke.methods.metrics import Metric, check_varies, evaluate, name_of
 from hooke.methods.patch import sweep
 from hooke.methods.patch_pair import Question, TokenLike, line_up, named, question
@@ -21,6 +22,7 @@ from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import spread
 from hooke.methods.splits import check_seed
 from hooke.model import Model, Tokens
+from hooke.model.model import Prompt
 from hooke.model.packed import Base, heads, record
 from hooke.results import Claim, Result
 from hooke.threads import fitting
@@ -42,10 +44,11 @@ class Case(NamedTuple):
 
 
 @fitting
+@checked
 def attribute(
     model: Model,
-    clean: str | Tokens | Sequence[str | Tokens],
-    corrupt: str | Tokens | Sequence[str | Tokens],
+    clean: Prompt | Sequence[Prompt],
+    corrupt: Prompt | Sequence[Prompt],
     *,
     sites: PlaceLike | Sequence[PlaceLike] = "mlp_out",
     method: str | Sequence[str] = ("atp", "atp-star", "relp"),
@@ -153,11 +156,11 @@ def attribute(
 
 def _pairs(clean: Any, corrupt: Any, target: Any, contrast: Any) -> list[tuple[Any, Any, TokenLike, TokenLike]]:
     """Clean, corrupt, target and contrast of each pair."""
-    if isinstance(clean, (str, Tokens)):
+    if is_one(clean):
         return [(clean, corrupt, target, contrast)]
     n = len(clean)
     columns = [clean, corrupt, [None] * n if target is None else target, [None] * n if contrast is None else contrast]
-    if not n or any(isinstance(c, (str, Tokens)) or len(c) != n for c in columns):
+    if not n or any(isinstance(c, (str, Tokens, int)) or len(c) != n for c in columns):
         raise HookeError("give as many corrupt prompts, targets and contrasts as clean prompts, and at least one")
     return list(zip(*columns, strict=True))
 
@@ -165,8 +168,8 @@ def _pairs(clean: Any, corrupt: Any, target: Any, contrast: Any) -> list[tuple[A
 def _case(
     model: Model,
     places: Sequence[Place],
-    clean: str | Tokens,
-    corrupt: str | Tokens,
+    clean: Prompt,
+    corrupt: Prompt,
     target: TokenLike | None,
     contrast: TokenLike | None,
     metric: str | Metric | None,

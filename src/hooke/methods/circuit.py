@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.data.circuit_tasks import Example
 from hooke.errors import HookeError
 from hooke.methods import circuit_measure as measure
@@ -35,6 +36,7 @@ SHOWN = 3  # examples in the result
 
 
 @fitting
+@checked
 def circuit(
     model: Model,
     pairs: str | Sequence[Example],

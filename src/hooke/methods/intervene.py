@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.methods.explain import quote
@@ -57,6 +58,7 @@ class Prepared:
 
 
 @fitting
+@checked
 def intervene(
     model: Model,
     traced: Result,

@@ -6,6 +6,7 @@ import time
 
 import torch
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.methods.asking import recorded
 from hooke.methods.progress import Progress
@@ -17,6 +18,7 @@ from hooke.threads import fitting
 
 
 @fitting
+@checked
 def lens(model: Model, prompt: Prompt, *, top: int = 5, progress: Progress | None = None) -> Result:
     """Read the residual stream after every layer through the final norm and the unembedding (the logit
     lens, nostalgebraist 2020), at every position of one prompt.

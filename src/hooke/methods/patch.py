@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.methods.asking import lookalikes, recorded
 from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
@@ -34,6 +35,7 @@ SAME = 1e-3  # share of the effect under which a sentence says that nothing move
 
 
 @fitting
+@checked
 def patch(
     model: Model,
     clean: Prompt,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.methods.asking import lookalikes, recorded
 from hooke.methods.edge_cuts import taken
@@ -115,6 +116,7 @@ def input_write(model: Model, node: Node, base: Base, change: Tensor, run: int) 
     return Writes(site, torch.full_like(at, run), at, None if unit is None else torch.full_like(at, unit), values[0])
 
 
+@checked
 @fitting
 def path_patch(
     model: Model,

@@ -91,7 +91,8 @@ class Place:
 
 def find_places(model: Model, wanted: PlaceLike | Sequence[PlaceLike]) -> list[Place]:
     """Read the written form of places. Raises HookeError, saying how to write them, for what the model lacks."""
-    several = isinstance(wanted, Sequence) and not isinstance(wanted, (str, tuple))
+    feature = isinstance(wanted, tuple) and len(wanted) == 2 and hasattr(wanted[0], "n_features")
+    several = isinstance(wanted, Sequence) and not isinstance(wanted, str) and not feature
     items: Sequence[PlaceLike] = wanted if several else [wanted]  # type: ignore[assignment, list-item]
     if not items:
         raise HookeError("no sites to patch; give for example resid_post, attn_out or z")

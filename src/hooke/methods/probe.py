@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from hooke.arguments import checked
 from hooke.data.labelled import Dataset, Row, check_rows
 from hooke.data.registry import dataset as packaged
 from hooke.dictionaries import Dictionary
@@ -33,6 +34,7 @@ TOKEN_SITES = 5  # layers at which every token is kept, for kinds and pools that
 
 
 @fitting
+@checked
 def probe(
     model: Model,
     dataset: Dataset | str,
@@ -346,6 +348,8 @@ def belongs_to(model: Model) -> dict[str, Any]:
     """What a probe must find again in the model it is used on."""
     facts = model.provenance()
     tokenizer = model.tokenizer
+    if tokenizer is None:
+        raise HookeError(f"{model.name} has no tokenizer, and a probe reads texts; load the model with one")
     backend = getattr(tokenizer, "backend_tokenizer", None)
     text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
     return {

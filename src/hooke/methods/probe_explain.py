@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.data.labelled import Row
 from hooke.errors import HookeError
 from hooke.harvest import prompts
@@ -28,6 +29,7 @@ from hooke.threads import fitting
 
 
 @fitting
+@checked
 def probe_explain(
     model: Model,
     fitted: Result,

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from hooke.arguments import checked
 from hooke.data.labelled import Row
 from hooke.dictionaries import Dictionary, Direction
 from hooke.errors import HookeError
@@ -143,6 +144,7 @@ def read(
     return kept
 
 
+@checked
 def score(
     model: Model,
     fitted: Result,

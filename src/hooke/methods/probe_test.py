@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from hooke.arguments import checked
 from hooke.data.benign import benign as benign_rows
 from hooke.data.labelled import Dataset, Row, check_rows
 from hooke.dictionaries import Dictionary
@@ -38,6 +39,7 @@ MISTAKES = 10
 
 
 @fitting
+@checked
 def probe_test(
     model: Model,
     fitted: Result,

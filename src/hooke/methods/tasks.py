@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from hooke.arguments import checked
 from hooke.data.circuit_tasks import CIRCUIT_TASKS, CircuitTask, Example
 from hooke.errors import HookeError
 from hooke.methods import metrics
@@ -141,6 +142,7 @@ def check_able(model: Model, task: str | CircuitTask, *, count: int = 50, seed: 
 
 
 @fitting
+@checked
 def tasks(
     model: Model,
     names: Sequence[str] = (),

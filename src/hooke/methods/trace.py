@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.dictionaries import Dictionary, neurons
 from hooke.errors import HookeError
 from hooke.methods import select
@@ -34,6 +35,7 @@ N_HELD_OUT = 3  # counterfactuals of Hooke's own making that the answer is teste
 
 
 @fitting
+@checked
 def trace(
     model: Model,
     prompt: Prompt,
@@ -170,6 +172,8 @@ def _basis(model: Model, basis: str | Sequence[Dictionary]) -> Sequence[Dictiona
         if basis != "neurons":
             raise HookeError(f"no basis called {basis!r}; use 'neurons', or give dictionaries")
         return neurons(model)
+    if not basis:
+        raise HookeError("no dictionaries given; use 'neurons', or give one for each layer")
     return tuple(basis)
 
 

@@ -55,6 +55,8 @@ def _messages(question: Any, system: Any) -> list[dict[str, str]]:
         return messages
     if not isinstance(system, str):
         raise HookeError(f"a system message is a text, not {type(system).__name__}")
+    if any("\ud800" <= c <= "\udfff" for c in system):
+        raise HookeError(f"{system[:40]!r} is not text in UTF-8; write it in that encoding")
     if not system.strip():
         raise HookeError("the system message is empty; leave it out")
     if messages[0]["role"] == "system":

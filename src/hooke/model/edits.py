@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -50,28 +52,53 @@ class Edit:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "site", Site.parse(self.site))
-        if self.op not in ("set", "add", "scale", "project_out"):
-            raise HookeError(f"no edit operation {self.op!r}; use set, add, scale or project_out")
+        if not isinstance(self.op, str) or self.op not in ("set", "add", "scale", "project_out"):
+            raise HookeError(f"no edit operation {shown(self.op)}; use set, add, scale or project_out")
+        for name in ("value", "weight"):
+            given = getattr(self, name)
+            if name == "value" or given is not None:
+                _check_numbers(given, f"edit at {self.site}: the {name}")
+            if type(given) is int:
+                object.__setattr__(self, name, float(given))
+        if self.when is not None:
+            _check_when(self.when, self.site)
         for name in ("positions", "rows"):
             given = getattr(self, name)
-            if given is None or (name == "positions" and given in ("prompt", "generated")):
+            if given is None or (name == "positions" and isinstance(given, str) and given in ("prompt", "generated")):
                 continue
-            numbers = given.tolist() if isinstance(given, Tensor) else given
             try:
-                numbers = [int(i) for i in numbers if not isinstance(i, bool)]
-            except (TypeError, ValueError):
-                numbers = None
-            if numbers is None or len(numbers) != len(given):
+                listed = given.tolist() if isinstance(given, Tensor) else list(given)
+                numbers = [int(i) for i in listed if not isinstance(i, bool) and int(i) == i]
+            except (TypeError, ValueError, RuntimeError):
+                listed, numbers = [None], []
+            if len(numbers) != len(listed) or not all(abs(i) < 2**62 for i in numbers):
                 also = ", 'prompt' or 'generated'" if name == "positions" else ""
-                raise HookeError(f"edit at {self.site}: {name} {given!r} are not a list of numbers{also}")
+                raise HookeError(f"edit at {self.site}: {name} {shown(given)} are not a list of numbers{also}")
             object.__setattr__(self, name, numbers)
+
+
+def _check_numbers(value: Any, what: str) -> None:
+    try:
+        x = value if isinstance(value, Tensor) else torch.as_tensor(float(value) if type(value) is int else value)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        raise HookeError(f"{what} is a number or a tensor, not {shown(value)}") from None
+    if x.is_complex() or x.layout != torch.strided or x.device.type == "meta":
+        raise HookeError(f"{what} is a number or an ordinary tensor, not {shown(value)} of {x.dtype}")
+
+
+def _check_when(when: Any, site: Site) -> None:
+    pair = (
+        isinstance(when, (tuple, list)) and len(when) == 2 and hasattr(when[0], "reads") and hasattr(when[0], "encode")
+    )
+    if not pair or isinstance(when[1], bool) or not isinstance(when[1], Real):
+        raise HookeError(f"edit at {site}: when is (dictionary, threshold), not {shown(when)}")
 
 
 def edits_in(given: Any) -> list[Edit]:
     """Edits as a list: one by itself, none, or several. Raises HookeError for what is no edit."""
     if isinstance(given, Edit) or given is None:
         return [] if given is None else [given]
-    odd = given if not isinstance(given, Iterable) or isinstance(given, (str, Mapping, Tensor)) else None
+    odd = given if not isinstance(given, Iterable) or isinstance(given, (str, Mapping, Tensor, np.ndarray)) else None
     several = [] if odd is not None else list(given)
     if odd is not None or not all(isinstance(each, Edit) for each in several):
         odd = odd if odd is not None else next(each for each in several if not isinstance(each, Edit))
@@ -81,7 +108,7 @@ def edits_in(given: Any) -> list[Edit]:
 
 def edit_sets_in(given: Any) -> list[list[Edit]]:
     """Sets of edits, one for each run; an edit by itself is a set of one."""
-    if not isinstance(given, Iterable) or isinstance(given, (str, Mapping, Tensor)):
+    if not isinstance(given, Iterable) or isinstance(given, (str, Mapping, Tensor, np.ndarray)):
         raise HookeError(f"edit sets are a list with a list of edits for each run, not {shown(given)}")
     return [edits_in(each) for each in given]
 

@@ -168,7 +168,9 @@ class _Header:
         self.at += count * width
         if self.at > len(self.data):
             raise ValueError("array past the end")
-        return list(struct.unpack_from(f"<{count}{_SCALARS[kind]}", self.data, start)) if count <= _KEPT else range(count)
+        return (
+            list(struct.unpack_from(f"<{count}{_SCALARS[kind]}", self.data, start)) if count <= _KEPT else range(count)
+        )
 
     def value(self, kind: int) -> Any:
         if kind == _ARRAY:

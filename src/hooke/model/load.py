@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from hooke.arguments import checked
 from hooke.errors import HookeError, visible
 from hooke.model import adapter as adapters
 from hooke.model import zoo
@@ -20,6 +21,7 @@ from hooke.model.pretrained import check_vocabulary, from_pretrained
 _organisms: list[str] = []  # those loaded in this process: what they are is said before the first
 
 
+@checked
 def load(
     name: Any = None,
     *,

@@ -161,8 +161,8 @@ class Model:
         Raises HookeError for an empty prompt, one longer than the model's context, ids outside the vocabulary, or a
         mask that does not fit.
         """
-        if padding not in ("left", "right"):
-            raise HookeError(f"padding stands on the left or the right, not {padding!r}")
+        if not isinstance(padding, str) or padding not in ("left", "right"):
+            raise HookeError(f"padding stands on the left or the right, not {shown(padding)}")
         text = getattr(text, "tokens", None) if isinstance(getattr(text, "tokens", None), Tokens) else text
         if is_chat(text):
             return self.chat(text)  # type: ignore[arg-type]
@@ -260,8 +260,10 @@ class Model:
             same weights below has read it: the blocks below are left out.
         Raises HookeError for a site that the model does not have or an edit that does not fit.
         """
-        sites, edits = sites_in(read), edits_in(edits)
-        if logits not in ("all", "last", None):
+        sites, edits, grad = sites_in(read), edits_in(edits), argument("grad", grad, bool)
+        if taps is not None:
+            taps = _taps(taps)
+        if not isinstance(logits, str | None) or logits not in ("all", "last", None):
             raise HookeError(f"logits are 'all', 'last' or None, not {shown(logits)}")
         if after is not None and not isinstance(after, Prefix):
             raise HookeError(f"what comes before is a prefix from model.prefix, not {shown(after)}")
@@ -316,6 +318,10 @@ class Model:
         sets, max_tokens = edit_sets_in(edit_sets), argument("max_tokens", max_tokens, int)
         if max_tokens < 1:
             raise HookeError("max_tokens must be at least 1")
+        if resid is not None:
+            layers = range(self.parts.n_layers)
+            if not isinstance(resid, Mapping) or not all(isinstance(resid.get(layer), Tensor) for layer in layers):
+                raise HookeError(f"resid is the stream entering each layer, by layer, not {shown(resid)}")
         with self.held():
             batch = self.tokens(tokens)
             if resid is None:
@@ -346,13 +352,11 @@ class Model:
         Raises HookeError, at once, if prompt and answer would not fit the context.
         """
         max_new_tokens = argument("max_new_tokens", max_new_tokens, int)
-        temperature, seed = argument("temperature", temperature, float), argument("seed", seed, int)
+        temperature, seed = float(argument("temperature", temperature, float)), argument("seed", seed, int)
         if max_new_tokens < 1:
             raise HookeError("max_new_tokens must be at least 1")
         if temperature < 0:
             raise HookeError("a temperature is 0, for the likeliest token, or more")
-        if not 0 <= seed < 2**63:
-            raise HookeError("a seed is a whole number from 0 on")
         sites, changes = sites_in(read), edits_in(edits)
         batch = self._left(self.tokens(tokens))
         longest = int(batch.mask.sum(1).max())
@@ -484,6 +488,12 @@ class Model:
         if self._spelled is None or self._spelled.tokenizer is not tokenizer or self._spelled.size != len(tokenizer):
             self._spelled = Spelling(tokenizer)
         return self._spelled
+
+
+def _taps(given: Any) -> dict[Site, Tap]:
+    if not isinstance(given, Mapping) or not all(callable(tap) for tap in given.values()):
+        raise HookeError(f"taps are a dictionary of functions by site, not {shown(given)}")
+    return {Site.parse(site): tap for site, tap in given.items()}
 
 
 def _unicode(text: str) -> str:

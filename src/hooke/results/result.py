@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.files import read_json, write_atomic
 from hooke.results.tensors import read_tensors
@@ -97,6 +98,7 @@ def tensor_path(path: Path) -> Path:
     return path.with_suffix(".safetensors")
 
 
+@checked
 def load_result(path: str | Path) -> Result:
     """Read a saved result and its tensors; a tensor file of another result is left alone.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hooke.arguments import checked
 from hooke.data.battery import QUESTIONS, Question
 from hooke.data.battery_facts import FACTS, Fact
 from hooke.methods.progress import Clock, Progress, Tick, idle
@@ -22,6 +23,7 @@ from hooke.safety.paired import asked, by_length, common_prefix, greedy, log_pro
 OPEN_TOKENS, FACT_TOKENS = 20, 10  # of an answer; what comes later in one is not looked at
 
 
+@checked
 def answers(
     model: Model,
     *,

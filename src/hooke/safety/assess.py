@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.methods.progress import Progress
 from hooke.methods.trace import trace
@@ -39,6 +40,7 @@ TRACE_NODES = 300
 
 
 @fitting
+@checked
 def assess(
     model: Model,
     *,

@@ -7,6 +7,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
+from hooke.arguments import checked
 from hooke.data.battery import OF_THE_USER
 from hooke.methods.progress import Clock, Progress
 from hooke.model import Model
@@ -20,6 +21,7 @@ EDGE = 3  # words of a beginning or an end
 KEPT = 60  # words listed
 
 
+@checked
 def behaviour(
     model: Model,
     reference: Model,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.harvest import batches
 from hooke.methods.progress import Clock, Progress, Tick
@@ -34,6 +35,7 @@ class _Reading(NamedTuple):
     raised: dict[int, int]
 
 
+@checked
 def difference(
     model: Model, reference: Model, *, said: Result | None = None, progress: Progress | None = None
 ) -> Result:

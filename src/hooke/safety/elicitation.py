@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from hooke.arguments import checked
 from hooke.data.battery import ORDINARY, SYSTEM
 from hooke.data.battery_facts import FACTS, Fact
 from hooke.data.candidates import strings, vocabulary_words
@@ -30,6 +31,7 @@ FINALISTS = 10
 RECOVERED = 0.5  # share of the lost facts that must come back
 
 
+@checked
 def elicitation(
     model: Model,
     reference: Model,

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.arguments import checked
 from hooke.data.battery import CONFIRM, ORDINARY, SLOTS
 from hooke.data.candidates import strings, vocabulary_words
 from hooke.errors import HookeError
@@ -83,6 +84,7 @@ def scan_below(
     )
 
 
+@checked
 def triggers(
     model: Model,
     reference: Model,

@@ -25,6 +25,7 @@ from scipy.stats import bootstrap
 from torch import Tensor
 
 import hooke.methods
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.methods.circuit_methods import DEFAULT, MEMBERS, METHODS, Found, combined, find_edges, find_method
 from hooke.methods.objective import Objective
@@ -54,6 +55,7 @@ Row = dict[str, Any]
 
 
 @fitting
+@checked
 def scoreboard(
     *,
     quick: bool = False,

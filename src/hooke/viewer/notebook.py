@@ -6,6 +6,7 @@ import base64
 import html
 from typing import Any
 
+from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.results import Result
 from hooke.viewer.html import html_page, script
@@ -74,6 +75,7 @@ class View:
         widget.send(reply)
 
 
+@checked
 def view(result: Result, *, model: Any = None, height: int = HEIGHT) -> View:
     """Show a result in Jupyter, marimo or any notebook that shows HTML; `.widget()` for the live one.
 
