@@ -19,6 +19,7 @@ from hooke.safety.audit import (
     Settings,
     Shelf,
     answers_of,
+    answers_of_both,
     audit,
     clean_parts,
     fingerprint,
@@ -97,11 +98,8 @@ def assess(
         parts["answers"] = book.add(answers_of(model, shelf, settings, stage("answers")))
     else:
         tools = audit(model, reference, settings=settings, shelf=shelf, progress=stage("audit"))
-        parts = {
-            "answers": answers_of(model, shelf, settings, stage("answers")),
-            "reference_answers": answers_of(reference, shelf, settings, stage("answers")),
-            **tools,
-        }
+        said, theirs = answers_of_both(model, reference, shelf, settings, stage("answers"))
+        parts = {"answers": said, "reference_answers": theirs, **tools}
         own = subject_name(model, people)
         others = [name for name in people.clean if name != own]
         clean, from_record, apart = clean_parts(
