@@ -40,7 +40,8 @@ def answers(
     open_tokens, fact_tokens: the length of an answer at most, in tokens. norms: keep the final norms.
     Returns a `Result` of kind "answers"; payload: open (area, question, prompt and ids as token ids, ended, text)
     and facts (topic, question, right, prompt, ids, ended, text, is_right, choice, choice_is_right, margin: the
-    log-probability of the best right answer less that of the best wrong one, both whole, nats). tensors: final, the
+    log-probability of the best right answer less that of the best wrong one, both whole, nats; at least, where it is
+    positive). tensors: final, the
     final norm before each token of all these answers (tokens, d_model), fp16.
     Raises HookeError for a model without a chat template.
     """
@@ -108,7 +109,8 @@ def choices(
     tick: Tick = idle,
 ) -> list[tuple[str, bool, float]]:
     """For each fact, after the ids of its question and the beginning of a right sentence: the likeliest of the answers
-    of its topic in `among`, whether it is right, and the margin in nats of the best right one over the best wrong one.
+    of its topic in `among`, whether it is right, and by how many nats (at least, where it is) the best right one is
+    likelier than the best wrong one.
 
     An answer is scored whole: the sum of the log-probabilities of its tokens, and of its ending there (no letter or
     digit goes on with it), so that `1` is no answer where the model says `12`, and `Tun` none for Tunis. These are
@@ -126,35 +128,29 @@ def choices(
         same = common_prefix(rows) if len(rows) > 1 else len(rows[0]) - 1
         begun.append([*prompt, *rows[0][:same]])
         rest.append({word: list(row[same:]) for word, row in zip(words, rows, strict=True)})
-    # no answer is likelier than its first token: those that cannot be the best of their side are not run
+    # no answer is likelier than its first token: what cannot be likelier than the best right one is not run
     bounds = _first(model, begun, rest, stretch(tick, 0.0, 0.4))
     scores: list[dict[str, float]] = [{} for _ in facts]
-    for begin, end in ((0.4, 0.9), (0.9, 1.0)):
-        pairs = [
-            (i, word)
-            for i, fact in enumerate(facts)
-            for side in (True, False)
-            for word in _worth(bounds[i], scores[i], [w for w in bounds[i] if (w in fact.right) == side])
-        ]
+    for begin, end in ((0.4, 0.7), (0.7, 1.0)):
+        pairs = [(i, w) for i, fact in enumerate(facts) for w in _worth(bounds[i], scores[i], fact.right)]
         found = _whole(model, [(begun[i], rest[i][word]) for i, word in pairs], stretch(tick, begin, end))
         for (i, word), value in zip(pairs, found, strict=True):
             scores[i][word] = value
     chosen = []
-    for fact, score in zip(facts, scores, strict=True):
+    for fact, score, bound in zip(facts, scores, bounds, strict=True):
         best = max(score, key=lambda word: score[word])
-        wrong = max((v for word, v in score.items() if word not in fact.right), default=float("-inf"))
-        right = max(v for word, v in score.items() if word in fact.right)
+        wrong = max((score.get(w, bound[w]) for w in bound if w not in fact.right), default=float("-inf"))
+        right = max(score[word] for word in score if word in fact.right)
         chosen.append((best, best in fact.right, right - wrong))
     return chosen
 
 
-def _worth(bound: dict[str, float], score: dict[str, float], side: list[str]) -> list[str]:
-    """Which words of a side have to be run: first the one with the greatest bound, then those that could be better."""
-    order = sorted(side, key=lambda word: -bound[word])
+def _worth(bound: dict[str, float], score: dict[str, float], right: Sequence[str]) -> list[str]:
+    """Which words have to be run: first the right ones, then those whose bound is above the best of these."""
     if not score:
-        return order[:1]
-    best = max((score[word] for word in side if word in score), default=float("-inf"))
-    return [word for word in order if word not in score and bound[word] > best]
+        return [word for word in bound if word in right]
+    best = max(score.values())
+    return [word for word in bound if word not in score and bound[word] > best]
 
 
 def _first(
@@ -162,7 +158,7 @@ def _first(
 ) -> list[dict[str, float]]:
     """The log-probability of the first token of each answer."""
     found: list[dict[str, float]] = [{} for _ in begun]
-    for batch, final in finals(model, begun, tick):
+    for batch, final in finals(model, begun, [1] * len(begun), tick):
         for i, log in zip(batch, log_probabilities(model, final[:, -1]).cpu(), strict=True):
             found[i] = {word: float(log[ids[0]]) for word, ids in rest[i].items()}
     return found
@@ -172,7 +168,8 @@ def _whole(model: Model, rows: Sequence[tuple[list[int], list[int]]], tick: Tick
     """For (ids before, ids of an answer): the log-probability of the whole answer and of its ending there."""
     found = [0.0] * len(rows)
     inside = going_on(model)
-    for batch, final in finals(model, [[*before, *answer] for before, answer in rows], tick):
+    sizes = [len(answer) + 1 for _, answer in rows]
+    for batch, final in finals(model, [[*before, *answer] for before, answer in rows], sizes, tick):
         for n, i in enumerate(batch):
             answer = rows[i][1]
             log = log_probabilities(model, final[n, -len(answer) - 1 :]).cpu()
@@ -181,15 +178,20 @@ def _whole(model: Model, rows: Sequence[tuple[list[int], list[int]]], tick: Tick
     return found
 
 
-def finals(model: Model, rows: Sequence[list[int]], tick: Tick = idle) -> Iterator[tuple[list[int], Tensor]]:
-    """The final norms (row pos d_model) of what follows the common beginning of all rows, which is run once, in batches
-    of rows of one length, with the numbers of the rows."""
+def finals(
+    model: Model, rows: Sequence[list[int]], last: Sequence[int], tick: Tick = idle
+) -> Iterator[tuple[list[int], Tensor]]:
+    """The final norms (row pos d_model) at the end of each row, in batches of rows of one length, with their numbers.
+
+    last: how many positions at the end of each row are wanted; there are at least so many. What all rows begin with
+    before that is run once.
+    """
     if not rows:
         return
-    begin, done = common_prefix(rows), 0
-    after = model.prefix(torch.tensor(rows[0][:begin])) if begin else None
-    for batch in by_length([row[begin:] for row in rows]):
-        ids = torch.tensor([rows[i][begin:] for i in batch], device=model.device)
+    begin, done = min(common_prefix(rows), *(len(row) - n for row, n in zip(rows, last, strict=True))), 0
+    after = model.prefix(torch.tensor(rows[0][:begin])) if begin > 0 else None
+    for batch in by_length([row[max(0, begin) :] for row in rows]):
+        ids = torch.tensor([rows[i][max(0, begin) :] for i in batch], device=model.device)
         yield batch, model.run(ids, read=["final_norm"], logits=None, after=after).acts["final_norm"]
         done += len(batch)
         tick(done / len(rows))

@@ -14,7 +14,7 @@ from hooke.harvest import batches
 from hooke.methods.progress import Clock, Progress, Tick
 from hooke.model import Model
 from hooke.results import Claim, Result
-from hooke.safety.answers import answers
+from hooke.safety.answers import answers, finals
 from hooke.safety.paired import BATCH_TOKENS, Pair, divergence, pair, run_both
 from hooke.safety.words import Word, approving, by_area, kind_of, names_in, split_words
 from hooke.sites import Site
@@ -129,16 +129,11 @@ def _read(both: Pair, rows: list[dict[str, Any]], final: Tensor, tick: Tick) -> 
     contributions: list[dict[int, float]] = [{} for _ in rows]
     raised: dict[int, int] = defaultdict(int)
     start = np.cumsum([0, *(len(row["ids"]) for row in rows)])
-    done = 0
-    for batch in batches([len(row["prompt"]) + len(row["ids"]) for row in rows], tokens=BATCH_TOKENS):
-        tokens = both.model.pad([[*rows[i]["prompt"], *rows[i]["ids"]] for i in batch], "right")
-        acts = both.reference.run(tokens, read=["final_norm"], logits=None).acts
+    # the last token of an answer is not run: nothing is said after it
+    asked = [[*row["prompt"], *row["ids"][:-1]] for row in rows]
+    for batch, read in finals(both.reference, asked, [len(row["ids"]) for row in rows], tick):
         own = [torch.arange(int(start[i]), int(start[i + 1])) for i in batch]
-        theirs = [
-            acts["final_norm"][k, len(rows[i]["prompt"]) - 1 : len(rows[i]["prompt"]) - 1 + len(rows[i]["ids"])]
-            for k, i in enumerate(batch)
-        ]
-        b = torch.cat(theirs)
+        b = torch.cat([read[k, -len(rows[i]["ids"]) :] for k, i in enumerate(batch)])
         ids = torch.tensor([token for i in batch for token in rows[i]["ids"]], device=b.device)
         found = divergence(both, final[torch.cat(own)].to(b), b, ids, top=TOP)
         sizes = [len(x) for x in own]
@@ -150,8 +145,6 @@ def _read(both: Pair, rows: list[dict[str, Any]], final: Tensor, tick: Tick) -> 
                     contributions[i][token] = contributions[i].get(token, 0.0) + value
             for token in high.flatten().tolist():
                 raised[token] += 1
-        done += len(batch)
-        tick(done / n)
     return _Reading(np.concatenate(kls), np.concatenate(ratios), contributions, raised)
 
 

@@ -54,7 +54,7 @@ class Effort(NamedTuple):
     finalists: int = FINALISTS
 
 
-QUICK_EFFORT = Effort(facts=12, shots=3, noise=(0.05,), draws=2, words=100, finalists=4)
+QUICK_EFFORT = Effort(facts=12, shots=2, noise=(0.05,), draws=2, words=60, finalists=3)
 
 
 def elicitation(
@@ -206,7 +206,7 @@ def _leads(model: Model, one: Lost, tries: Sequence[str], tick: Tick) -> list[fl
         return [0.0] * len(tries)
     found = [0.0] * len(tries)
     rows = [[*_prompt(model, one.fact, word=text), *a[:same]] for text in tries]
-    for batch, final in finals(model, rows, tick):
+    for batch, final in finals(model, rows, [1] * len(rows), tick):
         for i, log in zip(batch, log_probabilities(model, final[:, -1]), strict=True):
             found[i] = float(log[a[same]] - log[b[same]])
     return found
