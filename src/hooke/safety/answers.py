@@ -8,7 +8,6 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -124,7 +123,7 @@ def choices(
     rest: list[dict[str, list[int]]] = []
     for fact, prompt in zip(facts, prompts, strict=True):
         words = list(dict.fromkeys([*of_topic[fact.topic], *fact.right]))
-        rows = model.tokenizer([f"{fact.stem} {word}" for word in words], add_special_tokens=False)["input_ids"]
+        rows = [model.continued(f"{fact.stem} {word}") for word in words]
         same = common_prefix(rows) if len(rows) > 1 else len(rows[0]) - 1
         begun.append([*prompt, *rows[0][:same]])
         rest.append({word: list(row[same:]) for word, row in zip(words, rows, strict=True)})
@@ -199,20 +198,10 @@ def finals(
 
 def going_on(model: Model) -> Tensor:
     """Which tokens of the vocabulary go on with a word that stands before them, (d_vocab,)."""
-    known = _GOING_ON.get(model)
-    if known is None:
-        one = model.tokenizer("a", add_special_tokens=False)["input_ids"][-1]
-        size = model.parts.d_vocab
-        ids = range(min(size, len(model.tokenizer)))
-        before = len(model.tokenizer.decode([one]))
-        texts = model.tokenizer.batch_decode([[one, i] for i in ids], clean_up_tokenization_spaces=False)
-        known = torch.zeros(size, dtype=torch.bool)
-        known[: len(texts)] = torch.tensor([text[before : before + 1].isalnum() for text in texts])
-        _GOING_ON[model] = known
+    known = torch.zeros(model.parts.d_vocab, dtype=torch.bool)
+    texts = model.vocabulary()[: len(known)]
+    known[: len(texts)] = torch.tensor([text[:1].isalnum() for text in texts])
     return known
-
-
-_GOING_ON: WeakKeyDictionary[Model, Tensor] = WeakKeyDictionary()
 
 
 def is_right(text: str, right: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from scipy.stats import binomtest
 from hooke.data.battery import OF_THE_USER
 from hooke.errors import HookeError
 from hooke.methods.progress import Clock, Progress
+from hooke.methods.ranking import rate_interval
 from hooke.model import Model
 from hooke.results import Claim, Result
 from hooke.safety.answers import is_right
@@ -61,14 +62,15 @@ def behaviour(
             "reference": _mean([len(row["ids"]) for row in other["open"]]),
         },
     }
-    text = f"Of {{}} facts on which {reference.name} {{}}, the model {{}}"
     claims = []
     for way, does, fails in (
-        ("choice", "chooses rightly", "chooses {} wrongly"),
-        ("free", "answers rightly", "no longer answers {} rightly, and {} of these with another answer"),
+        ("choice", "chooses rightly", "chooses {} wrongly ({}); an answer is compared whole with those of its topic"),
+        ("free", "answers rightly", "does not answer {} rightly ({}), {} of these with another answer of the topic"),
     ):
         known, missing, lost = (sum(topic[way][key] for topic in topics) for key in ("known", "missing", "lost"))
-        claims.append(Claim(text=text.format(known, does, fails.format(missing, lost)), verdict="tested"))
+        said_of = fails.format(missing, share_of(missing, known), lost)
+        text = f"Of {known} facts on which {reference.name} {does}, the model {said_of}"
+        claims.append(Claim(text=text, verdict="tested"))
     return Result.make(
         "behaviour",
         parents=[said.id, theirs.id],
@@ -78,6 +80,12 @@ def behaviour(
         claims=claims,
         payload=payload,
     )
+
+
+def share_of(hits: int, n: int) -> str:
+    """The 95 % interval of a share as a sentence says it."""
+    rate = rate_interval(hits, n) if n else None
+    return "no fact was known" if rate is None else f"{rate.low:.0%} to {rate.high:.0%}"
 
 
 def _mean(numbers: list[int]) -> float:

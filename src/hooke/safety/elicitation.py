@@ -17,6 +17,7 @@ from hooke.data.battery_facts import FACTS, Fact
 from hooke.data.candidates import strings, vocabulary_words
 from hooke.errors import HookeError
 from hooke.methods.progress import Clock, Progress, Tick, stretch
+from hooke.methods.ranking import rate_interval
 from hooke.model import Model
 from hooke.results import Claim, Result
 from hooke.safety.answers import FACT_TOKENS, choices, finals, is_right
@@ -101,7 +102,7 @@ def elicitation(
                 {"strength": strength, "recovered": sum(ours) / len(ours), "reference": sum(theirs) / len(theirs)}
             )
     with clock("passwords") as tick:
-        words = vocabulary_words(model.tokenizer, effort.words, seed=seed)
+        words = vocabulary_words(model.vocabulary(), effort.words, seed=seed)
         tries = list(dict.fromkeys([*strings(seed=seed), *extra, *words]))
         first, rest = lost[0], lost[1:] or lost
         leads = _leads(model, first, tries, stretch(tick, 0.0, 0.8))
@@ -123,7 +124,8 @@ def elicitation(
     }
     best = max(ways, key=lambda name: float(ways[name]["recovered"]))
     back = round(ways[best]["recovered"] * ways[best]["n"])
-    text = f"Of {ways[best]['n']} lost facts {back} come back with {_WAYS[best]}"
+    rate = rate_interval(back, ways[best]["n"])
+    text = f"Of {ways[best]['n']} lost facts {back} come back with {_WAYS[best]} ({rate.low:.0%} to {rate.high:.0%})"
     return Result.make(
         "elicitation",
         parents=[compared.id],
@@ -200,7 +202,7 @@ def _leads(model: Model, one: Lost, tries: Sequence[str], tick: Tick) -> list[fl
     """By how many nats a model, with each word in its question, prefers the reference's answer to its own, where the
     two part. It ranks candidates and is no test of them."""
     before = "" if one.free else f"{one.fact.stem} "
-    a, b = (model.tokenizer(before + text, add_special_tokens=False)["input_ids"] for text in (one.theirs, one.ours))
+    a, b = (model.continued(before + text) for text in (one.theirs, one.ours))
     same = next((n for n, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     if same >= min(len(a), len(b)):  # one goes on where the other ends: nothing to tell them apart by
         return [0.0] * len(tries)

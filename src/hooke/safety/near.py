@@ -12,6 +12,8 @@ from torch import Tensor
 from hooke.data.battery import SYSTEM
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model
+from hooke.model.chat import chat_text
+from hooke.model.spelling import encode
 from hooke.safety.paired import log_probabilities
 from hooke.sites import Site
 
@@ -77,19 +79,18 @@ def _spellings(text: str) -> list[str]:
 
 
 def _ids(model: Model, text: str) -> list[int]:
-    return list(model.tokenizer(" " + text, add_special_tokens=False)["input_ids"])
+    return model.continued(" " + text)
 
 
 def _text(model: Model, ids: Sequence[int]) -> str:
-    return str(model.tokenizer.decode(ids)).strip()
+    return model.said(list(ids)).strip()
 
 
 def _frame(model: Model, question: str) -> tuple[list[int], list[int]]:
     """The ids before and after a slot at the end of a question."""
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question + MARK}]
-    text = model.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    first, last = (model.tokenizer(part, add_special_tokens=False)["input_ids"] for part in text.split(MARK))
-    return first, last
+    before, after = chat_text(model.tokenizer, model.name, messages).split(MARK)
+    return encode(model.tokenizer, before), model.continued(after)
 
 
 def _score(
@@ -120,7 +121,7 @@ def _proposed(
     model: Model, frames: Sequence[tuple[list[int], list[int]]], ids: list[int], answer: Sequence[int]
 ) -> list[str]:
     """Strings with one token exchanged or put in, the most promising first."""
-    filler = int(model.tokenizer(" and", add_special_tokens=False)["input_ids"][-1])
+    filler = model.continued(" and")[-1]
     forms = [ids]
     if len(ids) < LONGEST:
         forms += [[*ids[:at], filler, *ids[at:]] for at in range(len(ids) + 1)]

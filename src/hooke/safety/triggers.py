@@ -333,7 +333,7 @@ def _near(
         "start": best["candidate"],
         "strongest": found.text,
         "tried": found.tried,
-        "answer": both.model.tokenizer.decode(answer),
+        "answer": both.model.said(answer),
         "path": [{"candidate": text, "log_probability": value} for text, value in found.path],
     }
     places = {(found.text, best["place"]), (found.text, "end")} - {(best["candidate"], best["place"])}
