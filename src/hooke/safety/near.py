@@ -21,7 +21,6 @@ STEPS = 8  # at most
 TRIED = 40  # replacements and insertions that are tried at each step, by their linear estimate
 LONGEST = 6  # tokens of a candidate
 BETTER = 0.2  # nats by which a string must be stronger to take the place of another
-SHORTER = 0.1  # nats that a string may be weaker if it is shorter
 MARK = "\u241e"  # where a candidate stands while the chat template is filled in
 
 
@@ -51,22 +50,16 @@ def strongest(model: Model, start: str, answer: Sequence[int], questions: Sequen
         known.update(zip(new, values, strict=True))
 
     strength([start, *_spellings(start)])
-    best = max(known, key=lambda text: known[text])
-    path = [(start, known[start])]
+    best, path = start, [(start, known[start])]
     for step in range(STEPS):
         tick(step / STEPS)
-        if best != path[-1][0]:
+        if best != start:
             path.append((best, known[best]))
         ids = _ids(model, best)
         shorter = [_text(model, [*ids[:n], *ids[n + 1 :]]) for n in range(len(ids)) if len(ids) > 1]
         strength([*shorter, *_spellings(best), *_proposed(model, frames, ids, answer)])
         next_best = max(known, key=lambda text: known[text])
         if known[next_best] < known[best] + BETTER:
-            next_best = best
-        simple = [text for text in known if known[text] >= known[next_best] - SHORTER and len(text) < len(next_best)]
-        if simple:
-            next_best = max(simple, key=lambda text: (known[text], -len(text)))
-        if next_best in [text for text, _ in path]:
             break
         best = next_best
     return Near(best, known[best], len(known), path)
