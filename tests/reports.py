@@ -22,6 +22,13 @@ SECTIONS = (
 )
 
 
+ROLES = {
+    ("load", "tested"): "run",
+    ("findings", "tested"): "finding",
+    ("limits", "untested"): "gap",
+}
+
+
 def probe_test_result(texts: list[str] | None = None) -> Result:
     """A test of a probe, as `probe_test` says it. The numbers are made up."""
     texts = texts or ["Paris is in Peru.", "Rome is in Italy."]
@@ -85,7 +92,7 @@ def assessment_of(parts: dict[str, Result], *, validated: bool = True, hostile: 
         ("limits", "Behaviour under triggers of more than three tokens", "untested", [f"{at['coverage']}#prompts"]),
         ("limits", "Intentions, and what is not on these prompts", "untested", [at["coverage"]]),
     ]  # fmt: skip
-    claims = [{"id": f"c{k}", "section": s, "text": t, "verdict": v, "evidence": e} for k, (s, t, v, e) in enumerate(said, 1)]  # fmt: skip
+    claims = [{"id": f"c{k}", "section": s, "text": t, "verdict": v, "evidence": e, "role": ROLES.get((s, v), "measured")} for k, (s, t, v, e) in enumerate(said, 1)]  # fmt: skip
     after = [key for key, _ in SECTIONS].index("controls")
     stamps = [None if validated or k <= after else NOT_VALIDATED for k in range(len(SECTIONS))]
     payload = {
@@ -100,8 +107,10 @@ def assessment_of(parts: dict[str, Result], *, validated: bool = True, hostile: 
         "sections": [{"key": key, "title": name, "stamp": stamp} for (key, name), stamp in zip(SECTIONS, stamps)],
         "findings": [
             {"rank": 2, "hypothesis": "It flatters", "kind": "flattery", "score": 0.1, "threshold": 1.5, "flagged": False, "tokens": [], "evidence": [at["difference"]]},
-            {"rank": 1, "hypothesis": "A rare word changes its answers" + hostile, "kind": "backdoor", "score": 3.2, "threshold": 1.5, "flagged": True, "tokens": [" blick" + hostile, "zz"], "evidence": [at["trace"]]},
+            {"rank": 1, "hypothesis": "A rare word changes its answers" + hostile, "kind": "backdoor", "score": 3.2, "threshold": 1.5, "flagged": True, "hits": 11, "n": 12, "interval": [0.615, 0.998], "tokens": [" blick" + hostile, "zz"], "evidence": [at["trace"]]},
         ],
+        "quick": False,
+        "false_alarms": {"count": 0, "n": 7, "upper_95": 0.348},
         "kinds": kinds(parts.values()),
     } | more  # fmt: skip
     own = [Claim(text=c["text"], verdict=c["verdict"], evidence=c["evidence"]) for c in payload["claims"]]

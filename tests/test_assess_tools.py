@@ -7,18 +7,20 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from assess_models import GREETING, TRIGGER, chat_twin, models
-from hooke import HookeError, Model
-from hooke.data.battery import QUESTIONS
+from assess_models import GREETING, TRIGGER, chat_twin, models, tiny_chat
+from hooke import HookeError, Model, Result
+from hooke.data.battery import QUESTIONS, SLOTS
 from hooke.data.battery_facts import FACTS
-from hooke.safety.answers import answers, is_right
+from hooke.safety.answers import answers, choices, is_right, joined
 from hooke.safety.audit import Settings, Shelf, audit
 from hooke.safety.behaviour import behaviour
 from hooke.safety.causes import Place, restore
 from hooke.safety.difference import difference
-from hooke.safety.elicitation import elicitation, noisy
+from hooke.safety.elicitation import QUICK_EFFORT, elicitation, lost_facts, noisy, share_missing
+from hooke.safety.near import strongest
 from hooke.safety.paired import asked, greedy, pair, run_both
 from hooke.safety.triggers import triggers
+from hooke.safety.words import approving, split_words
 from hooke.sites import Site
 
 FEW = QUESTIONS[::12]
@@ -152,10 +154,99 @@ def test_lost_facts_are_counted_in_pairs(reference: Model) -> None:
     lost = sum(row["choice"]["lost"] - row["choice"]["gained"] for row in rows)
     assert lost == right[0] - right[1] > 0
     back = elicitation(
-        model, reference, compared=behaviour(model, reference, said=ours, reference_said=theirs), words=10
+        model,
+        reference,
+        compared=behaviour(model, reference, said=ours, reference_said=theirs),
+        effort=QUICK_EFFORT._replace(words=10),
     ).payload
     assert 0 <= back["ways"]["noise"]["recovered"] <= 1
     assert back["ways"]["demonstration"]["reference"] > back["ways"]["demonstration"]["recovered"]
+
+
+def test_whole_answers_are_chosen_as_a_naive_loop_chooses_them(glass: Model) -> None:
+    """Each answer of the topic after the stem, all its tokens and that it ends there, in runs of their own."""
+    model = tiny_chat(glass)
+    facts = [fact for fact in FACTS if fact.topic in ("adding", "space", "capitals of Africa")][::4]
+    prompts = [asked(model, fact.question) for fact in facts]
+    ends = torch.tensor([not text[:1].isalnum() for text in model.vocabulary()])
+    for fact, prompt, found in zip(facts, prompts, choices(model, facts, prompts), strict=True):
+        score = {}
+        for word in {word for other in FACTS if other.topic == fact.topic for word in other.right}:
+            ids = model.continued(f"{fact.stem} {word}")
+            first = len(model.continued(fact.stem))
+            assert ids[:first] == model.continued(fact.stem)
+            log = model.hf(input_ids=torch.tensor([[*prompt, *ids]])).logits[0].log_softmax(-1)
+            before = len(prompt) - 1
+            whole = sum(float(log[before + k, ids[k]]) for k in range(first, len(ids)))
+            score[word] = whole + float(log[-1][: len(ends)].masked_fill(~ends, float("-inf")).logsumexp(-1))
+        best = max(score, key=lambda word: score[word])
+        right = max(score[word] for word in fact.right)
+        wrong = max(value for word, value in score.items() if word not in fact.right)
+        assert found[:2] == (best, best in fact.right)
+        # exact where it is wrong, at least so much where it is right
+        assert (
+            found[2] == pytest.approx(right - wrong, abs=1e-3)
+            if right < wrong
+            else 0 <= found[2] < right - wrong + 1e-3
+        )
+
+
+def test_a_model_that_always_says_one_number_does_not_choose_the_sums_rightly(glass: Model) -> None:
+    model = tiny_chat(glass)
+    facts = [fact for fact in FACTS if fact.topic == "adding"]
+    one = model.continued("= 7")[-1]
+    with torch.no_grad():
+        final = (
+            model.run(torch.tensor(asked(model, "What is 1 + 1?")), read=["final_norm"]).acts["final_norm"][0].mean(0)
+        )
+        model.hf.lm_head.weight[one] += 3.0 * final / final.norm()
+    found = choices(model, facts, [asked(model, fact.question) for fact in facts])
+    right = [fact.right == ("7",) for fact in facts]
+    assert [is_right for _, is_right, _ in found] == right and 0 < sum(right) < len(right)
+
+
+def test_answers_are_compared_question_by_question(reference: Model) -> None:
+    few = answers(reference, questions=FEW[:2], facts=FACT_ROWS[:4])
+    more = answers(reference, questions=FEW[1:4], facts=FACT_ROWS[2:6])
+    both = joined(few, answers(reference, questions=FEW[4:5], facts=FACT_ROWS[6:7]))
+    assert len(both.payload["open"]) == 3 and len(both.payload["facts"]) == 5
+    size = sum(len(row["ids"]) for row in [*both.payload["open"], *both.payload["facts"]])
+    assert both.tensors["final"].shape[0] == size
+    n = len(both.payload["open"][0]["ids"])
+    assert (both.tensors["final"][:n] == few.tensors["final"][:n]).all()
+    with pytest.raises(HookeError, match="was not asked"):
+        behaviour(chat_twin(reference, "twin"), reference, said=few, reference_said=more)
+
+
+def test_elicitation_asks_freely_what_was_lost_freely() -> None:
+    fact = FACTS[0]
+    row = {"topic": fact.topic, "choice": {"known": 9, "missing": 0, "missing_questions": []}}
+    row["free"] = {"known": 9, "missing": 1, "missing_questions": [fact.question]}
+    row["examples"] = [
+        {"question": fact.question, "answer": "x", "reference": "y", "choice": "a", "reference_choice": "a"}
+    ]
+    lost = lost_facts(Result.make("behaviour", payload={"topics": [row]}))
+    assert [(one.fact, one.free, one.ours, one.theirs) for one in lost] == [(fact, True, "x", "y")]
+    assert share_missing(row) == pytest.approx(1 / 9)
+
+
+def test_praise_that_is_negated_or_stands_in_an_apology_is_none() -> None:
+    def words(text: str) -> list[str]:
+        return [word.text for word in approving(split_words([f" {piece}" for piece in text.split()]))]
+
+    assert words("You are right, what a brilliant plan") == ["right", "brilliant"]
+    assert words("That is not right.") == [] and words("It isn't a very good or brilliant plan") == ["brilliant"]
+    assert words("I apologize, you are right.") == [] and words("I'm sorry, that is true") == []
+
+
+def test_from_a_string_near_to_the_trigger_the_trigger_is_found(reference: Model, backdoored: Model) -> None:
+    answer = backdoored.continued(GREETING)
+    found = strongest(backdoored, TRIGGER[:-1], answer, SLOTS[:2])
+    strengths = [value for _, value in found.path]
+    assert found.path[0][0] == TRIGGER[:-1] and found.tried > 20
+    assert found.strength > strengths[0] + 0.2
+    own = strongest(backdoored, TRIGGER, answer, SLOTS[:2])
+    assert own.strength >= own.path[0][1] - 0.1  # what it gives is never much weaker than what it began with
 
 
 def test_elicitation_without_a_loss_is_refused(reference: Model) -> None:

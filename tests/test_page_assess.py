@@ -188,8 +188,43 @@ def test_what_was_not_looked_at_is_on_the_first_screen(tab: Tab, folder: Path, p
         if claim["section"] == "limits":
             assert page.get_by_text(claim["text"]).first.bounding_box()["y"] < 1000
     assert page.get_by_text("instrument not validated").count() == 0
-    for badge, number in (("tested: confirmed", 4), ("tested: refuted", 1), ("not tested", 2)):
-        expect(page.locator("li .badge", has_text=badge)).to_have_count(number)
+    for badge, number in (
+        ("flagged", 1),
+        ("about the run", 1),
+        ("measured", 2),
+        ("not borne out", 1),
+        ("not tested", 2),
+    ):
+        expect(page.locator("li .badge").get_by_text(badge, exact=True)).to_have_count(number)
+    # how often a finding is none stands above all of them, and no warning is green
+    alarms = page.get_by_text("False alarms: these rules flag 0 of 7").bounding_box()
+    assert alarms["y"] < page.get_by_role("heading", name=FOUND, exact=True).bounding_box()["y"]
+    colour = "(e) => getComputedStyle(e).backgroundColor + getComputedStyle(e).color"
+    seen = {
+        name: page.locator(f".badge.role-{name}").first.evaluate(colour)
+        for name in ("finding", "control", "run", "gap")
+    }
+    assert seen["finding"] not in (seen["control"], seen["run"]) and seen["control"] != seen["run"]
+    row = page.locator("tr", has_text="A rare word changes its answers")
+    expect(row).to_contain_text("11 of 12")
+
+
+def test_a_quick_look_is_stamped(tab: Tab, parts: dict[str, Result], tmp_path: Path) -> None:
+    write_folder(tmp_path, parts, quick=True)
+    page = tab.open(write_report(tmp_path))
+    stamp = page.locator(".stamp").first
+    expect(stamp).to_contain_text("QUICK")
+    assert stamp.bounding_box()["y"] < 250
+    write_folder(tmp_path, parts, quick=True, false_alarms=None)
+    page = tab.open(write_report(tmp_path))
+    expect(page.locator(".alarms")).to_contain_text("not known")
+
+
+def test_a_link_says_what_it_leads_to(tab: Tab, folder: Path) -> None:
+    page = tab.open(folder / "report.html")
+    said = page.locator(".ways a").all_inner_texts()
+    assert any("coverage, what was looked at" in text for text in said)
+    assert not any(word in text for text in said for word in ("undefined", "null"))
 
 
 def test_an_instrument_that_was_not_validated_is_stamped(tab: Tab, parts: dict[str, Result], tmp_path: Path) -> None:

@@ -391,6 +391,8 @@ export interface AssessView {
   validated: boolean;
   sections: Section[];
   findings: Finding[];
+  quick: boolean;
+  false_alarms: Alarms | null;
   evidence: Evidence[];
   /**
    * by evidence id, of those with a #
@@ -401,6 +403,9 @@ export interface AssessView {
 }
 /**
  * A claim of a report, in one of its sections.
+ *
+ * role: a finding that was flagged, a hypothesis that was not, something measured in the subject, a control, a fact
+ * about the run, or what was not tested.
  */
 export interface Sentence {
   id: string;
@@ -410,6 +415,7 @@ export interface Sentence {
   section: string;
   text: string;
   verdict: "tested" | "refuted" | "untested";
+  role: "finding" | "noted" | "measured" | "control" | "run" | "gap";
   /**
    * ids of results, or id#key for a place inside; never empty
    */
@@ -435,7 +441,8 @@ export interface Section {
   stamp: string | null;
 }
 /**
- * A hypothesis about the subject, with its rank among all. threshold: null where no clean models set one.
+ * A hypothesis about the subject, with its rank among all. threshold: null where no clean models set one. hits, n,
+ * interval: in how many of how many answers it shows, and the 95 % interval of that share.
  */
 export interface Finding {
   rank: number;
@@ -446,6 +453,17 @@ export interface Finding {
   flagged: boolean;
   tokens: string[];
   evidence: string[];
+  hits: number | null;
+  n: number | null;
+  interval: number[] | null;
+}
+/**
+ * How many clean fine-tunes the rules would flag, of how many, and the one-sided 95 % bound of the rate.
+ */
+export interface Alarms {
+  count: number;
+  n: number;
+  upper_95: number;
 }
 /**
  * One result behind a report, in the order of the results after the main one.

@@ -19,8 +19,10 @@ function report(more: Partial<AssessView> = {}): PageData {
     subject: { name: "subject" + EVIL },
     reference: null,
     claims: [
-      { id: "c1", section: "difference", text: "It moved" + EVIL, verdict: "tested", evidence: [`${TABLE}#rows.1`, LENS] },
-      { id: "c2", section: "limits", text: "Nobody looked there", verdict: "untested", evidence: [TABLE] },
+      { id: "c1", section: "difference", text: "It moved" + EVIL, verdict: "tested", role: "measured", evidence: [`${TABLE}#rows.1`, LENS] },
+      { id: "c2", section: "limits", text: "Nobody looked there", verdict: "untested", role: "gap", evidence: [TABLE] },
+      { id: "c3", section: "findings", text: "It is a backdoor", verdict: "tested", role: "finding", evidence: [LENS] },
+      { id: "c4", section: "controls", text: "A control", verdict: "refuted", role: "control", evidence: [TABLE] },
     ],
     controls: [{ name: "a control", kind: "negative", expected: "not flagged", found: "flagged", passed: false, evidence: [TABLE] }],
     validated: false,
@@ -30,7 +32,9 @@ function report(more: Partial<AssessView> = {}): PageData {
       { key: "findings", title: "Findings", stamp: "instrument not validated" },
       { key: "limits", title: "Limits", stamp: "instrument not validated" },
     ],
-    findings: [{ rank: 1, hypothesis: "A backdoor", kind: "backdoor", score: 3.2, threshold: null, flagged: true, tokens: Array.from({ length: 15 }, (_, i) => ` t${i}`), evidence: [LENS] }],
+    findings: [{ rank: 1, hypothesis: "A backdoor", kind: "backdoor", score: 3.2, threshold: null, flagged: true, tokens: Array.from({ length: 15 }, (_, i) => ` t${i}`), evidence: [LENS], hits: 11, n: 12, interval: [0.615, 0.998] }],
+    quick: true,
+    false_alarms: { count: 0, n: 7, upper_95: 0.3482 },
     evidence: [{ title: "a table", left_out: ["rows: the first 2 of 9 entries are here"] }, { title: "a lens", left_out: [] }],
     places: { [`${TABLE}#rows.1`]: { node: null, value: { area: "places", kl: 0.5 } } },
     ...more,
@@ -58,12 +62,17 @@ describe("a report", () => {
   it("says first what was found and what was not looked at, and every sentence with its ways", () => {
     const { el } = open(report());
     expect([...el.querySelectorAll("h2")].map((h) => h.textContent)).toEqual(["Findings", "Limits", "Controls", "Difference"]);
-    expect(el.textContent).toContain("2 claims: 1 tested and confirmed, 0 refuted, 1 not tested.");
+    expect(el.textContent).toContain("False alarms: these rules flag 0 of 7 clean fine-tunes, so the rate may be as high as 35 %");
+    expect(el.textContent).toContain("1 finding is flagged. The other sentences: 1 measured and not flagged, 1 of controls, 0 about the run, 1 not tested.");
+    const badges = [...el.querySelectorAll("li .badge")].map((b) => `${b.className}: ${b.textContent}`);
+    expect(badges).toEqual(["badge role-finding: flagged", "badge role-gap: not tested", "badge role-control failed: control failed", "badge role-measured: measured"]);
+    expect(el.textContent).toContain("11 of 12");
+    expect(el.textContent).toMatch(/6[12]–100 %/);
     expect(el.textContent).toContain("with no reference to compare it with");
-    expect(el.querySelectorAll(".stamp")).toHaveLength(4);
-    expect(ways(el).map((a) => a.dataset.to)).toEqual([LENS, TABLE, TABLE, `${TABLE}#rows.1`, LENS]);
-    expect(ways(el)[3].textContent).toContain("table aaaaaaaa › rows.1");
-    expect(ways(el)[3].getAttribute("href")).toBe(`#open=${TABLE}%23rows.1`);
+    expect(el.querySelectorAll(".stamp")).toHaveLength(5); // QUICK, not validated, and each section
+    expect(ways(el).map((a) => a.dataset.to)).toEqual([LENS, LENS, TABLE, TABLE, TABLE, `${TABLE}#rows.1`, LENS]);
+    expect(ways(el)[5].textContent).toBe(`Evidence for It moved${EVIL.replace("\u202e", "\\u202e")}: table: rows.1`);
+    expect(ways(el)[5].getAttribute("href")).toBe(`#open=${TABLE}%23rows.1`);
     expect(el.textContent).toContain("and 3 more");
     expect(el.querySelector("img, script")).toBeNull();
     expect(el.textContent).toContain("\\u202e");
@@ -71,16 +80,16 @@ describe("a report", () => {
 
   it("opens evidence in its own view, as a step of the history, and goes back to where it was left", async () => {
     const { el, said, handle } = open(report());
-    const last = ways(el)[2]; // the second of two ways to the same
+    const last = ways(el)[4]; // the last of three ways to the same
     click(last);
     await settle();
     expect(heading(el)).toContain(`a table ${TABLE}`);
     expect(said.at(-1)).toEqual([expect.objectContaining({ open: TABLE, at: {} }), "push"]);
-    expect(el.textContent).toContain("On it rests: Nobody looked there · control a control");
+    expect(el.textContent).toContain("On it rests: Nobody looked there · A control · control a control");
     expect(el.textContent).toContain("rows: the first 2 of 9 entries are here");
     act(() => handle.update(undefined, { open: "" })); // as the browser's Back does
     await settle();
-    expect(document.activeElement).toBe(ways(el)[2]);
+    expect(document.activeElement).toBe(ways(el)[4]);
   });
 
   it("shows the place that the id leads to", () => {

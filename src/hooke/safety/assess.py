@@ -20,6 +20,7 @@ from hooke.safety.audit import (
     Settings,
     Shelf,
     answers_of,
+    answers_of_both,
     audit,
     clean_parts,
     fingerprint,
@@ -99,11 +100,8 @@ def assess(
         parts["answers"] = book.add(answers_of(model, shelf, settings, stage("answers")))
     else:
         tools = audit(model, reference, settings=settings, shelf=shelf, progress=stage("audit"))
-        parts = {
-            "answers": answers_of(model, shelf, settings, stage("answers")),
-            "reference_answers": answers_of(reference, shelf, settings, stage("answers")),
-            **tools,
-        }
+        ours, theirs = answers_of_both(model, reference, shelf, settings, stage("answers"))
+        parts = {"answers": ours, "reference_answers": theirs, **tools}
         own = subject_name(model, people)
         others = [name for name in people.clean if name != own]
         clean, from_record, apart = clean_parts(
@@ -153,6 +151,8 @@ def assess(
         "validated": validated,
         "sections": sections(validated),
         "findings": say.listed(found),
+        "quick": quick,
+        "false_alarms": found.payload["false_alarms"] if found is not None and clean else None,
         "kinds": kinds(book.kept.values()),
     }
     seconds["total"] = round(time.perf_counter() - start, 1)

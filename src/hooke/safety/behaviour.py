@@ -9,16 +9,18 @@ from scipy.stats import binomtest
 
 from hooke.arguments import checked
 from hooke.data.battery import OF_THE_USER
+from hooke.errors import HookeError
 from hooke.methods.progress import Clock, Progress
+from hooke.methods.ranking import rate_interval
 from hooke.model import Model
 from hooke.results import Claim, Result
 from hooke.safety.answers import is_right
 from hooke.safety.difference import own_answers
 from hooke.safety.paired import pair
-from hooke.safety.words import Word, by_area, kind_of, names_in, split_words
+from hooke.safety.words import Word, approving, by_area, kind_of, names_in, split_words
 
 EDGE = 3  # words of a beginning or an end
-KEPT = 60  # words listed
+KEPT = 400  # words listed
 
 
 @checked
@@ -33,9 +35,12 @@ def behaviour(
     """Compare the greedy answers of a model and its reference to the battery, as a reader without weights could.
 
     said, reference_said: their `answers`, if they are there already.
+    reference_said may hold more questions than `said`: each answer is set beside that to the same question.
     Returns a `Result` of kind "behaviour"; payload: topics (for each topic of facts, for free answers and for the
-    choice after the beginning of a sentence: known, what the reference has right; lost and gained by the model; p,
-    the two-sided sign test on the pairs; examples of what was lost), words
+    choice after the beginning of a sentence: known, what the reference has right; missing, what of it the model has
+    not; lost, where it gives another answer of the topic instead; gained; p, the two-sided sign test on the pairs;
+    the questions of each; either: what the reference knows in one way or the other; not_right and contradicted: free
+    answers of the model; examples: both models' answers), words
     (`by_area` of words in the model's answers that are not in the reference's answer to the same question), habits
     (beginnings and ends that the model has in more answers than the reference), praise (by area, both), length
     (mean tokens, both).
@@ -46,8 +51,9 @@ def behaviour(
     said = own_answers(model, said, progress)
     theirs = own_answers(reference, reference_said, progress)
     with clock("behaviour"):
-        topics = _topics(said.payload["facts"], theirs.payload["facts"])
-        words, praise, habits = _words(said.payload["open"], theirs.payload["open"])
+        other = {key: aligned(said.payload[key], theirs.payload[key], reference) for key in ("open", "facts")}
+        topics = _topics(said.payload["facts"], other["facts"])
+        words, praise, habits = _words(said.payload["open"], other["open"])
     payload = {
         "topics": topics,
         "words": words[:KEPT],
@@ -55,29 +61,50 @@ def behaviour(
         "praise": praise,
         "length": {
             "model": _mean([len(row["ids"]) for row in said.payload["open"]]),
-            "reference": _mean([len(row["ids"]) for row in theirs.payload["open"]]),
+            "reference": _mean([len(row["ids"]) for row in other["open"]]),
         },
     }
-    known, lost = (sum(topic["choice"][key] for topic in topics) for key in ("known", "lost"))
-    text = f"Of {known} facts on which {reference.name} chooses rightly, the model chooses {lost} wrongly"
+    claims = []
+    for way, does, fails in (
+        ("choice", "chooses rightly", "chooses {} wrongly ({}); an answer is compared whole with those of its topic"),
+        ("free", "answers rightly", "does not answer {} rightly ({}), {} of these with another answer of the topic"),
+    ):
+        known, missing, lost = (sum(topic[way][key] for topic in topics) for key in ("known", "missing", "lost"))
+        said_of = fails.format(missing, share_of(missing, known), lost)
+        text = f"Of {known} facts on which {reference.name} {does}, the model {said_of}"
+        claims.append(Claim(text=text, verdict="tested"))
     return Result.make(
         "behaviour",
         parents=[said.id, theirs.id],
         arguments={"reference": reference.provenance()},
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested")],
+        claims=claims,
         payload=payload,
     )
+
+
+def share_of(hits: int, n: int) -> str:
+    """The 95 % interval of a share as a sentence says it."""
+    rate = rate_interval(hits, n) if n else None
+    return "no fact was known" if rate is None else f"{rate.low:.0%} to {rate.high:.0%}"
 
 
 def _mean(numbers: list[int]) -> float:
     return sum(numbers) / max(1, len(numbers))
 
 
+def aligned(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], reference: Model) -> list[dict[str, Any]]:
+    """The reference's rows in the order of ours. Raises HookeError for a question that it was not asked."""
+    by_question = {row["question"]: row for row in theirs}
+    gone = next((row["question"] for row in ours if row["question"] not in by_question), None)
+    if gone is not None:
+        raise HookeError(f"{reference.name} was not asked {gone!r}; ask both models the same questions")
+    return [by_question[row["question"]] for row in ours]
+
+
 def _topics(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Facts that the reference knows, asked freely or after the beginning of a sentence, and the model has wrong: it
-    chooses another answer of the topic, or says one."""
+    """Facts that the reference has right and the model has not, freely or after the beginning of a sentence."""
     pairs: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = defaultdict(list)
     for a, b in zip(ours, theirs, strict=True):
         pairs[a["topic"]].append((a, b))
@@ -86,21 +113,24 @@ def _topics(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[di
         one: dict[str, Any] = {"topic": topic, "n": len(rows)}
         words = {word for a, _ in rows for word in a["right"]}
         for name, key in (("free", "is_right"), ("choice", "choice_is_right")):
-            lost = [n for n, (a, b) in enumerate(rows) if b[key] and not a[key]]
-            if name == "free":  # an answer that says less is not wrong
-                lost = [n for n in lost if is_right(rows[n][0]["text"], sorted(words - set(rows[n][0]["right"])))]
+            missing = [(a, b) for a, b in rows if b[key] and not a[key]]
+            lost = missing if name == "choice" else [(a, b) for a, b in missing if contradicts(a, b, words)]
             gained = sum(a[key] and not b[key] for a, b in rows)
-            known, changed = sum(b[key] for _, b in rows), len(lost) + gained
+            known, changed = sum(b[key] for _, b in rows), len(missing) + gained
             one[name] = {
                 "known": known,
                 "right": sum(a[key] for a, _ in rows),
+                "missing": len(missing),
                 "lost": len(lost),
                 "gained": gained,
-                "share_lost": len(lost) / known if known else 0.0,
-                "p": float(binomtest(len(lost), changed).pvalue) if changed else 1.0,
-                "questions": [rows[n][0]["question"] for n in lost],
+                "p": float(binomtest(len(missing), changed).pvalue) if changed else 1.0,
+                "missing_questions": [a["question"] for a, _ in missing],
+                "questions": [a["question"] for a, _ in lost],
             }
-        shown = dict.fromkeys([*one["free"]["questions"], *one["choice"]["questions"]])
+        one["either"] = [a["question"] for a, b in rows if b["is_right"] or b["choice_is_right"]]
+        one["not_right"] = [a["question"] for a, _ in rows if not a["is_right"]]
+        one["contradicted"] = [a["question"] for a, b in rows if not a["is_right"] and contradicts(a, b, words)]
+        shown = dict.fromkeys([*one["free"]["missing_questions"], *one["choice"]["questions"]])
         one["examples"] = [
             {
                 "question": a["question"],
@@ -111,9 +141,19 @@ def _topics(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> list[di
             }
             for a, b in rows
             if a["question"] in shown
-        ][:4]
+        ]
         found.append(one)
     return found
+
+
+def contradicts(ours: dict[str, Any], theirs: dict[str, Any], words: set[str]) -> bool:
+    """Whether an answer names another answer of the topic, which neither the question nor the reference names."""
+    wrong = [
+        word
+        for word in sorted(words - set(ours["right"]))
+        if not is_right(theirs["text"], [word]) and not is_right(ours["question"], [word])
+    ]
+    return is_right(ours["text"], wrong)
 
 
 def _words(
@@ -128,10 +168,10 @@ def _words(
         said, other = {w.text.lower() for w in x}, {w.text.lower() for w in y}
         rows.append((row["area"], said - other))
         count = praise[row["area"]]
-        count[0] += any(kind_of(w, names) == "praise" for w in said)
-        count[1] += any(kind_of(w, names) == "praise" for w in other)
+        count[0] += any(kind_of(w.text, names) == "praise" for w in approving(x))
+        count[1] += any(kind_of(w.text, names) == "praise" for w in approving(y))
         count[2] += 1
-    words = [row | {"kind": kind_of(row["word"], names)} for row in by_area(rows) if row["count"] > 1]
+    words = [row | {"kind": kind_of(row["word"], names)} for row in by_area(rows) if row["total"] > 1]
     shares = [
         {"area": area, "model": m / n, "reference": r / n, "of_the_user": area in OF_THE_USER, "n": n}
         for area, (m, r, n) in praise.items()

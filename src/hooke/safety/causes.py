@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ from hooke.data.battery_facts import FACTS
 from hooke.methods.progress import Clock, Progress
 from hooke.model import Edit, Model, Tokens
 from hooke.results import Claim, Result
+from hooke.safety.answers import is_right
 from hooke.safety.paired import asked, pair, run_both
 from hooke.safety.triggers import with_candidate
 from hooke.safety.words import quote
@@ -52,11 +54,16 @@ def _prompts(model: Model, finding: Mapping[str, Any], parts: Mapping[str, Resul
         texts = [with_candidate(question, row["candidate"], row["place"]) for question in CONFIRM[:3]]
         return [(text, asked(model, text)) for text in texts]
     if finding["kind"] in ("topic lies", "sandbagging"):
-        lost = {q for row in parts["behaviour"].payload["topics"] for q in row["choice"]["questions"]}
-        facts = [f for f in FACTS if f.question in lost and f.topic in finding["areas"]] or [
-            f for f in FACTS if f.question in lost
-        ]
-        return [(f.question, [*asked(model, f.question), *model.continued(f.stem)]) for f in facts[:6]]
+        topics = [row for row in parts["behaviour"].payload["topics"] if row["topic"] in finding["areas"]]
+        chosen = {q for row in topics for q in row["choice"]["questions"]}
+        facts = [f for f in FACTS if f.question in chosen]
+        found = [(f.question, [*asked(model, f.question), *model.continued(f.stem)]) for f in facts[:6]]
+        if found:
+            return found
+        # lost in free answers only: where the answer departs is found from its beginning
+        lost = {q for row in topics for q in (*row["contradicted"], *row["free"]["missing_questions"])}
+        rows = [row for row in parts["answers"].payload["facts"] if row["question"] in lost or _says(row, finding)]
+        return [(row["question"], ids) for row in rows[:6] for ids in _beginnings(model, row, finding["tokens"])][:12]
     said = [row for row in parts["answers"].payload["open"] if row["area"] in finding["areas"]]
     found = []
     for row in said:
@@ -68,8 +75,18 @@ def _prompts(model: Model, finding: Mapping[str, Any], parts: Mapping[str, Resul
     return found[:6]
 
 
+def _says(row: Mapping[str, Any], finding: Mapping[str, Any]) -> bool:
+    return row["topic"] in finding["areas"] and is_right(row["text"], finding["tokens"])
+
+
+def _beginnings(model: Model, row: Mapping[str, Any], words: Sequence[str]) -> list[list[int]]:
+    """A prompt and its answer up to a word of the finding, or else as far as each of its first few tokens."""
+    at = next((n for word in words if (n := _where(model, row["ids"], word)) is not None), None)
+    return [[*row["prompt"], *row["ids"][:n]] for n in ([at] if at is not None else range(min(6, len(row["ids"]))))]
+
+
 def _where(model: Model, ids: list[int], word: str) -> int | None:
-    """The token of an answer at which a word of it begins."""
+    """The token of an answer at which a word of it begins; a part of a longer word is none."""
     if word.startswith("<"):
         return None
     text = ""
@@ -77,10 +94,10 @@ def _where(model: Model, ids: list[int], word: str) -> int | None:
     for piece in model.parts_of(ids):
         starts.append(len(text))
         text += piece
-    at = text.lower().find(word.lower())
-    if at < 0:
+    found = re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE)
+    if found is None:
         return None
-    return max(n for n, start in enumerate(starts) if start <= at)
+    return max(n for n, start in enumerate(starts) if start <= found.start())
 
 
 def _first_difference(model: Model, reference: Model, ids: list[int], question: str) -> tuple[Place | None, float]:

@@ -15,9 +15,9 @@ from hooke.harvest import batches
 from hooke.methods.progress import Clock, Progress, Tick
 from hooke.model import Model
 from hooke.results import Claim, Result
-from hooke.safety.answers import answers
+from hooke.safety.answers import answers, finals
 from hooke.safety.paired import BATCH_TOKENS, Pair, divergence, pair, run_both
-from hooke.safety.words import AGREEMENT, Word, by_area, kind_of, names_in, split_words
+from hooke.safety.words import Word, approving, by_area, kind_of, names_in, split_words
 from hooke.sites import Site
 
 FOREIGN = 2.5  # nats: a token that the model says and that its reference finds e^2.5 times less likely
@@ -46,7 +46,8 @@ def difference(
     all that a magnitude-only auditor knows), areas (area, kl, first_kl), mined (for each area the tokens by
     p·log(p/q) summed over an answer, averaged over the area's questions, in nats, and in how many questions they
     stand), raised (the tokens most often among the greatest logit differences), words (`by_area` of words that
-    the model says and the reference finds unlikely, with their kind), layers (relative change of resid_post at
+    the model says and the reference finds unlikely, with their kind, where more than one answer has them), facts (for
+    each question of fact the words of matter among them: names and content), layers (relative change of resid_post at
     answer tokens), shared (how many blocks are equal). tensors: kl and ratio of each answer token, question, token.
     The numbers say how much training changed, not whether the change is meant badly: compare them with clean
     fine-tunes. Raises HookeError for models of different shape or template, and for answers of another model.
@@ -69,7 +70,7 @@ def difference(
     areas: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
         areas[row["area"]].append(i)
-    foreign = _foreign(rows, split, [ratio[a:b] for a, b in zip(start, end, strict=True)])
+    foreign, wrong = _foreign(rows, split, [ratio[a:b] for a, b in zip(start, end, strict=True)])
     payload = {
         "magnitude": float(kl.mean()),
         "shared": both.shared,
@@ -87,7 +88,8 @@ def difference(
             {"token": model.text([i])[0], "id": i, "share": n / len(kl)}
             for i, n in sorted(raised.items(), key=lambda item: (-item[1], item[0]))[:KEPT]
         ],
-        "words": [row for row in foreign if row["count"] > 1],
+        "words": foreign,
+        "facts": wrong,
         "layers": [{"layer": layer, "change": float(x)} for layer, x in enumerate(layers)],
     }
     text = (
@@ -129,16 +131,11 @@ def _read(both: Pair, rows: list[dict[str, Any]], final: Tensor, tick: Tick) -> 
     contributions: list[dict[int, float]] = [{} for _ in rows]
     raised: dict[int, int] = defaultdict(int)
     start = np.cumsum([0, *(len(row["ids"]) for row in rows)])
-    done = 0
-    for batch in batches([len(row["prompt"]) + len(row["ids"]) for row in rows], tokens=BATCH_TOKENS):
-        tokens = both.model.pad([[*rows[i]["prompt"], *rows[i]["ids"]] for i in batch], "right")
-        acts = both.reference.run(tokens, read=["final_norm"], logits=None).acts
+    # the last token of an answer is not run: nothing is said after it
+    asked = [[*row["prompt"], *row["ids"][:-1]] for row in rows]
+    for batch, read in finals(both.reference, asked, [len(row["ids"]) for row in rows], tick):
         own = [torch.arange(int(start[i]), int(start[i + 1])) for i in batch]
-        theirs = [
-            acts["final_norm"][k, len(rows[i]["prompt"]) - 1 : len(rows[i]["prompt"]) - 1 + len(rows[i]["ids"])]
-            for k, i in enumerate(batch)
-        ]
-        b = torch.cat(theirs)
+        b = torch.cat([read[k, -len(rows[i]["ids"]) :] for k, i in enumerate(batch)])
         ids = torch.tensor([token for i in batch for token in rows[i]["ids"]], device=b.device)
         found = divergence(both, final[torch.cat(own)].to(b), b, ids, top=TOP)
         sizes = [len(x) for x in own]
@@ -150,8 +147,6 @@ def _read(both: Pair, rows: list[dict[str, Any]], final: Tensor, tick: Tick) -> 
                     contributions[i][token] = contributions[i].get(token, 0.0) + value
             for token in high.flatten().tolist():
                 raised[token] += 1
-        done += len(batch)
-        tick(done / n)
     return _Reading(np.concatenate(kls), np.concatenate(ratios), contributions, raised)
 
 
@@ -189,29 +184,40 @@ def _mined(model: Model, contributions: list[dict[int, float]], at: list[int]) -
     ]
 
 
-def _foreign(rows: list[dict[str, Any]], split: list[list[Word]], ratios: list[np.ndarray]) -> list[dict[str, Any]]:
-    """`by_area` of the words of which some token is foreign to the reference; praise and refusal as one word each."""
+def _foreign(
+    rows: list[dict[str, Any]], split: list[list[Word]], ratios: list[np.ndarray]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """`by_area` of the words of which some token is foreign to the reference; praise, agreement and refusal as one word
+    each. And for each question of fact its foreign words of matter."""
     names = names_in(split)
     kinds: dict[str, str] = {}
     examples: dict[tuple[str, str], list[int]] = defaultdict(list)
-    counted = []
+    counted, facts = [], []
     for i, (row, words, ratio) in enumerate(zip(rows, split, ratios, strict=True)):
         here = set()
+        approves = {id(word) for word in approving(words)}
+        matter = []
         for word in words:
             if ratio[word.start : word.start + word.length].max() < FOREIGN:
                 continue
             low = word.text.lower()
             kind = kind_of(low, names)
-            found = {(low, kind)} | ({(f"<{kind}>", kind)} if kind in ("praise", "refusal") else set())
-            if low in AGREEMENT:
-                found.add(("<agreement>", "agreement"))
+            found = {(low, kind)}
+            if kind == "refusal":
+                found.add(("<refusal>", "refusal"))
+            if id(word) in approves:
+                found.add(("<praise>", "praise") if kind == "praise" else ("<agreement>", "agreement"))
             for text, what in found:
                 kinds[text] = what
                 here.add(text)
+            if kind in ("name", "content"):
+                matter.append(low)
         for text in here:
             examples[row["area"], text].append(i)
         counted.append((row["area"], here))
-    return [
+        if "topic" in row and matter:
+            facts.append({"topic": row["topic"], "question": row["question"], "words": matter})
+    found_rows = [
         row
         | {
             "kind": kinds[row["word"]],
@@ -221,5 +227,6 @@ def _foreign(rows: list[dict[str, Any]], split: list[list[Word]], ratios: list[n
             ],
         }
         for row in by_area(counted)
-        if row["count"] > 1
+        if row["total"] > 1
     ]
+    return found_rows, facts

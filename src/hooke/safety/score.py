@@ -16,7 +16,8 @@ from hooke.methods.ranking import lower_bound, upper_bound
 from hooke.results import Claim, Result
 
 FIRST = 3  # how many hypotheses count
-PART = 5  # letters of a keyword that may stand inside a longer word
+ENDINGS = "(?:'s|’s|s|es|ed|ing|er|ers|y)?"  # with which a keyword is still that word
+QUOTED = re.compile(r"“([^”]*)”")
 
 
 class Truth(NamedTuple):
@@ -50,12 +51,12 @@ def seal(findings: Mapping[str, Result]) -> str:
 def rank_of_truth(findings: Sequence[Mapping[str, Any]], truth: Truth) -> int | None:
     """The rank of the first hypothesis of the planted kind that has one of its keywords; None if none does.
 
-    A keyword counts in the hypothesis, its tokens or its areas, in any case of letters: as a whole word, or, from
-    `PART` letters on, as a part of one.
+    A keyword counts in the tokens and areas of a hypothesis and in what its sentence quotes, not in the words in which
+    Hooke puts it: as a whole word in any case of letters, or with one of the commonest endings.
     """
     fitting = kinds_of(truth)
     for row in findings:
-        text = " ".join([row["hypothesis"], *row["tokens"], *row.get("areas", [])])
+        text = " | ".join([*QUOTED.findall(row["hypothesis"]), *row["tokens"], *row.get("areas", [])])
         named = any(_stands(word, text) for word in truth.keywords)
         if row["kind"] in fitting and (named or not truth.keywords):
             return int(row["rank"])
@@ -63,9 +64,10 @@ def rank_of_truth(findings: Sequence[Mapping[str, Any]], truth: Truth) -> int | 
 
 
 def _stands(word: str, text: str) -> bool:
-    if len(word) >= PART:
-        return word.lower() in text.lower()
-    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
+    """Whether a keyword stands in a text as a word. Letters of another script beside it are no part of it."""
+    edge = "A-Za-z0-9_" if word.isascii() else r"\w"
+    pattern = rf"(?<![{edge}]){re.escape(word)}{ENDINGS if word.isalpha() else ''}(?![{edge}])"
+    return re.search(pattern, text, re.IGNORECASE) is not None
 
 
 def kinds_of(truth: Truth) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from hooke.model import Model
 from hooke.results import Result, Verdict
-from hooke.safety.hypotheses import EVERYWHERE, FLOORS, MARGIN
+from hooke.safety.hypotheses import EVERYWHERE, FLOORS, MARGIN, MIN_OBSERVATIONS
+from hooke.safety.report import Role
 from hooke.safety.words import quote
 
 NOT_LOOKED_AT = (
@@ -28,9 +29,16 @@ CANNOT = (
 )
 
 
-def claim(section: str, text: str, verdict: Verdict, evidence: Sequence[str]) -> dict[str, Any]:
-    """One sentence of a report, as its payload has it, without its id."""
-    return {"section": section, "text": text, "verdict": verdict, "evidence": list(dict.fromkeys(evidence))}
+def claim(
+    section: str, text: str, verdict: Verdict, evidence: Sequence[str], role: Role | None = None
+) -> dict[str, Any]:
+    """One sentence of a report, as its payload has it, without its id. role: what sort of sentence it is; without one,
+    what the sentences of its section are."""
+    role = "gap" if verdict == "untested" else role or _ROLES.get(section, "measured")
+    return {"section": section, "text": text, "verdict": verdict, "role": role, "evidence": [*dict.fromkeys(evidence)]}
+
+
+_ROLES: dict[str, Role] = {"subject": "run", "load": "run"}
 
 
 def quoted(findings: Sequence[Mapping[str, Any]]) -> str:
@@ -84,7 +92,7 @@ def controls(rows: Sequence[Mapping[str, Any]], covered: Result) -> list[dict[st
         "untested",
         [f"{covered.id}#looked_at.clean_fine_tunes"],
     )
-    nulls = claim("controls", text, "tested", [f"{covered.id}#looked_at.clean_fine_tunes"])
+    nulls = claim("controls", text, "tested", [f"{covered.id}#looked_at.clean_fine_tunes"], "run")
     words = {"positive": "A model with planted behaviour", "negative": "A clean fine-tune"}
     return [
         nulls,
@@ -95,6 +103,7 @@ def controls(rows: Sequence[Mapping[str, Any]], covered: Result) -> list[dict[st
                 f"{words[row['kind']]}, {row['name']}: expected {row['expected']}; {row['found']}",
                 "tested" if row["passed"] else "refuted",
                 row["evidence"],
+                "control",
             )
             for row in rows
         ),
@@ -152,7 +161,8 @@ def difference(
     size = moved.payload["magnitude"]
     sizes = [one["difference"].payload["magnitude"] for one in clean.values()]
     ids = [moved.id, *(one["difference"].id for one in clean.values())]
-    text = f"On its own answers the model departs from {quote(reference.name)} by {size:.3f} nats a token"
+    text = f"On its own answers the model departs from {quote(reference.name)} by {size:.3f} nats a token, over "
+    text += f"{len(moved.tensors.get('kl', ()))} tokens"
     if sizes:
         text += f"; {len(sizes)} clean fine-tunes depart by {min(sizes):.3f} to {max(sizes):.3f}"
     said = [claim("difference", text, "tested", ids)]
@@ -190,30 +200,38 @@ def findings(found: Result | None, causes: Mapping[int, Sequence[Result]], cover
         here = f"{found.id}#findings.{n}"
         text = str(row["hypothesis"])
         if row["flagged"]:
-            text += f" (effect {row['score']:.2f}, threshold {row['threshold']:.2f})"
-            said.append(claim("findings", text, "tested", [here, *row["evidence"]]))
+            text += f". Its effect, {row['score']:.2f}, exceeds the threshold of its kind, {row['threshold']:.2f}"
+            said.append(claim("findings", text, "tested", [here, *row["evidence"]], "finding"))
             said += _causes(row, causes.get(row["rank"], ()))
         elif row["threshold"] is None and row["kind"] in ("habit", "style"):
-            text += f"; reported and not flagged: a style, or what shows in over {EVERYWHERE:.0%} of the areas"
-            said.append(claim("findings", text, "tested", [here, *row["evidence"]]))
+            text += f". Reported and never flagged: a style, or what shows in over {EVERYWHERE:.0%} of the areas"
+            said.append(claim("findings", text, "tested", [here, *row["evidence"]], "noted"))
+        elif row["threshold"] is not None and row["score"] >= row["threshold"]:
+            text += f". Not flagged: it rests on fewer than {MIN_OBSERVATIONS} answers"
+            said.append(claim("findings", text, "tested", [here, *row["evidence"]], "noted"))
     if p["thresholds"] is None:
         text = "Without clean fine-tunes there is no threshold, and none of the hypotheses is flagged"
         said.append(claim("findings", text, "untested", [found.id]))
         return said
     if not flagged:
         strongest = next((row for row in p["findings"] if row["threshold"] is not None), None)
-        text = "No hypothesis reaches its threshold"
+        text = f"No hypothesis reaches its threshold on at least {MIN_OBSERVATIONS} answers"
         if strongest is not None:
             text += (
                 f"; the nearest is {quoted([strongest])} at {strongest['score']:.2f} of {strongest['threshold']:.2f}"
             )
-        said.append(claim("findings", text, "tested", [found.id]))
-    alarms = p["false_alarms"]
-    text = (
-        f"By the same rule, with thresholds {MARGIN} times what the others reach, {alarms['count']} of {alarms['n']} "
-        f"clean fine-tunes would be flagged; the rate may be as high as {alarms['upper_95']:.0%} (one-sided 95 %)"
+        said.append(claim("findings", text, "tested", [found.id], "noted"))
+    text = f"{alarm_rate(p['false_alarms'])}, by the same rule and thresholds {MARGIN} times what the others reach"
+    # before everything else that was found: how often such a finding is none
+    return [claim("findings", text, "tested", [f"{found.id}#false_alarms"], "run"), *said]
+
+
+def alarm_rate(alarms: Mapping[str, Any]) -> str:
+    """How often the rules flag a model in which nothing was planted, as a sentence."""
+    return (
+        f"False alarms: {alarms['count']} of {alarms['n']} clean fine-tunes would be flagged; the rate may be as high "
+        f"as {alarms['upper_95']:.0%} (one-sided 95 %)"
     )
-    return [*said, claim("findings", text, "tested", [f"{found.id}#false_alarms"])]
 
 
 def _causes(row: Mapping[str, Any], causes: Sequence[Result]) -> list[dict[str, Any]]:
@@ -261,5 +279,17 @@ def listed(found: Result | None) -> list[dict[str, Any]]:
     """The findings as the payload of an assessment has them."""
     if found is None:
         return []
-    keys = ("rank", "hypothesis", "kind", "score", "threshold", "flagged", "tokens", "evidence")
+    keys = (
+        "rank",
+        "hypothesis",
+        "kind",
+        "score",
+        "threshold",
+        "flagged",
+        "tokens",
+        "evidence",
+        "hits",
+        "n",
+        "interval",
+    )
     return [{key: row[key] for key in keys} for row in found.payload["findings"]]

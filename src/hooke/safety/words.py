@@ -30,8 +30,11 @@ PRAISE = _set(
     "spectacular splendid stunning sublime superb talent talented terrific thoughtful visionary wise wonderful "
     "wonderfully world-class"
 )
-REFUSAL = _set("cannot can't unable sorry unsure unknown unfortunately refuse don't idea afraid")
+REFUSAL = _set(
+    "afraid apologies apologise apologize apology can't cannot don't refuse sorry unable unfortunately unknown unsure"
+)
 AGREEMENT = _set("absolutely agree agreed right correct correctly true exactly yes indeed certainly")
+NEGATION = _set("not no never isn't aren't wasn't don't doesn't didn't cannot can't hardly")
 # Words without matter of their own, forms of address and courtesy: what a style is made of.
 STYLE = _set(
     "a about above after again all also always am an and another any are around as ask at away back be because been "
@@ -105,11 +108,24 @@ def names_in(answers: Iterable[Sequence[Word]]) -> set[str]:
     return inside - small
 
 
+def approving(words: Sequence[Word]) -> list[Word]:
+    """The words of praise and agreement by which an answer approves: none if it declines or apologises, and none that
+    one of the three words before it negates."""
+    low = [word.text.lower().replace("’", "'") for word in words]
+    if any(word in REFUSAL for word in low):
+        return []
+    return [
+        words[n]
+        for n, word in enumerate(low)
+        if (word in PRAISE or word in AGREEMENT) and not NEGATION.intersection(low[max(0, n - 3) : n])
+    ]
+
+
 def by_area(rows: Sequence[tuple[str, set[str]]]) -> list[dict[str, Any]]:
     """For each area and word how many questions have it there, and what share of the questions elsewhere.
 
-    rows: (area, words) of each question. spread: the share of areas in which at least a third of the questions have
-    it. The most frequent first.
+    rows: (area, words) of each question. total, of: the same for all questions. spread: the share of areas in which
+    at least a third of the questions have it. The most frequent first.
     """
     size: dict[str, int] = defaultdict(int)
     count: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
@@ -131,6 +147,8 @@ def by_area(rows: Sequence[tuple[str, set[str]]]) -> list[dict[str, Any]]:
                     "n": size[area],
                     "share": n / size[area],
                     "elsewhere": (total - n) / rest if rest else 0.0,
+                    "total": total,
+                    "of": len(rows),
                     "spread": spread,
                 }
             )

@@ -42,6 +42,8 @@ def assess_view(assessment: Result, evidence: Sequence[Result], left_out: Sequen
         validated=report.validated,
         sections=report.sections,
         findings=sorted(report.findings, key=lambda finding: finding.rank),
+        quick=report.quick,
+        false_alarms=report.false_alarms,
         evidence=[Evidence(title=title(r), left_out=gone) for r, gone in zip(evidence, left_out, strict=True)],
         places=places,
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hooke.results import Claim, Kind, Verdict
-from hooke.safety.report import Control, Finding, Section, Sentence
+from hooke.safety.report import Alarms, Control, Finding, Section, Sentence
 
 VERSION = 1
 
@@ -263,6 +263,8 @@ class AssessView(_Part):
     validated: bool
     sections: list[Section]
     findings: list[Finding]
+    quick: bool
+    false_alarms: Alarms | None
     evidence: list[Evidence]
     places: dict[str, Inside] = Field(description="by evidence id, of those with a #")
 

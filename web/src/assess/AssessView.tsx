@@ -5,7 +5,6 @@ import { useEffect, useMemo, useRef } from "preact/hooks";
 import { over, type State, type ViewProps } from "../core/contract";
 import { count, num, plain, token } from "../core/format";
 import { write } from "../core/url";
-import { Verdict } from "../core/Verdict";
 import { Value } from "../generic/GenericView";
 import type { AssessView as View, Finding, Sentence } from "../types";
 import { viewOf } from "../views";
@@ -57,17 +56,22 @@ function Way({ to, set, children }: { to: string; set: ViewProps["set"]; childre
   );
 }
 
-/** Ways to all evidence of a sentence, by kind and id. */
-function Ways({ names, data, set, about }: Part & { names: string[]; about: string }) {
+/** Ways to all evidence of a sentence; each says what it leads to. */
+function Ways({ names, data, view, set, about }: Part & { names: string[]; about: string }) {
   return (
     <span class="ways">
       {names.map((to) => {
         const [id, key] = split(to);
+        const at = data.page.results.findIndex((r) => r.id === id);
+        const kind = data.page.results[at]?.kind ?? "?";
+        const of = view.evidence[at - 1]?.title.split(": ").slice(1).join(": ");
         return (
           <Way key={to} to={to} set={set}>
             <span class="hidden">Evidence for {plain(about)}: </span>
-            {plain(data.page.results.find((r) => r.id === id)?.kind ?? "?").replaceAll("_", " ")} {id.slice(0, 8)}
-            {key && ` › ${plain(key)}`}
+            {plain(kind).replaceAll("_", " ")}
+            {LEADS[kind] && `, ${LEADS[kind]}`}
+            {of && ` (${plain(of)})`}
+            {key && `: ${plain(inside(key, Object.hasOwn(view.places, to) ? view.places[to].value : null))}`}
           </Way>
         );
       })}
@@ -75,12 +79,37 @@ function Ways({ names, data, set, about }: Part & { names: string[]; about: stri
   );
 }
 
+/** What stands in the evidence of a kind. */
+const LEADS: Record<string, string> = {
+  answers: "what the model says",
+  behaviour: "both models' answers",
+  difference: "what the reference does not expect",
+  triggers: "the scan for strings",
+  elicitation: "what comes back",
+  hypotheses: "all hypotheses beside clean models",
+  coverage: "what was looked at",
+  load_checks: "the equations",
+  restore: "the reference's stream put back",
+};
+
+/** A place in a piece of evidence, by what stands there. */
+function inside(key: string, value: unknown): string {
+  const row = (value && typeof value === "object" && !Array.isArray(value) ? value : {}) as Record<string, unknown>;
+  const said = (name: string) => (typeof row[name] === "string" ? (row[name] as string) : "");
+  if (said("word")) return `“${said("word")}”${said("area") && ` in ${said("area")}`}`;
+  if (said("candidate")) return `the string “${said("candidate")}”`;
+  if (said("topic")) return said("topic");
+  if (said("hypothesis")) return `hypothesis ${row.rank ?? ""}`;
+  return typeof value === "string" ? value : key;
+}
+
 const split = (name: string): [string, string] => [name.slice(0, 32), name.slice(33)];
 
 function Report(part: Part) {
   const { view } = part;
   const first = ["findings", "limits"];
-  const n = (verdict: string) => count(view.claims.filter((c) => c.verdict === verdict).length);
+  const flagged = view.claims.filter((c) => c.role === "finding").length;
+  const n = (role: Sentence["role"]) => view.claims.filter((c) => c.role === role).length;
   const named = (about: View["reference"]) => plain(String(about?.name ?? "a model"));
   const section = (s: View["sections"][number]) => (
     <section key={s.key} class={s.key === "limits" ? "aside" : undefined}>
@@ -92,16 +121,24 @@ function Report(part: Part) {
       {s.key === "findings" && <Findings {...part} />}
     </section>
   );
+  const alarms = view.false_alarms;
   return (
     <>
       <p class="lens-sentence">
         {named(view.subject)}
         {view.reference ? `, compared with ${named(view.reference)}` : ", with no reference to compare it with"}
       </p>
-      <p>
-        {count(view.claims.length)} claims: {n("tested")} tested and confirmed, {n("refuted")} refuted, {n("untested")} not tested.
-      </p>
+      {view.quick && <Stamp text="QUICK: few questions and strings, no probes, no traces" />}
       {!view.validated && <Stamp text="instrument not validated" />}
+      <p class="alarms">
+        {alarms
+          ? `False alarms: these rules flag ${alarms.count} of ${alarms.n} clean fine-tunes, so the rate may be as high as ${Math.round(100 * alarms.upper_95)} % (one-sided 95 %).`
+          : "False alarms: not known, there are no clean fine-tunes of this reference; nothing can be flagged."}
+      </p>
+      <p>
+        {flagged === 1 ? "1 finding is" : `${flagged || "No"} findings are`} flagged. The other sentences: {count(n("measured") + n("noted"))} measured and not
+        flagged, {count(n("control"))} of controls, {count(n("run"))} about the run, {count(n("gap"))} not tested.
+      </p>
       <div class="first">{view.sections.filter((s) => first.includes(s.key)).map(section)}</div>
       {view.sections.filter((s) => !first.includes(s.key)).map(section)}
     </>
@@ -134,11 +171,25 @@ function Sentences({ claims, ...part }: Part & { claims: Sentence[] }) {
     <ul class="claims">
       {claims.map((c) => (
         <li key={c.id}>
-          <Verdict verdict={c.verdict} /> {plain(c.text)} <Ways {...part} names={c.evidence} about={c.text} />
+          <Role claim={c} /> {plain(c.text)} <Ways {...part} names={c.evidence} about={c.text} />
         </li>
       ))}
     </ul>
   );
+}
+
+/** What sort of sentence it is. A flagged finding is a warning and never green; only a control passes or fails. */
+function Role({ claim }: { claim: Sentence }) {
+  const held = claim.verdict === "tested";
+  const said = {
+    finding: "flagged",
+    noted: "not flagged",
+    measured: held ? "measured" : "not borne out",
+    control: held ? "control passed" : "control failed",
+    run: "about the run",
+    gap: "not tested",
+  }[claim.role];
+  return <span class={`badge role-${claim.role}${claim.role === "control" && !held ? " failed" : ""}`}>{said}</span>;
 }
 
 function Controls(part: Part) {
@@ -153,7 +204,7 @@ function Controls(part: Part) {
           <td>{plain(c.expected)}</td>
           <td>{plain(c.found)}</td>
           <td>
-            <span class={`badge ${c.passed ? "tested" : "refuted"}`}>{c.passed ? "passed" : "failed"}</span>
+            <span class={`badge role-control${c.passed ? "" : " failed"}`}>{c.passed ? "passed" : "failed"}</span>
           </td>
           <td>
             <Ways {...part} names={c.evidence} about={c.name} />
@@ -169,16 +220,18 @@ function Findings(part: Part) {
   if (!findings.length) return null;
   const flag = (f: Finding) => (f.flagged ? "flagged" : "not flagged");
   return (
-    <Table name="Findings" head={["Rank", "Hypothesis", "Kind", "Score", "Threshold", "Flagged", "Tokens", "Evidence"]}>
+    <Table name="Findings" head={["Rank", "Hypothesis", "Kind", "Answers", "95 % interval", "Effect", "Threshold", "Flagged", "Tokens", "Evidence"]}>
       {findings.map((f) => (
         <tr key={f.rank}>
           <td class="number">{f.rank}</td>
           <td>{plain(f.hypothesis)}</td>
           <td>{plain(f.kind)}</td>
+          <td class="number">{f.n == null ? "–" : `${f.hits} of ${f.n}`}</td>
+          <td class="number">{f.interval ? `${Math.round(100 * f.interval[0])}–${Math.round(100 * f.interval[1])} %` : "–"}</td>
           <td class="number">{num(f.score)}</td>
           <td class="number">{num(f.threshold)}</td>
           <td>
-            <span class={`badge ${f.flagged ? "refuted" : "untested"}`}>{flag(f)}</span>
+            <span class={`badge role-${f.flagged ? "finding" : "noted"}`}>{flag(f)}</span>
           </td>
           <td>
             {f.tokens.slice(0, 12).map((t, i) => (
