@@ -50,7 +50,12 @@ def gguf_header(path: Path) -> dict[str, Any]:
     end = header.pop("end")
     if size < end:
         raise HookeError(f"{path} is cut short ({size:,} bytes of at least {end:,}): download it again")
-    if header.get("split.count", 1) not in (0, 1):
+    parts = header.get("split.count", 1)
+    if not isinstance(parts, int) or parts < 0:
+        raise HookeError(
+            f"{path} says split.count is {visible(str(parts))[:40]}, which is no number: download it again"
+        )
+    if parts > 1:
         raise HookeError(f"{path} is one part of several: join them first with `llama-gguf-split --merge`")
     return header
 
