@@ -96,7 +96,15 @@ def test_a_state_that_could_not_be_read_back_is_not_kept(ask, traced, built, bod
 
 def test_a_state_on_disk_that_is_damaged_is_none(ask, server, traced):
     path = server.store.folder / f"{traced}.state.json"
-    for text in ("{ half", '{"\\ud800" 1}', '{"a": 1, "a": 2}', '{"a": 1e999}', '{"a": ' + "[" * 900 + "]" * 900 + "}", '{"a": NaN}', "[1]"):
+    for text in (
+        "{ half",
+        '{"\\ud800" 1}',
+        '{"a": 1, "a": 2}',
+        '{"a": 1e999}',
+        '{"a": ' + "[" * 900 + "]" * 900 + "}",
+        '{"a": NaN}',
+        "[1]",
+    ):
         path.write_text(text)
         assert ask.get(f"/api/results/{traced}/state").json == {"state": None}
         assert page_of(ask.get(f"/api/results/{traced}").body)["state"] is None
