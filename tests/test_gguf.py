@@ -6,6 +6,7 @@ import hashlib
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ TEXTS = [
 ]
 
 
-def write_gguf(path: Path, pre: str = "smollm", kind: str = "F16", **extra: int) -> Path:
+def write_gguf(path: Path, pre: str = "smollm", kind: str = "F16", **extra: Any) -> Path:
     """A two-layer Llama with a byte-level vocabulary, as llama.cpp would write it."""
     import gguf
     import numpy as np
@@ -59,7 +60,7 @@ def write_gguf(path: Path, pre: str = "smollm", kind: str = "F16", **extra: int)
     writer.add_add_bos_token(False)
     writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
     for key, value in extra.items():
-        writer.add_uint16(key.replace("_", "."), value)
+        writer.add_key_value(key.replace("_", "."), value, gguf.GGUFValueType.get_type(value))
     shapes = {"token_embd": (len(tokens), 32), "output_norm": (32,)}
     for layer in range(2):
         block = {"attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32)}
@@ -147,6 +148,13 @@ def test_bad_gguf_files_say_what_is_wrong(home: Path, tmp_path: Path) -> None:
     assert "holds the architecture 'lzzma'; Hooke reads llama, " in error(data.replace(b"llama", b"lzzma"))
     write_gguf(path, split_count=2)
     assert "one part of several" in error(path.read_bytes())
+    for count in ("two", 2.5, -1):
+        write_gguf(path, split_count=count)
+        assert f"says split.count is {count}" in error(path.read_bytes())
+    for key in ("block_count", "embedding_length", "feed_forward_length", "attention.head_count", "vocab_size"):
+        at = data.index(f"llama.{key}".encode()) + len(f"llama.{key}") + 4  # behind the type
+        found = error(data[:at] + struct.pack("<I", 10**9) + data[at + 4 :])
+        assert f"llama.{key} is 1000000000, and its tensors allow at most" in found
     with pytest.raises(HookeError, match="no file"):
         zoo.convert_gguf(tmp_path / "none.gguf")
     assert leftovers(home) == []

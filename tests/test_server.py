@@ -80,7 +80,8 @@ def test_state_is_kept_beside_the_result_and_in_the_page(ask, traced):
 @pytest.mark.parametrize("body, message", [
     (b'{"state": {"a": ' + b"[" * 900 + b"]" * 900 + b"}}", "deep"), (b'{"state": {"zoom": NaN}}', "not JSON"),
     (b'{"state": {"zoom": -Infinity}}', "not JSON"), (b'{"state": {"zoom": 1e400}}', "finite"),
-    (b'{"state": {"name": "\\ud800"}}', "Unicode"),
+    (b'{"state": {"name": "\\ud800"}}', "Unicode"), (b'{"state": {"\\ud800": 1}}', "Unicode"),
+    (b'{"state": {"a": [{"\\udfffx": []}]}}', "Unicode"), (b'{"state": {"zoom": ' + b"9" * 30 + b"}}", "finite"),
     (b'{"state": {"zoom": ' + b"9" * 5000 + b"}}", "not JSON"), (b'{"state": [1]}', "state"),
 ])  # fmt: skip
 def test_a_state_that_could_not_be_read_back_is_not_kept(ask, traced, built, body, message):
@@ -95,7 +96,15 @@ def test_a_state_that_could_not_be_read_back_is_not_kept(ask, traced, built, bod
 
 def test_a_state_on_disk_that_is_damaged_is_none(ask, server, traced):
     path = server.store.folder / f"{traced}.state.json"
-    for text in ("{ half", '{"a": ' + "[" * 900 + "]" * 900 + "}", '{"a": NaN}', "[1]"):
+    for text in (
+        "{ half",
+        '{"\\ud800" 1}',
+        '{"a": 1, "a": 2}',
+        '{"a": 1e999}',
+        '{"a": ' + "[" * 900 + "]" * 900 + "}",
+        '{"a": NaN}',
+        "[1]",
+    ):
         path.write_text(text)
         assert ask.get(f"/api/results/{traced}/state").json == {"state": None}
         assert page_of(ask.get(f"/api/results/{traced}").body)["state"] is None

@@ -12,7 +12,8 @@ import typer
 import hooke
 from hooke.cli import assess, bench, circuit, explain, organisms, patch, probe, show  # noqa: F401  (each adds its commands)
 from hooke.cli.common import app
-from hooke.errors import HookeError
+from hooke.cli.screen import screened
+from hooke.errors import HookeError, visible
 
 USAGE: Any = typer.BadParameter.__mro__[1]  # what typer raises for a command line that it cannot read
 INTERRUPTED = 130  # what typer makes of Ctrl-C
@@ -20,6 +21,11 @@ INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 def main() -> None:
     """Run the command line; a HookeError is one line and exit code 2, Ctrl-C exit code 130."""
+    with screened():
+        _main()
+
+
+def _main() -> None:
     try:
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -31,7 +37,7 @@ def main() -> None:
         if type(error).__name__ == "NoArgsIsHelpError":
             error.show()
         else:
-            line = " ".join(error.format_message().split())
+            line = visible(" ".join(error.format_message().split()))
             print(
                 f"hooke: {line} ({getattr(context, 'command_path', 'hooke')} --help lists what there is)",
                 file=sys.stderr,
@@ -45,6 +51,10 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+    except OSError as error:  # a full disk, a name that no system takes
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"hooke: {visible(f'the system refused: {error.strerror or error}{where}')[:500]}", file=sys.stderr)
+        sys.exit(2)
 
 
 @app.callback(invoke_without_command=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hooke.cli.common import DeviceOpt, DtypeOpt, JsonOpt, app, exists, writable
+from hooke.cli.screen import json_text
 from hooke.errors import HookeError, visible
 from hooke.terminal import NowAndThen
 
@@ -59,7 +60,7 @@ def assess(
         result = run(subject, reference=base, out=folder, quick=quick, fresh=fresh, seed=seed, progress=progress)
         page = write_report(folder)
     if json:
-        print(result.to_json())
+        print(json_text(result.to_json()))
     else:
         show_assessment(result)
         print(f"\nThe report: {page} (opens in any browser, without a network)")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hooke.cli.screen import json_text
 from hooke.errors import HookeError
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def deliver(
 
         write_atomic(html, html_page([result]).encode("utf-8", "replace"))
     if json:
-        print(result.to_json())
+        print(json_text(result.to_json()))
     else:
         show(result)
         if out is not None:

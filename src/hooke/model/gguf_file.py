@@ -115,7 +115,11 @@ def read_file(path: Path) -> GgufFile:
     if size < end:
         raise HookeError(f"{path} is cut short ({size:,} bytes of at least {end:,}): download it again")
     parts = found.get("split.count", 1)
-    if parts not in (0, 1):
+    if not isinstance(parts, int) or parts < 0:
+        raise HookeError(
+            f"{path} says split.count is {visible(str(parts))[:40]}, which is no number: download it again"
+        )
+    if parts > 1:
         raise HookeError(f"{path} is one part of several: join them first with `llama-gguf-split --merge`")
     _bound(path, found, tensors)
     arch = str(found.get("general.architecture", ""))

@@ -318,10 +318,6 @@ class Model:
         sets, max_tokens = edit_sets_in(edit_sets), argument("max_tokens", max_tokens, int)
         if max_tokens < 1:
             raise HookeError("max_tokens must be at least 1")
-        if resid is not None:
-            layers = range(self.parts.n_layers)
-            if not isinstance(resid, Mapping) or not all(isinstance(resid.get(layer), Tensor) for layer in layers):
-                raise HookeError(f"resid is the stream entering each layer, by layer, not {shown(resid)}")
         with self.held():
             batch = self.tokens(tokens)
             if resid is None:

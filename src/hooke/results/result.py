@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.files import read_json, write_atomic
+from hooke.results.identity import left_out
 from hooke.results.tensors import read_tensors
 
 VERSION = 1
@@ -64,10 +65,20 @@ class Result(BaseModel):
         return self._tensors
 
     def content_id(self) -> str:
-        """The hash of everything but the id itself, the timings, and how many threads were free (equal work gives an
-        equal id)."""
-        left_out: Any = {"id": True, "seconds": True, "provenance": {"threads"}}
-        digest = hashlib.sha256(self.model_dump_json(exclude=left_out).encode())
+        """The hash of what was done and found: equal work gives an equal id, however long it took and wherever
+        files lay (see `identity`)."""
+        parts = {"arguments": self.arguments, "provenance": self.provenance, "payload": self.payload}
+        return self._hash(left_out(self.kind, parts))
+
+    def is_whole(self) -> bool:
+        """Whether the content is what the id says: nothing was altered. The ids of earlier versions count too."""
+        first: tuple[dict[str, Any], ...] = ({}, {"provenance": {"threads"}})
+        return self.id == self.content_id() or self.id in {
+            self._hash({"id": True, "seconds": True} | out) for out in first
+        }
+
+    def _hash(self, exclude: dict[str, Any]) -> str:
+        digest = hashlib.sha256(self.model_dump_json(exclude=exclude).encode())
         for name in sorted(self._tensors):
             array = np.ascontiguousarray(self._tensors[name])
             digest.update(f"{name}{array.dtype}{array.shape}".encode())

@@ -94,7 +94,7 @@ def _whole(path: Path) -> Result | None:
     """A saved result, unless it is not there, damaged or altered."""
     with contextlib.suppress(HookeError):
         found = load_result(path)
-        if found.id == found.content_id():
+        if found.is_whole():
             return found
     return None
 

@@ -32,7 +32,7 @@ def keep(folder: str | Path, result: Result) -> str:
 
     Raises HookeError for a result that was changed after it was made, and if the folder cannot be written.
     """
-    if result.id != result.content_id():
+    if not result.is_whole():
         raise HookeError(f"this {result.kind} was changed after it was made, so it is no evidence; make it again")
     result.save(evidence_path(folder, result.id))
     return result.id
@@ -52,7 +52,7 @@ def load_evidence(folder: str | Path, name: str) -> Result:
     result = load_result(path)
     if result.id != number:
         raise HookeError(f"{path} holds another result, {result.id[:40]!r}, and not evidence {number}")
-    if result.content_id() != number:
+    if not result.is_whole():
         raise HookeError(
             f"{path}, evidence {number}, was altered: its content (tensors included) is not what its id says"
         )

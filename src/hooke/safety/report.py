@@ -157,7 +157,7 @@ def check(assessment: Result, evidence: Mapping[str, Result]) -> Report:
     the stamp "instrument not validated" where the controls did not pass; claims that differ from the result's own.
     """
     report = parsed(assessment)
-    if assessment.id != assessment.content_id():
+    if not assessment.is_whole():
         raise HookeError("no report: the assessment was altered, its content is not what its id says; run it again")
     for text, names in report.sentences():
         if not names:
@@ -178,7 +178,7 @@ def check(assessment: Result, evidence: Mapping[str, Result]) -> Report:
         kind = report.kinds.get(number, "result")
         if number not in evidence:
             raise HookeError(f"no report: evidence {number} ({kind}) is missing; run the assessment again")
-        if evidence[number].content_id() != number:
+        if evidence[number].id != number or not evidence[number].is_whole():
             raise HookeError(f"no report: evidence {number} ({kind}) was altered: its content is not what its id says")
     _check_words(assessment, report)
     _check_stamps(report)

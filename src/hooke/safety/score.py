@@ -96,7 +96,7 @@ def score(findings: Mapping[str, Result], read_truth: Callable[[str], Truth]) ->
     Raises HookeError for a result of another kind, or one that was altered.
     """
     for name, result in findings.items():
-        if result.kind != "hypotheses" or result.id != result.content_id():
+        if result.kind != "hypotheses" or not result.is_whole():
             raise HookeError(f"the findings on {name} are not an unaltered result of hypotheses; make them again")
     sealed = seal(findings)
     truths = {name: read_truth(name) for name in findings}

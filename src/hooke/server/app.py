@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
+import threading
 import urllib.parse
 from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from fastapi import FastAPI, Request
@@ -15,19 +14,22 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingRes
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from hooke import __version__
 from hooke.errors import HookeError
+from hooke.files import scratch
 from hooke.results import Result, first_fault
 from hooke.server.guard import Guard
 from hooke.server.jobs import FINAL, Jobs
 from hooke.server.models import Models
 from hooke.server.store import MAX_STATE_BYTES, Store, state_text
-from hooke.viewer import gallery, gallery_page, html_page, index_html, script
+from hooke.viewer import app_page, gallery, gallery_page, html_page, index_html, script
 from hooke.viewer.schema import InterventionView, Shown
 
 MAX_BODY = MAX_STATE_BYTES + 4096
 MAX_FILE = 256 * 2**20
+AT_ONCE = 3  # files that are sent and opened
 LOOK = 0.1  # seconds between two looks of an event stream at the jobs
 ALIVE = 15.0  # seconds of silence after which a stream says that it lives
 PAGES = ("/", "/r/{name}", "/example/{name}", "/compare/{one}/{two}")
@@ -108,6 +110,8 @@ def create_app(store: Store, jobs: Jobs, models: Models, *, port: int, token: st
 
 
 def _results(app: FastAPI, store: Store, models: Models) -> None:
+    opening = threading.BoundedSemaphore(AT_ONCE)
+
     @app.get("/api/results")
     def results() -> dict[str, Any]:
         found = [{k: v for k, v in info._asdict().items() if k != "parents"} for info in store.listing()]
@@ -139,7 +143,8 @@ def _results(app: FastAPI, store: Store, models: Models) -> None:
 
         def make() -> str:
             state_text(body.state)
-            return html_page(store.family(name), state=body.state)
+            with store.heavy:
+                return html_page(store.family(name), state=body.state)
 
         text = await run_in_threadpool(lambda: _found(make, store, name))
         headers = {"Content-Disposition": f'attachment; filename="hooke-{name[:8]}.html"'}
@@ -162,19 +167,24 @@ def _results(app: FastAPI, store: Store, models: Models) -> None:
         given = urllib.parse.unquote(request.headers.get("x-name", ""), errors="replace")
         base = given.replace("\\", "/").rsplit("/", 1)[-1]
         name = "".join(c for c in base if c.isalnum() or c in " ._-()").strip(" .")[-100:] or "file.json"
-        with tempfile.TemporaryDirectory(prefix="hooke-") as folder:
-            path = Path(folder) / name
-            with path.open("wb") as file:
-                async for chunk in _limited(request, MAX_FILE):
-                    file.write(chunk)
+        if not opening.acquire(blocking=False):
+            raise HTTPException(503, f"{AT_ONCE} files are being opened already; try again in a moment")
+        try:
+            with scratch(store.folder) as folder:
+                path = folder / name
+                with path.open("wb") as file:
+                    async for chunk in _limited(request, MAX_FILE):
+                        file.write(chunk)
 
-            def adopt() -> str:
-                try:
-                    return store.open(path)
-                except HookeError as error:  # the person knows the file by its name
-                    raise HookeError(str(error).replace(f"{folder}/", "").replace(folder, "")) from None
+                def adopt() -> str:
+                    try:
+                        return store.open(path)
+                    except HookeError as error:  # the person knows the file by its name
+                        raise HookeError(str(error).replace(f"{folder}/", "").replace(str(folder), "")) from None
 
-            return {"id": await run_in_threadpool(adopt)}
+                return {"id": await run_in_threadpool(adopt)}
+        finally:
+            opening.release()
 
 
 def _jobs(app: FastAPI, jobs: Jobs) -> None:
@@ -261,9 +271,10 @@ def _check_together(arguments: dict[str, Any]) -> None:
 def _pages(app: FastAPI, store: Store) -> None:
     def page() -> Response:
         try:
-            return HTMLResponse(index_html())
+            document, policy = app_page(index_html(), script())
         except FileNotFoundError:
             raise HookeError("this copy of Hooke has no built page; web/ says how to build it") from None
+        return HTMLResponse(document, headers={"Content-Security-Policy": policy})
 
     for place in PAGES:
         app.get(place)(page)
@@ -302,6 +313,14 @@ def _errors(app: FastAPI) -> None:
     @app.exception_handler(HookeError)
     def mistake(_: Request, error: Exception) -> Response:
         return say(400, str(error))
+
+    @app.exception_handler(ClientDisconnect)
+    def gone(_: Request, error: Exception) -> Response:
+        return Response(status_code=499)  # nobody reads it
+
+    @app.exception_handler(OSError)
+    def refused_by_the_system(_: Request, error: Exception) -> Response:
+        return say(500, f"the system refused: {getattr(error, 'strerror', None) or error}")
 
     @app.exception_handler(HTTPException)
     def refused(request: Request, error: HTTPException) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import signal
@@ -17,6 +18,7 @@ import uvicorn
 
 from hooke.errors import HookeError
 from hooke.server.app import create_app
+from hooke.server.connections import BACKLOG, Connection, most_connections, quiet_logs, trouble
 from hooke.server.guard import Guard
 from hooke.server.jobs import Jobs
 from hooke.server.models import Models
@@ -34,10 +36,13 @@ class Server(uvicorn.Server):
         self.jobs = Jobs(self.models, store)
         self.guard: Guard
         self.guard, _ = create_app(store, self.jobs, self.models, port=self.port, token=self.token)
+        quiet_logs()
         super().__init__(
             uvicorn.Config(
                 self.guard,
-                http="h11",
+                http=type("Here", (Connection,), {"most": most_connections()}),
+                backlog=BACKLOG,
+                log_config=None,
                 ws="none",
                 lifespan="off",
                 log_level="warning",
@@ -62,6 +67,19 @@ class Server(uvicorn.Server):
             self.jobs.close()
             signal.signal(signal.SIGTERM, before)
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(trouble)
+        await super().startup(sockets)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; once a second those are dropped who keep the server waiting."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Connection) and connection.late(now):
+                    connection.drop()
+        return await super().on_tick(counter)
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self.jobs.stop_soon()  # open event streams end now
         super().handle_exit(sig, frame)
@@ -74,7 +92,7 @@ def listen(port: int) -> socket.socket:
         if os.name == "posix":  # elsewhere this would let two servers share a port
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(("127.0.0.1", port))
-        found.listen(128)
+        found.listen(BACKLOG)
     except (OSError, OverflowError) as error:
         found.close()
         reason = getattr(error, "strerror", None) or error

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from hooke.errors import HookeError
-from hooke.files import is_dir, read_json, sweep
+from hooke.files import is_dir, parse_json, read_json, sweep
 from hooke.results import Result, load_result, tensor_path, write_atomic
 from hooke.safety.evidence import keep
 from hooke.safety.report import ASSESSMENT, read_evidence, read_report
@@ -31,6 +31,7 @@ MAX_STATE_BYTES = 2**20
 MAX_STATE_DEPTH = 50
 MAX_CHILDREN = 200  # interventions that a page takes along, the newest
 CACHED_PAGES = 4
+AT_ONCE = 2  # large files in memory
 INFO_VERSION = 2
 
 
@@ -55,6 +56,7 @@ class Store:
         self.folder = folder
         self._damaged: dict[str, str] = {}
         self._lock = threading.RLock()
+        self.heavy = threading.Semaphore(AT_ONCE)  # held while files are read whole and pages are made
         self._infos: dict[str, tuple[tuple[int, int], Info | None]] = {}
         self._pages: OrderedDict[tuple[Any, ...], bytes] = OrderedDict()
         try:
@@ -90,7 +92,8 @@ class Store:
         try:
             if path.name == ASSESSMENT and is_dir(path.parent / "evidence"):
                 path = path.parent
-            return self._adopt_report(path) if is_dir(path) else self._adopt(read_file(path))
+            with self.heavy:
+                return self._adopt_report(path) if is_dir(path) else self._adopt(read_file(path))
         except (ValueError, RecursionError):  # from serialisers, at a depth that parsers let pass
             raise HookeError(f"{path} nests too deeply to be shown") from None
 
@@ -175,7 +178,8 @@ class Store:
             if key in self._pages:
                 self._pages.move_to_end(key)
                 return self._pages[key]
-        page = _page(self.family(name), self.state(name))
+        with self.heavy:
+            page = _page(self.family(name), self.state(name))
         self._keep(key, page)
         return page
 
@@ -327,8 +331,10 @@ def state_text(state: Any) -> str:
         level = [y for x in inside for y in x if isinstance(y, dict | list)]
     try:
         text = json.dumps(state, ensure_ascii=True, allow_nan=False)
+        json.dumps(state, ensure_ascii=False).encode()  # keys too
         Page(title="", results=[], state=state).model_dump_json()  # as it travels with the result
-    except ValueError:
+        parse_json(text.encode(), "state")  # as it is read again
+    except (ValueError, HookeError):
         raise HookeError("the state of a page is plain JSON: finite numbers, and text that is Unicode") from None
     if len(text) > MAX_STATE_BYTES:
         raise HookeError(f"the state of a page may have {MAX_STATE_BYTES >> 20} MB, and this has {len(text):,} bytes")

@@ -1,13 +1,14 @@
 """What turns a `Result` into a web page, a notebook cell or one HTML file. Never imports torch."""
 
 from hooke.viewer.gallery import gallery, gallery_page
-from hooke.viewer.html import html_page, index_html, script
+from hooke.viewer.html import app_page, html_page, index_html, script
 from hooke.viewer.notebook import view
 from hooke.viewer.page import page_bytes, title
 from hooke.viewer.read import graph_result, read_file
 from hooke.viewer.report import write_report
 
 __all__ = [
+    "app_page",
     "gallery",
     "gallery_page",
     "graph_result",
