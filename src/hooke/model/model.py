@@ -42,8 +42,7 @@ class Step(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """Generated ids (batch new), the texts (none without a tokenizer), logits (batch new d_vocab), and reads
-    over prompt and answer."""
+    """Generated ids (batch new), texts if it has a tokenizer, logits (batch new d_vocab), reads over prompt and answer."""
 
     tokens: Tensor
     texts: list[str]
