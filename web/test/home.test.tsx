@@ -118,6 +118,10 @@ describe("home", () => {
     for (const [k, v] of Object.entries({ model: "", target: " Paris", contrast: " ", counterfactual: "One\n\nTwo", nodes: "50", top: "9" })) form.set(k, v);
     expect(choices(form, "trace")).toEqual({ target: " Paris", counterfactual: ["One", "Two"], nodes: 50 });
     expect(choices(form, "lens")).toEqual({ top: 9 });
+    for (const [k, v] of Object.entries({ system: "Be brief. ", answer_token: "2" })) form.set(k, v);
+    expect(choices(form, "lens")).toEqual({ top: 9 }); // of a question only
+    form.set("chat", "on");
+    expect(choices(form, "lens")).toEqual({ chat: true, system: "Be brief. ", answer_token: 2, top: 9 });
   });
   it("says when", () => {
     const now = Date.parse("2026-01-08T12:00:00Z");

@@ -165,7 +165,7 @@ def group(
 def quote(text: str) -> str:
     """A token as text: quoted, with what cannot be seen made visible."""
     shown = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in shown) + '"'
+    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown) + '"'
 
 
 def phrase(names: list[str]) -> str:

@@ -42,7 +42,7 @@ class Step(NamedTuple):
 
 
 class Generation(NamedTuple):
-    """Generated ids (batch new), texts if it has a tokenizer, logits (batch new d_vocab), reads over prompt and answer."""
+    """Generated ids (batch new), texts if there is a tokenizer, logits (batch new d_vocab), reads over all tokens."""
 
     tokens: Tensor
     texts: list[str]

@@ -90,7 +90,8 @@ def _rows(given: Any, what: str = "token ids") -> list[Tensor]:
         ):
             raise HookeError(f"a prompt is {_FORMS}; this list holds {shown(each)}")
         row = _rows(each, what) if len(each) else [torch.zeros(0, dtype=torch.long)]
-        if len(row) != 1 or getattr(each, "ndim", 1) != 1:
+        flat = all(map(_is_number, each)) if isinstance(each, (list, tuple)) else each.ndim == 1
+        if len(row) != 1 or not flat:
             raise HookeError(f"{what} must be integers (pos) or (batch, pos), not nested deeper")
         found += row
     return found

@@ -237,8 +237,9 @@ function Options({ verb }: { verb: string }) {
             ))}
           </select>
         </label>
-        <label class="tick">
-          <input type="checkbox" name="chat" checked={chat} onChange={(e) => setChat(e.currentTarget.checked)} /> The text is a question, which the model answers
+        <label class="asks">
+          <input type="checkbox" name="chat" checked={chat} onChange={(e) => setChat(e.currentTarget.checked)} />
+          <span>The text is a question, which the model answers as a chat</span>
         </label>
         {chat && (
           <>
