@@ -50,8 +50,8 @@ def from_pretrained(source: str, revision: str | None, dtype: Any, tokenizer: An
             raw = {**raw.get("text_config", {}), "tie_word_embeddings": config.tie_word_embeddings}
             config = part
         family_of(config)  # refuse before reading gigabytes
-        check_size(config, source)
         check_said(raw, config, folder / "config.json")
+        check_size(config, source)
         hf, report = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
