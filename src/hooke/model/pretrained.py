@@ -87,6 +87,12 @@ def _folder(source: str, revision: str | None) -> Path:
     return Path(str(cached_file(source, "config.json", revision=revision))).parent
 
 
+def commit_of(source: str, revision: str | None) -> str | None:
+    """The commit of a hub's model that was loaded: the name of its folder in the hub's cache on this disk."""
+    folder = _folder(source, revision)
+    return folder.name if folder.parent.name == "snapshots" else None
+
+
 def _said(folder: Path) -> dict[str, Any]:
     """What `config.json` says, once it is clear that the folder holds one whole, unquantised language model."""
     if (folder / ADAPTER_CONFIG).exists():
