@@ -13,6 +13,9 @@ import hooke
 from families import close, logits_of, new_hf, random_tokens
 from hooke import HookeError
 
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::UserWarning"
+)  # PEFT's own use of transformers
 peft = pytest.importorskip("peft", reason="the real PEFT is not installed")
 
 

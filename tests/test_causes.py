@@ -76,6 +76,7 @@ def peft(recwarn: pytest.WarningsRecorder) -> Any:
     return pytest.importorskip("peft", reason="the real PEFT is not installed")
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # PEFT's own use of transformers
 def test_real_peft(peft: Any) -> None:
     truth = new_hf("llama")
     lora = peft.LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj", "down_proj"], init_lora_weights=False)

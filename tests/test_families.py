@@ -142,7 +142,7 @@ def test_an_unknown_architecture_is_refused_by_its_name() -> None:
 
 
 def test_a_model_without_its_head_is_refused_naming_the_module() -> None:
-    with pytest.raises(HookeError, match=r"no module 'model\.norm'"):
+    with pytest.raises(HookeError, match="a LlamaModel has no language head; load it with AutoModelForCausalLM"):
         hooke.load(new_hf("llama").model)
     hf = new_hf("llama")
     del hf.model.layers[1].mlp.up_proj
@@ -161,7 +161,7 @@ def test_a_model_that_computes_something_else_is_refused() -> None:
 def test_a_model_with_nan_is_refused() -> None:
     hf = new_hf("llama")
     hf.model.layers[2].mlp.down_proj.weight[3, 3] = float("nan")
-    with pytest.raises(HookeError, match="is off by nan"):
+    with pytest.raises(HookeError, match=r"model\.layers\.2\.mlp\.down_proj\.weight holds 1 numbers that are NaN"):
         hooke.load(hf)
 
 
@@ -252,7 +252,7 @@ def damaged(folder: Path, how: str) -> Path:
         ("pickled", "only pickled weights"),
         ("a weight is missing", r"lacks 1 of the weights .* model\.layers\.1\.mlp\.up_proj\.weight"),
         ("a weight has another shape", r"lacks 1 of the weights .* model\.layers\.1\.mlp\.up_proj\.weight"),
-        ("config is not JSON", "not a valid JSON"),
+        ("config is not JSON", "is not JSON"),
         ("tokenizer is not JSON", "cannot load the tokenizer"),
         ("no tokenizer", "cannot load the tokenizer .*give one with tokenizer="),
         ("no weights", "safetensors"),

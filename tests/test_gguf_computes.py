@@ -27,7 +27,7 @@ def converted(path: Path) -> Any:
     from transformers import AutoModelForCausalLM
 
     folder = path.parent / (path.stem + "-folder")
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     convert.gguf_to_folder(path, folder)
     return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
 
@@ -528,6 +528,25 @@ def test_other_keys_are_harmless_said_or_refused(tmp_path: Path, capfd: pytest.C
         for name in ("token_embd.weight", "output.weight"):
             tensors[name] = tensors[name][:200]
         converted(files.write(tmp_path / "d.gguf", "llama", files.keys_of("llama", truth.config), tensors))
+
+
+def test_headers_that_say_a_thing_twice_or_at_length(tmp_path: Path) -> None:
+    truth = files.model_of(configs()["llama"][1])
+    path = files.write_model(tmp_path / "a.gguf", "llama", truth, {"rope.freq_base": 777.0, "rope.freq_bose": 1.0})
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"rope.freq_bose", b"rope.freq_base"))
+    with pytest.raises(HookeError, match=r"says llama\.rope\.freq_base twice"):
+        converted(path)
+    path.write_bytes(whole.replace(b"blk.1.ffn_up.weight", b"blk.0.ffn_up.weight"))
+    with pytest.raises(HookeError, match=r"holds blk\.0\.ffn_up\.weight twice"):
+        converted(path)
+    long = files.write_model(tmp_path / "b.gguf", "llama", truth, {"attention.head_count": [4] * 5000})
+    with pytest.raises(HookeError, match=r"llama\.attention\.head_count"):
+        converted(long)
+    at = whole.index(b"tokenizer.ggml.token_type") + len(b"tokenizer.ggml.token_type") + 8
+    path.write_bytes(whole[:at] + (1 << 40).to_bytes(8, "little") + whole[at + 8 :])
+    with pytest.raises(HookeError, match="an array of 1,099,511,627,776 values"):
+        converted(path)
 
 
 def test_a_folder_of_the_old_conversion_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +151,37 @@ def test_the_text_part_of_a_multimodal_gemma3(tmp_path: Path, capfd: pytest.Capt
     assert model.parts.family.name == "Gemma 3"
     with pytest.raises(HookeError, match=r"multimodal.*hooke\.load its folder"):
         hooke.load(hf, tokenizer=Letters())
+
+
+HUB = """
+import os, sys
+from pathlib import Path
+sys.path[:0] = sys.argv[2:]
+place, commit = Path(sys.argv[1]) / "hub" / "models--org--tiny", "a" * 40
+os.environ["HF_HOME"] = sys.argv[1]
+from families import new_hf
+import hooke
+(place / "refs").mkdir(parents=True)
+(place / "refs" / "main").write_text(commit)
+new_hf("llama").save_pretrained(place / "snapshots" / commit)
+class Letters: eos_token_id = 2
+print(hooke.load("org/tiny", tokenizer=Letters(), device="cpu").info["revision"])
+file = place / "snapshots" / commit / "config.json"
+file.write_text(file.read_text().replace('"model_type"', '"sliding_window": 8, "model_type"'))
+try:
+    hooke.load("org/tiny", tokenizer=Letters(), device="cpu")
+except hooke.HookeError as error:
+    print(error)
+"""
+
+
+def test_a_model_in_the_hub_s_cache_passes_the_same_checks(tmp_path: Path) -> None:
+    paths = [str(Path(__file__).parent)]
+    out = subprocess.run(
+        [sys.executable, "-c", HUB, str(tmp_path), *paths], capture_output=True, text=True, timeout=300
+    ).stdout.splitlines()
+    assert out[0] == "a" * 40
+    assert "sets sliding_window to 8" in out[1]
 
 
 # ---- tensors that are refused ------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hooke.model.causes import refuse_unfit
 from hooke.model.checks import check_model
 from hooke.model.file_check import check_finite
 from hooke.model.model import Model
-from hooke.model.pretrained import check_vocabulary, from_pretrained
+from hooke.model.pretrained import check_vocabulary, commit_of, from_pretrained
 
 _organisms: list[str] = []  # those loaded in this process: what they are is said before the first
 
@@ -119,7 +119,7 @@ def _read(
         info["weights_sha256"] = zoo.weights_hash(folder)
     hf, tokenizer = from_pretrained(source, revision, dtype, tokenizer)
     if folder is None:
-        info["revision"] = getattr(hf.config, "_commit_hash", None) or revision
+        info["revision"] = commit_of(source, revision) or revision
     for parameter in hf.parameters():
         parameter.requires_grad_(False)
     return hf, tokenizer, info

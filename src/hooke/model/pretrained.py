@@ -50,8 +50,8 @@ def from_pretrained(source: str, revision: str | None, dtype: Any, tokenizer: An
             raw = {**raw.get("text_config", {}), "tie_word_embeddings": config.tie_word_embeddings}
             config = part
         family_of(config)  # refuse before reading gigabytes
-        check_size(config, source)
         check_said(raw, config, folder / "config.json")
+        check_size(config, source)
         hf, report = AutoModelForCausalLM.from_pretrained(
             source,
             config=config,
@@ -85,6 +85,12 @@ def _folder(source: str, revision: str | None) -> Path:
     if Path(source).is_dir():
         return Path(source)
     return Path(str(cached_file(source, "config.json", revision=revision))).parent
+
+
+def commit_of(source: str, revision: str | None) -> str | None:
+    """The commit of a hub's model that was loaded: the name of its folder in the hub's cache on this disk."""
+    folder = _folder(source, revision)
+    return folder.name if folder.parent.name == "snapshots" else None
 
 
 def _said(folder: Path) -> dict[str, Any]:
