@@ -19,6 +19,7 @@ from hooke.truth.scoreboard import ABOUT
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "scoreboard.md"
 KEPT = ("models", "median_edge_auroc", "interval", "p10_edge_auroc", "median_node_auroc", "median_precision", "passes")
+CHANGED = "## What changed"
 SHOWN = ("sieve", "exact", "acdc", "eap-ig", "eap", "ifr")
 
 
@@ -33,7 +34,13 @@ def main() -> None:
         for row in p["methods"]
     }
     write_atomic(SCORES, (json.dumps(rounded(scores), indent=1) + "\n").encode())
-    write_atomic(PAGE, page(p, result.arguments, result.seconds["total"]).encode())
+    write_atomic(PAGE, page(p, result.arguments, by_hand(PAGE.read_text())).encode())
+
+
+def by_hand(old: str) -> list[str]:
+    """What the page says of itself in the section "What changed", which is written by hand and kept."""
+    _, found, rest = old.partition(CHANGED)
+    return [CHANGED, "", rest.partition("\n## ")[0].strip(), ""] if found else []
 
 
 def rounded(x: Any) -> Any:
@@ -44,20 +51,24 @@ def rounded(x: Any) -> Any:
     return round(x, 4) if isinstance(x, float) else x
 
 
-def page(p: dict[str, Any], arguments: dict[str, Any], seconds: float) -> str:
+def page(p: dict[str, Any], arguments: dict[str, Any], changed: list[str]) -> str:
     kinds = list(p["methods"][0]["kinds"])
     lines = [
         "# The scoreboard of circuit methods",
         "",
         f"Made by `hooke bench truth` ({p['models']} models, {arguments['pairs']} pairs of inputs each, seed "
-        f"{arguments['seed']}, {seconds / 60:.0f} minutes on two cores) and `scripts/publish_scoreboard.py`. What the "
-        "models are is on [known](known.md), what the figures mean on [bench](bench.md), and what follows from them on "
+        f"{arguments['seed']}) and `scripts/publish_scoreboard.py`. What the models are and what makes an edge true "
+        "is on [known](known.md), what the figures mean on [bench](bench.md), and what follows from them on "
         "[circuits](circuits.md).",
         "",
+        *changed,
     ]
     for kind in kinds:
         n = p["methods"][0]["kinds"][kind]["models"]
         lines += [f"## {n} {ABOUT[kind]}", "", *overall(p, kind), ""]
+    lines += ["## What the labels rest on", "", *rests(p), ""]
+    lines += ["## Where single cuts say something else", "", *otherwise(p), ""]
+    lines += ["## From seed to seed", "", *spread(p), ""]
     lines += ["## The default against the others", "", *against(p), ""]
     lines += ["## Where each fails, and why", "", *failures(p), ""]
     for kind in kinds:
@@ -66,13 +77,68 @@ def page(p: dict[str, Any], arguments: dict[str, Any], seconds: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def rests(p: dict[str, Any]) -> list[str]:
+    """By kind of model: how inputs were tried, and what single and joint cuts do in the models themselves."""
+    head = ["models", "number", "all inputs tried", "all sets of edges tried", "true edges"]
+    head += ["act in no scored pair", "dead edges", "act alone in one", "pairs in which all dead edges together act"]
+    rows = []
+    for kind in dict.fromkeys(e["kind"] for e in p["each"]):
+        own = [e["labels"] for e in p["each"] if e["kind"] == kind]
+        living = sum(len(x["true"]) + len(x["redundant"]) for x in own)
+        dead = [n for x in own for n in x["dead"].values()]
+        together = sum(x["dead_together"] for x in own) / sum(x["scored_pairs"] for x in own)
+        counts = [len(own), sum(x["enumerated"] for x in own), sum(x["exhaustive"] for x in own), living]
+        counts += [sum(len(x["unexercised"]) for x in own), len(dead), sum(n > 0 for n in dead)]
+        rows.append([ABOUT[kind], *(f"{n:,}" for n in counts), f"{together:.1%}"])
+    inputs = [e["labels"]["inputs"] for e in p["each"]]
+    pairs = [e["labels"]["pairs"] for e in p["each"]]
+    return [
+        f"The programs have {min(inputs):,} to {max(inputs):,} inputs, and their edges were cut on {min(pairs):,} to "
+        f"{max(pairs):,} pairs of these. Trained models take the labels of their programs; the last columns "
+        "say what cuts do in the models themselves, on the scored pairs.",
+        "",
+        *table(head, rows),
+    ]
+
+
+def otherwise(p: dict[str, Any]) -> list[str]:
+    """The compiled programs on which the labels of single cuts are others, and what methods score by either."""
+    rows, shown = [], ("sieve", "exact", "acdc", "eap-ig")
+    for e in (e for e in p["each"] if e["kind"] == "compiled"):
+        x = e["labels"]
+        if set(x["alone"]) != {*x["true"], *x["redundant"]}:
+            counts = [str(len(x[key])) for key in ("true", "redundant", "cancelling", "alone")]
+            each = [e["methods"][m] for m in shown]
+            rows.append([e["name"], *counts, *(f"{m['edge_auroc']:.3f} ({m['edge_auroc_alone']:.3f})" for m in each)])
+    return [
+        "Edges by joint cuts, and how many would be true by single cuts; then edge AUROC, in brackets what it would be "
+        "with the labels of single cuts. On all other programs both ways of labelling agree.",
+        "",
+        *table(["program", "true", "redundant", "cancelling", "true by single cuts", *shown], rows),
+    ]
+
+
+def spread(p: dict[str, Any]) -> list[str]:
+    rows = []
+    for row in p["methods"]:
+        if row["spread"] is not None:
+            x = row["spread"]
+            rows.append([row["name"], f"{x['mean']:.4f}", f"{x['largest']:.3f}", x["on"]])
+    seeds = next(row["spread"]["seeds"] for row in p["methods"] if row["spread"] is not None)
+    return [
+        f"How far apart the edge AUROCs of one model are on the pairs of {seeds} seeds; slow methods were run on one.",
+        "",
+        *table(["method", "mean", "largest", "on"], rows),
+    ]
+
+
 def table(head: list[str], rows: list[list[str]]) -> list[str]:
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def overall(p: dict[str, Any], kind: str) -> list[str]:
     head = ["method", "edge AUROC (median)", "95 % interval", "tenth percentile", "mean", "node AUROC", "precision"]
-    head += ["on random weights", "passes a pair", "seconds in all"]
+    head += ["on random weights", "passes a pair"]
     rows = []
     order = ("median_edge_auroc", "p10_edge_auroc", "mean_edge_auroc")
     for row in sorted(p["methods"], key=lambda r: [-r["kinds"][kind][key] for key in order]):
@@ -84,7 +150,7 @@ def overall(p: dict[str, Any], kind: str) -> list[str]:
                 *(f"{k['median_edge_auroc']:.3f}", span, f"{k['p10_edge_auroc']:.3f}", f"{k['mean_edge_auroc']:.3f}"),
                 *("" if k[x] is None else f"{k[x]:.3f}" for x in ("median_node_auroc", "mean_precision")),
                 "" if k["random_weights"] is None else f"{k['random_weights']:.2f}",
-                *(f"{k['passes']:.0f}", f"{k['seconds']:.1f}"),
+                f"{k['passes']:.0f}",
             ]
         )
     return table(head, rows)
@@ -121,11 +187,11 @@ def families(p: dict[str, Any], kind: str) -> list[str]:
 
 def models(p: dict[str, Any]) -> list[str]:
     rows = [
-        [e["name"], e["kind"], str(e["edges"]), str(e["true_edges"])]
+        [e["name"], e["kind"], str(e["edges"]), str(e["true_edges"]), str(e["redundant_edges"])]
         + [f"{e['methods'][name]['edge_auroc']:.3f}" for name in SHOWN]
         for e in p["each"]
     ]
-    return table(["program", "kind", "edges", "true", *SHOWN], rows)
+    return table(["program", "kind", "edges", "true", "redundant", *SHOWN], rows)
 
 
 if __name__ == "__main__":

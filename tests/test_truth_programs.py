@@ -16,7 +16,8 @@ from hooke.methods.wiring import node_named
 from hooke.model import Edit, Model, check_model
 from hooke.sites import Site
 from hooke.truth.compiler import NUMBER, compile_program
-from hooke.truth.known import Known, compile_file, compiled, known, living_edges, random_twin
+from hooke.truth.known import Known, compile_file, compiled, known, labelled, random_twin
+from hooke.truth.labels import beside
 from hooke.truth.mixed import effects, mixed_logits, wiring
 from hooke.truth.plain import new_gpt2
 from hooke.truth.program_text import parse_program
@@ -113,6 +114,12 @@ PLAIN: dict[str, Callable[[list[Any]], Any]] = {
     "count-new": lambda p: len(set(p)),
     "induction": after_it,
     "indirect-object": not_twice,
+    "two-of-three": lambda p: "a" in p,
+    "chain-of-three": lambda p: before(p, 2),
+    "either-of-two": lambda p: p.count("a") >= 2,
+    "plus-minus": lambda p: p.count(p[-1]),
+    "never-both": lambda p: p.count(p[-1]),
+    "eight-a": lambda p: "all" if p.count("a") == 8 else p[-1],
 }
 
 
@@ -153,30 +160,38 @@ def test_a_compiled_model_equals_the_interpreter_on_every_input(name: str) -> No
 
 @pytest.mark.parametrize("name", NAMES)
 def test_true_edges_are_exactly_those_that_matter(name: str) -> None:
-    """All false edges together change nothing on any input; each true one changes the output at the last position
-    for some pair; each dead one is dead because what it carries is the same in all inputs of a length."""
-    made = compiled(name)
-    living, dead = living_edges(name)
-    parts = wiring(made.hf)
+    """All edges outside a circuit together change nothing on any input, in the model itself; each edge of a circuit
+    changes an output of some scored pair, cut alone or beside what can stand in for it."""
+    made, one = compiled(name), next(known("compiled", [name]))
+    labels, parts = labelled(name)[0], wiring(made.hf)
     every = parts.places
-    assert living | dead == made.edges <= set(every)
+    assert labels.living | labels.cancelling | labels.dead == made.edges <= set(every)
     base = made.ids(made.program.inputs())
     source = base[torch.randperm(len(base), generator=torch.Generator().manual_seed(0))]
+    for kept in {labels.living | labels.cancelling, *labels.circuits}:
+        assert not bool(moves(made.hf, base, source, set(every) - kept).any())
+    pairs = one.pairs(128, seed=7)
+    for edge in labels.living:
+        assert bool(moves(made.hf, *pairs, {edge} | beside(labels, edge)).any()), edge
+    if labels.living == labels.true == labels.alone:
+        moved = effects(made.hf, *pairs, sorted(labels.true))[:, :, 1:]
+        assert bool((moved.amax((1, 2)) > 0.05).all())
+        always = {edge for edge in labels.dead if name == "indirect-object" and "->a2" in edge and "<q>" in edge}
+        assert labels.dead == set(made.idle) | always  # every such input has `to` at its end and nowhere else
+        assert not labels.dead or effects(made.hf, *pairs, sorted(labels.dead))[:, :, 1:].max() < 1e-3
+    assert one.nodes == {node_named(end) for edge in labels.living for end in edge.split("->")}
+
+
+def moves(hf: Any, base: torch.Tensor, source: torch.Tensor, edges: set[str] | frozenset[str]) -> torch.Tensor:
+    """(rows,): whether the model's outputs change when edges are cut together, whatever the program says."""
+    parts = wiring(hf)
     mask = torch.zeros(len(parts.readers), len(base), len(parts.writers))
-    for edge in set(every) - living:
-        reader, writer = every[edge]
+    for edge in edges:
+        reader, writer = parts.places[edge]
         mask[reader, :, writer] = 1
     with torch.no_grad():
-        logits = mixed_logits(made.hf, torch.cat([source, base]), mask)[len(base) :]
-        clean = made.hf(input_ids=base).logits
-    assert float((logits - clean)[:, 1:].abs().max()) < 1e-3
-    one = next(known("compiled", [name]))
-    moved = effects(made.hf, *one.pairs(128, seed=7), sorted(living))[:, :, -1]
-    assert bool((moved.amax(1) > 0.05).all()), sorted(living)
-    always = {edge for edge in living | dead if name == "indirect-object" and "->a2" in edge and "<q>" in edge}
-    assert dead == set(made.idle) | always  # every such input has `to` at its end and nowhere else
-    assert not dead or effects(made.hf, *one.pairs(128, seed=7), sorted(dead))[:, :, 1:].max() < 1e-3
-    assert one.nodes == {node_named(end) for edge in living for end in edge.split("->")}
+        logits = mixed_logits(hf, torch.cat([source, base]), mask)[len(base) :]
+        return (logits - hf(input_ids=base).logits)[:, 1:].abs().amax((1, 2)) > 1e-3
 
 
 def test_why_edges_are_dead() -> None:

@@ -12,7 +12,7 @@ from hooke.errors import HookeError
 from hooke.model import Edit, check_model
 from hooke.sites import Site
 from hooke.truth import siit
-from hooke.truth.known import Known, compiled, known, living_edges, random_twin
+from hooke.truth.known import Known, compiled, known, labelled, random_twin
 from hooke.truth.mixed import wiring
 from hooke.truth.plain import KEPT
 from hooke.truth.programs import program
@@ -42,7 +42,7 @@ def test_a_kept_model_holds_its_program_on_fresh_inputs(name: str, kind: str) ->
     assert one.kind == kind and one.model.info.get("nodes_only", False) == (kind == "nodes")
     assert siit.Recipe(**one.model.info["recipe"]) == RECIPES[name]
     found = siit.measure(
-        compiled(name), one.model.hf, living_edges(name)[0], one.model.info["alignment"], pairs=24, seed=99
+        compiled(name), one.model.hf, labelled(name)[0].living, one.model.info["alignment"], pairs=24, seed=99
     )
     for measure in ("accuracy", "interchange", "strictness"):
         assert found[measure] >= 0.995, found
@@ -56,12 +56,13 @@ def test_kept_models_are_ordinary_models_with_norms(name: str) -> None:
     one = of(name)
     check_model(one.model)
     assert one.kind == "siit" and one.model.hf.config.activation_function == "gelu"
-    true, dead = living_edges(name)
-    assert one.edges == {siit.renamed(edge, one.model.info["alignment"]) for edge in true}
-    assert len(one.edges) == len(true) and len(one.dead) == len(dead)
+    labels = labelled(name)[0]
+    assert one.edges == {siit.renamed(edge, one.model.info["alignment"]) for edge in labels.true}
+    assert len(one.edges) == len(labels.true) and len(one.labels.dead) == len(labels.dead)
+    assert one.labels.circuits == (one.edges,) and one.labels.alone == one.edges
     parts = wiring(one.model.hf)
     every = parts.places
-    assert one.edges | one.dead < set(every)
+    assert one.edges | one.labels.dead < set(every)
     assert set(parts.writers) - one.nodes  # there are parts outside the circuit
     base, source = one.pairs(100, seed=5)
     answers = one.answers(base)
@@ -77,7 +78,7 @@ def test_interchange_by_plain_edits() -> None:
     """The share of right outputs with one head from the source, by ordinary runs and the program's own Python."""
     one, made = of("histogram"), compiled("histogram")
     to = one.model.info["alignment"]
-    nodes, bank = siit.node_swaps(made, one.model.hf, living_edges("histogram")[0], to)
+    nodes, bank = siit.node_swaps(made, one.model.hf, labelled("histogram")[0].living, to)
     assert nodes == sorted({"m0", next(iter(to))}) and len(bank.low) == 2
     base, source = one.pairs(60, seed=8)
     head = next(iter(to.values()))
@@ -100,14 +101,14 @@ def test_a_random_twin_holds_nothing() -> None:
     twin = random_twin(one, seed=3)
     check_model(twin.model)
     found = siit.measure(
-        compiled("histogram"), twin.model.hf, living_edges("histogram")[0], one.model.info["alignment"], pairs=16
+        compiled("histogram"), twin.model.hf, labelled("histogram")[0].living, one.model.info["alignment"], pairs=16
     )
     assert found["accuracy"] < 0.6 and found["interchange"] < 0.6
 
 
 def test_a_small_training_learns_all_three(tmp_path: Path) -> None:
     """Seconds are enough to come far from where a random model is."""
-    made, (living, _) = compiled("shift-one"), living_edges("shift-one")
+    made, living = compiled("shift-one"), labelled("shift-one")[0].living
     recipe = Recipe("shift-one", steps=140, tail=60, rows=24, n_heads=3, d_head=8, d_mlp=32)
     hf, record = siit.train(made, living, recipe)
     found = siit.measure(made, hf, living, record["alignment"], pairs=32)
@@ -117,7 +118,7 @@ def test_a_small_training_learns_all_three(tmp_path: Path) -> None:
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(siit, "SAVE_EVERY", 4)
-    made, (living, _) = compiled("shift-one"), living_edges("shift-one")
+    made, living = compiled("shift-one"), labelled("shift-one")[0].living
     recipe = Recipe("shift-one", steps=10, tail=5, rows=8, n_heads=3, d_head=4, d_mlp=8)
     whole, _ = siit.train(made, living, recipe)
     file = tmp_path / "state.safetensors"

@@ -267,6 +267,17 @@ def show_scoreboard(result: Result) -> None:
         rows.append([row["name"], *edges, *cells])
     show_table([*heads, "random weights", "passes", "seconds"], rows)
     say(f"\n{p['sentence']} ({p['models']} models, medians; passes for each pair of inputs)")
+    for e in p["each"]:
+        if e["family"] == "file":
+            say(_labels_said(visible(e["name"]), e["labels"]))
+
+
+def _labels_said(name: str, labels: dict[str, Any]) -> str:
+    """How many edges of a program have which label, and what that rests on."""
+    kinds = [f"{len(labels[kind])} {kind}" for kind in ("true", "redundant", "cancelling") if labels[kind]]
+    inputs = f"all {labels['inputs']:,}" if labels["enumerated"] else f"{labels['inputs']:,} drawn"
+    told = f"{name}: {' and '.join(kinds)} edges, tried on {inputs} inputs"
+    return told + (f"; {len(labels['unexercised'])} act in no scored pair" if labels["unexercised"] else "")
 
 
 def show_circuit(result: Result) -> None:

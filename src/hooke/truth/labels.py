@@ -317,7 +317,7 @@ def _moves(tries: _Tries, groups: Sequence[Sequence[str]]) -> Sets:
     sets = [found for found in ends.values() if len(found) > 2]
     sets += [set(some) for found in ends.values() if 3 < len(found) <= 6 for n in range(3, len(found))
              for some in combinations(sorted(found), n)]  # fmt: skip
-    pairs, larger = (np.array([single[sorted(one)].any(0) for one in x]).reshape(-1, k) for x in (chosen, sets))
+    pairs, larger = (np.array([single[sorted(one)].any(0) for one in x], bool).reshape(-1, k) for x in (chosen, sets))
     pairs = pairs[tries.null(pairs) & (pairs @ ~tries.null(single))]  # of two that do nothing each is tried alone
     return np.concatenate([single, larger, pairs])
 

@@ -8,7 +8,9 @@ WORDS = ("about", "source")
 KINDS = {"siit": "trained-in", "nodes": "trained-in nodes"}
 FIRST = ("name", "median_edge_auroc", "least_of_95_%", "greatest_of_95_%", "p10_edge_auroc",
          "median_node_auroc")  # fmt: skip
-LEFT = ("interval", "mean_edge_auroc", "mean_precision")  # said otherwise, or by the median
+LABELS = ("true", "redundant", "cancelling")  # of edges
+FEW = 4  # models whose edges are listed
+LEFT = ("interval", "mean_edge_auroc", "mean_precision", "spread")  # said otherwise, or by the median
 
 
 def tables(payload: dict[str, Any]) -> dict[str, Any]:
@@ -22,6 +24,15 @@ def tables(payload: dict[str, Any]) -> dict[str, Any]:
         ]
     if any(row.get("families") for row in methods):
         out["median edge AUROC by family"] = [{"name": row["name"]} | row["families"] for row in methods]
+    if len(rest.get("each", ())) <= FEW:
+        for row in rest.get("each", ()):
+            told = [
+                (edge, label, n) for label in LABELS for edge, n in (row.get("labels") or {}).get(label, {}).items()
+            ]
+            if told:
+                out[f"edges of {row['name']}"] = [
+                    {"edge": e, "label": label, "acts in pairs": n} for e, label, n in told
+                ]
     if "each" in rest:
         out["edge AUROC on every model"] = [
             {key: row[key] for key in ("name", "kind") if key in row}
