@@ -68,8 +68,50 @@ def test_target_keeps_its_leading_space(run, glass):
     assert code == 0 and json.loads(out)["payload"]["target"]["token"] == token
 
 
+def test_a_target_by_its_id_is_the_same_token_in_every_verb(run, glass):
+    first, second = (i for i in range(300, 303) if i != 301)
+    texts = glass.text([first, second])
+    named = ["--target", texts[0], "--contrast", texts[1], "--json"]
+    numbered = ["--target-id", first, "--contrast-id", second, "--json"]
+    other = "Alice was beginning to get very hungry"
+    if len(glass.tokens(other).ids[0]) != len(glass.tokens(PROMPT).ids[0]):
+        other = "Alice was beginning to get very tired"[::-1]
+    for verb in (["trace", PROMPT, "--nodes", 5, "--no-verify"], ["patch", PROMPT, "--ablation", "zero"]):
+        found = []
+        for tokens in (named, numbered):
+            code, out, err = run(*verb, *tokens)
+            assert code == 0, err
+            found.append(json.loads(out)["payload"])
+        assert found[0]["target"] == found[1]["target"] and found[0]["target"]["id"] == first
+        assert found[0]["contrast"] == found[1]["contrast"]
+    code, _, err = run("trace", PROMPT, "--target", texts[0], "--target-id", first)
+    assert code == 2 and "name the same token" in err
+
+
+def test_a_question_with_a_system_message(run, monkeypatch):
+    from vocabularies import speaking
+
+    template = "{% for m in messages %}{{ m.role }} {{ m.content }}\n{% endfor %}"
+    monkeypatch.setattr("hooke.model.load.load", lambda name=None, **_: speaking("byte-level", template))
+    asked = ["trace", "--chat", "of Paris", "--nodes", 5, "--no-verify"]
+    code, out, err = run(*asked, "--system", "the model", "--answer-token", 2, "--json")
+    assert code == 0, err
+    arguments = json.loads(out)["arguments"]
+    assert arguments["chat"]["system"] == "the model" and arguments["chat"]["answer_token"] == 2
+    assert arguments["prompt"].startswith("system the model\nuser of Paris")
+    code, out, _ = run(*asked)
+    assert code == 0 and out.startswith("The model answers: [1]")
+    code, _, err = run("trace", PROMPT, "--system", "the model")
+    assert code == 2 and "add --chat" in err
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["trace", ""], "empty"),
+    (["trace", PROMPT, "--target", ""], "leave it out to take the model's own choice"),
+    (["patch", PROMPT, "--ablation", "zero", "--target", "", "--contrast", " the"], "leave it out"),
+    (["attribute", "--task", "ioi", "--target", ""], "leave --metric, --target"),
+    (["trace", PROMPT, "--target-id", "1024"], "ids lie between 0 and 1023"),
+    (["trace", PROMPT, "--target", "<id 1024>"], "ids lie between 0 and 1023"),
     (["trace", "word " * 500], "context"),
     (["trace", PROMPT, "--target", "two words here"], "tokens"),
     (["trace", PROMPT, "--counterfactual", "short"], "token by token"),

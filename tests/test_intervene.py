@@ -214,8 +214,8 @@ def test_refusals_are_one_line(glass, traced, ready):
         (["0_1_99"], {}, "no node '0_1_99' in this graph"),
         (["x\n" * 500], {}, "no node"),
         ([], {}, "no nodes given"),
-        ("0_1_2", {}, "list of node ids"),
-        ([3], {}, "list of node ids"),
+        ("0_1_2", {}, "nodes must be a list"),
+        ([3], {}, "nodes must be a list"),
         (one, {"op": "triple"}, "no operation called 'triple'"),
         (one, {"controls": 0}, "controls must lie between"),
     ]

@@ -336,7 +336,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
         ((*pair, "--edge", "m0->logits", "--sites", "z"), "leave the site options out"),
         ((pair[0], "--edge", "m0->logits"), "give one"),
         ((pair[0], "--ablation", "mean", "--data", "nothing.txt"), "no file"),
-        ((pair[0], "--ablation", "mean", "--data", "/dev/zero"), "too large"),
+        ((pair[0], "--ablation", "mean", "--data", "/dev/zero"), "a device, not a file"),
         ((pair[0], "--ablation", "mean", "--data", str(tmp_path)), "Is a directory"),
         ((*pair, "--data", str(tmp_path / "data")), "leave --data out"),
         ((*pair, "--sites", "z,"), "comma too many"),

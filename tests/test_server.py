@@ -54,6 +54,33 @@ def test_a_lens_too(ask):
     assert done["status"] == "done" and page["results"][0]["kind"] == "lens"
 
 
+def test_a_token_by_its_id_and_a_chat(ask, model, monkeypatch):
+    done = ask.until(ask.job(target_id=300, contrast_id=302, nodes=5, verify=False))
+    view = page_of(ask.get(f"/api/results/{done['result']}").body)["results"][0]["view"]
+    assert view["target"]["id"] == 300 and view["contrast"]["id"] == 302
+    template = "{% for m in messages %}{{ m.role }} {{ m.content }}\n{% endfor %}"
+    monkeypatch.setattr(model.tokenizer, "chat_template", template)
+    done = ask.until(ask.job(chat=True, system="Be brief.", answer_token=2, nodes=5, verify=False))
+    assert done["status"] == "done", done
+    shown = page_of(ask.get(f"/api/results/{done['result']}").body)["results"][0]
+    assert shown["arguments"]["chat"]["system"] == "Be brief." and shown["arguments"]["chat"]["answer_token"] == 2
+    assert "system Be brief." in shown["view"]["prompt"]
+    lens = ask.until(ask.job("lens", chat=True, system="Be brief.", top=2))
+    assert lens["status"] == "done"
+    monkeypatch.setattr(model.tokenizer, "chat_template", "{{ raise_exception('no such role') }}")
+    refused = ask.until(ask.job(chat=True, system="Be brief."))
+    assert refused["status"] == "failed" and "no such role" in refused["error"] and "\n" not in refused["error"]
+    for arguments, says in (
+        ({"system": "Be brief."}, "set chat"),
+        ({"answer_token": 1}, "set chat"),
+        ({"target": " a", "target_id": 3}, "name the same token"),
+        ({"target_id": -1}, "target_id"),
+        ({"chat": True, "system": ""}, "system"),
+    ):
+        answer = ask.post("/api/jobs", {"verb": "trace", "arguments": {"prompt": "Why?", **arguments}})
+        assert answer.status == 400 and says in answer.json["error"], answer.body
+
+
 def test_an_intervention_is_shown_saved_and_part_of_the_page(ask, traced):
     nodes = features(page_of(ask.get(f"/api/results/{traced}").body))[:3]
     answer = ask.post(f"/api/results/{traced}/intervene", {"nodes": nodes, "op": "off"})

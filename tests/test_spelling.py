@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,3 +193,19 @@ def test_a_word_without_its_space_is_pointed_to(smol: Model) -> None:
     assert any("' Paris' (id 7042)" in note for note in patched.payload["notes"])
     right = hooke.patch(smol, prompt, "The capital of Italy is", target=" Paris", contrast=" Rome")
     assert right.payload["notes"] == []
+
+
+def test_nothing_else_decodes_an_id_or_encodes_a_target() -> None:
+    """One path each way: `model/spelling.py`; a template is filled in by `model/chat.py`."""
+    source = Path(hooke.__file__).parent
+    ways = re.compile(
+        r"okenizer\.decode\(|batch_decode|convert_ids_to|convert_tokens_to|apply_chat_template|special_tokens="
+    )
+    found = [
+        f"{path.relative_to(source)}: {line.strip()}"
+        for path in sorted(source.rglob("*.py"))
+        if path.name not in ("spelling.py", "chat.py", "convert.py", "gguf_tokenizer.py")
+        for line in path.read_text().split("\n")
+        if ways.search(line) and "return_offsets_mapping" not in line  # where a text lies among its tokens
+    ]
+    assert not found
