@@ -1,6 +1,5 @@
 """The one error that people are meant to read."""
 
-
 LONGEST = 2500  # characters of a message; what a file put into it may be longer
 
 

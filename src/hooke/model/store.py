@@ -269,7 +269,7 @@ def weight_files(folder: Path) -> list[Path]:
     elif index.exists():
         said = read_json(index, MAX_MANIFEST, folder=folder)
         listed = said.get("weight_map") if isinstance(said, dict) else None
-        placed = list(listed.values()) if isinstance(listed, dict) else [None]
+        placed: list[Any] = list(listed.values()) if isinstance(listed, dict) else [None]
         if not all(isinstance(name, str) and 0 < len(name) < 256 for name in placed):
             raise HookeError(f"{index} cannot be read: it does not place weights in files; copy the model again")
         names = set(placed)
