@@ -9,6 +9,7 @@ import copy
 import csv
 import io
 import json
+import os
 import resource
 import struct
 import time
@@ -30,7 +31,6 @@ from hooke.methods.probe_score import load_probe
 from hooke.methods.wiring import Wiring
 from hooke.model.adapter import read_adapter, save_adapter
 from hooke.model.bounds import check_config
-from hooke.model.convert import gguf_header
 from hooke.model.store import check, require_loadable, weights_hash
 from hooke.model.zoo import resolve
 from hooke.results import Result, load_result
@@ -38,12 +38,13 @@ from hooke.results.graph_file import graph_from_file
 from hooke.safety.report import read_report
 from hooke.server.store import Store
 from hooke.truth.program_text import read_program
-from hooke.viewer import html_page, page_bytes, read_file
+from hooke.viewer import page_bytes, read_file
 from reports import evidence_of, write_folder
 from test_gguf import write_gguf
 from test_graph_file_dialects import neuronpedia_file, tracer_file
 
 SLOWEST = 30.0  # seconds of the processor for one file, on any machine
+EXAMPLES = int(os.environ.get("HOOKE_EXAMPLES", "60"))  # of each kind; more find more
 MOST = 400  # MB that the whole of one kind may take beyond what was taken before
 NASTY: list[Any] = [
     None, True, False, 0, -1, 1, 1.5, -0.0, 2**31, 2**53 + 1, -(2**63), 2**64 - 1, 10**30, 1e308, float("nan"), float("inf"), "",
@@ -124,8 +125,8 @@ def dumped(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-often = settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-seldom = settings(parent=often, max_examples=60)
+often = settings(max_examples=EXAMPLES, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+seldom = settings(parent=often, max_examples=EXAMPLES // 3)
 
 
 # ---- what is read without a model ------------------------------------------------------------------
@@ -164,12 +165,7 @@ def test_results_and_graphs_with_values_that_nobody_expects(samples, tmp_path_fa
     path = tmp_path_factory.getbasetemp() / f"{kind}.json"
     path.write_bytes(dumped(altered(samples[kind], how)))
 
-    def read() -> None:
-        found = read_file(path)
-        page_bytes([found])
-        html_page([found])
-
-    fails_well(read)
+    fails_well(lambda: page_bytes([read_file(path)]))
 
 
 @pytest.mark.parametrize("kind", ["lens", "note", "graph"])
@@ -378,7 +374,6 @@ def test_gguf_headers(gguf, tmp_path_factory, how):
     path = tmp_path_factory.getbasetemp() / "bad.gguf"
     head = 12_000  # where keys and the places of tensors stand
     path.write_bytes(damaged(gguf[:head], how) + gguf[head:])
-    fails_well(lambda: gguf_header(path))
     fails_well(lambda: read_gguf(path))
 
 

@@ -217,6 +217,36 @@ def test_nothing_from_outside_can_run_code(path: Path) -> None:
             assert not (keyword.arg == "shell" and value is not False), f"{where} uses a shell"
 
 
+# our own data, and what the system says of itself
+READERS = (
+    "files.py",
+    "threads.py",
+    "viewer/html.py",
+    "viewer/gallery.py",
+    "data/benign.py",
+    "data/statements/reading.py",
+)
+READERS += ("model/convert.py", "model/zoo.py", "truth/scoreboard.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_files_are_opened_through_the_door(path: Path) -> None:
+    """`files.py` reads what is regular, bounded and inside its folder, and makes the temporary names that it sweeps."""
+    if name(path) in READERS:
+        return
+    for node in ast.walk(TREES[path]):
+        if not isinstance(node, ast.Call):
+            continue
+        short = called(node).rsplit(".", 1)[-1]
+        first = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+        where = f"{name(path)}:{node.lineno} calls {called(node)}; see hooke.files"
+        assert short not in ("expanduser", "mkstemp", "mkdtemp", "NamedTemporaryFile", "TemporaryDirectory"), where
+        assert called(node) not in ("open", "np.load", "numpy.load", "load_file"), where
+        assert not (short == "open" and isinstance(first, str) and first.startswith("r")), where
+        path_like = short in ("read_text", "read_bytes") and isinstance(node.func, ast.Attribute)
+        assert not path_like or called(node).startswith("files."), where
+
+
 def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):

@@ -255,3 +255,13 @@ def test_files_that_cannot_be_opened(ask, server, data, message):
     assert answer.status == 400 and message in answer.json["error"]
     assert "\n" not in answer.json["error"] and "/tmp" not in answer.json["error"]
     assert set(server.store.folder.glob("*")) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["~nobody-of-this-name", "~nobody/x", "m" * 900, "zero\0byte", "../../x", "evil\x1b[2J\nx", "/dev/zero"]
+)
+@pytest.mark.parametrize("verb", ["trace", "lens"])
+def test_models_that_cannot_be_are_refused_at_once(ask, verb, name):
+    """Two of them were an internal error."""
+    answer = ask.post("/api/jobs", {"verb": verb, "arguments": {"prompt": "a", "model": name}})
+    assert answer.status == 400 and answer.json["error"].isprintable(), answer.body

@@ -1,5 +1,7 @@
 """The one error that people are meant to read."""
 
+LONGEST = 2500  # characters of a message; what a file put into it may be longer
+
 
 class HookeError(Exception):
     """An error whose message tells the person what to do next; the command line prints it and exits 2.
@@ -8,7 +10,8 @@ class HookeError(Exception):
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(visible(str(message)))
+        text = visible(str(message))
+        super().__init__(text if len(text) <= LONGEST else f"{text[: LONGEST - 100]} … {text[-90:]}")
 
 
 def visible(text: str) -> str:

@@ -225,10 +225,7 @@ def require_loadable(folder: Path) -> None:
     for path in entries:  # transformers opens them by name
         if path.name.endswith(READ) and not path.is_dir():
             check_file(path, MAX_BESIDE, folder=folder)
-    try:
-        files = weight_files(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise HookeError(f"{folder / 'model.safetensors.index.json'} cannot be read: copy the model again") from None
+    files = weight_files(folder)
     if not files:
         if pickles:
             raise HookeError(
@@ -270,7 +267,12 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / "model.safetensors").exists():
         names = {"model.safetensors"}
     elif index.exists():
-        names = set(read_json(index, MAX_MANIFEST, folder=folder)["weight_map"].values())
+        said = read_json(index, MAX_MANIFEST, folder=folder)
+        listed = said.get("weight_map") if isinstance(said, dict) else None
+        placed: list[Any] = list(listed.values()) if isinstance(listed, dict) else [None]
+        if not all(isinstance(name, str) and 0 < len(name) < 256 for name in placed):
+            raise HookeError(f"{index} cannot be read: it does not place weights in files; copy the model again")
+        names = set(placed)
         for name in names:
             within(folder / name, folder)
     else:

@@ -74,7 +74,7 @@ class FileLinkOwn(_Model):
     """`hooke` of a link."""
 
     verdict: Verdict = "untested"
-    delta: float | None = None
+    delta: float | None = Field(default=None, ge=-HEAVIEST, le=HEAVIEST)
     parts: list[FileLinkPart] = Field(default_factory=list, max_length=4)
 
 

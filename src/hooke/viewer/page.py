@@ -254,6 +254,14 @@ def _nodes(graph: Graph, dropped: dict[int, float], cut: float) -> Nodes:
     )
 
 
+def _float32(values: Any) -> np.ndarray:
+    """Numbers of a file as float32. Raises ValueError for one that is too large for it."""
+    wide = np.array(values, np.float64)
+    if (np.abs(wide) > np.finfo(np.float32).max).any():
+        raise ValueError("a number is too large to be drawn")
+    return wide.astype(np.float32)
+
+
 def _digits(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
@@ -312,10 +320,8 @@ def _lens_view(result: Result, place: str, arrays: Arrays) -> LensView:
     number = {vocabulary: k for k, vocabulary in enumerate(names)}
     ids = [[[number[t["id"]] for t in cell] for cell in row] for row in cells]
     arrays[f"{place}.ids"] = np.array(ids, np.uint32)
-    arrays[f"{place}.probabilities"] = np.array(
-        [[[t["probability"] for t in c] for c in row] for row in cells], np.float32
-    )
-    arrays[f"{place}.entropy"] = np.array(payload["entropy"], np.float32)
+    arrays[f"{place}.probabilities"] = _float32([[[t["probability"] for t in c] for c in row] for row in cells])
+    arrays[f"{place}.entropy"] = _float32(payload["entropy"])
     choice = payload["choice"]
     return LensView(
         prompt=str(result.arguments.get("prompt", "")),
