@@ -18,7 +18,7 @@ from assess_models import tiny_chat
 from families import NAMES, new_hf
 
 HERE = Path(__file__).resolve().parent
-PROMPT, OTHER = "Alice was beginning to get very tired", "Alice was beginning to get very happy"
+PROMPT, OTHER = "Alice was beginning to get very tired", "Alice was beginning to see very tired"
 TINY = ["-m", "glassllm"]
 ROWS = "".join(f"{'good' if i % 2 else 'bad'} thing number {i},{i % 2}\n" for i in range(24))
 PROGRAM = """
@@ -46,7 +46,7 @@ COMMANDS = [
     ["tasks", "greater-than", "--count", "2", *TINY],
     ["circuit", "--data", "pairs.jsonl", "--method", "eap", "--tests", "2", *TINY],
     ["probe", "fit", "rows.csv", *TINY, "--kind", "means", "--out", "probe"],
-    ["probe", "test", "probe", "--data", "rows.csv", "--benign", "200", *TINY],
+    ["probe", "test", "probe", "--data", "other.csv", "--benign", "200", *TINY],
     ["probe", "explain", "probe", "a good thing", *TINY],
     ["bench", "truth", "--program", "again.rasp", "--method", "eap", "--pairs", "4"],
     ["assess", "glassllm", "--out", "seen"],
@@ -61,6 +61,7 @@ def folder(tmp_path_factory, glass):
     """What the commands read: rows, pairs, a program, and models of all families in folders of their own."""
     root = tmp_path_factory.mktemp("terminal")
     (root / "rows.csv").write_text("text,label\n" + ROWS)
+    (root / "other.csv").write_text("text,label\n" + ROWS.replace("thing", "other thing"))
     pairs = [
         {"clean": PROMPT, "corrupt": OTHER, "target": a, "contrast": b}
         for a, b in ((",", "."), (".", ","), ("\n", ","))

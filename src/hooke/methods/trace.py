@@ -195,8 +195,9 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, n_blocks: int) -> float:
         count = select.N_VARIANTS if n_pos <= select.SHORT else select.N_VARIANTS // 2
         backward = 5 * size * n_pos * parts.n_layers * (10 * parts.d_model + 6 * parts.d_mlp)
         masks = (count + 17) * codes + backward
-    tests = 3 * min(ver.JOB_BYTES, 160 * codes)
-    return 2**26 + 8400.0 * parts.d_vocab + kept + max(graph, masks, tests)
+    together = size * min(8192, 170 * n_pos) * (4 * parts.d_mlp + 8 * parts.d_model)  # of runs with interventions
+    tests = 0.6 * min(ver.JOB_BYTES, 160 * codes) + together
+    return 2**25 + 7400.0 * parts.d_vocab + kept + max(graph, masks, tests)
 
 
 def check_memory(model: Model, n_pos: int, nodes: int, n_blocks: int) -> None:
