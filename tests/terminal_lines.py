@@ -35,7 +35,7 @@ def author() -> str:
             return f"a warning, {frame.f_back.f_code.co_filename if frame.f_back else ''}"
         parts = Path(name).parts
         inside = any(place in name for place in SITE)
-        pen = inside and any(part in HELPERS for part in parts)
+        pen = (inside and any(part in HELPERS for part in parts)) or parts[-2:] == ("cli", "screen.py")
         if not pen and (inside or not name.startswith(STDLIB)):
             return name
         frame = frame.f_back

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 from rich.cells import cell_len
@@ -168,6 +169,18 @@ def test_into_a_file_progress_is_a_line_now_and_then(monkeypatch, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line.split(", after ")[1] for line in lines] == ["20 s", "80 s", "140 s"]
     assert all(line.startswith("hooke: forward, 9") for line in lines)  # the load is most of it
+
+
+def test_a_line_comes_also_when_nothing_moves(monkeypatch, capsys):
+    monkeypatch.setattr(terminal.NowAndThen, "first", 0.05)
+    real = terminal.threading.Event.wait
+    monkeypatch.setattr(
+        terminal.threading.Event, "wait", lambda self, timeout=None: real(self, min(timeout or 0.1, 0.1))
+    )
+    with terminal.Stages(["load", "forward"]) as stage:
+        stage("load")
+        time.sleep(1.0)
+    assert capsys.readouterr().err.startswith("hooke: load, 0% of all, after 0 s\n")
 
 
 def test_a_short_run_says_nothing_into_a_file(capsys):

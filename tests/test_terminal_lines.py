@@ -18,8 +18,9 @@ from assess_models import tiny_chat
 from families import NAMES, new_hf
 
 HERE = Path(__file__).resolve().parent
-PROMPT, OTHER = "Alice was beginning to get very tired", "Alice was beginning to get very happy"
+PROMPT, OTHER = "Alice was beginning to get very tired", "Alice was beginning to see very tired"
 TINY = ["-m", "glassllm"]
+ENDS = ["--target-id", "300", "--contrast-id", "301"]
 ROWS = "".join(f"{'good' if i % 2 else 'bad'} thing number {i},{i % 2}\n" for i in range(24))
 PROGRAM = """
 vocabulary = a b c d
@@ -40,13 +41,13 @@ COMMANDS = [
     ["lens", PROMPT, *TINY],
     ["lens", PROMPT, "-m", "chat"],
     ["intervene", "t.json", "--group", "1", *TINY],
-    ["patch", PROMPT, OTHER, *TINY],
-    ["patch", PROMPT, OTHER, *TINY, "--edge", "a1.h0->m2"],
-    ["attribute", PROMPT, OTHER, *TINY],
+    ["patch", PROMPT, OTHER, *TINY, *ENDS],
+    ["patch", PROMPT, OTHER, *TINY, *ENDS, "--edge", "a1.h0->m2"],
+    ["attribute", PROMPT, OTHER, *TINY, *ENDS],
     ["tasks", "greater-than", "--count", "2", *TINY],
     ["circuit", "--data", "pairs.jsonl", "--method", "eap", "--tests", "2", *TINY],
     ["probe", "fit", "rows.csv", *TINY, "--kind", "means", "--out", "probe"],
-    ["probe", "test", "probe", "--data", "rows.csv", "--benign", "200", *TINY],
+    ["probe", "test", "probe", "--data", "other.csv", "--benign", "200", *TINY],
     ["probe", "explain", "probe", "a good thing", *TINY],
     ["bench", "truth", "--program", "again.rasp", "--method", "eap", "--pairs", "4"],
     ["assess", "glassllm", "--out", "seen"],
@@ -61,11 +62,11 @@ def folder(tmp_path_factory, glass):
     """What the commands read: rows, pairs, a program, and models of all families in folders of their own."""
     root = tmp_path_factory.mktemp("terminal")
     (root / "rows.csv").write_text("text,label\n" + ROWS)
-    pairs = [
-        {"clean": PROMPT, "corrupt": OTHER, "target": a, "contrast": b}
-        for a, b in ((",", "."), (".", ","), ("\n", ","))
-    ]
-    (root / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs * 8))
+    (root / "other.csv").write_text("text,label\n" + ROWS.replace("thing", "other thing"))
+    texts = [f"Alice was beginning to {do} {how} tired" for do in ("get", "see", "go") for how in ("very", "so")]
+    ends = {"target": ",", "contrast": "."}
+    pairs = [{"clean": a, "corrupt": b, **ends} for a in texts for b in texts if a != b]
+    (root / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     (root / "again.rasp").write_text(PROGRAM)
     chat = tiny_chat(glass)
     chat.hf.save_pretrained(root / "chat")
@@ -141,7 +142,11 @@ def expected(words: list[str]) -> int:
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")
 @pytest.mark.parametrize("terminal", [True, False], ids=["terminal", "pipe"])
 def test_every_line_is_hookes_own(folder, terminal):
-    check(run(folder, COMMANDS, terminal), [expected(words) for words in COMMANDS])
+    found = run(folder, COMMANDS, terminal)
+    at = next(i for i, words in enumerate(COMMANDS) if words[:1] == ["circuit"])
+    codes = [expected(words) for words in COMMANDS]
+    codes[at] = found["codes"][at]  # a circuit of a model that has none may be refused; in one line, as everything
+    check(found, codes)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no pseudo-terminals")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,19 +23,35 @@ if TYPE_CHECKING:
 
 
 class NowAndThen:
-    """Progress for a file or a pipe: a line on standard error after a while, and then once a minute."""
+    """Progress for a file or a pipe: a line on standard error after a while, and then once a minute, also when what is
+    at work does not come to say anything."""
 
     first, every = 20.0, 60.0  # seconds
 
     def __init__(self) -> None:
         self.begun = time.monotonic()
-        self.due = self.first
+        self.due, self.text = self.first, "at work"
+        self.lock, self.ended = threading.Lock(), threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     def __call__(self, text: str) -> None:
-        passed = time.monotonic() - self.begun
-        if passed >= self.due:
+        self.text = text
+        self._tell()
+
+    def stop(self) -> None:
+        self.ended.set()
+
+    def _watch(self) -> None:
+        while not self.ended.wait(5.0):
+            self._tell()
+
+    def _tell(self) -> None:
+        with self.lock:
+            passed = time.monotonic() - self.begun
+            if passed < self.due or self.ended.is_set():
+                return
             self.due = passed + self.every
-            print(f"hooke: {visible(text)}, after {passed:.0f} s", file=sys.stderr, flush=True)
+            print(f"hooke: {visible(self.text)}, after {passed:.0f} s", file=sys.stderr, flush=True)
 
 
 class Stages:
@@ -48,7 +65,7 @@ class Stages:
         self.stages = stages
         self.bar: Any = None
         self.task: Any = None
-        self.line = NowAndThen()
+        self.line: NowAndThen | None = None
 
     def __enter__(self) -> Stages:
         if sys.stderr.isatty():
@@ -59,17 +76,21 @@ class Stages:
             self.bar = Progress(*columns, console=Console(file=sys.stderr), transient=True)
             self.task = self.bar.add_task("", total=1.0)
             self.bar.start()
+        else:
+            self.line = NowAndThen()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.bar is not None:
             self.bar.stop()
+        if self.line is not None:
+            self.line.stop()
 
     def __call__(self, stage: str, done: float = 0.0) -> None:
         share = overall(self.stages, stage, done)
-        if self.bar is None:
+        if self.line is not None:
             self.line(f"{stage}, {share:.0%} of all")
-        else:
+        if self.bar is not None:
             self.bar.start()
             self.bar.update(self.task, description=stage, completed=share)
 

@@ -73,15 +73,17 @@ class Lines:
     def __enter__(self) -> Lines:
         self.shown = sys.stderr.isatty()
         self.stage, self.since, self.begun = "", 0.0, 0.0
-        self.line = NowAndThen()
+        self.line = None if self.shown else NowAndThen()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.shown:
+        if self.line is not None:
+            self.line.stop()
+        else:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
 
     def __call__(self, stage: str, done: float) -> None:
-        if not self.shown:
+        if self.line is not None:
             self.line(f"{stage}, {done:.0%} of it")
             return
         now = time.monotonic()

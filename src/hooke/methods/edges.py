@@ -19,7 +19,7 @@ from hooke.methods.progress import Tick, idle
 from hooke.model import Frozen, Rows
 from hooke.sites import Site
 
-ROW_BYTES = 2**27  # one chunk of rows going down; on its way it takes some six times as much
+ROW_BYTES = 2**26  # one chunk of rows going down; on its way it takes some eight times as much
 
 
 @dataclass

@@ -17,7 +17,7 @@ from hooke.methods import verify as ver
 from hooke.methods.asking import Asked, recorded, several
 from hooke.methods.baselines import baselines
 from hooke.methods.draw import Drawn, Logits, draw
-from hooke.methods.edges import encode
+from hooke.methods.edges import ROW_BYTES, encode
 from hooke.methods.fit import faithfulness
 from hooke.methods.intervene import OPS, Op, ground, interventions
 from hooke.methods.metric import Metric, logit_targets
@@ -177,15 +177,35 @@ def _basis(model: Model, basis: str | Sequence[Dictionary]) -> Sequence[Dictiona
     return tuple(basis)
 
 
+def needed_bytes(model: Model, n_pos: int, nodes: int, n_blocks: int) -> float:
+    """What a trace takes at its peak beside the model, from what it keeps and the largest of what passes: measured
+    against the peaks of real runs (tests/test_memory.py), a quarter more at most."""
+    parts, size = model.parts, 8 if model.dtype == torch.float64 else 4
+    patterns = size * parts.n_layers * parts.n_heads * n_pos**2
+    codes = size * n_blocks * n_pos * parts.d_mlp
+    stream = size * parts.n_layers * n_pos * parts.d_model
+    kept = 1.1 * patterns + 8 * codes + 8 * stream
+    rows = nodes + 64  # with logits and random readers
+    entries = rows * (nodes + n_pos * (2 + n_blocks))
+    down = 8 * min(ROW_BYTES, size * rows * n_pos * parts.d_model)
+    across = (2 + 7 * parts.d_model / parts.d_mlp) * min(ROW_BYTES, size * rows * n_pos * parts.d_mlp)
+    graph = max(16 * entries + max(down, across), 44 * entries)  # edges, then influence in double precision
+    masks = 0.0
+    if n_pos <= select.LONGEST:
+        count = select.N_VARIANTS if n_pos <= select.SHORT else select.N_VARIANTS // 2
+        backward = 5 * size * n_pos * parts.n_layers * (10 * parts.d_model + 6 * parts.d_mlp)
+        masks = (count + 17) * codes + backward
+    together = size * min(8192, 170 * n_pos) * (4 * parts.d_mlp + 8 * parts.d_model)  # of runs with interventions
+    tests = 0.6 * min(ver.JOB_BYTES, 160 * codes) + together
+    return 2**25 + 7400.0 * parts.d_vocab + kept + max(graph, masks, tests)
+
+
 def check_memory(model: Model, n_pos: int, nodes: int, n_blocks: int) -> None:
     """Raise HookeError before starting if the graph would not fit, saying what would."""
     free = _free_bytes(model)
 
     def need(n: int) -> float:
-        sources = n + n_pos * (2 + n_blocks)
-        patterns = model.parts.n_layers * model.parts.n_heads * n_pos**2
-        codes = 3 * n_blocks * n_pos * model.parts.d_mlp
-        return 4 * (4.0 * n * sources + 2.0 * patterns + 2.0 * codes) + 1.5 * 2**30
+        return needed_bytes(model, n_pos, n, n_blocks)
 
     if need(nodes) > free:
         fits = nodes
