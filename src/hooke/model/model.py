@@ -100,12 +100,10 @@ class Model:
             modules = list(state.modules_of(self.hf))
             if not self._mine <= {id(module) for module in modules}:
                 raise HookeError(f"modules of {self.name} were replaced since it was loaded; load it again")
-            now = state.config_of(self.hf)
-            if now != self._config:
-                key = min({k for k in now if now[k] != self._config.get(k)} | (self._config.keys() - now.keys()))
+            other = state.what_differs(self._config, state.config_of(self.hf))
+            if other:
                 raise HookeError(
-                    f"the configuration of {self.name} changed since it was loaded ({key} was "
-                    f"{self._config.get(key)!r:.40}, is {now.get(key)!r:.40}); load it again"
+                    f"the configuration of {self.name} changed since it was loaded ({other}); load it again"
                 )
             with state.evaluating(modules, grad=grad):
                 yield

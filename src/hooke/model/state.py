@@ -53,6 +53,16 @@ def config_of(hf: nn.Module) -> dict[str, Any]:
     return {k: _copied(v) for k, v in plain.items() if not k.startswith("_") and not any(w in k for w in _HARMLESS)}
 
 
+def what_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first key under which two configurations differ, and how; nothing if none does."""
+    if before == now:
+        return ""
+    key = min(
+        key for key in before.keys() | now.keys() if key not in before or key not in now or before[key] != now[key]
+    )
+    return f"{key} was {before.get(key)!r:.40}, is {now.get(key)!r:.40}"
+
+
 def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _copied(v) for k, v in value.items()}
