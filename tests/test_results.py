@@ -73,9 +73,33 @@ def test_missing_too_large_and_damaged(tmp_path, monkeypatch):
         load_result(path)
 
 
-def test_numbers_that_are_not_finite_become_null():
-    result = Result.make("trace", payload={"x": float("nan"), "y": [float("inf")]})
-    assert json.loads(result.to_json())["payload"] == {"x": None, "y": [None]}
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"payload": {"x": {"y": [1.0, float("nan")]}}}, r"payload\.x\.y\[1\]"),
+        ({"payload": {"x": np.float32("inf")}}, r"payload\.x"),
+        ({"payload": {"x": np.array([1.0, np.nan])}}, r"payload\.x"),
+        ({"arguments": {"x": (-float("inf"),)}}, r"arguments\.x\[0\]"),
+        ({"tensors": {"a": np.ones(3), "b": np.array([np.inf], np.float16)}}, r"tensors\.b"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["trace", "patch", "attribute", "circuit", "any"])
+def test_numbers_that_are_not_finite_are_refused_for_every_verb(kind, fields, says):
+    for dtype, do in (("float16", "float32 or bfloat16"), ("bfloat16", "in float32"), ("float32", "the weights")):
+        with pytest.raises(HookeError, match=f"{kind} gives numbers that are not finite .{says}.*{do}"):
+            Result.make(kind, provenance={"dtype": dtype}, **fields)
+
+
+def test_what_is_not_a_number_is_said_by_none_or_declared(tmp_path):
+    holes = np.array([1.0, np.nan])
+    result = Result.make("patch", payload={"x": None}, tensors={"a": holes}, gaps=["a"])
+    result.save(tmp_path / "r.json")
+    np.testing.assert_array_equal(load_result(tmp_path / "r.json").tensors["a"], holes)
+    data = json.loads(result.to_json())
+    data["payload"] = {"x": [0.0, float("nan")]}
+    (tmp_path / "r.json").write_text(json.dumps(data))
+    with pytest.raises(HookeError, match="NaN is no number"):
+        load_result(tmp_path / "r.json")
 
 
 def test_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):

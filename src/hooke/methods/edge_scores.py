@@ -147,7 +147,7 @@ def exact(
         if packs(model, clean, corrupt, objective, len(tried)):
             found[:, tried[:, 0], tried[:, 1]] = (
                 cut_each(model, clean, corrupt, objective, tried, tick=tick) - base[:, None]
-            )
+            ).to(found)
             return found
         other, whole = written(model, corrupt), whole_run(model, clean)
         for start in range(0, len(tried), size):
@@ -155,7 +155,7 @@ def exact(
             keep = torch.ones(len(chunk), *wiring.edges.shape, device=model.device)
             keep[torch.arange(len(chunk)), chunk[:, 0], chunk[:, 1]] = 0
             values = measured(model, clean, keep, other, objective, objective.effect, whole=whole)
-            found[:, chunk[:, 0], chunk[:, 1]] = (values - base).T
+            found[:, chunk[:, 0], chunk[:, 1]] = (values - base).T.to(found)
             tick(min(1.0, (start + size) / len(tried)))
     return found
 

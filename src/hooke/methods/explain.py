@@ -44,9 +44,9 @@ def written(frozen: Frozen, book: Codebook, units: Units) -> Tensor:
 
 
 def vocabulary_effects(frozen: Frozen, vectors: Tensor) -> Tensor:
-    """(n, d_vocab): direct effects of `written` vectors on the demeaned logits."""
+    """(n, d_vocab): direct effects of `written` vectors on the demeaned logits, in at least fp32."""
     unembed = frozen.parts.unembed.weight
-    effects = vectors.to(unembed.dtype) @ unembed.T
+    effects = (vectors.to(unembed.dtype) @ unembed.T).to(frozen.dtype)
     return effects.sub_(effects.mean(1, keepdim=True))
 
 

@@ -199,7 +199,7 @@ def matched(ready: Prepared, members: Sequence[Unit], rng: np.random.Generator) 
     for i in rng.permutation(len(members)).tolist():
         layer, position, _, value, _ = members[i]
         if (layer, position) not in free:
-            acts = ready.acts[layer][position].cpu().numpy()
+            acts = ready.acts[layer][position].double().cpu().numpy()
             outside = np.setdiff1d(np.arange(len(acts)), taken[layer, position])
             order = outside[np.argsort(acts[outside], kind="stable")]
             free[layer, position] = acts[order].tolist(), order.tolist()

@@ -144,6 +144,7 @@ def patch(
             "sentence": sentence + ".",
         },
         tensors={place.name: x.cpu().numpy() for place, x in zip(places, swept.values, strict=True)},
+        gaps=[place.name for place in places],  # positions that the other prompt lacks
     )
 
 

@@ -76,7 +76,7 @@ def _off(a: Tensor, b: Tensor) -> float:
 
 
 def _equations(model: Model, tokens: Tokens) -> Iterator[Check]:
-    with model.held(), torch.no_grad():
+    with model.held(), torch.no_grad(), model.parts.rotary.kept():
         hf_logits = model.hf(input_ids=tokens.ids).logits
     run = model.run(tokens, read=model.sites)
     acts = run.acts

@@ -72,7 +72,8 @@ class Model:
         mine = [part.module for block in self.parts.blocks for part in (block, block.q, block.o, block.up, block.down)]
         self._mine = {id(module) for module in [*mine, self.parts.unembed.module, self.parts.final_norm.module]}
         named = self.info.get("weights_sha256") or self.info.get("revision")
-        self._named = (state.stamp(hf), str(named)) if named else None  # the weights that the name stands for
+        # the mark of the weights that a name stands for, and the name
+        self._named = (state.stamp(hf, self.parts.rotary.modules), str(named)) if named else None
         self._hashed: tuple[str, str] | None = None  # a mark of weights in memory, and their hash
 
     @property
@@ -99,12 +100,10 @@ class Model:
             modules = list(state.modules_of(self.hf))
             if not self._mine <= {id(module) for module in modules}:
                 raise HookeError(f"modules of {self.name} were replaced since it was loaded; load it again")
-            now = state.config_of(self.hf)
-            if now != self._config:
-                key = min({k for k in now if now[k] != self._config.get(k)} | (self._config.keys() - now.keys()))
+            other = state.what_differs(self._config, state.config_of(self.hf))
+            if other:
                 raise HookeError(
-                    f"the configuration of {self.name} changed since it was loaded ({key} was "
-                    f"{self._config.get(key)!r:.40}, is {now.get(key)!r:.40}); load it again"
+                    f"the configuration of {self.name} changed since it was loaded ({other}); load it again"
                 )
             with state.evaluating(modules, grad=grad):
                 yield
@@ -137,11 +136,12 @@ class Model:
         """Identifies the weights as they are now: the hash of what was loaded, or, where there was no file or they
         have changed since, of the parameters in memory."""
         with self._lock:
-            mark = state.stamp(self.hf)
+            passing = self.parts.rotary.modules
+            mark = state.stamp(self.hf, passing)
             if self._named is not None and self._named[0] == mark:
                 return self._named[1]
             if self._hashed is None or self._hashed[0] != mark:
-                self._hashed = (mark, state.memory_hash(self.hf, self._settings))
+                self._hashed = (mark, state.memory_hash(self.hf, self._settings, passing))
             return self._hashed[1]
 
     def _weights(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ all rows by the longest, and what a module has seen before can change what it gi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -37,6 +37,10 @@ class Rotary:
             if len(self._known) > 1 << 14:
                 self._known.pop(next(iter(self._known)))
         return self._known[length]
+
+    def kept(self) -> AbstractContextManager[None]:
+        """Leave the modules as they were after a run of the model as it is."""
+        return _kept(self.modules)
 
     @contextmanager
     def turned(self, lengths: Sequence[int]) -> Iterator[None]:

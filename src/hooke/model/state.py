@@ -7,7 +7,7 @@ And what a result says about the weights is about those that ran, however they w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -53,6 +53,16 @@ def config_of(hf: nn.Module) -> dict[str, Any]:
     return {k: _copied(v) for k, v in plain.items() if not k.startswith("_") and not any(w in k for w in _HARMLESS)}
 
 
+def what_differs(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """The first key under which two configurations differ, and how; nothing if none does."""
+    if before == now:
+        return ""
+    key = min(
+        key for key in before.keys() | now.keys() if key not in before or key not in now or before[key] != now[key]
+    )
+    return f"{key} was {before.get(key)!r:.40}, is {now.get(key)!r:.40}"
+
+
 def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _copied(v) for k, v in value.items()}
@@ -69,24 +79,23 @@ def settings_of(hf: nn.Module) -> dict[str, Any]:
     return found
 
 
-def tensors_of(hf: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers by name, but for frequencies that a rotary module sets anew in every run."""
+def tensors_of(hf: nn.Module, passing: Collection[nn.Module] = ()) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by name, but for frequencies that `passing` modules set anew in every run."""
     yield from hf.named_parameters()
     for name, module in hf.named_modules():
-        passing = {"inv_freq"} if hasattr(module, "original_inv_freq") else set()
         for key, buffer in module._buffers.items():
-            if buffer is not None and key not in passing:
+            if buffer is not None and not (module in passing and key.endswith("inv_freq") and "original" not in key):
                 yield f"{name}.{key}", buffer
 
 
-def stamp(hf: nn.Module) -> str:
+def stamp(hf: nn.Module, passing: Collection[nn.Module] = ()) -> str:
     """A quick mark of all weights and settings: other content, another mark, whichever way it was changed.
 
     Versions and addresses of tensors miss what is written through `.data` or a NumPy view, so the content is
     summed: a block at a time and across blocks, exactly, at the speed of memory.
     """
     digest = hashlib.sha256(repr(sorted(settings_of(hf).items())).encode())
-    for name, value in tensors_of(hf):
+    for name, value in tensors_of(hf, passing):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(_sums(value))
     return digest.hexdigest()
@@ -107,12 +116,12 @@ def _sums(value: Tensor) -> bytes:
     return b"".join(out)
 
 
-def memory_hash(hf: nn.Module, settings: Mapping[str, Any]) -> str:
+def memory_hash(hf: nn.Module, settings: Mapping[str, Any], passing: Collection[nn.Module] = ()) -> str:
     """The sha256 of the weights in memory, and of the settings that are no longer these."""
     now = settings_of(hf)
     changed = {k: now.get(k) for k in now.keys() | settings.keys() if now.get(k) != settings.get(k)}
     digest = hashlib.sha256(repr(sorted(changed.items())).encode() if changed else b"")
-    for name, value in sorted(tensors_of(hf), key=lambda pair: pair[0]):
+    for name, value in sorted(tensors_of(hf, passing), key=lambda pair: pair[0]):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         raw: Any = value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
         digest.update(raw)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.files import read_json, write_atomic
+from hooke.results.finite import check_finite
 from hooke.results.identity import left_out
 from hooke.results.tensors import read_tensors
 
@@ -52,10 +53,19 @@ class Result(BaseModel):
     _tensors: dict[str, np.ndarray] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def make(cls, kind: str, *, tensors: Mapping[str, np.ndarray] | None = None, **fields: Any) -> Result:
-        """Build a result, attach its tensors and compute its content id."""
+    def make(
+        cls, kind: str, *, tensors: Mapping[str, np.ndarray] | None = None, gaps: Collection[str] = (), **fields: Any
+    ) -> Result:
+        """Build a result, attach its tensors and compute its content id.
+
+        gaps: tensors in which NaN says that there is no number. Raises HookeError if any other number is NaN or
+        infinite; in JSON, None says that there is none.
+        """
         result = cls(kind=kind, **fields)
         result._tensors = dict(tensors or {})
+        held = {"payload": result.payload, "claims": result.claims, "arguments": result.arguments}
+        whole = {name: array for name, array in result._tensors.items() if name not in gaps}
+        check_finite(kind, held | {f"tensors.{name}": x for name, x in whole.items()}, result.provenance.get("dtype"))
         result.id = result.content_id()
         return result
 
@@ -86,7 +96,7 @@ class Result(BaseModel):
         return digest.hexdigest()[:32]
 
     def to_json(self, indent: int | None = None) -> str:
-        """The result as JSON text, without its tensors; a number that is not finite becomes null."""
+        """The result as JSON text, without its tensors."""
         return self.model_dump_json(indent=indent)
 
     def save(self, path: str | Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -62,7 +63,8 @@ def answers(
     with clock("choices") as tick:
         chosen = choices(model, facts, [row["prompt"] for row in fact_rows], among=facts, tick=tick)
     for row, (choice, right, margin) in zip(fact_rows, chosen, strict=True):
-        row.update(is_right=is_right(row["text"], row["right"]), choice=choice, choice_is_right=right, margin=margin)
+        row.update(is_right=is_right(row["text"], row["right"]), choice=choice, choice_is_right=right)
+        row["margin"] = margin if math.isfinite(margin) else None  # no wrong one to compare with
     return Result.make(
         "answers",
         arguments={

@@ -141,7 +141,7 @@ def _read(both: Pair, rows: list[dict[str, Any]], final: Tensor, tick: Tick) -> 
         sizes = [len(x) for x in own]
         columns = zip(*(column.cpu().split(sizes) for column in found), strict=True)
         for i, (kl, ratio, tokens_at, values, high) in zip(batch, columns, strict=True):
-            kls[i], ratios[i] = kl.numpy(), ratio.numpy()
+            kls[i], ratios[i] = kl.float().numpy(), ratio.float().numpy()
             for token, value in zip(tokens_at.flatten().tolist(), values.flatten().tolist(), strict=True):
                 if value > 0:
                     contributions[i][token] = contributions[i].get(token, 0.0) + value

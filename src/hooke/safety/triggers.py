@@ -84,7 +84,10 @@ def scan_below(
         provenance=reference.provenance(),
         seconds=clock.done(),
         payload={"candidates": candidates, "opener": opener, "rows": tails, "prefix": prefix},
-        tensors={"stream": torch.cat(streams).cpu().numpy(), "final": torch.stack(finals).cpu().numpy()},
+        tensors={
+            "stream": torch.cat(streams).float().cpu().numpy(),
+            "final": torch.stack(finals).float().cpu().numpy(),
+        },
     )
 
 
