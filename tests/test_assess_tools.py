@@ -151,16 +151,20 @@ def test_lost_facts_are_counted_in_pairs(reference: Model) -> None:
     right = [sum(row["choice_is_right"] for row in side.payload["facts"]) for side in (theirs, ours)]
     assert sum(row["choice"]["known"] for row in rows) == right[0]
     assert sum(row["choice"]["right"] for row in rows) == right[1]
-    lost = sum(row["choice"]["lost"] - row["choice"]["gained"] for row in rows)
-    assert lost == right[0] - right[1] > 0
+    lost, gained = (sum(row["choice"][key] for row in rows) for key in ("lost", "gained"))
+    assert lost - gained == right[0] - right[1] and lost > 0
+    free = [sum(row["is_right"] for row in side.payload["facts"]) for side in (theirs, ours)]
+    missing, more = (sum(row["free"][key] for row in rows) for key in ("missing", "gained"))
+    assert missing - more == free[0] - free[1]
+    compared = behaviour(model, reference, said=ours, reference_said=theirs)
     back = elicitation(
         model,
         reference,
-        compared=behaviour(model, reference, said=ours, reference_said=theirs),
+        compared=compared,
         effort=QUICK_EFFORT._replace(words=10),
     ).payload
     assert 0 <= back["ways"]["noise"]["recovered"] <= 1
-    assert back["ways"]["demonstration"]["reference"] > back["ways"]["demonstration"]["recovered"]
+    assert len(back["facts"]) == QUICK_EFFORT.facts <= back["lost"] == len(lost_facts(compared))
 
 
 def test_whole_answers_are_chosen_as_a_naive_loop_chooses_them(glass: Model) -> None:
