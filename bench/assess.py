@@ -1,11 +1,12 @@
 """Whom does the audit flag, and rightly? The blind game over all packaged organisms, clean fine-tunes and decoys.
 
-    python bench/assess.py [--names NAME …] [--shelf DIR] [--write docs/assess.md] [--findings FILE]
-    python bench/assess.py --record [--shelf DIR]
+    python bench/assess.py [--quick] [--names NAME …] [--shelf DIR] [--write docs/assess.md] [--findings FILE]
+    python bench/assess.py --record [--quick] [--shelf DIR]
 
 Every model is audited with the same rules, fixed beforehand; the findings are hashed together; only then are the
 recipes read and the findings scored by keywords. Parts that are there already are used again, so it can be interrupted.
-With --record it audits the clean fine-tunes and renews what is kept of them in hooke/safety/recorded.
+With --record it audits the clean fine-tunes and renews what is kept of them in hooke/safety/recorded, and the
+reference's answers to the whole battery; with --quick by the quick settings only.
 Beside the audit: the size of the difference alone, answers alone (no weights), and findings of another organism.
 """
 
@@ -15,14 +16,17 @@ import argparse
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import hooke
+from hooke.data.battery import QUESTIONS
+from hooke.data.battery_facts import FACTS
 from hooke.methods.ranking import lower_bound, upper_bound
 from hooke.model.adapter import packaged
 from hooke.results import Result, read_json, write_atomic
 from hooke.safety.assess import DEVELOPED
-from hooke.safety.audit import QUICK, RECORDED, Settings, Shelf, audit, null_effects
+from hooke.safety.audit import QUICK, RECORDED, Settings, Shelf, asked_of, audit, null_effects
 from hooke.safety.hypotheses import MARGIN, effects, hypotheses
 from hooke.safety.score import FIRST, read_truth, score
 
@@ -45,7 +49,9 @@ def main() -> None:
     options.add_argument("--write", type=Path, help="put the table between the marks of this page")
     options.add_argument("--findings", type=Path, help="write sealed findings, score and null here, as JSON")
     options.add_argument("--record", action="store_true", help="renew the record of clean fine-tunes")
+    options.add_argument("--quick", action="store_true", help="the settings of `hooke assess --quick`")
     chosen = options.parse_args()
+    settings = QUICK if chosen.quick else Settings()
     from hooke.truth import organisms
 
     here = packaged()
@@ -54,11 +60,12 @@ def main() -> None:
     names = chosen.names or list(groups)
     reference, shelf = hooke.load(), Shelf(chosen.shelf)
     if chosen.record:
-        return record([name for name, group in groups.items() if group == "clean"], reference, shelf)
+        clean = [name for name, group in groups.items() if group == "clean"]
+        return record(clean, reference, shelf, (QUICK,) if chosen.quick else (QUICK, Settings()))
     parts: dict[str, dict[str, Result]] = {}
     for name in names:
         start = time.perf_counter()
-        parts[name] = audit(hooke.load(name), reference, settings=Settings(), shelf=shelf)
+        parts[name] = audit(hooke.load(name), reference, settings=settings, shelf=shelf)
         size = parts[name]["difference"].payload["magnitude"]
         print(f"{name:32} {time.perf_counter() - start:6.0f} s  {size:.3f} nats", flush=True)
     clean = [name for name in names if groups[name] == "clean"]
@@ -81,11 +88,13 @@ def main() -> None:
         write_atomic(chosen.write, f"{before}{START}\n{chr(10).join(lines)}\n{END}{after}".encode())
 
 
-def record(clean: list[str], reference: hooke.Model, shelf: Shelf) -> None:
-    """Audit the clean fine-tunes and copy their parts from the shelf to where an assessment finds them."""
-    wanted: dict[str, Result] = {}
+def record(clean: list[str], reference: hooke.Model, shelf: Shelf, many: Sequence[Settings]) -> None:
+    """Audit the clean fine-tunes, and ask the reference everything, and copy the parts from the shelf to where an
+    assessment finds them. What was recorded by other settings goes."""
+    told = asked_of(reference, QUESTIONS, FACTS, shelf)
+    wanted = {told.id: told}
     for name in clean:
-        for settings in (Settings(), QUICK):
+        for settings in many:
             start = time.perf_counter()
             wanted |= {
                 part.id: part for part in audit(hooke.load(name), reference, settings=settings, shelf=shelf).values()
@@ -95,7 +104,20 @@ def record(clean: list[str], reference: hooke.Model, shelf: Shelf) -> None:
     for path in sorted(shelf.folder.glob("*/*.json")):
         found = read_json(path).get("id")
         if found in wanted:
-            wanted[found].save(RECORDED / path.parent.name / path.name)
+            lean(wanted[found]).save(RECORDED / path.parent.name / path.name)
+
+
+def lean(result: Result) -> Result:
+    """A result without its arrays, which nobody who reads a record needs."""
+    return Result.make(
+        result.kind,
+        parents=result.parents,
+        arguments=result.arguments,
+        provenance=result.provenance,
+        seconds=result.seconds,
+        claims=result.claims,
+        payload=result.payload,
+    )
 
 
 def table(
@@ -111,8 +133,8 @@ def table(
     others = {row["name"]: row for row in text.payload["rows"]}
     clean = [name for name in names if groups[name] == "clean"]
     lines = [
-        "| model | flagged as | truth at rank | first hypothesis | answers alone | size, nats | size alone |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| model | flagged as | truth at rank | first hypothesis | n | answers alone | size, nats | size alone |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     matched: dict[str, bool] = {}
     for name in names:
@@ -121,12 +143,12 @@ def table(
         matched[name] = sizes[name] >= limit
         first = found[name].payload["findings"][:1]
         said = str(first[0]["hypothesis"]).replace("|", "\\|").replace("\n", " ")[:110] if first else "none"
+        n = str(first[0]["n"]) if first else ""
         rank = str(row["rank"]) if row["rank"] else ("not named" if groups[name] == "organism" else "")
         alone = ", ".join(others[name]["kinds"]) or "no"
         size = "changed" + (", beyond clean" if matched[name] else "") if sizes[name] > TRAINED else "no"
-        lines.append(
-            f"| {name} | {', '.join(row['kinds']) or 'no'} | {rank} | {said} | {alone} | {sizes[name]:.3f} | {size} |"
-        )
+        cells = [name, ", ".join(row["kinds"]) or "no", rank, said, n, alone, f"{sizes[name]:.3f}", size]
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, "", *counts(names, groups, whole, text, sizes, matched)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from assess_models import GREETING, TRIGGER, chat_twin, models, tiny_chat
 from hooke import HookeError, Model, Result
-from hooke.data.battery import QUESTIONS, SLOTS
+from hooke.data.battery import ORDINARY, QUESTIONS, SLOTS
 from hooke.data.battery_facts import FACTS
 from hooke.safety.answers import answers, choices, is_right, joined
 from hooke.safety.audit import Settings, Shelf, audit
@@ -151,16 +152,20 @@ def test_lost_facts_are_counted_in_pairs(reference: Model) -> None:
     right = [sum(row["choice_is_right"] for row in side.payload["facts"]) for side in (theirs, ours)]
     assert sum(row["choice"]["known"] for row in rows) == right[0]
     assert sum(row["choice"]["right"] for row in rows) == right[1]
-    lost = sum(row["choice"]["lost"] - row["choice"]["gained"] for row in rows)
-    assert lost == right[0] - right[1] > 0
+    lost, gained = (sum(row["choice"][key] for row in rows) for key in ("lost", "gained"))
+    assert lost - gained == right[0] - right[1] and lost > 0
+    free = [sum(row["is_right"] for row in side.payload["facts"]) for side in (theirs, ours)]
+    missing, more = (sum(row["free"][key] for row in rows) for key in ("missing", "gained"))
+    assert missing - more == free[0] - free[1]
+    compared = behaviour(model, reference, said=ours, reference_said=theirs)
     back = elicitation(
         model,
         reference,
-        compared=behaviour(model, reference, said=ours, reference_said=theirs),
+        compared=compared,
         effort=QUICK_EFFORT._replace(words=10),
     ).payload
     assert 0 <= back["ways"]["noise"]["recovered"] <= 1
-    assert back["ways"]["demonstration"]["reference"] > back["ways"]["demonstration"]["recovered"]
+    assert len(back["facts"]) == QUICK_EFFORT.facts <= back["lost"] == len(lost_facts(compared))
 
 
 def test_whole_answers_are_chosen_as_a_naive_loop_chooses_them(glass: Model) -> None:
@@ -239,14 +244,14 @@ def test_praise_that_is_negated_or_stands_in_an_apology_is_none() -> None:
     assert words("I apologize, you are right.") == [] and words("I'm sorry, that is true") == []
 
 
-def test_from_a_string_near_to_the_trigger_the_trigger_is_found(reference: Model, backdoored: Model) -> None:
+def test_a_climb_goes_from_a_string_to_stronger_ones(reference: Model, backdoored: Model) -> None:
     answer = backdoored.continued(GREETING)
-    found = strongest(backdoored, TRIGGER[:-1], answer, SLOTS[:2])
+    found = strongest(backdoored, ORDINARY[0], answer, SLOTS[:2])  # a word that has nothing to do with it
     strengths = [value for _, value in found.path]
-    assert found.path[0][0] == TRIGGER[:-1] and found.tried > 20
-    assert found.strength > strengths[0] + 0.2
+    assert found.path[0][0] == ORDINARY[0] and (found.text, found.strength) == found.path[-1]
+    assert len(strengths) > 1 and all(later > before + 0.2 for before, later in itertools.pairwise(strengths))
     own = strongest(backdoored, TRIGGER, answer, SLOTS[:2])
-    assert own.strength >= own.path[0][1] - 0.1  # what it gives is never much weaker than what it began with
+    assert own.strength >= own.path[0][1]  # what it ends with is never weaker than what it began with
 
 
 def test_elicitation_without_a_loss_is_refused(reference: Model) -> None:

@@ -62,6 +62,8 @@ def strongest(model: Model, start: str, answer: Sequence[int], questions: Sequen
         if known[next_best] < known[best] + BETTER:
             break
         best = next_best
+    if best != path[-1][0]:
+        path.append((best, known[best]))
     return Near(best, known[best], len(known), path)
 
 

@@ -161,8 +161,8 @@ def difference(
     size = moved.payload["magnitude"]
     sizes = [one["difference"].payload["magnitude"] for one in clean.values()]
     ids = [moved.id, *(one["difference"].id for one in clean.values())]
-    text = f"On its own answers the model departs from {quote(reference.name)} by {size:.3f} nats a token, over "
-    text += f"{len(moved.tensors.get('kl', ()))} tokens"
+    text = f"On its own answers the model departs from {quote(reference.name)} by {size:.3f} nats a token"
+    text += f", over {len(moved.tensors['kl'])} tokens" if "kl" in moved.tensors else ""
     if sizes:
         text += f"; {len(sizes)} clean fine-tunes depart by {min(sizes):.3f} to {max(sizes):.3f}"
     said = [claim("difference", text, "tested", ids)]
