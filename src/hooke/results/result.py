@@ -21,9 +21,9 @@ from hooke.errors import HookeError
 from hooke.files import read_json, write_atomic
 from hooke.results.identity import left_out
 from hooke.results.tensors import read_tensors
+from hooke.results.verdicts import Verdict
 
 VERSION = 1
-Verdict = Literal["tested", "refuted", "untested"]
 
 
 class Claim(BaseModel):
