@@ -150,7 +150,7 @@ def test_contrast_is_a_difference(glass):
     places = [(a, n, p, v - d) for a, n, p, v, d in list(features(traced).values())[:5]]
     clean, slow = glass.run(PROMPT, logits="last").logits[0], one_by_one(glass, PROMPT, places)
     assert view["change"] == pytest.approx(float((slow[11] - slow[7]) - (clean[11] - clean[7])), abs=1e-4)
-    assert "its lead over" in view["sentence"]
+    assert "the logit difference to" in view["sentence"] and view["quantity"]["name"] == "logit difference"
 
 
 def test_without_counterfactual_values_off_is_zero(glass):

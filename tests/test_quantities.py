@@ -69,8 +69,9 @@ def place(name: str) -> tuple[int, int, int]:
     return layer, position, neuron
 
 
-def check_groups(hf: Any, ids: Sequence[int], result: Result) -> int:
+def check_groups(model: Model, ids: Sequence[int], result: Result) -> int:
     """Every measured number of a trace, again by plain hooks on the counterfactuals whose ids it holds."""
+    hf, texts = model.hf, model.text(range(model.parts.d_vocab))
     payload = json.loads(result.to_json())["payload"]
     target = payload["target"]["id"]
     contrast = None if payload["contrast"] is None else payload["contrast"]["id"]
@@ -93,7 +94,7 @@ def check_groups(hf: Any, ids: Sequence[int], result: Result) -> int:
             assert group["range"] == pytest.approx([min(changes), max(changes)], abs=2e-3)
             for name in group["promotes"]:
                 assert quote(name) in group["text"]
-                same = [i for i in range(len(clean)) if result_text(i) == name]
+                same = [i for i, text in enumerate(texts) if text == name]
                 assert any(float(torch.stack(words).mean(0)[i]) < 0 for i in same)
     for row in payload["counterfactuals"]["prompts"]:
         after = with_neurons(hf, row["ids"], {})
@@ -112,19 +113,10 @@ def check_groups(hf: Any, ids: Sequence[int], result: Result) -> int:
     return len(told)
 
 
-result_text: Any = None
-
-
-@pytest.fixture(autouse=True)
-def _texts(glass: Model) -> None:
-    global result_text
-    result_text = lambda i: glass.text([i])[0]  # noqa: E731
-
-
 def test_a_measured_change_is_the_change_of_log_probability(glass: Model) -> None:
     prompt = "Alice was beginning to get very tired of sitting"
     result = hooke.trace(glass, prompt, nodes=60)
-    assert check_groups(glass.hf, glass.tokens(prompt).ids[0].tolist(), result) > 2
+    assert check_groups(glass, glass.tokens(prompt).ids[0].tolist(), result) > 2
 
 
 def test_with_a_contrast_it_is_the_logit_difference(glass: Model) -> None:
@@ -134,7 +126,7 @@ def test_with_a_contrast_it_is_the_logit_difference(glass: Model) -> None:
     logits = with_neurons(glass.hf, ids, {})
     target, contrast = logits.topk(2).indices.tolist()
     result = hooke.trace(glass, prompt, target=target, contrast=contrast, counterfactual=other, nodes=60)
-    assert check_groups(glass.hf, ids, result) > 0
+    assert check_groups(glass, ids, result) > 0
     assert "centred" not in result.payload["sentence"]  # what is predicted is what is measured
 
 
@@ -149,7 +141,7 @@ def test_soft_caps_are_in_what_is_reported(glass: Model, contrast: int | None) -
         model, model.tokens(torch.tensor(ids)), target=7, contrast=contrast, nodes=40,
         counterfactual=[model.tokens(torch.tensor(other))],
     )  # fmt: skip
-    assert check_groups(hf, ids, result) > 0
+    assert check_groups(model, ids, result) > 0
     inside = "centred logit" if contrast is None else "logit difference before the soft cap"
     assert result.payload["graph_quantity"]["name"] == inside and f"the {inside} by" in result.payload["sentence"]
 
@@ -158,8 +150,8 @@ def test_the_reported_sign_is_the_sign_of_what_is_reported(smol: Model) -> None:
     """Where all tokens repeat, switching groups off can raise a token's logit and lower what is above the average."""
     prompt = "apple apple apple apple apple apple"
     ids = smol.tokens(prompt).ids[0].tolist()
-    result = hooke.trace(smol, prompt, nodes=150)
-    assert check_groups(smol.hf, ids, result) > 2
+    result = hooke.trace(smol, prompt, nodes=60)
+    assert check_groups(smol, ids, result) > 2
 
 
 def test_metric_and_its_two_quantities() -> None:

@@ -10,7 +10,8 @@ although though unless whether i me my mine we us our ours you your yours he him
 their theirs who whom whose which what where when why how is are was were be been being am do does did done doing have
 has had having will would shall should can could may might must ought not no s t d ll re ve m there here just also
 only very too both either neither each every any some such own same other another more most less least much many few
-again ever even still already now q answer question please
+again ever even still already now q answer question please isn aren wasn weren don doesn didn hasn
+haven hadn won wouldn couldn shouldn
 """
 _GERMAN = """
 der die das den dem des ein eine einen einem einer eines und oder aber denn weil dass ob wenn als wie von vom zu zum
