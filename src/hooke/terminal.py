@@ -95,7 +95,7 @@ def show_trace(result: Result) -> None:
     )
     name = p["quantity"]["name"]
     if v:
-        say(wrapped(_tested(v, name, p["counterfactuals"]["by"])))
+        say(wrapped(p["tested"]))
         about = f"{name}: {p['quantity']['about']}"
         if p["graph_quantity"] != p["quantity"]:
             about += f". {p['graph_quantity']['name']}: {p['graph_quantity']['about']}"
@@ -120,21 +120,6 @@ def wrapped(text: str, most: int = 118) -> str:
     """Text in lines that fit the terminal (in a file, `most`), broken at spaces but never inside a quoted token."""
     width = min(most, max(40, columns_of_terminal() or most))
     return "\n".join(folded(re.findall(r'(?:"(?:[^"\\]|\\.)*"|\S)+', text), width))
-
-
-def _tested(v: dict[str, Any], name: str, by: str) -> str:
-    """What verification found, each figure beside its control."""
-    keys = ("spearman", "gradient_spearman", "groups_spearman", "groups_gradient_spearman", "fit", "random_fit")
-    shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
-    return (
-        f"Tested in the live model: {v['as_predicted']} nodes matter, as predicted; {v['not_as_predicted']} matter, "
-        f"not as predicted; {v['no_effect']} have no effect beyond random ones. Rank correlation of predicted and "
-        f"measured effects of single nodes: {shown['spearman']} by the graph, {shown['gradient_spearman']} by the "
-        f"plain gradient; of groups drawn at random: {shown['groups_spearman']} by the graph, "
-        f"{shown['groups_gradient_spearman']} by the plain gradient. The nodes alone keep {shown['fit']} of the effect "
-        f"on the {name} (random nodes {shown['random_fit']})"
-        + ("" if by != "passages" else ", against neutral passages")
-    )
 
 
 def show_lens(result: Result) -> None:

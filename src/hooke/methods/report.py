@@ -167,6 +167,7 @@ def payload_of(
             "scores": drawn.scores,
             "checks": checks,
             "verification": summary,
+            "tested": _tested(summary, metric.quantity.name, against.by) if summary else "",
             "sentence": text,
             "groups": groups,
             "paths": [_path(graph, path, k, verification) for k, path in enumerate(paths)],
@@ -179,6 +180,21 @@ def payload_of(
         },
         claims,
         graph,
+    )
+
+
+def _tested(v: dict[str, Any], name: str, by: str) -> str:
+    """What verification found, each figure beside its control."""
+    keys = ("spearman", "gradient_spearman", "groups_spearman", "groups_gradient_spearman", "fit", "random_fit")
+    shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
+    return (
+        f"Tested in the live model: {v['as_predicted']} nodes matter, as predicted; {v['not_as_predicted']} matter, "
+        f"not as predicted; {v['no_effect']} have no effect beyond random ones. Rank correlation of predicted and "
+        f"measured effects of single nodes: {shown['spearman']} by the graph, {shown['gradient_spearman']} by the "
+        f"plain gradient; of groups drawn at random: {shown['groups_spearman']} by the graph, "
+        f"{shown['groups_gradient_spearman']} by the plain gradient. The nodes alone keep {shown['fit']} of the effect "
+        f"on the {name} (random nodes {shown['random_fit']})"
+        + ("" if by != "passages" else ", against neutral passages")
     )
 
 
