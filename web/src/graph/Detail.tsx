@@ -167,7 +167,7 @@ function Tested({ said, store }: { said: Group; store: Store }) {
   const { depth } = store.props;
   const { quantity, graph_quantity } = store.graph.value.view;
   const inside = graph_quantity?.name ?? "centred logit";
-  const two = quantity === null || quantity.name !== inside;
+  const two = !quantity || quantity.name !== inside;
   const wrong = (predicted: number | null, measured: number | null) => predicted !== null && measured !== null && predicted * measured <= 0;
   const rows: [string, number | null, number | null, number | null][] = [
     ["switched off", said.measured, said.predicted, said.measured_in_graph],
@@ -179,7 +179,7 @@ function Tested({ said, store }: { said: Group; store: Store }) {
         When the trace was made <Verdict verdict={said.verdict} />
       </h3>
       {depth !== "plain" && <p>{plain(said.text)}</p>}
-      {said.predicted !== null && (
+      {said.predicted != null && (
         <table>
           <thead>
             <tr>

@@ -37,8 +37,8 @@ export function Paths({ store }: { store: Store }) {
                 <span class="soft"> → {target && token(target.token)}</span>
               </td>
               <td class="number">{percent(path.share)}</td>
-              <td class="number">{path.measured === null ? "not tested" : num(path.measured, true)}</td>
-              <td class="number">{path.control_least !== null && `${num(path.control_least, true)} to ${num(path.control_greatest, true)}`}</td>
+              <td class="number">{path.measured == null ? "not tested" : num(path.measured, true)}</td>
+              <td class="number">{path.control_least != null && `${num(path.control_least, true)} to ${num(path.control_greatest, true)}`}</td>
             </tr>
           ))}
         </tbody>
