@@ -310,7 +310,7 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
     prompt = "Alice was beginning to get very tired of sitting"
     result = hooke.trace(glass, prompt, nodes=20)
     (learned, held_out) = seen[0]
-    assert len(learned) > 20 and len(held_out) == 3
+    assert len(learned) > 5 and len(held_out) == 3
     ids = glass.tokens(prompt).ids[0]
     for row in held_out:
         assert len(row) == len(ids) and not torch.equal(row, ids) and int(row[0]) == int(ids[0])

@@ -134,9 +134,10 @@ def variants(
     early = free.clone()
     early[-1] = False
     rest: list[tuple[float, Tensor]] = []
-    for allowed in (early, free):
-        candidates, bar = elsewhere(model, tokens, substitutes, target, allowed, CHOICE * most, stretch(tick, 0.4, 0.7))
-        rest = pick(model, substitutes, target, candidates, most, stretch(tick, 0.7, 1.0), bar)
+    for allowed, start in ((early, 0.4), (free, 0.7)):
+        part = stretch(tick, start, start + 0.15)
+        candidates, bar = elsewhere(model, tokens, substitutes, target, allowed, CHOICE * most, part)
+        rest = pick(model, substitutes, target, candidates, most, stretch(tick, start + 0.15, start + 0.3), bar)
         if rest or not bool(free[-1]):
             break
     if like:  # of changes in other places, those that matter about as much
