@@ -68,7 +68,9 @@ def finding(view: dict[str, Any]) -> tuple[str, bool]:
         return f"The graph leaves out what matters. {alone}", True
     if most["measured"] is None:
         return f"The group that carries most was not tested. {alone}", True
-    if most["verdict"] != "as-predicted":
+    if most["verdict"] in ("refuted", "untested"):  # a page of before
+        return f"The group that carries most did not come out as predicted. {alone}", True
+    if most["verdict"] == "not-as-predicted":
         sizes = f"predicted {most['predicted']:+.2f}, measured {most['measured_in_graph']:+.2f}"
         return f"The group that carries most matters, not as predicted ({sizes}). {alone}", True
     runs = [run for run in view["interventions"] if run["op"] == "off" and set(run["nodes"]) == set(most["nodes"])]
