@@ -228,7 +228,7 @@ def test_tests_are_exact_cuts() -> None:
         cut = torch.arange(space.n) != row["number"]
         values = space.gains(pairs, [cut, torch.ones_like(cut)]).mean(1)
         assert row["effect"] == pytest.approx(float(values[0] - values[1]), abs=1e-4)
-        assert row["verdict"] == ("tested" if abs(row["effect"]) > found["threshold"] else "refuted")
+        assert row["verdict"] == ("matters" if abs(row["effect"]) > found["threshold"] else "no-effect")
         assert row["unit"] in space.wiring.edge_names(space.matrix(torch.arange(space.n) == row["number"]))
 
 
@@ -326,7 +326,7 @@ def test_a_known_circuit_is_found(compiled: Known) -> None:
     p = result.payload
     assert set(wiring.edge_names(kept)) <= set(compiled.edges)
     assert p["circuit"]["faithfulness"] == pytest.approx(1, abs=0.02) and p["circuit"]["random"] < 0.5
-    assert all(row["verdict"] == "tested" for row in p["tests"]["rows"])
+    assert all(row["verdict"] == "matters" for row in p["tests"]["rows"])
     assert p["minimality"]["share"] == 1.0
     assert p["stability"]["by_half"]["mean_edges"] > 0.9 > p["stability"]["random"]["mean_edges"]
     assert result.claims[0].verdict == "tested"

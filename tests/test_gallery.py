@@ -10,8 +10,22 @@ import pytest
 
 from test_viewer import script_of
 
-GROUP = {"nodes": ["1_2_3"], "share": 0.5, "verdict": "tested", "predicted": -2.0, "measured": -2.1}
-LESS = {"nodes": ["1_3_3"], "share": 0.2, "verdict": "tested", "predicted": -4.0, "measured": -4.0}
+GROUP = {
+    "nodes": ["1_2_3"],
+    "share": 0.5,
+    "verdict": "as-predicted",
+    "predicted": -2.0,
+    "measured_in_graph": -2.1,
+    "measured": -1.6,
+}
+LESS = {
+    "nodes": ["1_3_3"],
+    "share": 0.2,
+    "verdict": "as-predicted",
+    "predicted": -4.0,
+    "measured_in_graph": -4.0,
+    "measured": -4.0,
+}
 
 
 def view(fit: float | None = 0.9, **of_group: Any) -> dict[str, Any]:
@@ -30,8 +44,8 @@ def test_an_example_fails_unless_its_numbers_hold() -> None:
         (view(fit=0.49), "alone keep 49% of"),
         (view(fit=-0.3), "alone keep -30% of"),
         (view(fit=-0.004), "alone keep -0.4% of"),
-        (view(verdict="refuted"), "did not pass its test"),
-        (view(verdict="untested"), "unclear: predicted -2.00 logits, measured -2.10"),
+        (view(verdict="no-effect"), "no effect beyond random neurons"),
+        (view(verdict="not-as-predicted"), "matters, not as predicted (predicted -2.00, measured -2.10)"),
         (view(verdict="untested", measured=None), "was not tested"),
         (view() | {"groups": []}, "No group"),
     ):

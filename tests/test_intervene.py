@@ -63,7 +63,7 @@ def test_equals_the_slow_obvious_version(glass, traced, ready, op, count):
         assert row["after"] == pytest.approx(float(slow.softmax(-1)[row["id"]]), abs=1e-5)
         assert row["token"] == glass.text([row["id"]])[0]
     target = traced.payload["target"]["id"]
-    change = (slow[target] - slow.mean()) - (clean[target] - clean.mean())
+    change = slow.log_softmax(-1)[target] - clean.log_softmax(-1)[target]
     assert view["change"] == pytest.approx(float(change), abs=1e-4)
     shown = {row["id"] for row in view["rows"]}
     assert shown == {target, *clean.topk(5).indices.tolist(), *slow.topk(5).indices.tolist()}
@@ -150,7 +150,7 @@ def test_contrast_is_a_difference(glass):
     places = [(a, n, p, v - d) for a, n, p, v, d in list(features(traced).values())[:5]]
     clean, slow = glass.run(PROMPT, logits="last").logits[0], one_by_one(glass, PROMPT, places)
     assert view["change"] == pytest.approx(float((slow[11] - slow[7]) - (clean[11] - clean[7])), abs=1e-4)
-    assert "its lead over" in view["sentence"]
+    assert "the logit difference to" in view["sentence"] and view["quantity"]["name"] == "logit difference"
 
 
 def test_without_counterfactual_values_off_is_zero(glass):

@@ -16,6 +16,7 @@ from hooke.results.graph_file import graph_from_file
 from hooke.results.graph_names import circuit_name
 from hooke.terminal import show_circuit
 from hooke.viewer import html_page, page_bytes
+from hooke.viewer.page import VERDICTS
 from hooke.viewer.scoreboard import tables
 from test_graph_circuit import circuit_file, circuit_graph, edges_of
 from test_viewer import small_graph, unpacked
@@ -73,7 +74,7 @@ def test_the_page_has_the_edges_with_their_parts_and_the_sign_turned() -> None:
     for t, target in enumerate(ids):
         for e in range(offsets[t], offsets[t + 1]):
             edge = (ids[source[e]], target, ("", "q", "k", "v")[part[e]])
-            have[edge] = (float(weight[e]), ("untested", "tested", "refuted")[verdict[e]])
+            have[edge] = (float(weight[e]), list(VERDICTS)[verdict[e]])
     want = edges_of(graph)
     assert have.keys() == want.keys()
     for edge, (effect, said) in want.items():
@@ -140,14 +141,14 @@ def test_the_scoreboard_is_flat_tables() -> None:
 
 
 def test_a_circuit_in_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"unit": "a0.h1->a1.h0<q>", "effect": -0.5, "verdict": "tested"}]
+    rows = [{"unit": "a0.h1->a1.h0<q>", "effect": -0.5, "verdict": "matters"}]
     show_circuit(
         circuit_result(tests={"rows": rows}, scores_on_truth={"median_edge_auroc": 0.98, "p10_edge_auroc": 0.9})
     )
     text = capsys.readouterr().out
     assert SENTENCE in text and "90%" in text and "0% to 30%" in text
     assert "share 60% of their edges (random 10%)" in text
-    assert "a0.h1->a1.h0<q>" in text and "-0.500  tested" in text and "edge AUROC 0.98" in text
+    assert "a0.h1->a1.h0<q>" in text and "-0.500  matters" in text and "edge AUROC 0.98" in text
     show_circuit(circuit_result(scores_on_truth=None))
     assert "hooke bench truth" in capsys.readouterr().out
 
@@ -188,7 +189,7 @@ def test_a_circuit_opens_in_the_graph_view(browser: Any, files: dict[str, Path])
     for part in ("query", "key", "value"):
         assert lists.get_by_text(part, exact=True).count() >= 1
     assert lists.locator(".badge").count() >= 1
-    assert "support the answer" in lists.inner_text() and "at “" not in lists.inner_text()
+    assert "effect on the answer" in lists.inner_text() and "at “" not in lists.inner_text()
     lists.locator(".node").first.hover()
     expect(page.locator(".hint")).to_contain_text("of the selected node")
     page.get_by_role("button", name="Table").click()

@@ -16,11 +16,12 @@ from hooke.methods import select
 from hooke.methods.baselines import baselines
 from hooke.methods.draw import logit_values
 from hooke.methods.edges import edges, encode
+from hooke.methods.effects import Verification, judge, weigh
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.scores import unit_effects
 from hooke.methods.select import relp, top
-from hooke.methods.verify import Verification, judge, weigh
 from hooke.model import Edit, freeze
+from hooke.results import WORDS
 from hooke.results.graph_file import check_graph_file, graph_from_file
 from hooke.sites import Site
 
@@ -40,7 +41,18 @@ def test_keys_that_scripts_rely_on(traced, glass):
     assert set(payload["target"]) == {"token", "id", "probability"} and payload["contrast"] is None
     assert {"completeness", "replacement", "unexplained"} <= set(payload["scores"])
     verification = payload["verification"]
-    wanted = {"spearman", "sign_agreement", "groups_spearman", "fit", "random_fit", "tested", "refuted"}
+    wanted = {
+        "spearman",
+        "sign_agreement",
+        "groups_spearman",
+        "fit",
+        "random_fit",
+        "as_predicted",
+        "not_as_predicted",
+        "no_effect",
+        "gradient_spearman",
+        "groups_gradient_spearman",
+    }
     assert wanted <= set(verification)
     assert payload["checks"]["replacement_max_abs_diff"] < 1e-3
     assert payload["checks"]["edge_sum_max_rel_error"] < 1e-5
@@ -252,11 +264,19 @@ def test_influence_against_the_inverse():
 
 
 @pytest.mark.parametrize("predicted, measured, control, verdict", [
-    (1.0, 0.9, 0.1, "tested"), (1.0, 0.9, 0.95, "refuted"), (1.0, -0.5, 0.1, "refuted"),
-    (1.0, 0.3, 0.1, "untested"), (1.0, 2.5, 0.1, "untested"), (-1.0, -0.5, 0.1, "tested"),
+    (1.0, 0.9, 0.1, "as-predicted"), (-1.0, -0.5, 0.1, "as-predicted"), (1.0, 0.9, 0.95, "no-effect"),
+    (1.0, -0.05, 0.1, "no-effect"), (1.0, -3.6, 0.2, "not-as-predicted"), (1.0, 0.3, 0.1, "not-as-predicted"),
+    (1.0, 2.5, 0.1, "not-as-predicted"), (0.0, -4.4, 0.5, "not-as-predicted"), (0.0, 0.0, 0.0, "no-effect"),
 ])  # fmt: skip
 def test_verdicts(predicted, measured, control, verdict):
     assert judge(predicted, measured, control)[0] == verdict
+
+
+def test_whether_it_matters_is_asked_of_what_is_reported():
+    """The prediction and the controls may be of two quantities: each is compared with its own."""
+    assert judge(-2.0, -1.9, 0.5, reported=-0.1)[0] == "no-effect"
+    assert judge(-2.0, -1.9, 0.5, reported=+3.0)[0] == "as-predicted"
+    assert judge(-2.0, +0.1, 0.5, reported=-3.0)[0] == "not-as-predicted"
 
 
 def test_logit_targets():
@@ -290,17 +310,17 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
     prompt = "Alice was beginning to get very tired of sitting"
     result = hooke.trace(glass, prompt, nodes=20)
     (learned, held_out) = seen[0]
-    assert len(learned) > 20 and len(held_out) == 3
+    assert len(learned) > 5 and len(held_out) == 3
     ids = glass.tokens(prompt).ids[0]
     for row in held_out:
         assert len(row) == len(ids) and not torch.equal(row, ids) and int(row[0]) == int(ids[0])
         assert not any(torch.equal(row, other) for other in learned)
-    assert result.payload["verification"]["baselines"] == ["".join(glass.text(row)) for row in held_out]
+    assert [b["ids"] for b in result.payload["verification"]["baselines"]] == [row.tolist() for row in held_out]
     assert result.payload["graph"]["links"] and "deltas" in result.tensors
 
     monkeypatch.setattr(select, "LONGEST", 3)
     result = hooke.trace(glass, prompt, nodes=20)
-    assert seen[1][0] == [] and result.payload["verification"]["baselines"][0] == "passage 1"
+    assert seen[1][0] == [] and result.payload["verification"]["baselines"][0]["text"] == "passage 1"
     assert "deltas" not in result.tensors
 
 
@@ -340,15 +360,17 @@ def test_a_confirmed_group_does_more_than_the_same_push_on_random_neurons(glass)
             inside = (
                 run["control_least"] is not None and run["control_least"] <= run["change"] <= run["control_greatest"]
             )
-            assert not (group["verdict"] == "tested" and inside)
-            assert ("confirmed by ablation" in group["text"]) == (group["verdict"] == "tested")
+            assert not (group["verdict"] in ("as-predicted", "not-as-predicted") and inside)
+            words = WORDS[group["verdict"]].replace("matters", "they matter")
+            assert f": {words} (" in group["text"]
 
 
 def test_weighing_takes_a_verdict_only_inside_the_range_of_random_groups():
-    made = Verification({}, {}, {}, [], [("tested", "a"), ("tested", "b"), ("refuted", "c"), ("tested", "d")], [])
+    said = [("as-predicted", "a"), ("not-as-predicted", "b"), ("no-effect", "c"), ("as-predicted", "d")]
+    made = Verification({}, {}, {}, [], said, [], [], [], [])
     runs = [(-1.0, -0.5, 0.5), (-0.2, -0.5, 0.5), (0.0, -1.0, 1.0), (-0.2, None, None)]
     replays = [{"change": c, "control_least": least, "control_greatest": most} for c, least, most in runs]
     assert weigh(made, replays)
-    assert [v for v, _ in made.group_verdicts] == ["tested", "untested", "refuted", "tested"]
+    assert [v for v, _ in made.group_verdicts] == ["as-predicted", "no-effect", "no-effect", "as-predicted"]
     assert "random neurons pushed as far do as much" in made.group_verdicts[1][1]
     assert not weigh(made, replays)

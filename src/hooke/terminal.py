@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from hooke.errors import visible
 from hooke.methods.progress import overall
-from hooke.tables import Cell, columns_of_terminal, entry, show_lines, show_table
+from hooke.results.verdicts import WORDS
+from hooke.tables import Cell, columns_of_terminal, entry, folded, show_lines, show_table
 
 
 def say(text: str) -> None:
@@ -105,28 +107,40 @@ def show_trace(result: Result) -> None:
     p = result.payload
     say("Next tokens: " + "   ".join(f"{t['token']!r} {t['probability']:.1%}" for t in p["top"]))
     for note in p["notes"]:
-        say(f"Note: {note}")
-    say(f"\n{p['sentence']}\n")
+        say(wrapped(f"Note: {note}"))
+    say("\n" + wrapped(p["sentence"]) + "\n")
     s, v = p["scores"], p["verification"]
     say(
         f"Scores at {s['nodes']} nodes: completeness {s['completeness']:.2f}, replacement {s['replacement']:.2f}, "
         f"unexplained {s['unexplained']:.2f}, path length {s['path_length']:.1f}"
     )
+    name = p["quantity"]["name"]
     if v:
-        keys = ("spearman", "groups_spearman", "fit", "random_fit")
-        shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
-        say(
-            f"Tested in the live model: {v['tested']} nodes confirmed, {v['refuted']} refuted; rank correlation of "
-            f"predicted and measured effects {shown['spearman']} (random groups {shown['groups_spearman']}); the nodes "
-            f"alone keep {shown['fit']} of the effect (random nodes {shown['random_fit']})"
-        )
+        say(wrapped(p["tested"]))
+        about = f"{name}: {p['quantity']['about']}"
+        if p["graph_quantity"] != p["quantity"]:
+            about += f". {p['graph_quantity']['name']}: {p['graph_quantity']['about']}"
+        say(wrapped(f"({about})"))
     if p["paths"]:
-        say("\nStrongest paths (share of the influence):")
+        told = f"; change of the {name} when the neurons on it are switched off; of as many random ones" if v else ""
+        say(
+            "\n"
+            + wrapped(f"Strongest paths (share of the graph's influence, which is not a share of the effect{told}):")
+        )
     for path in p["paths"]:
         middle = [f"layer {n.split('_')[0]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
         steps = " -> ".join([repr(path["token"]), *middle, repr(p["target"]["token"])])
-        say(f"  {path['share']:6.2%} {'+' if path['sign'] > 0 else '-'}  {steps}")
+        moved = ""
+        if path["measured"] is not None:
+            moved = f"  {path['measured']:+.2f} ({path['control_least']:+.2f} to {path['control_greatest']:+.2f})"
+        say(f"  {path['share']:6.2%}{moved}  {steps}")
     say("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
+
+
+def wrapped(text: str, most: int = 118) -> str:
+    """Text in lines that fit the terminal (in a file, `most`), broken at spaces but never inside a quoted token."""
+    width = min(most, max(40, columns_of_terminal() or most))
+    return "\n".join(folded(re.findall(r'(?:"(?:[^"\\]|\\.)*"|\S)+', text), width))
 
 
 def show_lens(result: Result) -> None:
@@ -322,7 +336,7 @@ def show_circuit(result: Result) -> None:
     if p.get("tests", {}).get("rows"):
         say(f"\nThe strongest {units}, and what cutting each alone does to the metric:")
         for row in p["tests"]["rows"][:10]:
-            say(f"  {row['unit']:<24} {row['effect']:+8.3f}  {row['verdict']}")
+            say(f"  {row['unit']:<24} {row['effect']:+8.3f}  {WORDS[row['verdict']]}")
     truth = p.get("scores_on_truth")
     if isinstance(truth, dict) and truth.get("median_edge_auroc") is not None:
         known = _cell(truth["median_edge_auroc"])
@@ -352,13 +366,14 @@ def show_intervention(result: Result) -> None:
         cells = ["-" if row[key] is None else f"{row[key]:.1%}" for key in ("before", "after", "control")]
         rows.append([repr(row["token"]), *cells])
     show_table(("next token", "before", "after", "random groups"), rows)
-    moved = "its logit" if p["contrast"] is None else f"its lead over {p['contrast']['token']!r}"
+    moved = f"its {p['quantity']['name']}" + ("" if p["contrast"] is None else f" to {p['contrast']['token']!r}")
     chance = ""
     if p["control_change"] is not None:
         span = f"{p['control_least']:+.2f} to {p['control_greatest']:+.2f}"
         chance = f"; random groups {p['control_change']:+.2f} ({span})"
-    say(f"\n{p['sentence']}.")
+    say("\n" + wrapped(f"{p['sentence']}."))
     say(f"{p['target']['token']!r}: {moved} changes by {p['change']:+.2f}{chance}")
+    say(wrapped(f"({p['quantity']['name']}: {p['quantity']['about']})"))
 
 
 def show_probe(result: Result) -> None:

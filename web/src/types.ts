@@ -44,7 +44,7 @@ export interface Shown {
  */
 export interface Claim {
   text: string;
-  verdict?: "tested" | "refuted" | "untested";
+  verdict?: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
   /**
    * ids of nodes, interventions or results
    */
@@ -59,6 +59,14 @@ export interface GraphView {
   tokens: string[];
   target: Token | null;
   contrast: Token | null;
+  /**
+   * what effects are reported in; null in older files
+   */
+  quantity: Quantity | null;
+  /**
+   * what the graph adds up to and predicts
+   */
+  graph_quantity: Quantity | null;
   top: Token[];
   sentence: string;
   notes: string[];
@@ -91,6 +99,15 @@ export interface Token {
   probability: number | null;
 }
 /**
+ * What a number measures.
+ */
+export interface Quantity {
+  name: string;
+  equation: string;
+  unit: string;
+  about: string;
+}
+/**
  * Nodes that belong together: of the sentence, or grouped by a person.
  */
 export interface Group {
@@ -99,22 +116,30 @@ export interface Group {
    * node ids
    */
   nodes: string[];
-  verdict: "tested" | "refuted" | "untested";
+  verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
   text: string;
   /**
    * of the influence of all features
    */
   share: number | null;
   /**
-   * change of the target when switched off, in logits
+   * change when switched off, in what the graph adds up to
    */
   predicted: number | null;
+  /**
+   * the same, measured
+   */
+  measured_in_graph: number | null;
+  /**
+   * change of the reported quantity
+   */
   measured: number | null;
   /**
    * least and greatest over the counterfactuals
    */
   range: number[] | null;
   doubling_predicted: number | null;
+  doubling_measured_in_graph: number | null;
   doubling_measured: number | null;
   /**
    * first and last
@@ -124,14 +149,20 @@ export interface Group {
   reason: string;
 }
 /**
- * One path from a token to the target, and the share of influence it carries.
+ * One path from a token to the target, its share of the influence, and what switching off its features did.
  */
 export interface Path {
   token: string;
   position: number;
   nodes: string[];
   share: number;
-  sign: number;
+  measured: number | null;
+  /**
+   * of as many random features
+   */
+  control_least: number | null;
+  control_greatest: number | null;
+  verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
 }
 /**
  * The nodes of a graph, one list per property, all of equal length.
@@ -160,7 +191,7 @@ export interface Nodes {
    */
   cumulative: number[];
   probability: (number | null)[];
-  verdict: ("tested" | "refuted" | "untested")[];
+  verdict: ("as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted")[];
   reason: string[];
   reads: string[][];
   promotes: string[][];
@@ -200,7 +231,11 @@ export interface InterventionView {
   contrast: Token | null;
   rows: InterventionRow[];
   /**
-   * of the target's logit, or of the difference to the contrast
+   * null in older files, which say the graph's quantity
+   */
+  quantity: Quantity | null;
+  /**
+   * of the quantity
    */
   change: number;
   control_change: number | null;
@@ -414,7 +449,7 @@ export interface Sentence {
    */
   section: string;
   text: string;
-  verdict: "tested" | "refuted" | "untested";
+  verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
   role: "finding" | "noted" | "measured" | "control" | "run" | "gap";
   /**
    * ids of results, or id#key for a place inside; never empty

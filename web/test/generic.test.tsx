@@ -33,7 +33,7 @@ describe("a result that the page never heard of", () => {
       [{ text: "Loss falls", verdict: "tested" }, { text: "No verdict" }],
     );
     expect(el.querySelector("p")!.textContent).toBe("It fell.");
-    expect([...el.querySelectorAll(".badge")].map((b) => b.textContent)).toEqual(["tested: confirmed", "not tested"]);
+    expect([...el.querySelectorAll(".badge")].map((b) => b.textContent)).toEqual(["tested: it holds", "not tested"]);
     expect(el.textContent).toContain("Seed3None–OkyesName<img src=x>\\u202e");
     expect(el.querySelector("img, script")).toBeNull();
     expect(el.querySelector("svg.chart")!.getAttribute("aria-label")).toBe("Loss: 3 values, least 1.00, greatest 3.00");
@@ -89,6 +89,7 @@ export const changed: InterventionView = {
     { token: " Paris", id: 7, before: 0.773, after: 0.121, control: 0.769 },
     { token: "</script>", id: 8, before: 0.1, after: 0.2, control: null },
   ],
+  quantity: { name: "log-probability", equation: "", unit: "nats", about: "how likely" },
   change: -3.2,
   control_change: 0.01,
   control_least: -0.1,
@@ -110,6 +111,10 @@ describe("an intervention", () => {
     expect(cells[0]).toEqual(["·Paris", "77.3 %", "▼ 12.1 %", "76.9 %"]);
     expect(cells[1]).toEqual(["</script>", "10.0 %", "▲ 20.0 %", "–"]);
     expect(el.querySelector("svg")!.getAttribute("aria-label")).toContain("−3.20; random groups −0.100 to +0.200");
+  });
+  it("says what it measured; an older file measured the centred logit", () => {
+    expect(table(changed).querySelector("figcaption")!.textContent).toContain("Change of the log-probability of ·Paris");
+    expect(table({ ...changed, quantity: null }).querySelector("figcaption")!.textContent).toContain("Change of the centred logit of ·Paris");
   });
   it("without random groups has no column for them", () => {
     const el = table({ ...changed, controls: 0, control_change: null, control_least: null, control_greatest: null, change: 0 });

@@ -244,7 +244,7 @@ function circuitExample(): PageData {
   Object.assign(view, { tokens: ["0", "MLP"], n_layers: 2, circuit, links: { shown: 4, of: 4 } });
   data.tensors = {
     "0.links.offsets": Uint32Array.of(0, 0, 1, 1, 3, 4), "0.links.source": Uint32Array.of(0, 1, 1, 3), "0.links.weight": Float32Array.of(1, 0.75, -0.25, 0.5),
-    "0.links.verdict": Uint8Array.of(0, 1, 2, 0), "0.links.part": Uint8Array.of(3, 1, 2, 0),
+    "0.links.verdict": Uint8Array.of(0, 3, 4, 0), "0.links.part": Uint8Array.of(3, 1, 2, 0),
   }; // prettier-ignore
   return data;
 }
@@ -285,7 +285,7 @@ describe("a circuit", () => {
     document.body.append(el);
     const handle = mount(el, circuitExample(), { state: { sel: "a1.h0" } });
     const rows = [...el.querySelectorAll(".pane-connections li")].map((li) => li.textContent);
-    expect(rows).toEqual(["▴a0.h0 query layer 0, head 0tested: confirmed +0.750", "▴a0.h0 key layer 0, head 0tested: refuted \u22120.250", "■logits output +0.500"]);
+    expect(rows).toEqual(["▴a0.h0 query layer 0, head 0matters  +0.750", "▴a0.h0 key layer 0, head 0no effect beyond random ones  0.250", "■logits output  0.500"]);
     expect(el.querySelector(".pane-detail table")!.textContent).toContain("2 in (query 1, key 1), 1 out");
     handle.destroy();
   });

@@ -34,9 +34,12 @@ SitesOpt = Annotated[
     typer.Option(help="resid_post, attn_out, mlp_out, z, q, k, v, …; one layer as z.9, one head as z.9.6; repeatable."),
 ]
 MetricOpt = Annotated[
-    str | None, typer.Option(help="logit-difference (the default), logit, probability, kl or accuracy.")
+    str | None,
+    typer.Option(help="logit-difference (the default), log-probability, logit, probability, kl or accuracy."),
 ]
-SlopeOpt = Annotated[str | None, typer.Option(help="logit-difference (the default), logit, probability or kl.")]
+SlopeOpt = Annotated[
+    str | None, typer.Option(help="logit-difference (the default), log-probability, logit, probability or kl.")
+]
 TargetOpt = Annotated[
     str | None, typer.Option(help="The clean answer's token, its leading space included; by default the prediction.")
 ]

@@ -129,7 +129,9 @@ def circuit(
         cut = measure.cuts(space, report, keep, strength, tests, seed, tick=stretch(tick, 0, 0.5))
         minimal = measure.minimality(space, report, keep, tests, seed, tick=stretch(tick, 0.5, 1))
     verdicts: dict[int, Verdict] = {row["number"]: row["verdict"] for row in cut["rows"]}
-    weights = effects if signed else -strength  # of a rank: cutting what is needed takes away
+    weights = effects.clone() if signed else -strength  # of a rank: cutting what is needed takes away
+    for row in cut["rows"] if signed else ():  # what was measured stands for what was estimated
+        weights[row["number"]] = row["effect"]
     graph = graph_of(space, keep, weights, verdicts)
     what = asked.task or "pairs like these"
     sentence, claims = _said(what, space, own_size, asked, minimal, stability, cut, name)

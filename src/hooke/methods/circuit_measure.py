@@ -212,7 +212,7 @@ def cuts(
     effects = level.alone(pairs, [*units, *chosen], tick=tick).double().mean(1)
     least = _least(effects[len(units) :], pairs)
     rows = [
-        {"unit": level.called(i), "number": i, "effect": e, "verdict": "tested" if abs(e) > least else "refuted"}
+        {"unit": level.called(i), "number": i, "effect": e, "verdict": "matters" if abs(e) > least else "no-effect"}
         for i, e in zip(units, effects[: len(units)].tolist(), strict=True)
     ]
     return {"rows": rows, "controls": len(chosen), "threshold": least, "percentile": SURE}

@@ -13,12 +13,14 @@ import torch
 from torch import Tensor
 
 from hooke.methods.edges import Codebook, Units
-from hooke.methods.verify import Effect
+from hooke.methods.effects import Effect
+from hooke.methods.quantities import Quantity
 from hooke.model import Frozen
-from hooke.results import Verdict
+from hooke.results import WORDS, Verdict
 from hooke.sites import Site
 
 N_RANDOM = 200
+PLURAL = {verdict: words.replace("matters", "they matter") for verdict, words in WORDS.items()}
 
 
 @dataclass
@@ -177,39 +179,44 @@ def sentence(
     probability: float,
     tokens: list[str],
     groups: list[Group],
-    tests: list[tuple[Effect, Verdict]] | None,
+    tests: list[tuple[Effect, Verdict, list[int]]] | None,
     names: dict[int, str],
     hidden: float,
     node_count: int,
     against: str,
-    moved: str,
+    quantities: tuple[Quantity, Quantity],
 ) -> tuple[str, list[str]]:
-    """The sentence above the picture, and its claims one by one. tests: one a group, or None if nothing was tested."""
+    """The sentence above the picture, and its claims one by one.
+
+    tests: of each group its effect, verdict and the words that switching it off makes less likely; None if nothing
+    was tested. quantities: what is reported, and what predictions are made of.
+    """
     claims = []
+    reported, inside = quantities
     for k, g in enumerate(groups):
         layers = f"layer {g.layers[0]}" if g.layers[0] == g.layers[1] else f"layers {g.layers[0]} to {g.layers[1]}"
         place = quote(tokens[g.position])
         if tokens.count(tokens[g.position]) > 1:
             place += f" (token {g.position + 1})"
         text = f"{len(g.members)} neurons at {place} in {layers} ({g.share:.0%} of the influence)"
+        promoted = [] if tests is None else tests[k][2]
         does = []
         if g.reads:
             does.append("read " + phrase([quote(tokens[p]) for p in g.reads]))
-        if g.promotes:
-            does.append("promote " + phrase([quote(names[i]) for i in g.promotes]))
+        if promoted:
+            does.append("promote " + phrase([quote(names[i]) for i in promoted]))
         text += " that " + " and ".join(does) if does else " with no readable label"
         if tests is None:
             claims.append(text + ", which appear in the graph and were not tested")
             continue
-        effect, verdict = tests[k]
-        change = f"setting them to {against} moves {moved} by {effect.measured:+.2f}, predicted {effect.predicted:+.2f}"
-        if verdict == "tested":
-            claims.append(f"{text}, confirmed by ablation ({change})")
-        elif verdict == "untested":
-            claims.append(f"{text}, which contribute ({change})")
-        else:
-            claims.append(f"{text}, which ablation does not confirm ({change})")
-    lead = f"{subject} ({probability:.1%}) comes from "
+        effect, verdict, _ = tests[k]
+        change = f"setting them to {against} changes the {reported.name} by {effect.measured:+.2f}"
+        if inside != reported:
+            change += f"; the {inside.name} by {effect.in_graph:+.2f}"
+        change += f", predicted {effect.predicted:+.2f}"
+        claims.append(f"{text}: {PLURAL[verdict]} ({change})")
+    mattering = tests is None or any(verdict in ("as-predicted", "not-as-predicted") for _, verdict, _ in tests)
+    lead = f"{subject} ({probability:.1%}) comes from " if mattering else f"{subject} ({probability:.1%}) is traced to "
     lead += "; ".join(claims) if claims else f"{node_count} nodes of which no group stands out"
     return f"{lead}. Left unexplained at this budget: {hidden:.0%} of the input to these nodes.", claims
 
@@ -220,8 +227,7 @@ class Path:
 
     token: int  # position
     units: list[int]
-    weight: float  # product of normalised edges; signed by the edges
-    sign: int
+    weight: float  # product of normalised edges, without their signs
 
 
 def strongest_paths(
@@ -236,20 +242,18 @@ def strongest_paths(
     a = size / np.maximum(size.sum(1, keepdims=True), 1e-9)
     first = np.abs(logit_row) / max(np.abs(logit_row).sum(), 1e-9)
     done: list[Path] = []
-    front = [Path(-1, [], 1.0, 1)]
+    front = [Path(-1, [], 1.0)]
     while front:
         longer: list[Path] = []
         for path in front:
             row = first if not path.units else a[path.units[-1]]
-            raw = logit_row if not path.units else weights[path.units[-1]]
             for s in np.argsort(-row[: n_units + n_pos])[:beam]:
                 if row[s] <= 0:
                     break
-                sign = path.sign * (1 if raw[s] > 0 else -1)
                 if s >= n_units:
-                    done.append(Path(int(s - n_units), path.units, path.weight * row[s], sign))
+                    done.append(Path(int(s - n_units), path.units, path.weight * row[s]))
                 else:
-                    longer.append(Path(-1, [*path.units, int(s)], path.weight * row[s], sign))
+                    longer.append(Path(-1, [*path.units, int(s)], path.weight * row[s]))
         done = sorted(done, key=lambda p: -p.weight)[: 4 * count]
         bar = done[count - 1].weight if len(done) >= count else 0.0
         front = sorted((p for p in longer if p.weight > bar), key=lambda p: -p.weight)[:beam]

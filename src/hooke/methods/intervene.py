@@ -17,6 +17,7 @@ from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.methods.explain import quote
 from hooke.methods.metric import Metric
+from hooke.methods.quantities import told
 from hooke.model import Edit, Model, Tokens
 from hooke.results import Claim, Result
 from hooke.results.graph_check import parse
@@ -78,8 +79,9 @@ def intervene(
         and positions with nearby activations, moved by the same amounts.
     prepared: from `prepare`, which several interventions on one trace can share.
     Returns a `Result` of kind "intervention" whose parent is the trace; payload: nodes, op, target, contrast,
-    rows (next tokens before, after, and on average after the controls), change of the target's logit (or of its
-    difference to the contrast), the same for the controls, how many these are and of how many neurons, sentence.
+    rows (next tokens before, after, and on average after the controls), quantity (log-probability of the target, or
+    logit difference to the contrast), its change, the same for the controls, how many these are and of how many
+    neurons, sentence.
     Raises HookeError for a node that is no neuron of the graph, a trace of another model or in another basis.
     """
     ready = prepared if prepared is not None else prepare(model, traced)
@@ -271,6 +273,7 @@ def _view(ready: Prepared, names: list[str], op: Op, logits: Tensor, size: int) 
         "target": {"token": names_of[metric.target], "id": metric.target},
         "contrast": None if metric.contrast is None else {"token": names_of[metric.contrast], "id": metric.contrast},
         "rows": rows,
+        "quantity": told(metric.quantity),
         "change": changes[0],
         "control_change": float(np.mean(changes[1:])) if size else None,
         "control_least": min(changes[1:]) if size else None,
@@ -292,7 +295,7 @@ def _sentence(view: dict[str, Any], before: float, chances: list[float], size: i
     text = f"{done} {count} neuron{'s' if count != 1 else ''} moves {quote(target['token'])} "
     text += f"from {percent(before)} to {percent(target['after'])}"
     if view["contrast"] is not None:
-        text += f" and its lead over {quote(view['contrast']['token'])} by {view['change']:+.2f} logits"
+        text += f" and the {view['quantity']['name']} to {quote(view['contrast']['token'])} by {view['change']:+.2f}"
     if not size:
         return text + "; the graph leaves no neurons there for a random group to compare with"
     alike = "of equal size" if size == count else f"of {size}, all that the graph leaves there,"
@@ -302,7 +305,7 @@ def _sentence(view: dict[str, Any], before: float, chances: list[float], size: i
     if len(chances) == 1:
         many = f"a random group {alike} moves it to {percent(chances[0])}"
     if view["contrast"] is not None:
-        many += f" and the lead by {view['control_change']:+.2f}"
+        many += f" and the difference by {view['control_change']:+.2f}"
     return f"{text}; {many}"
 
 

@@ -1,4 +1,8 @@
-"""What a trace explains: the logit of a token, or the difference of two, at the last position."""
+"""What a trace explains: how likely a token is, or how much likelier than another, at the last position.
+
+Interventions are reported in the quantity that people read (log-probability, logit difference). A graph is linear
+and adds up to another one, before the soft cap and without the normalising sum; it has its own name.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,47 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hooke.methods import quantities as q
+from hooke.methods.metrics import log_probability, logit_difference, wide
 from hooke.model import Frozen, Rows
 
 
 @dataclass
 class Metric:
-    """A number read off the last logits: a demeaned logit, or logit(target) - logit(contrast)."""
+    """The target, or the target against the contrast, as two numbers: what is reported, and what a graph adds up to."""
 
     target: int
     contrast: int | None
     softcap: float | None
 
+    @property
+    def quantity(self) -> q.Quantity:
+        """What calling this measures."""
+        return q.LOG_PROBABILITY if self.contrast is None else q.LOGIT_DIFFERENCE
+
+    @property
+    def graph_quantity(self) -> q.Quantity:
+        """What `graph` measures, and rows of the frozen map give."""
+        if self.contrast is None:
+            return q.CENTRED_LOGIT
+        return q.LOGIT_DIFFERENCE if self.softcap is None else q.UNCAPPED_DIFFERENCE
+
     def __call__(self, logits: Tensor) -> Tensor:
-        """(… d_vocab), capped as the model gives them, to (…) uncapped."""
-        logits = logits.double() if logits.dtype == torch.float64 else logits.float()
+        """(… d_vocab), as the model gives them, to (…): `quantity`."""
+        flat = wide(logits).reshape(-1, logits.shape[-1])
+        made = log_probability(self.target) if self.contrast is None else logit_difference(self.target, self.contrast)
+        return made(flat).view(logits.shape[:-1])
+
+    def graph(self, logits: Tensor) -> Tensor:
+        """(… d_vocab), as the model gives them, to (…): `graph_quantity`."""
+        logits = wide(logits)
         if self.softcap is not None:
             logits = self.softcap * torch.atanh((logits / self.softcap).clamp(-1 + 1e-6, 1 - 1e-6))
         other = logits.mean(-1) if self.contrast is None else logits[..., self.contrast]
         return logits[..., self.target] - other
 
     def row(self, frozen: Frozen) -> Rows:
-        """The same as a reader of the frozen map, one row."""
+        """`graph_quantity` as a reader of the frozen map, one row."""
         ids = torch.tensor([self.target], device=frozen.ids.device)
         if self.contrast is None:
             return frozen.unembed_rows(ids)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.methods import quantities as q
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model
 from hooke.model.packed import MAX_BYTES, Base, Writes, substitute
@@ -43,12 +44,20 @@ def logit_difference(target: int | Sequence[int], contrast: int | Sequence[int])
     at_good, at_bad = [both.index(i) for i in good], [both.index(i) for i in bad]
     if set(good) == set(bad):
         raise HookeError("the target and the contrast are the same token, so their difference is always zero")
-    return Reading("logit difference", lambda part: part[:, at_good].mean(1) - part[:, at_bad].mean(1), tuple(both))
+    return Reading(
+        q.LOGIT_DIFFERENCE.name, lambda part: part[:, at_good].mean(1) - part[:, at_bad].mean(1), tuple(both)
+    )
 
 
 def logit(target: int | Sequence[int]) -> Reading:
     """Mean logit of the targets. It also moves with what raises all logits alike; prefer a difference."""
-    return Reading("logit", lambda part: part.mean(1), _ids(target))
+    return Reading(q.LOGIT.name, lambda part: part.mean(1), _ids(target))
+
+
+def log_probability(target: int | Sequence[int]) -> Reading:
+    """Logarithm of the summed probability of the targets, in nats."""
+    good = list(_ids(target))
+    return Reading(q.LOG_PROBABILITY.name, lambda logits: wide(logits).log_softmax(-1)[:, good].logsumexp(1))
 
 
 def probability(target: int | Sequence[int], contrast: int | Sequence[int] = ()) -> Reading:
@@ -60,7 +69,7 @@ def probability(target: int | Sequence[int], contrast: int | Sequence[int] = ())
         p = wide(logits).softmax(-1)
         return p[:, good].sum(1) - p[:, bad].sum(1)
 
-    return Reading("probability" if not bad else "probability difference", of)
+    return Reading((q.PROBABILITY_DIFFERENCE if bad else q.PROBABILITY).name, of)
 
 
 def kl(reference: Tensor) -> Reading:
@@ -69,7 +78,7 @@ def kl(reference: Tensor) -> Reading:
     Its gradient is zero where the prediction is the reference: gradients must be taken elsewhere.
     """
     log = wide(reference).log_softmax(-1)
-    return Reading("minus KL", lambda x: (log.exp() * (wide(x).log_softmax(-1) - log)).sum(-1))
+    return Reading(q.MINUS_KL.name, lambda x: (log.exp() * (wide(x).log_softmax(-1) - log)).sum(-1))
 
 
 def accuracy(target: int | Sequence[int], contrast: int | Sequence[int]) -> Reading:
@@ -81,7 +90,7 @@ def accuracy(target: int | Sequence[int], contrast: int | Sequence[int]) -> Read
         margin = part[:, :n].amax(1) - part[:, n:].amax(1)
         return (margin.sign() + 1) / 2
 
-    return Reading("accuracy", of, (*good, *bad))
+    return Reading(q.ACCURACY.name, of, (*good, *bad))
 
 
 def name_of(metric: Metric) -> str:

@@ -60,8 +60,8 @@ def patch(
     sites: points, for all their layers ("resid_post"), a layer ("z.9"), a head or neuron ("z.9.6"), or
         (dictionary, ids) for features; heads are patched one at a time.
     positions: each position by itself (None), these by themselves, or "all" of them in one patch.
-    metric: a function of last logits (batch, d_vocab) -> (batch,), or "logit-difference" (the default), "logit",
-        "probability", "kl" (minus the divergence from the clean prediction), "accuracy".
+    metric: a function of last logits (batch, d_vocab) -> (batch,), or "logit-difference" (the default),
+        "log-probability", "logit", "probability", "kl" (minus the divergence from the clean prediction), "accuracy".
     target, contrast: tokens (or several) that a named metric compares; by default what each prompt is answered with.
     direction: "denoise" runs the corrupt prompt with clean values (is the place sufficient?), "noise" the clean
         prompt with other values (is it necessary?). Denoise by default for a counterfactual, else noise.

@@ -16,7 +16,8 @@ from hooke.methods.metrics import Metric
 from hooke.model import Model, Tokens
 from hooke.model.model import Prompt
 
-NAMED = ("logit-difference", "logit", "probability", "kl", "accuracy")
+NAMED = ("logit-difference", "log-probability", "logit", "probability", "kl", "accuracy")
+OF_ONE = {"log-probability": metrics.log_probability, "logit": metrics.logit, "probability": metrics.probability}
 
 
 @dataclass
@@ -109,8 +110,8 @@ def question(
             raise HookeError("the metric kl compares whole predictions; leave target and contrast out")
         return Question(metrics.kl(clean), [], [])
     good = ids_of(model, target) if target is not None else [int(clean.argmax())]
-    if name in ("logit", "probability") and contrast is None:
-        return Question(metrics.logit(good) if name == "logit" else metrics.probability(good), good, [])
+    if name in OF_ONE and contrast is None:
+        return Question(OF_ONE[name](good), good, [])
     if contrast is not None:
         bad = ids_of(model, contrast)
     elif corrupt is None:
@@ -124,8 +125,8 @@ def question(
                 f"both prompts are answered with {said}; say which tokens tell them apart (--target, --contrast)"
             )
         raise HookeError(f"{said} is both target and contrast; name another contrast")
-    if name == "logit":
-        raise HookeError("the metric logit takes no contrast; use logit-difference")
+    if name in ("logit", "log-probability"):
+        raise HookeError(f"the metric {name} takes no contrast; use logit-difference")
     made = {
         "logit-difference": metrics.logit_difference,
         "probability": metrics.probability,

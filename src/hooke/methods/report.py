@@ -11,13 +11,15 @@ from torch import Tensor
 
 from hooke.methods import explain
 from hooke.methods import influence as inf
+from hooke.methods.against import Against
 from hooke.methods.asking import lookalike
 from hooke.methods.draw import Drawn, Logits
 from hooke.methods.edges import Codebook, Units
+from hooke.methods.effects import Verification
 from hooke.methods.metric import Metric
-from hooke.methods.verify import Verification
+from hooke.methods.quantities import told
 from hooke.model import Frozen, Model
-from hooke.results import Claim, Graph, Kind, Node
+from hooke.results import Claim, Graph, Kind, Node, Verdict
 from hooke.results.graph_file import graph_to_file, node_id
 
 UNSURE = 0.3  # a first choice below this probability is called unsure
@@ -88,12 +90,12 @@ def _node(kind: Kind, layer: int | None, position: int, index: int | None, label
 
 
 def describe(node: Node) -> str:
-    """The label of a feature: what it reads here and what it promotes."""
+    """The label of a feature: what it reads here, and the words that its output is linked with by the unembedding."""
     parts = []
     if node.reads:
         parts.append("reads " + explain.phrase([explain.quote(t) for t in node.reads[:2]]))
     if node.promotes:
-        parts.append("promotes " + explain.phrase([explain.quote(t) for t in node.promotes[:3]]))
+        parts.append("linked with " + explain.phrase([explain.quote(t) for t in node.promotes[:3]]))
     return ", ".join(parts) or "no readable label"
 
 
@@ -109,7 +111,8 @@ def payload_of(
     verification: Verification | None,
     summary: dict[str, Any],
     checks: dict[str, float],
-    against: str,
+    paths: list[explain.Path],
+    against: Against,
     budget: int,
     prompt: str,
 ) -> tuple[dict[str, Any], list[Claim], Graph]:
@@ -126,8 +129,12 @@ def payload_of(
         subject += f" rather than {explain.quote(contrast['token'])}"
     names = {i: t for g in drawn.groups for i, t in zip(g.promotes, model.text(g.promotes), strict=True)}
     text, claims, groups = _sentence(
-        graph, kept, drawn, verification, subject, target["probability"], names, against, metric
+        graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric
     )
+    warning, last = against.told(model)
+    claims.append(last)
+    if warning:
+        text += " " + re.split(r": |, so", warning)[0] + "."  # the rest of it is a note
     slug = re.sub(r"[^A-Za-z0-9]+", "-", prompt).strip("-").lower()[:60] or "trace"
     deltas = None
     if drawn.edges.delta is not None:
@@ -149,35 +156,67 @@ def payload_of(
         contrast=None if contrast is None else {"token": contrast["token"], "id": contrast["id"]},
         deltas=deltas,
     )
-    paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), frozen.n_tokens)
     return (
         {
             "top": top,
             "target": target,
             "contrast": contrast,
+            "quantity": told(metric.quantity),
+            "graph_quantity": told(metric.graph_quantity),
             "own_choice": top[0],
             "scores": drawn.scores,
             "checks": checks,
             "verification": summary,
+            "tested": _tested(summary, metric.quantity.name, against.by) if summary else "",
             "sentence": text,
             "groups": groups,
-            "paths": [
-                {
-                    "token": texts[p.token],
-                    "position": p.token,
-                    "nodes": [graph.nodes[u].id for u in reversed(p.units)],
-                    "labels": [graph.nodes[u].label for u in reversed(p.units)],
-                    "share": p.weight,
-                    "sign": p.sign,
-                }
-                for p in paths
+            "paths": [_path(graph, path, k, verification) for k, path in enumerate(paths)],
+            "counterfactuals": against.payload(model, frozen.ids.view(-1)),
+            "notes": [
+                *_notes(model, top, target, contrast, frozen.n_tokens, probabilities),
+                *([warning] if warning else []),
             ],
-            "notes": _notes(model, top, target, contrast, frozen.n_tokens, probabilities),
             "graph": file,
         },
         claims,
         graph,
     )
+
+
+def _tested(v: dict[str, Any], name: str, by: str) -> str:
+    """What verification found, each figure beside its control."""
+    keys = ("spearman", "gradient_spearman", "groups_spearman", "groups_gradient_spearman", "fit", "random_fit")
+    shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
+    return (
+        f"Tested in the live model: {v['as_predicted']} nodes matter, as predicted; {v['not_as_predicted']} matter, "
+        f"not as predicted; {v['no_effect']} have no effect beyond random ones. Rank correlation of predicted and "
+        f"measured effects of single nodes: {shown['spearman']} by the graph, {shown['gradient_spearman']} by the "
+        f"plain gradient; of groups drawn at random: {shown['groups_spearman']} by the graph, "
+        f"{shown['groups_gradient_spearman']} by the plain gradient. The nodes alone keep {shown['fit']} of the effect "
+        f"on the {name} (random nodes {shown['random_fit']})"
+        + ("" if by != "passages" else ", against neutral passages")
+    )
+
+
+def _path(graph: Graph, path: explain.Path, k: int, verification: Verification | None) -> dict[str, Any]:
+    """A path with what switching off its features did, beside as many random ones."""
+    verdict: Verdict = "untested"
+    measured = least = greatest = None
+    if verification is not None and path.units:
+        measured, controls = verification.paths[k].measured, verification.path_controls[k]
+        least, greatest = min(controls), max(controls)
+        verdict = "matters" if abs(measured) > max(abs(least), abs(greatest)) else "no-effect"
+    return {
+        "token": graph.tokens[path.token],
+        "position": path.token,
+        "nodes": [graph.nodes[u].id for u in reversed(path.units)],
+        "labels": [graph.nodes[u].label for u in reversed(path.units)],
+        "share": path.weight,
+        "measured": measured,
+        "control_least": least,
+        "control_greatest": greatest,
+        "verdict": verdict,
+    }
 
 
 def _token(model: Model, token: int, probability: float) -> dict[str, Any]:
@@ -228,10 +267,15 @@ def _sentence(
 ) -> tuple[str, list[Claim], list[dict[str, Any]]]:
     tests = None
     if verification is not None:
-        tests = [(e, v) for e, (v, _) in zip(verification.groups, verification.group_verdicts, strict=True)]
+        tests = [
+            (effect, verdict, promoted)
+            for effect, (verdict, _), promoted in zip(
+                verification.groups, verification.group_verdicts, verification.promoted, strict=True
+            )
+        ]
     text, parts = explain.sentence(
         subject, probability, graph.tokens, drawn.groups, tests, names, drawn.scores["unexplained"], len(kept), against,
-        "its logit" if metric.contrast is None else "the difference of their logits",
+        (metric.quantity, metric.graph_quantity),
     )  # fmt: skip
     claims, groups = [], []
     for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):
@@ -245,7 +289,7 @@ def _sentence(
             "layers": list(g.layers),
             "share": g.share,
             "reads": [graph.tokens[p] for p in g.reads],
-            "promotes": [names[i] for i in g.promotes],
+            "promotes": [] if verification is None else [names[i] for i in verification.promoted[k]],
             "verdict": verdict,
             "text": part,
         }
@@ -253,9 +297,11 @@ def _sentence(
             effect, double = verification.groups[k], verification.doubles_named[k]
             entry |= {
                 "predicted": effect.predicted,
+                "measured_in_graph": effect.in_graph,
                 "measured": effect.measured,
                 "range": list(effect.spread),
                 "doubling_predicted": double.predicted,
+                "doubling_measured_in_graph": double.in_graph,
                 "doubling_measured": double.measured,
                 "reason": verification.group_verdicts[k][1],
             }

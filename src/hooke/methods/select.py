@@ -69,6 +69,12 @@ def ranking(
     return (learned + 1e-6 * linear / linear.max().clamp(min=1e-12)).argsort(descending=True, stable=True)
 
 
+def learnable(tokens: Tokens, basis: Sequence[Dictionary]) -> bool:
+    """Whether features are values of the model itself (one site a block), and the prompt is neither too long nor of one
+    token: otherwise a ranking is not learned."""
+    return 1 < tokens.ids.shape[1] <= LONGEST and all(getattr(block, "site", None) is not None for block in basis)
+
+
 def contrasts(
     model: Model,
     tokens: Tokens,
@@ -81,10 +87,10 @@ def contrasts(
     tick: Tick = idle,
 ) -> list[Tensor]:
     """What a ranking is learned against, in random order: the counterfactuals `others` and prompts that ask
-    for another answer, `extra` of them beyond the number that learning needs. None where features are not
-    values of the model itself (one site a block), or the prompt is too long or too short."""
+    for another answer, `extra` of them beyond the number that learning needs. None of them where none is found, or
+    `learnable` says that there is no use."""
     n_pos = tokens.ids.shape[1]
-    if not 1 < n_pos <= LONGEST or any(getattr(block, "site", None) is None for block in basis):
+    if not learnable(tokens, basis):
         return []
     generator = torch.Generator().manual_seed(seed)
     count = N_VARIANTS if n_pos <= SHORT else N_VARIANTS // 2

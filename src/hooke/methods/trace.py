@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,12 +12,14 @@ from torch import Tensor
 from hooke.arguments import checked
 from hooke.dictionaries import Dictionary, neurons
 from hooke.errors import HookeError
-from hooke.methods import select
+from hooke.methods import explain, select
 from hooke.methods import verify as ver
+from hooke.methods.against import Against
 from hooke.methods.asking import Asked, recorded, several
 from hooke.methods.baselines import baselines
 from hooke.methods.draw import Drawn, Logits, draw
 from hooke.methods.edges import ROW_BYTES, encode
+from hooke.methods.effects import Verification, weigh
 from hooke.methods.fit import faithfulness
 from hooke.methods.intervene import OPS, Op, ground, interventions
 from hooke.methods.metric import Metric, logit_targets
@@ -57,14 +59,16 @@ def trace(
         question the token that was asked for).
     contrast: explain why `target` rather than this token, as one difference.
     counterfactual: one or several prompts of equal token length; their activations become the
-        baseline of scores and ablations. None: prompts that Hooke makes by changing tokens where that
-        changes the answer, some held out from the selection (passages of the same length for a prompt
+        baseline of scores and ablations. None: prompts that Hooke makes by changing content words where
+        that changes the answer, some held out from the selection (passages of the same length for a prompt
         over 192 tokens, or with dictionaries).
     nodes: how many (layer, feature, position) to draw; the rest is counted in remainder nodes.
     verify: intervene in the live model and compare with what the graph predicts; the groups that the
         sentence names are also switched off and doubled beside random groups.
     progress: called often with a stage and how much of it is done, 0 to 1; what it raises stops the work.
-    Returns a `Result` of kind "trace"; payload: top, target, contrast, scores, checks, verification,
+    Returns a `Result` of kind "trace"; payload: top, target, contrast, quantity (what effects are changes of),
+    graph_quantity (what predictions are changes of), counterfactuals (ids, and whether the answer hangs on what they
+    change), scores, checks, verification,
     sentence, groups, paths, notes, graph (the interchange form), interventions. tensors: weights (targets by nodes),
     constants, targets.
     Raises HookeError for an empty or too long prompt, a target of several tokens, a counterfactual of
@@ -103,9 +107,9 @@ def trace(
         tick(0.36)
         based, made = given, False
         if not given:  # some of Hooke's own counterfactuals, which the ranking does not see; else passages
-            made = len(rows) > 2 * N_HELD_OUT
-            held_out = [Tokens(row[None], tokens.mask) for row in rows[:N_HELD_OUT]] if made else []
-            rows = rows[N_HELD_OUT:] if made else rows
+            made, few = bool(rows), max(1, min(N_HELD_OUT, len(rows) // 2))
+            held_out = [Tokens(row[None], tokens.mask) for row in rows[:few]]
+            rows = rows[few:]
             based = baselines(model, tokens, held_out, dictionaries, frozen.dtype)
         order = select.ranking(model, tokens, frozen, book, metric, based, rows, stretch(tick, 0.4, 1.0))
         kept = select.units_at(book, order[:nodes], based)
@@ -113,28 +117,32 @@ def trace(
         logits = _logit_nodes(frozen, probabilities, metric, target is not None)
         contrasted = bool(given) or made
         drawn = draw(frozen, book, kept, logits, metric, based, given=contrasted, seed=seed, tick=tick)
-    verification: ver.Verification | None = None
+        paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), frozen.n_tokens)
+    verification: Verification | None = None
     summary: dict[str, Any] = {}
     if verify:
         with clock("verification") as tick:
             bench = ver.make_bench(model, tokens, frozen, book, metric, based)
             named = [g.members for g in drawn.groups]
-            verification = ver.verify(bench, kept, drawn.matrix, named, seed=seed, tick=stretch(tick, 0.0, 0.8))
+            words, through = [g.promotes for g in drawn.groups], [p.units for p in paths]
+            verification = ver.verify(
+                bench, kept, drawn.matrix, named, words, through, seed=seed, tick=stretch(tick, 0.0, 0.8)
+            )
             fits: list[dict[str, float]] = []
             for b in based:
                 tick(0.8 + 0.2 * len(fits) / len(based))
                 fits.append(faithfulness(bench, kept, b, seed=seed))
             summary = {"fit": None, "random_fit": None} | verification.summary
             summary |= {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
-    against = "their values on other passages"
-    if given or made:
-        against = "their counterfactual values" if given else "their values in prompts with another answer"
+    moves = [float(metric(b.logits) - metric(run.logits[0])) for b in based]
+    by: Literal["given", "made", "passages"] = "given" if given else "made" if made else "passages"
+    against = Against(by, select.learnable(tokens, dictionaries), based, moves, metric)
     kept_prompt = recorded(model, prompt, tokens)
 
     def written() -> tuple[dict[str, Any], list[Claim], Graph]:
         return payload_of(
             model, frozen, book, kept, drawn, logits, metric, probabilities, verification, summary,
-            _checks(frozen, drawn), against, nodes, str(kept_prompt["prompt"]),
+            _checks(frozen, drawn), paths, against, nodes, str(kept_prompt["prompt"]),
         )  # fmt: skip
 
     with clock("write"):
@@ -144,7 +152,7 @@ def trace(
     if verification is not None and basis == "neurons":
         with clock("interventions") as tick:
             replays = _replays(model, payload, metric, frozen.n_tokens, seed, tick)
-            if ver.weigh(verification, replays[:: len(OPS)]):
+            if weigh(verification, replays[:: len(OPS)]):
                 payload, claims, graph = written()
     payload["interventions"] = replays
     return Result.make(

@@ -1,7 +1,8 @@
 """Prompts like the one at hand that ask for another answer: what an explanation must hold against.
 
-Candidates change tokens where a counterfactual differs, or where a change matters most; kept are those
-on which the model gives another answer of the same kind, as a counterfactual that a person writes does.
+Candidates change tokens where a counterfactual differs, or content words where a change matters most; kept are
+those that make the answer much less likely, and of these first the ones on which the model gives another answer of
+the same kind, as a counterfactual that a person writes does.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hooke.methods.content import content_places, is_function_word
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model, Tokens
 from hooke.sites import Site
@@ -28,12 +30,14 @@ BEST_PLACES = 3  # and where it is then made
 CHOICE = 3  # candidates for each variant
 WORTH = 0.3  # of the median score: what a variant that changes another place than a counterfactual must reach
 SAME_ANSWER = 3  # variants with the same answer, at most
+LEAST_FALL = 1.0  # nats; what a counterfactual must take from the log-probability of the answer
+STILL = 0.95  # and more than this share of the changes that move the answer least
 LARGEST_FALL = 5.0  # nats; a target that is out of the question cannot be more so
 BATCH_ROWS, BATCH_TOKENS = 48, 2048
 
 
 class Substitutes:
-    """Which tokens may stand for which: same leading space, capital and kind of character."""
+    """Which tokens may stand for which: same leading space, capital and kind of character, content for content."""
 
     def __init__(self, model: Model, ids: Tensor, logits: Tensor, generator: torch.Generator) -> None:
         """ids: (pos,) of the prompt. logits: (pos, d_vocab) that the model gives on it."""
@@ -77,6 +81,10 @@ class Substitutes:
         chances = torch.ones(len(best.values)) if kind == "near" else (best.values / TEMPERATURE).softmax(-1).cpu()
         return best.indices, chances
 
+    def falls(self, target: int, log: Tensor) -> Tensor:
+        """How far each variant lowers the log-probability of the target, in nats."""
+        return self.logits[-1].log_softmax(-1)[target] - log[:, target]
+
     def scores(self, target: int, log: Tensor) -> Tensor:
         """How much each variant asks the same question with another answer: the probability of its likeliest
         answer of the target's kind, times how far the target falls (nats).
@@ -85,14 +93,14 @@ class Substitutes:
         """
         alike = self.kinds == self.kinds[target]
         alike[target] = False
-        fall = (self.logits[-1].log_softmax(-1)[target] - log[:, target]).clamp(0, LARGEST_FALL)
+        fall = self.falls(target, log).clamp(0, LARGEST_FALL)
         return log.masked_fill(~alike, -torch.inf).amax(-1).exp() * fall
 
 
 def _kind(text: str) -> tuple[bool, ...]:
     space = text[:1] == " "
     rest = text[1:] if space else text
-    return space, rest[:1].isupper(), rest.isalpha(), rest.isdigit()
+    return space, rest[:1].isupper(), rest.isalpha(), rest.isdigit(), is_function_word(rest)
 
 
 def variants(
@@ -104,10 +112,12 @@ def variants(
     generator: torch.Generator,
     tick: Tick = idle,
 ) -> list[Tensor]:
-    """At most `count` prompts (pos,) that ask for another answer than `target`, in random order.
+    """At most `count` prompts (pos,) that ask for another answer than `target`, in random order; none if none is found.
 
-    others: token ids of counterfactuals. With some, three quarters of the variants or more are like them; the
-    rest, and with none all, change the places that matter most.
+    Each lowers the log-probability of the target by LEAST_FALL or more, and by more than changes do that move it
+    least. others: token ids of counterfactuals. With some, three quarters of the variants or more are like them;
+    the rest, and with none all, change content words at the places that matter most: not the last token, unless
+    no other does.
     """
     logits = model.run(tokens).logits
     assert logits is not None
@@ -120,8 +130,16 @@ def variants(
         model, substitutes, target, exchanges(substitutes, others, CHOICE * count), count, stretch(tick, 0.05, 0.4)
     )
     most = count // 4 if like else count
-    candidates = elsewhere(model, tokens, substitutes, target, free, CHOICE * most, stretch(tick, 0.4, 0.7))
-    rest = pick(model, substitutes, target, candidates, most, stretch(tick, 0.7, 1.0))
+    free &= content_places(model, tokens.ids[0])
+    early = free.clone()
+    early[-1] = False
+    rest: list[tuple[float, Tensor]] = []
+    for allowed, start in ((early, 0.4), (free, 0.7)):
+        part = stretch(tick, start, start + 0.15)
+        candidates, bar = elsewhere(model, tokens, substitutes, target, allowed, CHOICE * most, part)
+        rest = pick(model, substitutes, target, candidates, most, stretch(tick, start + 0.15, start + 0.3), bar)
+        if rest or not bool(free[-1]):
+            break
     if like:  # of changes in other places, those that matter about as much
         bar = WORTH * statistics.median(score for score, _ in like)
         rest = [found for found in rest if found[0] >= bar]
@@ -166,9 +184,11 @@ def elsewhere(
     free: Tensor,
     count: int,
     tick: Tick = idle,
-) -> list[Tensor]:
+) -> tuple[list[Tensor], float]:
     """Prompts with another token at one place that is `free` (pos,), every second time wherever that token
-    stands. Places are tried and drawn in proportion to the square of their best score."""
+    stands, and by how much one must lower the log-probability of the target to count. Places are tried and drawn
+    in proportion to the square of their best score; what the quarter of them that moves the target least does to it
+    is what a change does that the answer does not hang on."""
     ids, generator = substitutes.ids, substitutes.generator
 
     def change(place: int, kind: Kind, everywhere: bool) -> Tensor:
@@ -179,14 +199,18 @@ def elsewhere(
 
     places = _places(model, tokens, target, free)
     if not places:
-        return []
+        return [], LEAST_FALL
     tried = [change(p, kind, False) for p in places for kind in KINDS_ELSEWHERE]
-    score = substitutes.scores(target, _answers(model, ids, tried, tick)).view(len(places), -1).amax(1)
+    log = _answers(model, ids, tried, tick)
+    falls = substitutes.falls(target, log).view(len(places), -1)
+    still = falls[falls.amax(1).argsort()[: len(places) // 4]].abs().flatten()
+    bar = max(LEAST_FALL, float(still.quantile(STILL))) if len(still) else LEAST_FALL
+    score = substitutes.scores(target, log).view(len(places), -1).amax(1)
     best = score.topk(min(BEST_PLACES, len(places)))
     chances = best.values.clamp(min=1e-6).pow(2).cpu()
     drawn = torch.multinomial(chances, count, replacement=True, generator=generator)
     at = [places[int(best.indices[k])] for k in drawn]
-    return [change(p, KINDS_ELSEWHERE[i % 3], i % 2 == 1) for i, p in enumerate(at)]
+    return [change(p, KINDS_ELSEWHERE[i % 3], i % 2 == 1) for i, p in enumerate(at)], bar
 
 
 def _places(model: Model, tokens: Tokens, target: int, free: Tensor) -> list[int]:
@@ -210,8 +234,10 @@ def pick(
     candidates: Sequence[Tensor],
     count: int,
     tick: Tick = idle,
+    least: float = LEAST_FALL,
 ) -> list[tuple[float, Tensor]]:
-    """The `count` candidates with the best scores, few with the same answer, with their scores, best first."""
+    """The `count` candidates with the best scores, few with the same answer, with their scores, best first; none that
+    lowers the log-probability of the target by less than `least`."""
     if not candidates:
         return []
     rows = torch.stack(list(candidates)).unique(dim=0)
@@ -219,6 +245,8 @@ def pick(
     if not len(rows):
         return []
     log = _answers(model, substitutes.ids, list(rows), tick)
+    enough = substitutes.falls(target, log) >= least
+    rows, log = rows[enough], log[enough]
     scores = substitutes.scores(target, log)
     answers = log.argmax(-1).tolist()
     taken: dict[int, int] = {}

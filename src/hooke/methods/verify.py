@@ -7,9 +7,8 @@ of similar activation, and random groups.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from hooke.methods.baselines import Baseline
 from hooke.methods.edges import Codebook, Units
+from hooke.methods.effects import Effect, Place, Verification, judge
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.scores import unit_effects
@@ -26,27 +26,10 @@ from hooke.results import Verdict
 from hooke.sites import Site
 
 N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
-N_GROUP_CONTROLS, N_NAMED_CONTROLS = 10, 5
+N_GROUP_CONTROLS, N_NAMED_CONTROLS, N_PATH_CONTROLS = 10, 5, 4
 JOB_TOKENS = 1024  # of interventions run together: about a second's work on a small model
 JOB_BYTES = 2**28  # of their edits, which are dense over a prompt, and of what is read: fewer together on a long prompt
 FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
-LEAST_EFFECT = 1e-4  # logits; a smaller prediction has no sign to test
-
-
-Place = tuple[Site, int]  # a site and a position
-
-
-@dataclass
-class Effect:
-    """A set of features, what the graph predicts for setting them to their baseline (or doubling), and what came."""
-
-    members: Units
-    factor: float  # 0: set to baseline; 2: double
-    once: bool = False  # against the first baseline only, and predicted for it; else the mean over all
-    predicted: float = 0.0
-    measured: float = 0.0
-    spread: tuple[float, float] = (0.0, 0.0)  # least and greatest over baselines
-    reads: list[dict[Place, Tensor]] = field(default_factory=list)  # one a baseline, kept if asked for
 
 
 @dataclass
@@ -59,7 +42,7 @@ class Bench:
     book: Codebook
     metric: Metric
     baselines: list[Baseline]
-    clean: float
+    logits: Tensor  # (d_vocab,) of the unchanged model
     resid: dict[int, Tensor]
 
 
@@ -70,7 +53,7 @@ def make_bench(
     run = model.run(tokens, read=sites, logits="last")
     assert run.logits is not None
     resid = {layer: run.acts[site] for layer, site in enumerate(sites)}
-    return Bench(model, tokens, frozen, book, metric, baselines, float(metric(run.logits[0])), resid)
+    return Bench(model, tokens, frozen, book, metric, baselines, run.logits[0], resid)
 
 
 def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> list[Edit]:
@@ -85,26 +68,35 @@ def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> li
 
 
 def measure(bench: Bench, effects: Sequence[Effect], *, places: Sequence[Place] = (), tick: Tick = idle) -> None:
-    """Carry the interventions out in the live model, as many at once as memory holds; fills `measured`, `spread` and,
-    of the places, `reads`."""
+    """Carry the interventions out in the live model, as many at once as memory holds; fills what was measured and, of
+    the places, `reads`."""
     sites = sorted({site for site, _ in places})
     several = [bench.baselines if e.factor == 0 and not e.once else bench.baselines[:1] for e in effects]
     jobs = [(e, b) for e, chosen in zip(effects, several, strict=True) for b in chosen]
-    found: dict[int, list[float]] = {}
+    found: dict[int, list[tuple[float, float]]] = {}
+    words: dict[int, list[list[float]]] = {}
+    before = bench.logits.float().log_softmax(-1)
     for start, end in _batches(bench, [e.members for e, _ in jobs], sites):
         tick(start / len(jobs))
         part = jobs[start:end]
         sets = [setting(bench, e.members, e.factor, b) for e, b in part]
         logits, reads = bench.model.run_each(bench.tokens, sets, resid=bench.resid, read=sites)
-        changes = (bench.metric(logits) - bench.clean).tolist()
-        for (effect, _), change, got in zip(part, changes, reads, strict=True):
-            found.setdefault(id(effect), []).append(change)
+        changes = (bench.metric(logits) - bench.metric(bench.logits)).tolist()
+        inside = (bench.metric.graph(logits) - bench.metric.graph(bench.logits)).tolist()
+        for k, ((effect, _), got) in enumerate(zip(part, reads, strict=True)):
+            found.setdefault(id(effect), []).append((changes[k], inside[k]))
+            if effect.watch:
+                ids = list(effect.watch)
+                change = logits[k].float().log_softmax(-1)[ids] - before[ids]
+                words.setdefault(id(effect), []).append(change.tolist())
             if places:  # copies: what was read is a view of the whole batch
                 effect.reads.append({(site, p): got[site][p].clone() for site, p in places if site in got})
     for effect in effects:
-        values = found[id(effect)]
+        values = [change for change, _ in found[id(effect)]]
         effect.measured = float(np.mean(values))
         effect.spread = (min(values), max(values))
+        effect.in_graph = float(np.mean([inside for _, inside in found[id(effect)]]))
+        effect.words = np.mean(words[id(effect)], axis=0).tolist() if effect.watch else []
 
 
 def _batches(bench: Bench, jobs: Sequence[Units], sites: Sequence[Site]) -> list[tuple[int, int]]:
@@ -213,12 +205,12 @@ def units_of(bench: Bench, picks: Sequence[tuple[int, int, int]]) -> Units:
 
 
 def gradient(bench: Bench) -> list[Tensor]:
-    """The plain gradient of the metric with respect to every feature value, per block (pos, n_features)."""
+    """The plain gradient of what the graph adds up to, for every feature value; per block (pos, n_features)."""
     sites = sorted({site for block in bench.book.basis for site in block.writes})
     run = bench.model.run(bench.tokens, read=sites, grad=True, logits="last")
     assert run.logits is not None
     grads = dict(
-        zip(sites, torch.autograd.grad(bench.metric(run.logits[0]), [run.acts[s] for s in sites]), strict=True)
+        zip(sites, torch.autograd.grad(bench.metric.graph(run.logits[0]), [run.acts[s] for s in sites]), strict=True)
     )
     out = []
     for block, values in zip(bench.book.basis, bench.book.values, strict=True):
@@ -228,38 +220,22 @@ def gradient(bench: Bench) -> list[Tensor]:
     return out
 
 
-@dataclass
-class Verification:
-    """Figures for the result, and the verdicts they rest on."""
-
-    summary: dict[str, object]
-    verdicts: dict[int, tuple[Verdict, str]]  # index of a kept unit -> verdict and what was measured
-    edge_verdicts: dict[tuple[int, int], Verdict]  # (source, target) indices of kept units
-    groups: list[Effect]
-    group_verdicts: list[tuple[Verdict, str]]
-    doubles_named: list[Effect]
-
-
-def judge(predicted: float, measured: float, control: float) -> tuple[Verdict, str]:
-    """tested: predicted sign, 0.5 to 2 times the prediction, above the controls' 95th percentile;
-    refuted: wrong sign, or below that percentile; else untested."""
-    said = f"predicted {predicted:+.3g}, measured {measured:+.3g}, controls' 95th percentile {control:.2g}"
-    if predicted * measured <= 0:
-        return "refuted", said + ": wrong sign"
-    if abs(measured) <= control:
-        return "refuted", said + ": no more than random features do"
-    if not 0.5 <= measured / predicted <= 2:
-        return "untested", said + ": right sign, wrong size"
-    return "tested", said
-
-
 def verify(
-    bench: Bench, kept: Units, matrix: Tensor, named: Sequence[Tensor], *, seed: int = 0, tick: Tick = idle
+    bench: Bench,
+    kept: Units,
+    matrix: Tensor,
+    named: Sequence[Tensor],
+    words: Sequence[Sequence[int]] = (),
+    paths: Sequence[Sequence[int]] = (),
+    *,
+    seed: int = 0,
+    tick: Tick = idle,
 ) -> Verification:
-    """Test the strongest nodes, the named groups and samples of both against the live model.
+    """Test the strongest nodes, the named groups, paths and samples of nodes and groups against the live model.
 
     matrix: (n_kept, n_kept), effect of one unit of a kept feature (column) on another (row).
-    named: indices of kept units for each group that the sentence names.
+    named: indices of kept units for each group that the sentence names; words: tokens that each may promote.
+    paths: indices of kept units on each path.
     """
     generator = torch.Generator().manual_seed(seed)
     thin = max(0.2, min(1.0, FULL_TOKENS / bench.frozen.n_tokens))
@@ -291,13 +267,19 @@ def verify(
         groups.append(Effect(members, 0.0, once=True))
         if len(group_controls) < thin * N_GROUP_CONTROLS:
             group_controls.append(Effect(matched(bench, members, kept, generator), 0.0, once=True))
-    named_effects = [Effect(kept.take(at), 0.0) for at in named]
+    follow = [list(w) for w in words] or [[] for _ in named]
+    named_effects = [Effect(kept.take(at), 0.0, watch=w) for at, w in zip(named, follow, strict=True)]
     named_doubles = [Effect(kept.take(at), 2.0) for at in named]
+
+    def chance(like: Units, count: int, watch: Sequence[int] = ()) -> list[Effect]:
+        return [Effect(matched(bench, like, kept, generator), 0.0, once=True, watch=watch) for _ in range(count)]
+
     named_controls = []
-    for at in named:
+    for at, w in zip(named, follow, strict=True):
         like = kept.take(at[torch.randperm(len(at), generator=generator)[:200].to(at.device)])
-        alike = [matched(bench, like, kept, generator) for _ in range(N_NAMED_CONTROLS)]
-        named_controls.append([Effect(units, 0.0, once=True) for units in alike])
+        named_controls.append(chance(like, N_NAMED_CONTROLS, w))
+    path_effects = [Effect(kept.take(torch.tensor(list(path), dtype=torch.long)), 0.0) for path in paths]
+    path_controls = [chance(effect.members, N_PATH_CONTROLS) for effect in path_effects]
 
     everything = [*singles.values(), *doubles, *controls, *groups, *group_controls, *named_effects, *named_doubles]
     tick(0.1)
@@ -307,52 +289,44 @@ def verify(
     places = [_place(bench, kept, target) for target in sorted({target for _, target, _ in pairs})]
     measure(bench, [*watched, *controls], places=places, tick=stretch(tick, 0.15, 0.5))
     seen = set(map(id, [*watched, *controls]))
-    rest = [e for e in everything if id(e) not in seen] + [c for cs in named_controls for c in cs]
+    rest = [e for e in everything if id(e) not in seen] + path_effects
+    rest += [c for cs in named_controls + path_controls for c in cs]
     measure(bench, rest, tick=stretch(tick, 0.5, 0.9))
     tick(0.9)
 
     bar = float(np.quantile([abs(c.measured) for c in controls], 0.95)) if controls else 0.0
-    verdicts: dict[int, tuple[Verdict, str]] = {}
-    for i, effect in singles.items():
-        if abs(effect.predicted) < LEAST_EFFECT:
-            verdicts[i] = ("untested", f"the predicted effect, {effect.predicted:+.2g}, is too small to test")
-        else:
-            verdicts[i] = judge(effect.predicted, effect.measured, bar)
-    group_verdicts = []
-    for effect, chance in zip(named_effects, named_controls, strict=True):
-        control = float(np.quantile([abs(c.measured) for c in chance], 0.95))
-        group_verdicts.append(judge(effect.predicted, effect.measured, control))
+    verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in singles.items()}
+    group_verdicts, promoted = [], []
+    for effect, random in zip(named_effects, named_controls, strict=True):
+        control = float(np.quantile([abs(c.measured) for c in random], 0.95))
+        group_verdicts.append(judge(effect.predicted, effect.in_graph, control, effect.measured))
+        less = [min([0.0, *(c.words[k] for c in random)]) for k in range(len(effect.watch))]
+        promoted.append([w for w, by, least in zip(effect.watch, effect.words, less, strict=True) if by < least])
     edge_verdicts = _edges(bench, kept, pairs, singles, controls)
 
     tried = [singles[int(i)] for i in sample] + controls
     grads = gradient(bench)
     summary = _summary(bench, tried, groups, group_controls, named_effects, grads, len(sample))
-    counts = [v for v, _ in verdicts.values()]
+    for prefix, said in (("", [v for v, _ in verdicts.values()]), ("edges_", list(edge_verdicts.values()))):
+        for verdict in ("as-predicted", "not-as-predicted", "no-effect"):
+            summary[prefix + verdict.replace("-", "_")] = said.count(verdict)
     summary |= {
-        "tested": counts.count("tested"),
-        "refuted": counts.count("refuted"),
-        "untested": len(kept) - counts.count("tested") - counts.count("refuted"),
+        "untested": len(kept) - len(verdicts),
         "control_95th_percentile": bar,
-        "edges_tested": list(edge_verdicts.values()).count("tested"),
-        "edges_refuted": list(edge_verdicts.values()).count("refuted"),
-        "doubling_spearman": _rank([e.predicted for e in doubles], [e.measured for e in doubles]),
+        "doubling_spearman": _rank([e.predicted for e in doubles], [e.in_graph for e in doubles]),
     }
-    return Verification(summary, verdicts, edge_verdicts, named_effects, group_verdicts, named_doubles)
-
-
-def weigh(verification: Verification, replays: Sequence[Mapping[str, Any]]) -> bool:
-    """Take "tested" from a group whose ablation did no more than the same push on random neurons at its own layers and
-    positions: a harder control than neurons of similar activation set to their own baseline. replays: `intervene`
-    payloads of switching each named group off, in order. Returns whether a verdict changed."""
-    changed = False
-    for k, replay in enumerate(replays):
-        verdict, reason = verification.group_verdicts[k]
-        least, greatest = replay["control_least"], replay["control_greatest"]
-        if verdict == "tested" and least is not None and least <= replay["change"] <= greatest:
-            said = f"{reason}; random neurons pushed as far do as much ({least:+.2g} to {greatest:+.2g})"
-            verification.group_verdicts[k] = ("untested", said)
-            changed = True
-    return changed
+    controls_of = [[c.measured for c in random] for random in path_controls]
+    return Verification(
+        summary,
+        verdicts,
+        edge_verdicts,
+        named_effects,
+        group_verdicts,
+        named_doubles,
+        promoted,
+        path_effects,
+        controls_of,
+    )
 
 
 def triples(units: Units) -> list[tuple[int, int, int]]:
@@ -366,8 +340,7 @@ def _rank(a: Sequence[float], b: Sequence[float]) -> float | None:
 
 
 def _signs(effects: Sequence[Effect]) -> float | None:
-    clear = [e for e in effects if abs(e.predicted) >= LEAST_EFFECT]
-    return float(np.mean([e.predicted * e.measured > 0 for e in clear])) if clear else None
+    return float(np.mean([e.predicted * e.in_graph > 0 for e in effects])) if effects else None
 
 
 def _mean_size(effects: Sequence[Effect]) -> float | None:
@@ -383,12 +356,11 @@ def _summary(
     grads: list[Tensor],
     n_kept: int,
 ) -> dict[str, object]:
-    measured = [e.measured for e in tried]
-    plain, size = [], []
-    for e in tried:
-        (b, p, i), m = triples(e.members)[0], e.members
-        plain.append(float(grads[b][p, i] * (_baseline(bench, e)[0] - m.values[0])))
-        size.append(abs(float(m.values[0])))
+    """Predictions are compared with what was measured in their own quantity; mean effects are in the reported one."""
+    measured = [e.in_graph for e in tried]
+    plain = [_by_gradient(bench, grads, e) for e in tried]
+    size = [abs(float(e.members.values[0])) for e in tried]
+    together = [e.in_graph for e in groups]
     spreads = [hi - lo for e in tried if not e.once for lo, hi in [e.spread]]
     return {
         "spearman": _rank([e.predicted for e in tried], measured),
@@ -396,22 +368,33 @@ def _summary(
         "sign_agreement": _signs(tried[:n_kept]),
         "gradient_spearman": _rank(plain, measured),
         "activation_spearman": _rank(size, [abs(x) for x in measured]),
-        "groups_spearman": _rank([e.predicted for e in groups], [e.measured for e in groups]),
+        "groups_spearman": _rank([e.predicted for e in groups], together),
+        "groups_gradient_spearman": _rank([_by_gradient(bench, grads, e) for e in groups], together),
         "groups_sign_agreement": _signs(groups),
         "random_groups_mean_effect": _mean_size(group_controls),
         "groups_mean_effect": _mean_size(groups),
         "named_sign_agreement": _signs(named),
         "nodes_tried": len(tried),
         "groups_tried": len(groups),
-        "baselines": [b.name for b in bench.baselines],
+        "baselines": [{"ids": b.ids.tolist(), "text": b.name} for b in bench.baselines],
         "mean_range_over_baselines": float(np.mean(spreads)) if spreads and len(bench.baselines) > 1 else None,
     }
+
+
+def _by_gradient(bench: Bench, grads: list[Tensor], effect: Effect) -> float:
+    """What the plain gradient predicts for setting the members to their baseline."""
+    change = _baseline(bench, effect) - effect.members.values
+    return float(sum(grads[b][p, i] * by for (b, p, i), by in zip(triples(effect.members), change, strict=True)))
 
 
 def _pairs(
     bench: Bench, kept: Units, matrix: Tensor, strongest: Tensor, per_source: int = 5
 ) -> list[tuple[int, int, float]]:
-    """Of each of the strongest the kept ones that it moves most by the graph: source, target, predicted change."""
+    """Of each of the strongest the kept ones that it moves most by the graph: source, target, predicted change.
+
+    Only those whose own edge is tested by that, and so the sign it is drawn with: where the total effect has the sign
+    of the weight that is shown.
+    """
     if not len(kept):
         return []
     assert kept.baselines is not None
@@ -429,8 +412,10 @@ def _pairs(
     for column, source in enumerate(sources):
         weight = relative[:, column] * (kept.values.abs() > 1e-3)
         for target in weight.topk(min(per_source, len(kept))).indices.tolist():
-            if float(total[target, column].abs()) > 1e-6:
-                pairs.append((source, target, float(total[target, column])))
+            predicted = float(total[target, column])
+            shown = float(matrix[target, source] * kept.values[source])  # taking it away must change the other way
+            if abs(predicted) > 1e-6 and shown * predicted < 0:
+                pairs.append((source, target, predicted))
     return pairs
 
 

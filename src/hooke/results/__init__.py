@@ -5,11 +5,11 @@ from hooke.results.graph import Graph, Kind, Node
 from hooke.results.result import (
     Claim,
     Result,
-    Verdict,
     first_fault,
     load_result,
     tensor_path,
 )
+from hooke.results.verdicts import WORDS, Verdict
 
 __all__ = [
     "Claim",
@@ -18,6 +18,7 @@ __all__ = [
     "Node",
     "Result",
     "Verdict",
+    "WORDS",
     "first_fault",
     "load_result",
     "read_json",

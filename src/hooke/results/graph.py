@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from hooke.results.result import Verdict
+from hooke.results.verdicts import Verdict
 
 Kind = Literal["token", "feature", "remainder", "error", "bias", "head", "mlp", "logit"]
 Part = Literal["", "q", "k", "v"]

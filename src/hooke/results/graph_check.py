@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hooke.errors import HookeError
 from hooke.results.graph import Kind, Part
-from hooke.results.result import Verdict
+from hooke.results.verdicts import Verdict
 
 MAX_NODES, MAX_LINKS, MAX_TOKENS = 200_000, 2_000_000, 1_000_000
 HEAVIEST = 1e30  # weights beyond this are not measurements, and do not fit float32

@@ -33,7 +33,7 @@ from hooke.results.graph_write import (
     six_digits,
     write_graph_file,
 )
-from hooke.results.result import Verdict
+from hooke.results.verdicts import Verdict
 
 __all__ = [
     "Contrast",

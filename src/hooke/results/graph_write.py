@@ -16,7 +16,7 @@ from hooke.files import write_atomic
 from hooke.results.graph import PARTS, Graph, Kind, Node, Part
 from hooke.results.graph_check import check_graph_file
 from hooke.results.graph_names import LORSA, cantor, clean, node_id, safe_name, shown
-from hooke.results.result import Verdict
+from hooke.results.verdicts import Verdict
 
 MAX_WRITTEN = 500_000  # links; about 35 MB, well under Neuronpedia's 100 MiB
 TINY = 1e-30  # weights below this are left out: float32 holds no six digits of them

@@ -22,9 +22,9 @@ from hooke.files import read_json, write_atomic
 from hooke.results.finite import check_finite
 from hooke.results.identity import left_out
 from hooke.results.tensors import read_tensors
+from hooke.results.verdicts import Verdict
 
 VERSION = 1
-Verdict = Literal["tested", "refuted", "untested"]
 
 
 class Claim(BaseModel):

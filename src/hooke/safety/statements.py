@@ -243,10 +243,12 @@ def _causes(row: Mapping[str, Any], causes: Sequence[Result]) -> list[dict[str, 
             v = result.payload["verification"] or {}
             target, other = (result.payload[key]["token"] for key in ("target", "contrast"))
             text = (
-                f"Of the neurons behind {quote(target)} rather than {quote(other)}, {v.get('tested', 0)} were "
-                f"confirmed and {v.get('refuted', 0)} refuted when they were switched off in the model"
+                f"Of the neurons behind {quote(target)} rather than {quote(other)} that were switched off in the "
+                f"model, {v.get('as_predicted', 0)} matter as predicted, {v.get('not_as_predicted', 0)} matter, not as "
+                f"predicted, and {v.get('no_effect', 0)} have no effect beyond random ones"
             )
-            said.append(claim("findings", text, "tested" if v.get("tested") else "refuted", [result.id]))
+            some = v.get("as_predicted", 0) + v.get("not_as_predicted", 0) > 0
+            said.append(claim("findings", text, "tested" if some else "refuted", [result.id]))
             said += [
                 claim("findings", one.text, one.verdict, _nodes(result, one.evidence)) for one in result.claims[:2]
             ]

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from hooke.errors import HookeError
-from hooke.results import Graph, Result, first_fault
+from hooke.results import WORDS, Graph, Result, first_fault
 from hooke.results.graph import PARTS
 from hooke.results.graph_file import GraphFile, graph_from_file
 from hooke.viewer import circuit
@@ -45,7 +45,7 @@ MAX_GENERIC_BYTES = 32 * 2**20
 MANTISSA_BITS = 12  # of a link's weight: four digits in a hundredfold smaller file
 Arrays = dict[str, np.ndarray]
 View = GraphView | LensView | InterventionView | ProbeView | AssessView | PatchView | GenericView
-VERDICTS = {"untested": 0, "tested": 1, "refuted": 2}
+VERDICTS = {name: k for k, name in enumerate(["untested", *(name for name in WORDS if name != "untested")])}
 
 
 def page_bytes(results: Sequence[Result], *, state: dict[str, Any] | None = None, max_links: int = MAX_LINKS) -> bytes:
@@ -170,13 +170,15 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
         tokens=graph.tokens,
         target=None if facts else _target(payload.get("target"), graph),
         contrast=None if payload.get("contrast") is None else Token(**payload["contrast"]),
+        quantity=payload.get("quantity"),
+        graph_quantity=payload.get("graph_quantity"),
         top=[] if facts else [Token(**t) for t in payload.get("top") or _top(graph)],
         sentence=payload.get("sentence", ""),
         notes=[*payload.get("notes", []), *file.warnings],
         scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
         verification={} if facts else payload.get("verification") or {},
-        groups=_groups(payload.get("groups", []), graph.tokens),
-        paths=[Path(**{k: p[k] for k in Path.model_fields}) for p in payload.get("paths", [])],
+        groups=_groups(payload.get("groups", []), graph.tokens, "quantity" in payload),
+        paths=[Path(**{k: p[k] for k in Path.model_fields if k in p}) for p in payload.get("paths", [])],
         n_layers=max(numbered, default=0) + 1,
         node_threshold=1.0 if facts else _threshold(file),
         nodes=_nodes(graph, dropped, float(metadata.get("node_threshold") or 1.0)),
@@ -278,8 +280,11 @@ def _top(graph: Graph) -> list[dict[str, Any]]:
     return [{"token": n.label, "id": -1 if n.index is None else n.index, "probability": n.probability} for n in logits]
 
 
-def _groups(groups: list[dict[str, Any]], tokens: list[str]) -> list[Group]:
-    """The groups of the sentence, each with a name of its own: the page tells groups apart by name."""
+def _groups(groups: list[dict[str, Any]], tokens: list[str], named: bool) -> list[Group]:
+    """The groups of the sentence, each with a name of its own: the page tells groups apart by name.
+
+    named: the result says what it measures; older ones measured what the graph adds up to, and nothing else.
+    """
     out: list[Group] = []
     for group in groups:
         low, high = group["layers"]
@@ -288,7 +293,10 @@ def _groups(groups: list[dict[str, Any]], tokens: list[str]) -> list[Group]:
         name = f"“{group['token']}”{again} {layers}"
         taken = sum(g.name == name or g.name.startswith(f"{name}, ") for g in out)
         keys = {"nodes", "verdict", "text", "share", "predicted", "measured", "range", "reason", "layers", "position"}
-        keys |= {"doubling_predicted", "doubling_measured"}
+        keys |= {"doubling_predicted", "doubling_measured", "measured_in_graph", "doubling_measured_in_graph"}
+        if not named:
+            old = {f"{key}_in_graph": group.get(key) for key in ("measured", "doubling_measured")}
+            group = {**group, **old, "measured": None, "doubling_measured": None}
         out.append(Group(name=f"{name}, {taken + 1}" if taken else name, **{k: group[k] for k in keys if k in group}))
     return out
 

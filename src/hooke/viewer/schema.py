@@ -27,6 +27,15 @@ class Token(_Part):
     probability: float | None = None
 
 
+class Quantity(_Part):
+    """What a number measures."""
+
+    name: str
+    equation: str
+    unit: str
+    about: str
+
+
 class Group(_Part):
     """Nodes that belong together: of the sentence, or grouped by a person."""
 
@@ -35,10 +44,12 @@ class Group(_Part):
     verdict: Verdict = "untested"
     text: str = ""
     share: float | None = Field(default=None, description="of the influence of all features")
-    predicted: float | None = Field(default=None, description="change of the target when switched off, in logits")
-    measured: float | None = None
+    predicted: float | None = Field(default=None, description="change when switched off, in what the graph adds up to")
+    measured_in_graph: float | None = Field(default=None, description="the same, measured")
+    measured: float | None = Field(default=None, description="change of the reported quantity")
     range: list[float] | None = Field(default=None, description="least and greatest over the counterfactuals")
     doubling_predicted: float | None = None
+    doubling_measured_in_graph: float | None = None
     doubling_measured: float | None = None
     layers: list[int] | None = Field(default=None, description="first and last")
     position: int | None = None
@@ -46,13 +57,16 @@ class Group(_Part):
 
 
 class Path(_Part):
-    """One path from a token to the target, and the share of influence it carries."""
+    """One path from a token to the target, its share of the influence, and what switching off its features did."""
 
     token: str
     position: int
     nodes: list[str]
     share: float
-    sign: int
+    measured: float | None = None
+    control_least: float | None = Field(default=None, description="of as many random features")
+    control_greatest: float | None = None
+    verdict: Verdict = "untested"
 
 
 class Nodes(_Part):
@@ -114,7 +128,8 @@ class InterventionView(_Part):
     target: Token
     contrast: Token | None = None
     rows: list[InterventionRow]
-    change: float = Field(description="of the target's logit, or of the difference to the contrast")
+    quantity: Quantity | None = Field(default=None, description="null in older files, which say the graph's quantity")
+    change: float = Field(description="of the quantity")
     control_change: float | None
     control_least: float | None
     control_greatest: float | None
@@ -157,6 +172,8 @@ class GraphView(_Part):
     tokens: list[str]
     target: Token | None = None
     contrast: Token | None = None
+    quantity: Quantity | None = Field(default=None, description="what effects are reported in; null in older files")
+    graph_quantity: Quantity | None = Field(default=None, description="what the graph adds up to and predicts")
     top: list[Token]
     sentence: str = ""
     notes: list[str]

@@ -13,6 +13,8 @@ export interface Palette {
   remainder: string;
   tested: string;
   refuted: string;
+  unpredicted: string;
+  unsigned: string;
 }
 
 export const LIGHT: Palette = {
@@ -28,6 +30,8 @@ export const LIGHT: Palette = {
   remainder: "#a9b0b8",
   tested: "#0b7a4b",
   refuted: "#b2182b",
+  unpredicted: "#8a5a00",
+  unsigned: "#b35806",
 };
 
 export const DARK: Palette = {
@@ -43,6 +47,8 @@ export const DARK: Palette = {
   remainder: "#5d646d",
   tested: "#5fd39b",
   refuted: "#f4a582",
+  unpredicted: "#e3b341",
+  unsigned: "#fdb863",
 };
 
 export const palette = (dark: boolean): Palette => (dark ? DARK : LIGHT);

@@ -51,7 +51,7 @@ function Compared({ view }: { view: InterventionView }) {
   const within = withinRandom(view);
   if (within === null) return <span class="badge untested">no random groups to compare with</span>;
   const target = view.rows.find((row) => row.id === view.target.id);
-  const odd = !view.contrast && target && (target.after - target.before) * change < 0;
+  const odd = !view.quantity && !view.contrast && target && (target.after - target.before) * change < 0;
   return (
     <>
       {within ? <span class="badge refuted">no more than random groups do</span> : <span class="badge tested">beyond random groups</span>}
@@ -73,10 +73,11 @@ function Bar({ value, change = 0 }: { value: number | null; change?: number }) {
 
 const [W, H, EDGE] = [320, 44, 24];
 
-/** The change of the logit on a line, beside where the random groups fell. */
+/** The change on a line, beside where the random groups fell. */
 function Span({ view }: { view: InterventionView }) {
   const { change, control_change: mean, control_least: least, control_greatest: greatest, contrast, target } = view;
-  const what = contrast ? `the logit of ${token(target.token)} minus that of ${token(contrast.token)}` : `the logit of ${token(target.token)}, above the average token`;
+  const name = view.quantity?.name ?? (contrast ? "logit difference" : "centred logit");
+  const what = contrast ? `the ${name} of ${token(target.token)} and ${token(contrast.token)}` : `the ${name} of ${token(target.token)}`;
   const group = least !== null && greatest !== null;
   const size = Math.max(Math.abs(change), Math.abs(least ?? 0), Math.abs(greatest ?? 0), 1e-9);
   const x = (v: number) => EDGE + ((W - 2 * EDGE) * (v / size + 1)) / 2;
@@ -99,7 +100,8 @@ function Span({ view }: { view: InterventionView }) {
         </text>
       </svg>
       <figcaption class="soft">
-        {said} <span aria-hidden="true">(● these nodes, ▬ random groups)</span>
+        {said}
+        {view.quantity && ` (${view.quantity.name}: ${view.quantity.about})`} <span aria-hidden="true">(● these nodes, ▬ random groups)</span>
       </figcaption>
     </figure>
   );

@@ -1,9 +1,9 @@
-// What goes into the selection and where it goes, split by sign, sorted by share.
+// What goes into the selection and where it goes, sorted by share. A sign stands only where it was tested.
 
 import { useEffect } from "preact/hooks";
 import { count, num, percent, token } from "../core/format";
-import { Verdict } from "../core/Verdict";
-import { difference, inputs, outputs, PARTS, type Graph, type Row } from "./graph";
+import { VERDICTS, Verdict } from "../core/Verdict";
+import { difference, inputs, outputs, PARTS, signOf, type Graph, type Row } from "./graph";
 import { atOf, placeOf, wordsOf, type Store } from "./store";
 
 const FIRST = 25;
@@ -20,7 +20,7 @@ export function Connections({ store }: { store: Store }) {
         <p class="soft">
           Direct effect on {a} minus that on {b}, as the graph has it.
         </p>
-        <Signed store={store} rows={found.rows} title={`${a} rather than ${b}`} left={found.left} heads={[`towards ${a}`, `towards ${b}`]} />
+        <Rows store={store} rows={found.rows} title={`${a} rather than ${b}`} left={found.left} head="share of all, whichever way" />
         {found.oneSided > 0 && (
           <p class="soft">
             {count(found.oneSided)} of {count(found.rows.length)} have a link to one of the two only; a weak link to the other may be among what is left out.
@@ -35,8 +35,8 @@ export function Connections({ store }: { store: Store }) {
   const mode = store.get<string>("links");
   return (
     <>
-      {mode !== "outputs" && <Signed store={store} rows={into} title="Inputs" left={left(store, selection.nodes)} heads={["raise it", "lower it"]} single={selection.kind === "node"} />}
-      {mode !== "inputs" && <Signed store={store} rows={out} title="Outputs" single={selection.kind === "node"} />}
+      {mode !== "outputs" && <Rows store={store} rows={into} title="Inputs" left={left(store, selection.nodes)} head="share of its input" single={selection.kind === "node"} />}
+      {mode !== "inputs" && <Rows store={store} rows={out} title="Outputs" head="share of their input" single={selection.kind === "node"} />}
     </>
   );
 }
@@ -75,64 +75,63 @@ function aggregate(g: Graph, nodes: number[]): [Row[], Row[]] {
   return [sorted(into), sorted(out)];
 }
 
-function Signed({ store, rows, title, left = 0, heads, single }: { store: Store; rows: Row[]; title: string; left?: number; heads?: [string, string]; single?: boolean }) {
-  const told = (list: Row[], k: 0 | 1) => {
-    if (store.graph.value.view.circuit) return ["support the answer", "work against it"][k];
-    return heads ? `${heads[k]}: ${percent(sumOf(list), true)} of all` : `${["raises", "lowers"][k]}, share of their input`;
-  };
-  const plus = rows.filter((r) => r.weight > 0);
-  const minus = rows.filter((r) => r.weight < 0);
-  return (
-    <div role="group" class="connections" aria-label={title}>
-      <h3>
-        {title} <span class="soft">{count(rows.length)}</span>
-        {Math.abs(left) >= 0.005 && <span class="soft"> · {percent(left, true)}, net, is not among the links of this page</span>}
-        {Number.isNaN(left) && <span class="soft"> · what is not among the links of this page is not known</span>}
-      </h3>
-      <div class="split">
-        <List store={store} rows={plus} head={told(plus, 0)} sign="positive" single={single} />
-        <List store={store} rows={minus} head={told(minus, 1)} sign="negative" single={single} />
-      </div>
-    </div>
-  );
+interface RowsProps {
+  store: Store;
+  rows: Row[];
+  title: string;
+  head: string;
+  left?: number;
+  /** The rows are links of one node, and not sums over a group or differences. */
+  single?: boolean;
 }
 
-function List({ store, rows: all, head, sign, single }: { store: Store; rows: Row[]; head: string; sign: string; single?: boolean }) {
+function Rows({ store, rows: all, title, head, left = 0, single }: RowsProps) {
   const g = store.graph.value;
   const { circuit } = g.view;
   // what is hidden is counted in one line; experts see each
   const hidden = (r: Row) => store.props.depth !== "expert" && (g.kind[r.node] === "remainder" || g.kind[r.node] === "error");
   const [rows, unseen] = [all.filter((r) => !hidden(r)), all.filter(hidden)];
   const shown = rows.slice(0, FIRST);
+  const kept = Math.abs(left);
   return (
-    <div>
-      <div class={sign}>{head}</div>
+    <div role="group" class="connections" aria-label={title}>
+      <h3>
+        {title} <span class="soft">{count(all.length)}</span>
+        {kept >= 0.005 && <span class="soft"> · {percent(kept)}, net, is not among the links of this page</span>}
+        {Number.isNaN(left) && <span class="soft"> · what is not among the links of this page is not known</span>}
+      </h3>
+      <div class="soft">{circuit ? "effect on the answer; + supports it, where that was tested" : `${head}; with a sign where that was tested`}</div>
       <ul class="rows">
-        {shown.map((r) => (
-          <li key={r.link}>
-            <NodeButton store={store} i={r.node} part={single ? g.enters?.[r.link] : 0} />
-            <span class={`share ${sign}`} title={`direct effect ${num(r.weight, true)}`}>
-              {circuit ? single && g.verdict[r.link] > 0 && <Verdict verdict={g.verdict[r.link] > 1 ? "refuted" : "tested"} /> : percent(r.share, true)}
-              <span class={circuit ? "" : "soft"}> {num(r.weight, true)}</span>
-            </span>
-          </li>
-        ))}
+        {shown.map((r) => {
+          const verdict = single ? g.verdict[r.link] : 0;
+          const sign = single ? signOf(g, r.link) : 0;
+          const tone = ["negative", "", "positive"][sign + 1];
+          return (
+            <li key={r.link}>
+              <NodeButton store={store} i={r.node} part={single ? g.enters?.[r.link] : 0} />
+              <span class={`share ${tone}`} title={`direct effect ${sign ? num(r.weight, true) : num(Math.abs(r.weight))}`}>
+                {verdict > 0 && <Verdict verdict={VERDICTS[verdict]} />} {!circuit && percent(Math.abs(r.share))}
+                <span class={circuit ? "" : "soft"}> {sign ? num(r.weight, true) : num(Math.abs(r.weight))}</span>
+              </span>
+            </li>
+          );
+        })}
       </ul>
       {rows.length > shown.length && (
         <p class="soft">
-          and {count(rows.length - shown.length)} weaker{!circuit && `, ${percent(sumOf(rows.slice(FIRST)), true)} together`}
+          and {count(rows.length - shown.length)} weaker{!circuit && `, ${percent(sumOf(rows.slice(FIRST)))} together`}
         </p>
       )}
       {unseen.length > 0 && (
         <p class="soft">
-          ◆ {count(unseen.length)} remainder{unseen.length > 1 ? "s" : ""} that no feature here explains, {percent(sumOf(unseen), true)} together
+          ◆ {count(unseen.length)} remainder{unseen.length > 1 ? "s" : ""} that no feature here explains, {percent(sumOf(unseen))} together
         </p>
       )}
     </div>
   );
 }
 
-const sumOf = (rows: Row[]): number => rows.reduce((total, r) => total + r.share, 0);
+const sumOf = (rows: Row[]): number => rows.reduce((total, r) => total + Math.abs(r.share), 0);
 
 const MARKS: Record<string, string> = { token: "■", logit: "■", remainder: "◆", error: "◆", head: "▴", bias: "+", feature: "●", mlp: "●" };
 

@@ -30,11 +30,10 @@ function OneNode({ store, i }: { store: Store; i: number }) {
   else if (kind === "logit") rows.push(["probability", chance(n.probability[i])]);
   if (kind === "feature" && n.value[i] !== null) rows.push(["value here", num(n.value[i], true)]);
   if (n.delta[i] !== null && kind === "feature" && n.value[i] !== null) rows.push(["value in the similar prompts", num(n.value[i]! - n.delta[i]!, true)]);
-  if (n.delta[i] !== null && kind === "logit") rows.push(["change from the similar prompts, as the graph has it", num(n.delta[i], true)]);
   if (!circuit && (kind !== "logit" || g.share[i])) rows.push(["share of all influence on the answer", percent(g.part[i])]);
   if (expert) {
     rows.push(["among the strongest", percent(n.cumulative[i])]);
-    if (!circuit && g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here, net", num(g.left[i], true)]);
+    if (!circuit && g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here, net", num(Math.abs(g.left[i]))]);
     rows.push(["id", g.id[i]], ["number", String(n.index[i] ?? "–")]);
   }
   return (
@@ -46,7 +45,7 @@ function OneNode({ store, i }: { store: Store; i: number }) {
         {placeOf(g, i)} {!circuit && whereOf(g, i)}
       </p>
       <p>
-        {(kind === "feature" || (g.edgeless && n.delta[i] !== null)) && <Verdict verdict={n.verdict[i]} reason={n.reason[i]} />} <span class="soft">{plain(n.reason[i])}</span>
+        {(kind === "feature" || (g.edgeless && n.delta[i] !== null)) && <Verdict verdict={n.verdict[i]}/>} <span class="soft">{plain(n.reason[i])}</span>
       </p>
       {kind === "feature" && !circuit && <Change store={store} nodes={[i]} />}
       <div class="actions">
@@ -69,8 +68,7 @@ function OneNode({ store, i }: { store: Store; i: number }) {
         </label>
       </div>
       <Tokens title="Reads in this prompt" list={n.reads[i]} />
-      <Tokens title={n.delta[i] === null ? "Makes likelier" : "Makes likelier, compared with the similar prompts"} list={n.promotes[i]} />
-      {store.props.depth !== "plain" && <Tokens title="Makes less likely" list={n.suppresses[i]} />}
+      <Tokens title="Linked with, by the unembedding alone (not tested)" list={n.promotes[i]} />
       <table>
         <tbody>
           {rows.map(([name, value]) => (
@@ -139,7 +137,7 @@ function OneGroup({ store, selection }: { store: Store; selection: Selection }) 
         {count(selection.nodes.length)} nodes{!g.view.circuit && ` · ${percent(share)} of the influence of all features`}
       </p>
       {!g.view.circuit && <Change store={store} nodes={selection.nodes.filter((i) => g.kind[i] === "feature")} />}
-      {said && <Tested said={said} depth={store.props.depth} />}
+      {said && <Tested said={said} store={store} />}
       <div class="actions">
         {mine < 0 ? (
           <button onClick={() => save([...groups, { name: selection.name, nodes: selection.nodes.map((i) => g.id[i]) }], `group:${selection.name}`)}>
@@ -165,41 +163,48 @@ function OneGroup({ store, selection }: { store: Store; selection: Selection }) 
 }
 
 /** What verification predicted of a group and what it found; a verdict is about switching off alone. */
-function Tested({ said, depth }: { said: Group; depth: string }) {
+function Tested({ said, store }: { said: Group; store: Store }) {
+  const { depth } = store.props;
+  const { quantity, graph_quantity } = store.graph.value.view;
+  const inside = graph_quantity?.name ?? "centred logit";
+  const two = !quantity || quantity.name !== inside;
   const wrong = (predicted: number | null, measured: number | null) => predicted !== null && measured !== null && predicted * measured <= 0;
-  const rows: [string, number | null, number | null][] = [
-    ["switched off", said.predicted, said.measured],
-    ["doubled", said.doubling_predicted, said.doubling_measured],
+  const rows: [string, number | null, number | null, number | null][] = [
+    ["switched off", said.measured, said.predicted, said.measured_in_graph],
+    ["doubled", said.doubling_measured, said.doubling_predicted, said.doubling_measured_in_graph],
   ];
   return (
     <>
       <h3>
-        When the trace was made <Verdict verdict={said.verdict} reason={said.reason} />
+        When the trace was made <Verdict verdict={said.verdict} />
       </h3>
       {depth !== "plain" && <p>{plain(said.text)}</p>}
-      {said.measured !== null && (
+      {said.predicted != null && (
         <table>
           <thead>
             <tr>
-              <th scope="col">logit of the answer</th>
+              <th scope="col">change of the</th>
+              {quantity && two && <th scope="col" class="number" title={quantity.about}>{quantity.name}</th>}
+              <th scope="col" class="number" title={graph_quantity?.about}>{inside}</th>
               <th scope="col" class="number">predicted</th>
-              <th scope="col" class="number">measured</th>
             </tr>
           </thead>
           <tbody>
-            {rows.map(([name, predicted, measured]) => (
+            {rows.map(([name, measured, predicted, alike]) => (
               <tr key={name}>
                 <th scope="row">{name}</th>
-                <td class="number">{num(predicted, true)}</td>
+                {quantity && two && <td class="number">{num(measured, true)}</td>}
+                <td class="number">{num(alike, true)}</td>
                 <td class="number">
-                  {num(measured, true)}
-                  {wrong(predicted, measured) && <span class="badge refuted"> wrong sign</span>}
+                  {num(predicted, true)}
+                  {wrong(predicted, alike) && <span class="badge refuted"> wrong sign</span>}
                 </td>
               </tr>
             ))}
           </tbody>
         </table>
       )}
+      {quantity && depth !== "expert" && <p class="soft">{plain(quantity.name)}: {plain(quantity.about)}.</p>}
       {said.range && said.range[0] !== said.range[1] && (
         <p class="soft">
           Switched off against several similar prompts, the change was {num(said.range[0], true)} to {num(said.range[1], true)}; their mean stands above. The buttons use the mean of

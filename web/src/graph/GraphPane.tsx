@@ -1,10 +1,11 @@
 // The link graph on two stacked canvases: the picture, and what follows the pointer.
 
+import { VERDICTS, WORDS } from "../core/Verdict";
 import { useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { chance, count, num, percent } from "../core/format";
 import { drawHover, drawScene, FITTED, type Scene, type Zoom } from "./draw";
-import { difference, inputs, linkShare, outputs, PARTS, type Graph } from "./graph";
+import { difference, inputs, linkShare, outputs, PARTS, signOf, type Graph } from "./graph";
 import { makeLayout, nearest, neighbour, type Layout } from "./layout";
 import { atOf, placeOf, wordsOf, type Store } from "./store";
 
@@ -252,18 +253,22 @@ function firstNode(g: Graph, shown: Uint32Array): number {
 }
 
 /** How strongly each node acts on the selected one, or on the contrast. */
-function tintOf(store: Store): Map<number, number> | null {
+function tintOf(store: Store): Map<number, { size: number; sign: number }> | null {
   const g = store.graph.value;
   const contrast = store.contrast.value;
-  const tint = new Map<number, number>();
+  const tint = new Map<number, { size: number; sign: number }>();
   if (contrast) {
-    for (const row of difference(g, ...contrast).rows) tint.set(row.node, row.share);
+    for (const row of difference(g, ...contrast).rows) tint.set(row.node, { size: Math.abs(row.share), sign: 0 });
     return tint;
   }
   const s = store.selected.value;
   if (s < 0) return null;
   const mode = store.get<string>("links");
-  const add = (i: number, e: number) => tint.set(i, (tint.get(i) ?? 0) + linkShare(g, e)); // a head has several inputs
+  const add = (i: number, e: number) => {
+    const sign = signOf(g, e);
+    const before = tint.get(i) ?? { size: 0, sign }; // a head has several inputs
+    tint.set(i, { size: before.size + Math.abs(linkShare(g, e)), sign: before.sign === sign ? sign : 0 });
+  };
   if (mode !== "inputs") for (let k = g.outOffsets[s]; k < g.outOffsets[s + 1]; k++) add(g.target[g.outLink[k]], g.outLink[k]);
   if (mode !== "outputs") for (let e = g.offsets[s]; e < g.offsets[s + 1]; e++) add(g.source[e], e);
   return tint;
@@ -277,21 +282,26 @@ export function describe(store: Store, i: number): string {
   else if (g.kind[i] === "logit") parts.push(chance(probability[i]));
   else parts.push(`${percent(g.part[i])} of the influence`);
   if (value[i] !== null && g.kind[i] === "feature") parts.push(`value ${num(value[i], true)}`);
-  if (verdict[i] !== "untested") parts.push(verdict[i]);
+  if (verdict[i] !== "untested") parts.push(WORDS[verdict[i]] ?? verdict[i]);
   const selected = store.selected.value;
   if (selected >= 0 && selected !== i) {
-    const share = (e: number) => (g.view.circuit ? ["", ", tested", ", refuted"][g.verdict[e]] : ` (${percent(linkShare(g, e), true)})`);
+    const said = (e: number) => (g.verdict[e] ? `, ${WORDS[VERDICTS[g.verdict[e]]]}` : ", not tested");
+    const share = (e: number) => (g.view.circuit ? said(e) : ` (${percent(Math.abs(linkShare(g, e)))}${said(e)})`);
+    const weight = (e: number) => (signOf(g, e) ? num(g.weight[e], true) : num(Math.abs(g.weight[e])));
     const part = (e: number, of: string) => (g.enters?.[e] ? `the ${PARTS[g.enters[e]]} of ${of}` : of);
     for (let e = g.offsets[selected]; e < g.offsets[selected + 1]; e++)
-      if (g.source[e] === i) parts.push(`${num(g.weight[e], true)} into ${part(e, "the selected node")}${share(e)}`);
+      if (g.source[e] === i) parts.push(`${weight(e)} into ${part(e, "the selected node")}${share(e)}`);
     for (let e = g.offsets[i]; e < g.offsets[i + 1]; e++)
-      if (g.source[e] === selected) parts.push(`${num(g.weight[e], true)} from the selected node${g.enters?.[e] ? ` into the ${PARTS[g.enters[e]]}` : ""}${share(e)}`);
+      if (g.source[e] === selected) parts.push(`${weight(e)} from the selected node${g.enters?.[e] ? ` into the ${PARTS[g.enters[e]]}` : ""}${share(e)}`);
   }
   return parts.join(" · ");
 }
 
 /** What keeping a node of a circuit of nodes does for the answer. */
-export const effectOf = (g: Graph, i: number): string => num(g.view.nodes.delta[i], true);
+export function effectOf(g: Graph, i: number): string {
+  const effect = g.view.nodes.delta[i];
+  return effect === null || g.view.nodes.verdict[i] === "matters" ? num(effect, true) : `${num(Math.abs(effect))} either way`;
+}
 
 /** How many edges of a circuit enter a node, by part, and leave it. */
 export function edgesOf(g: Graph, i: number): string {

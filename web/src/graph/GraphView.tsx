@@ -140,8 +140,8 @@ function Sentence({ store, lost }: { store: Store; lost: number | null }) {
             {phrases.map((group) => (
               <li key={group.name}>
                 <span>
-                  <Verdict verdict={group.verdict} reason={group.reason} />
-                  {weak(store, group) && <span class="badge refuted">no more than random, live</span>}
+                  <Verdict verdict={group.verdict} />
+                  {weak(store, group) && group.verdict !== "no-effect" && <span class="badge refuted">no more than random, live</span>}
                 </span>
                 <button class={`phrase ${group.verdict}`} aria-pressed={selected === `group:${group.name}`} onClick={() => store.set({ sel: `group:${group.name}` })}>
                   {easy ? plainWords(store, group) : plain(group.text)}

@@ -32,8 +32,9 @@ export function Help() {
           </tbody>
         </table>
         <p class="soft">
-          With a pointer: click selects, Ctrl-click pins, Shift keeps the hovered node while you move away. ● feature, ■ token or output, ◆ remainder or error. Blue raises, red
-          lowers. A solid green ring is a prediction that came true when tested, a dashed red one was refuted; links with a green edge were confirmed, dashed ones refuted. Width is strength.
+          With a pointer: click selects, Ctrl-click pins, Shift keeps the hovered node while you move away. ● feature, ■ token or output, ◆ remainder or error. A solid
+          green ring: matters, as predicted; an amber one: matters, not as predicted; a dashed red one: no effect beyond random ones; none: not tested. Links with a green edge
+          matter as predicted, and only these have a colour for their sign, blue raises, red lowers; dashed: not as predicted; dotted: no effect. Width is strength.
         </p>
         <button>Close</button>
       </form>

@@ -40,7 +40,7 @@ export function NodeTable({ store }: { store: Store }) {
                 {!circuit && <td><span class="tok">{token(g.view.tokens[g.position[i]] ?? "")}</span> <span class="soft">{g.position[i] + 1}</span></td>}
                 <td class="number">{g.kind[i] === "logit" && !circuit ? chance(n.probability[i]) : percent(g.part[i])}</td>
                 <td class="number">{num(n.value[i], true)}</td>
-                <td>{g.kind[i] === "feature" ? <Verdict verdict={n.verdict[i]} reason={n.reason[i]} /> : ""}</td>
+                <td>{g.kind[i] === "feature" ? <Verdict verdict={n.verdict[i]} /> : ""}</td>
                 <td><input type="checkbox" aria-label="pinned" checked={store.pinned.value.has(i)} onChange={() => store.togglePin(i)} /></td>
               </tr>
             ))}

@@ -1,23 +1,28 @@
 // The strongest paths from a token to the answer, each step a way into the picture.
 
-import { percent, token } from "../core/format";
+import { num, percent, token } from "../core/format";
 import { NodeButton } from "./Connections";
 import type { Store } from "./store";
 
 export function Paths({ store }: { store: Store }) {
   const g = store.graph.value;
-  const { paths, target } = g.view;
+  const { paths, target, quantity } = g.view;
   if (!paths.length) return null;
   return (
     <details class="scores">
       <summary>The strongest paths</summary>
-      <p class="soft">One path is rarely much: influence is spread over very many.</p>
+      <p class="soft">
+        One path is rarely much: influence is spread over very many, and a share of the graph's influence is not a share of the effect. What switching off the
+        features on a path did was measured.
+      </p>
       <table>
         <thead>
           <tr>
             <th scope="col">token</th>
             <th scope="col">through</th>
             <th scope="col" class="number">share of the influence</th>
+            <th scope="col" class="number">{quantity ? `change of the ${quantity.name}` : "change"}</th>
+            <th scope="col" class="number">of as many random ones</th>
           </tr>
         </thead>
         <tbody>
@@ -31,7 +36,9 @@ export function Paths({ store }: { store: Store }) {
                 })}
                 <span class="soft"> → {target && token(target.token)}</span>
               </td>
-              <td class={`number ${path.sign < 0 ? "negative" : "positive"}`}>{percent(path.sign * path.share, true)}</td>
+              <td class="number">{percent(path.share)}</td>
+              <td class="number">{path.measured == null ? "not tested" : num(path.measured, true)}</td>
+              <td class="number">{path.control_least != null && `${num(path.control_least, true)} to ${num(path.control_greatest, true)}`}</td>
             </tr>
           ))}
         </tbody>

@@ -1,5 +1,6 @@
 // Pinned nodes and groups as a small graph: boxes at their place (token across, layer upwards), links summed over members.
 
+import { WORDS } from "../core/Verdict";
 import { useComputed, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Json } from "../core/contract";
@@ -181,7 +182,6 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
               <path
                 key={k}
                 d={`M${a.x} ${y1}C${a.x} ${y1 + bend} ${b.x} ${y2 - bend} ${b.x} ${y2}`}
-                class={line.share < 0 ? "minus" : "plus"}
                 stroke-width={Math.max(0.5, Math.min(7, Math.sqrt(Math.abs(line.share)) * 8))}
               />
             );
@@ -201,7 +201,7 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
             onClick={() => store.set({ sel: b.key })}
           >
             <span class="name">{plain(short(b.name, 34))}</span>
-            {at[k].w > 60 && <span class="soft">{b.sub}{b.end || b.verdict === "untested" ? "" : ` · ${b.verdict}`}</span>}
+            {at[k].w > 60 && <span class="soft">{b.sub}{b.end || b.verdict === "untested" ? "" : ` · ${WORDS[b.verdict] ?? b.verdict}`}</span>}
           </button>
         ))}
         {!boxes.value.length && (
@@ -224,7 +224,7 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
               <tr key={k}>
                 <td>{plain(boxes.value[line.from]?.name ?? "")}</td>
                 <td>{plain(boxes.value[line.to]?.name ?? "")}</td>
-                <td class={`number ${line.share < 0 ? "negative" : "positive"}`}>{percent(line.share, true)}</td>
+                <td class="number">{percent(Math.abs(line.share))}</td>
               </tr>
             ))}
           </tbody>

@@ -3,7 +3,7 @@
 import { mix, palette, type Palette } from "../core/colour";
 import { short, token } from "../core/format";
 import type { Pen } from "../core/pen";
-import { linkShare, REFUTED, TESTED, type Graph, type NodeKind } from "./graph";
+import { holds, linkShare, signOf, unpredicted, type Graph, type NodeKind } from "./graph";
 import type { Layout } from "./layout";
 
 export interface Zoom {
@@ -25,8 +25,8 @@ export interface Scene {
   members: Set<number>;
   pinned: Set<number>;
   matches: Set<number> | null;
-  /** Signed strength of each node for the selected one or the contrast, -1 to 1; null: by kind. */
-  tint: Map<number, number> | null;
+  /** Strength of each node for the selected one or the contrast, 0 to 1, and its sign where that was tested; null: by kind. */
+  tint: Map<number, { size: number; sign: number }> | null;
 }
 
 const GAPS = [0.02, 0.06, 0.15, 1.01]; // upper ends of the width classes, as |share of the target's input|
@@ -123,16 +123,16 @@ function drawEdges(pen: Pen, s: Scene, edges: Uint32Array, strength: number): vo
   const { graph: g, layout: l, zoom: z } = s;
   const p = palette(s.dark);
   const thin = g.enters ? Math.min(1, Math.sqrt(150 / (edges.length || 1))) : 1; // many strong edges: a circuit has no others
-  const looks: number[][] = Array.from({ length: 24 }, () => []);
+  const looks: number[][] = Array.from({ length: 48 }, () => []);
   for (const e of edges) {
-    const share = linkShare(g, e);
-    const size = Math.abs(share);
+    const size = Math.abs(linkShare(g, e));
     const width = size < GAPS[0] ? 0 : size < GAPS[1] ? 1 : size < GAPS[2] ? 2 : 3;
-    looks[(share < 0 ? 12 : 0) + g.verdict[e] * 4 + width].push(e);
+    const v = g.verdict[e];
+    looks[(signOf(g, e) + 1) * 16 + (v ? (holds(v) ? 1 : unpredicted(v) ? 2 : 3) : 0) * 4 + width].push(e);
   }
   looks.forEach((list, look) => {
     if (!list.length) return;
-    const verdict = Math.floor((look % 12) / 4);
+    const verdict = Math.floor((look % 16) / 4);
     const path = () => {
       pen.beginPath();
       for (const e of list) {
@@ -148,7 +148,7 @@ function drawEdges(pen: Pen, s: Scene, edges: Uint32Array, strength: number): vo
       }
       pen.stroke();
     };
-    if (verdict === TESTED) {
+    if (verdict === 1) {
       // a green edge: width says how strong a link is, so it cannot say that it was tested
       pen.strokeStyle = p.tested;
       pen.lineWidth = WIDTHS[look % 4] * Math.max(thin, 0.5) + 4 * thin;
@@ -156,10 +156,10 @@ function drawEdges(pen: Pen, s: Scene, edges: Uint32Array, strength: number): vo
       pen.setLineDash([]);
       path();
     }
-    pen.strokeStyle = look >= 12 ? p.negative : p.positive;
+    pen.strokeStyle = [p.negative, p.node, p.positive][Math.floor(look / 16)];
     pen.lineWidth = WIDTHS[look % 4] * Math.max(thin, 0.5);
     pen.globalAlpha = Math.min(1, (ALPHAS[look % 4] + (verdict ? 0.25 : 0)) * strength);
-    pen.setLineDash(verdict === REFUTED ? [5, 4] : []);
+    pen.setLineDash(verdict === 2 ? [9, 3] : verdict === 3 ? [2, 4] : []);
     path();
   });
   pen.setLineDash([]);
@@ -195,14 +195,14 @@ export function shape(pen: Pen, kind: NodeKind, x: number, y: number, r: number)
 
 export function fillOf(s: Scene, i: number, p: Palette): string {
   if (s.tint) {
-    const t = s.tint.get(i) ?? 0;
+    const { size: t, sign } = s.tint.get(i) ?? { size: 0, sign: 0 };
     // few distinct colours, so that nodes can be filled together
-    const step = Math.round(Math.sqrt(Math.min(1, Math.abs(t) * 4)) * 10) / 10;
-    return step === 0 ? mix(p.surface, p.remainder, 0.55) : mix(p.surface, t < 0 ? p.negative : p.positive, 0.25 + 0.75 * step);
+    const step = Math.round(Math.sqrt(Math.min(1, t * 4)) * 10) / 10;
+    return step === 0 ? mix(p.surface, p.remainder, 0.55) : mix(p.surface, sign < 0 ? p.negative : sign > 0 ? p.positive : p.unsigned, 0.25 + 0.75 * step);
   }
   const kind = s.graph.kind[i];
-  const { delta } = s.graph.view.nodes;
-  if (s.graph.edgeless && delta[i]) return delta[i]! < 0 ? p.negative : p.positive;
+  const { delta, verdict } = s.graph.view.nodes;
+  if (s.graph.edgeless && delta[i] && verdict[i] === "matters") return delta[i]! < 0 ? p.negative : p.positive;
   if (s.graph.enters && !s.graph.edgeless && !s.graph.share[i]) return mix(p.surface, p.remainder, 0.5); // not in the circuit
   return kind === "remainder" || kind === "error" ? p.remainder : kind === "token" || kind === "logit" ? p.text : p.node;
 }
@@ -225,12 +225,12 @@ function drawNodes(pen: Pen, s: Scene, p: Palette): void {
     pen.fill();
   }
   const verdicts = g.view.nodes.verdict;
-  for (const verdict of ["tested", "refuted"] as const) {
-    pen.strokeStyle = verdict === "tested" ? p.tested : p.refuted;
+  for (const [colour, dash, ...which] of [[p.tested, 0, "as-predicted", "matters", "tested"], [p.unpredicted, 0, "not-as-predicted"], [p.refuted, 1, "no-effect", "refuted"]] as const) {
+    pen.strokeStyle = colour;
     pen.lineWidth = 1.6;
-    pen.setLineDash(verdict === "refuted" ? [2.5, 2] : []);
+    pen.setLineDash(dash ? [2.5, 2] : []);
     pen.beginPath();
-    for (const i of l.shown) if (verdicts[i] === verdict) ring(pen, ...at(i), 2);
+    for (const i of l.shown) if ((which as readonly string[]).includes(verdicts[i])) ring(pen, ...at(i), 2);
     pen.stroke();
   }
   pen.setLineDash([]);

@@ -4,8 +4,9 @@ import type { PageData } from "../core/contract";
 import type { GraphView, Nodes } from "../types";
 
 export type NodeKind = Nodes["kind"][number];
-export const TESTED = 1;
-export const REFUTED = 2;
+/** Of links: tested and it matters, tested and not as predicted, tested without effect. Their signs are told only of the first. */
+export const holds = (verdict: number): boolean => verdict === 1 || verdict === 3 || verdict === 5;
+export const unpredicted = (verdict: number): boolean => verdict === 2;
 
 export interface Graph {
   view: GraphView;
@@ -118,6 +119,9 @@ export function strongest(score: Float32Array): Uint32Array {
   for (let i = 0; i < keys.length; i++) out[keys.length - 1 - i] = keys[i] % 0x4000000;
   return out;
 }
+
+/** The sign of a link, where a test bore it out; else 0. (Older files did not test signs.) */
+export const signOf = (g: Graph, e: number): number => (g.verdict[e] === 1 || g.verdict[e] === 3 ? Math.sign(g.weight[e]) : 0);
 
 /** weight as a share of the target's input, signed. */
 export const linkShare = (g: Graph, e: number): number => g.weight[e] / g.into[g.target[e]];
