@@ -179,7 +179,7 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         read_rows(tmp_path / "nothing.jsonl")
     with pytest.raises(HookeError, match="is no file"):
         read_rows(tmp_path)
-    with pytest.raises(HookeError, match=r"there is no file|cannot be read"):
+    with pytest.raises(HookeError, match=r"is no path"):
         read_rows("a\0b.jsonl")
 
 

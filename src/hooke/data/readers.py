@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def _check_file(file: Path) -> None:
     """Refuse what cannot be read before a byte of it is read."""
     if is_dir(file):
         raise HookeError(f"{file} is no file; give one that ends in {', '.join(SUFFIXES)}")
+    if not os.path.lexists(file):
+        raise HookeError(f"there is no file {file}")
     size = check_file(file)
     suffix = file.suffix.lower()
     if suffix in PACKED:
