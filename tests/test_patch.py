@@ -337,7 +337,7 @@ def test_the_command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
         ((pair[0], "--edge", "m0->logits"), "give one"),
         ((pair[0], "--ablation", "mean", "--data", "nothing.txt"), "no file"),
         ((pair[0], "--ablation", "mean", "--data", "/dev/zero"), "a device, not a file"),
-        ((pair[0], "--ablation", "mean", "--data", str(tmp_path)), "Is a directory"),
+        ((pair[0], "--ablation", "mean", "--data", str(tmp_path)), "a folder, not a file"),
         ((*pair, "--data", str(tmp_path / "data")), "leave --data out"),
         ((*pair, "--sites", "z,"), "comma too many"),
         ((*pair, "--metric", ""), "no metric called ''"),

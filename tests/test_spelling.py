@@ -199,7 +199,7 @@ def test_nothing_else_decodes_an_id_or_encodes_a_target() -> None:
     """One path each way: `model/spelling.py`; a template is filled in by `model/chat.py`."""
     source = Path(hooke.__file__).parent
     ways = re.compile(
-        r"okenizer\.decode\(|batch_decode|convert_ids_to|convert_tokens_to|apply_chat_template|special_tokens="
+        r"okenizer\.decode\(|batch_decode|convert_ids_to|convert_tokens_to|apply_chat_template|add_special_tokens="
     )
     found = [
         f"{path.relative_to(source)}: {line.strip()}"
