@@ -8,11 +8,10 @@ import sys
 
 import pytest
 
-# layers, heads, width, width of the MLP, tokens, nodes: patterns, rows on their way down, edges between nodes
+# layers, heads, width, width of the MLP, tokens, nodes: where patterns, or rows on their way down, are the most
 SHAPES = {
     "patterns": (6, 8, 64, 128, 1024, 50),
     "rows": (4, 2, 256, 1024, 512, 300),
-    "edges": (2, 1, 64, 64, 512, 1500),
 }
 
 CODE = """
