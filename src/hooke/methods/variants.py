@@ -14,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from hooke.errors import HookeError
 from hooke.methods.content import content_places, is_function_word
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model, Tokens
@@ -47,6 +48,8 @@ class Substitutes:
         self.kinds = torch.tensor(kinds, device=model.device)
         self.embed: Tensor = model.hf.get_input_embeddings().weight.detach()  # type: ignore[operator]
         self.norms = self.embed.float().norm(dim=-1).clamp(min=1e-9)
+        if not bool(torch.isfinite(logits).all()):
+            raise HookeError("the model's logits are not finite; load it in float32 or bfloat16 (--dtype float32)")
         self.ids, self.logits, self.generator = ids, logits.float(), generator
         self._found: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
