@@ -69,7 +69,8 @@ def test_variants_differ_only_where_they_should(glass):
 
 @pytest.mark.parametrize("given", [True, False])
 def test_variants_are_as_many_as_asked_and_repeatable(glass, given):
-    tokens = glass.tokens(PROMPT)
+    # few content words of the other prompt hold the answer of so small a model
+    tokens = glass.tokens(PROMPT if given else "Mary gave the book to John and John gave the pen to")
     other = tokens.ids[0].clone()
     other[3] = 500
     target = int(glass.run(tokens, logits="last").logits[0].argmax())
@@ -140,7 +141,7 @@ def test_ranking_is_repeatable_and_complete(glass):
     metric = Metric(int(frozen.logits.argmax()), None, None)
     rows = select.contrasts(glass, tokens, book.basis, metric.target)
     again = select.contrasts(glass, tokens, book.basis, metric.target)
-    assert len(rows) > 20 and all(torch.equal(a, b) for a, b in zip(rows, again, strict=True))
+    assert len(rows) >= 20 and all(torch.equal(a, b) for a, b in zip(rows, again, strict=True))
     one, two = (select.ranking(glass, tokens, frozen, book, metric, based, rows) for _ in range(2))
     assert torch.equal(one, two)
     assert torch.equal(one.sort().values, torch.arange(sum(v.numel() for v in book.values)))

@@ -421,7 +421,7 @@ def test_files_that_are_no_programs(tmp_path: Path) -> None:
     (tmp_path / "long").write_text("#" * 100_000)
     with pytest.raises(HookeError, match="files over 64,000 bytes are not read"):
         compile_file(tmp_path / "long")
-    with pytest.raises(HookeError, match="files over"):
+    with pytest.raises(HookeError, match="/dev/zero is a device"):
         compile_file("/dev/zero")
     (tmp_path / "constant").write_text("x = indices")
     with pytest.raises(HookeError, match="constant: constant gives nearly the same output"):

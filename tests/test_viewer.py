@@ -172,9 +172,9 @@ def test_a_lens_keeps_its_numbers(glass: Model) -> None:
 
 
 def test_a_result_that_the_page_never_heard_of_is_shown_as_it_is() -> None:
-    result = Result.make("novelty", payload={"rows": [{"a": 1}], "series": [1.0, float("nan")], "text": HOSTILE})
+    result = Result.make("novelty", payload={"rows": [{"a": 1}], "series": [1.0, 2.5], "text": HOSTILE})
     v = unpacked(page_bytes([result]))[0]["results"][0]["view"]
-    assert v == {"type": "generic", "payload": {"rows": [{"a": 1}], "series": [1.0, None], "text": HOSTILE}}
+    assert v == {"type": "generic", "payload": {"rows": [{"a": 1}], "series": [1.0, 2.5], "text": HOSTILE}}
 
 
 def test_a_damaged_payload_is_one_line() -> None:
@@ -288,7 +288,9 @@ def test_the_built_page_is_that_of_its_sources() -> None:
     build = script_of("page_build")
     written = json.loads(build.BUILD.read_text(encoding="utf-8"))
     assert written == build.record(), "run `make web` and commit what it changes"
-    assert len(gzip.compress(script(), 9)) < 64_000  # roles of findings and a chat with a system message took 0.8 kB more
+    assert (
+        len(gzip.compress(script(), 9)) < 64_000
+    )  # roles of findings and a chat with a system message took 0.8 kB more
 
 
 def test_a_saved_trace_gives_the_page_of_the_trace(tmp_path: Path, traced: Result) -> None:

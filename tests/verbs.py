@@ -135,7 +135,8 @@ def main_numbers(verb: str, found: Any) -> Numbers:
     if verb == "lens":
         return {"entropy": flat(p["entropy"])}
     if verb == "probe_explain":
-        return {"score": [p["score"], p["measured"]], "parts": [part["value"] for part in p["parts"]]}
+        # not what was measured: it is of the neurons that were chosen, and rounding may choose others
+        return {"score": [p["score"]], "parts": [part["value"] for part in p["parts"]]}
     return {"directions": [x for name in sorted(found.tensors) for x in flat(found.tensors[name].tolist())]}
 
 

@@ -333,7 +333,7 @@ def run_each(
         raise HookeError("run_each takes one prompt without padding")
     if not edit_sets:
         raise HookeError("run_each was given no sets of edits")
-    if not isinstance(resid, Mapping) or not all(isinstance(resid.get(k), Tensor) for k in range(parts.n_layers)):
+    if not isinstance(resid, Mapping) or not all(isinstance(stream, Tensor) for stream in resid.values()):
         raise HookeError(f"resid is the stream entering each layer, by layer, not {shown(resid)}")
     sites = [Site.parse(site) for site in read]
     entry = [_first_layer(edits, parts) for edits in edit_sets]

@@ -58,7 +58,7 @@ class Settings(NamedTuple):
 
 
 QUICK = Settings(
-    words=600, open_questions=90, facts=91, followed=3, growth=False, again=16, finalists=4, thorough=False
+    words=600, open_questions=90, facts=90, followed=3, growth=False, again=16, finalists=4, thorough=False
 )
 
 
