@@ -199,7 +199,7 @@ def test_pairs_that_do_not_line_up(smol: Model, tmp_path: Path) -> None:
         ("", "has no pairs"),
         ("{", "line 1 is not JSON"),
         ('{"clean": "a"}', "line 1: a pair is an object with clean, corrupt, target, contrast"),
-        ('{"clean": "a", "corrupt": "b", "target": 3, "contrast": "x"}', "target is a token or a list of tokens"),
+        ('{"clean": "a", "corrupt": "b", "target": 3.5, "contrast": "x"}', "target is a token or a list of tokens"),
         ('{"clean": "", "corrupt": "b", "target": "y", "contrast": "x"}', "clean and corrupt are texts"),
     ):
         path.write_text(text, encoding="utf-8")

@@ -136,7 +136,7 @@ def main_numbers(verb: str, found: Any) -> Numbers:
         return {"entropy": flat(p["entropy"])}
     if verb == "probe_explain":
         # not what was measured: it is of the neurons that were chosen, and rounding may choose others
-        return {"score": [p["score"]], "parts": [part["value"] for part in p["parts"]]}
+        return {"parts": [p["score"], *(part["value"] for part in p["parts"])]}
     return {"directions": [x for name in sorted(found.tensors) for x in flat(found.tensors[name].tolist())]}
 
 

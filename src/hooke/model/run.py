@@ -333,10 +333,10 @@ def run_each(
         raise HookeError("run_each takes one prompt without padding")
     if not edit_sets:
         raise HookeError("run_each was given no sets of edits")
-    if not isinstance(resid, Mapping) or not all(isinstance(stream, Tensor) for stream in resid.values()):
-        raise HookeError(f"resid is the stream entering each layer, by layer, not {shown(resid)}")
     sites = [Site.parse(site) for site in read]
     entry = [_first_layer(edits, parts) for edits in edit_sets]
+    if not isinstance(resid, Mapping) or not all(isinstance(resid.get(layer), Tensor) for layer in entry):
+        raise HookeError(f"resid is the stream entering each layer, by layer, not {shown(resid)}")
     logits: list[Tensor | None] = [None] * len(edit_sets)
     reads: list[dict[Site, Tensor]] = [{} for _ in edit_sets]
     whole = any(site.point in SQUARE for site in sites)  # what has keys cannot be put together from parts
