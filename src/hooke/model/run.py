@@ -413,6 +413,7 @@ def _first_layer(edits: Sequence[Edit], parts: Parts) -> int:
     for edit in edits:
         if edit.rows is not None or edit.when is not None:
             raise HookeError("run_each gives every set its own row; its edits take neither rows nor a condition")
+        check_site(parts, edit.site)
     return min(
         (parts.n_layers - 1 if e.site.layer is None else e.site.layer for e in edits), default=parts.n_layers - 1
     )
