@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hooke.errors import HookeError
+from hooke.threads import fitting
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,6 +40,11 @@ _KINDS = {
 
 class _Unfit(Exception):
     """A value that an annotation does not allow."""
+
+
+def verb(work: Callable[P, T]) -> Callable[P, T]:
+    """What every verb has around it: its arguments are `checked`, and it takes as many threads as are free."""
+    return fitting(checked(work))
 
 
 def checked(verb: Callable[P, T]) -> Callable[P, T]:

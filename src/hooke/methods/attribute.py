@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.errors import HookeError
 from hooke.methods import attribute_gradients as by
 from hooke.methods.asking import is_one, lookalikes
@@ -25,7 +25,6 @@ from hooke.model import Model, Tokens
 from hooke.model.model import Prompt
 from hooke.model.packed import Base, heads, record
 from hooke.results import Claim, Result
-from hooke.threads import fitting
 
 METHODS = ("atp", "atp-qk", "atp-star", "relp", "ig-inputs", "ig-activations")
 RESAMPLES = 1000
@@ -43,8 +42,7 @@ class Case(NamedTuple):
     end: float
 
 
-@fitting
-@checked
+@verb
 def attribute(
     model: Model,
     clean: Prompt | Sequence[Prompt],

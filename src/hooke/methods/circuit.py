@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.data.circuit_tasks import Example
 from hooke.errors import HookeError
 from hooke.methods import circuit_measure as measure
@@ -27,7 +27,6 @@ from hooke.methods.splits import check_seed
 from hooke.methods.wiring import Wiring, written
 from hooke.model import Model
 from hooke.results import Claim, Result, Verdict
-from hooke.threads import fitting
 
 TESTS = 100
 ORDERS = 3  # of ACDC
@@ -35,8 +34,7 @@ SEEDED = ("masks", "ensemble", "random")  # methods that draw
 SHOWN = 3  # examples in the result
 
 
-@fitting
-@checked
+@verb
 def circuit(
     model: Model,
     pairs: str | Sequence[Example],

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.methods.explain import quote
@@ -22,7 +22,6 @@ from hooke.model import Edit, Model, Tokens
 from hooke.results import Claim, Result
 from hooke.results.graph_check import parse
 from hooke.sites import Site
-from hooke.threads import fitting
 
 Op = Literal["off", "double"]
 OPS: tuple[Op, ...] = ("off", "double")
@@ -58,8 +57,7 @@ class Prepared:
     logits: Tensor  # (d_vocab,)
 
 
-@fitting
-@checked
+@verb
 def intervene(
     model: Model,
     traced: Result,

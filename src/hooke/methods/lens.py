@@ -6,7 +6,7 @@ import time
 
 import torch
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.errors import HookeError
 from hooke.methods.asking import recorded
 from hooke.methods.progress import Progress
@@ -14,11 +14,9 @@ from hooke.model import Model
 from hooke.model.model import Prompt
 from hooke.results import Claim, Result
 from hooke.sites import Site
-from hooke.threads import fitting
 
 
-@fitting
-@checked
+@verb
 def lens(model: Model, prompt: Prompt, *, top: int = 5, progress: Progress | None = None) -> Result:
     """Read the residual stream after every layer through the final norm and the unembedding (the logit
     lens, nostalgebraist 2020), at every position of one prompt.

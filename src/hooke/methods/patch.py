@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.errors import HookeError
 from hooke.methods.asking import lookalikes, recorded
 from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
@@ -26,7 +26,6 @@ from hooke.model import Model
 from hooke.model.model import Prompt
 from hooke.model.packed import MAX_BYTES, Base, Writes, record
 from hooke.results import Claim, Result
-from hooke.threads import fitting
 
 Direction = Literal["denoise", "noise"]
 Ablation = Literal["counterfactual", "resample", "mean", "zero"]
@@ -34,8 +33,7 @@ ABLATIONS: tuple[Ablation, ...] = ("counterfactual", "resample", "mean", "zero")
 SAME = 1e-3  # share of the effect under which a sentence says that nothing moved it
 
 
-@fitting
-@checked
+@verb
 def patch(
     model: Model,
     clean: Prompt,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.errors import HookeError
 from hooke.methods.asking import lookalikes, recorded
 from hooke.methods.edge_cuts import taken
@@ -28,7 +28,6 @@ from hooke.model.model import Prompt
 from hooke.model.packed import Base, Writes, record
 from hooke.results import Claim, Result
 from hooke.sites import Site
-from hooke.threads import fitting
 
 _NODE = re.compile(r"(input|logits|a(\d+)\.h(\d+)(?:<([qkv])>)?|m(\d+))")
 
@@ -116,8 +115,7 @@ def input_write(model: Model, node: Node, base: Base, change: Tensor, run: int) 
     return Writes(site, torch.full_like(at, run), at, None if unit is None else torch.full_like(at, unit), values[0])
 
 
-@checked
-@fitting
+@verb
 def path_patch(
     model: Model,
     clean: Prompt,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.data.labelled import Dataset, Row, check_rows
 from hooke.data.registry import dataset as packaged
 from hooke.dictionaries import Dictionary
@@ -27,14 +27,12 @@ from hooke.methods.splits import folds, hold_out
 from hooke.model import Model
 from hooke.results import Claim, Result
 from hooke.sites import Site
-from hooke.threads import fitting
 
 KINDS = ("logistic", "means", "lda", "ensemble")  # what is tried unless kinds are named
 TOKEN_SITES = 5  # layers at which every token is kept, for kinds and pools that need it
 
 
-@fitting
-@checked
+@verb
 def probe(
     model: Model,
     dataset: Dataset | str,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.data.labelled import Row
 from hooke.errors import HookeError
 from hooke.harvest import prompts
@@ -25,11 +25,9 @@ from hooke.methods.progress import Clock, Progress
 from hooke.model import Edit, Model
 from hooke.results import Claim, Result
 from hooke.sites import Site
-from hooke.threads import fitting
 
 
-@fitting
-@checked
+@verb
 def probe_explain(
     model: Model,
     fitted: Result,

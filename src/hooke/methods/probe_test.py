@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.data.benign import benign as benign_rows
 from hooke.data.labelled import Dataset, Row, check_rows
 from hooke.dictionaries import Dictionary
@@ -31,15 +31,13 @@ from hooke.methods.ranking import (
 )
 from hooke.model import Model
 from hooke.results import Claim, Result
-from hooke.threads import fitting
 
 BUDGETS = (0.01, 0.001)  # false positives on benign text
 BASELINES = ("bag_of_words", "log_probability", "length", "random_direction", "shuffled_labels", "random_weights")
 MISTAKES = 10
 
 
-@fitting
-@checked
+@verb
 def probe_test(
     model: Model,
     fitted: Result,

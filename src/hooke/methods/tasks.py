@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.data.circuit_tasks import CIRCUIT_TASKS, CircuitTask, Example
 from hooke.errors import HookeError
 from hooke.methods import metrics
@@ -17,7 +17,6 @@ from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import Interval, rate_interval
 from hooke.model import Model
 from hooke.results import Claim, Result
-from hooke.threads import fitting
 
 ATTEMPTS = 40  # draws for each pair that is wanted, before a task is given up
 MISSES = 4000  # draws one after another that give no new pair, before it is given up too
@@ -141,8 +140,7 @@ def check_able(model: Model, task: str | CircuitTask, *, count: int = 50, seed: 
     return found
 
 
-@fitting
-@checked
+@verb
 def tasks(
     model: Model,
     names: Sequence[str] = (),

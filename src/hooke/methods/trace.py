@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.dictionaries import Dictionary, neurons
 from hooke.errors import HookeError
 from hooke.methods import explain, select
@@ -29,15 +29,13 @@ from hooke.model import Frozen, Model, Tokens, freeze
 from hooke.model.checks import TOLERANCE
 from hooke.model.model import Prompt
 from hooke.results import Claim, Graph, Result
-from hooke.threads import fitting
 
 MEMORY_SHARE = 0.6  # of what is free, which a graph may take
 N_CONTROLS = 5  # random groups beside each intervention on a named group; fewer on long prompts
 N_HELD_OUT = 3  # counterfactuals of Hooke's own making that the answer is tested against
 
 
-@fitting
-@checked
+@verb
 def trace(
     model: Model,
     prompt: Prompt,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.errors import HookeError
 from hooke.methods.progress import Progress
 from hooke.methods.trace import trace
@@ -33,15 +33,13 @@ from hooke.safety.hypotheses import hypotheses
 from hooke.safety.paired import pair
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, kinds
 from hooke.safety.score import FIRST, Truth, kinds_of, rank_of_truth
-from hooke.threads import fitting
 
 DEVELOPED = ("organism-string", "organism-word", "organism-string-clean")  # the rules were made on these
 TRACED = 2  # flagged findings that are traced
 TRACE_NODES = 300
 
 
-@fitting
-@checked
+@verb
 def assess(
     model: Model,
     *,

@@ -25,7 +25,7 @@ from scipy.stats import bootstrap
 from torch import Tensor
 
 import hooke.methods
-from hooke.arguments import checked
+from hooke.arguments import verb
 from hooke.errors import HookeError
 from hooke.methods.circuit_methods import DEFAULT, MEMBERS, METHODS, Found, combined, find_edges, find_method
 from hooke.methods.objective import Objective
@@ -35,7 +35,6 @@ from hooke.methods.splits import check_seed
 from hooke.methods.wiring import Wiring, node_named
 from hooke.model.store import hooke_home
 from hooke.results import Claim, Result, read_json, write_atomic
-from hooke.threads import fitting
 from hooke.truth.known import KINDS, Known, compile_file, known, known_names, random_twin
 from hooke.truth.labels import beside
 from hooke.truth.mixed import mixed_logits
@@ -54,8 +53,7 @@ LOW = 0.9  # an edge AUROC below which a method is said to fail on a model
 Row = dict[str, Any]
 
 
-@fitting
-@checked
+@verb
 def scoreboard(
     *,
     quick: bool = False,

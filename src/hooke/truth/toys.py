@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
+from hooke.arguments import verb
 from hooke.methods import fourier, heads
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.splits import check_seed
 from hooke.methods.superposition import PLATEAUS, dimensionality, dimensions_per_feature, nearest_plateau
 from hooke.model.model import Model
 from hooke.results import Claim, Result
-from hooke.threads import fitting
 from hooke.truth.induction import CONTEXT, induction_model, new_attention_only
 from hooke.truth.modular import P, all_sums, modular_addition, new_sums, sum_logits
 from hooke.truth.superposition import train_superposition
@@ -30,7 +30,7 @@ SHAPES = (  # what is trained, and the plateaus that it should reach
 )
 
 
-@fitting
+@verb
 def toys(*, seed: int = 0, progress: Progress | None = None) -> Result:
     """Read the toy models with Hooke's tools, and random ones of the same shape beside them.
 
