@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from families import model_of, one_thread, random_ids  # noqa: F401
-from hooke import Edit
+from families import CONFIGS, model_of, one_thread, random_ids  # noqa: F401
+from hooke import Edit, Model
 from hooke.errors import HookeError
-from hooke.methods.patch_path import edge_reads, find_edge, output_change, path_patch
+from hooke.methods.patch_path import path_patch
+from hooke.methods.wiring import Wiring, run_edges, written
 from hooke.model import Tokens
-from hooke.model.packed import record
 
 N_POS, GOOD, BAD = 5, 11, 45
 
@@ -25,42 +25,77 @@ def difference(logits: torch.Tensor | None) -> float:
     return float(logits[0, GOOD] - logits[0, BAD])
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "neox", "gpt2"])
+def by_hand(model: Model, tokens: Tokens, writer: str) -> torch.Tensor:
+    """(pos, d_model): what one writer adds to the stream, from its own weights and, behind a norm, its denominators."""
+    if writer == "input":
+        return model.run(tokens, read="resid_pre.0").acts["resid_pre.0"][0]
+    if writer.startswith("m"):
+        return model.run(tokens, read=f"mlp_out.{writer[1:]}").acts[f"mlp_out.{writer[1:]}"][0]
+    layer, head = (int(part[1:]) for part in writer.split("."))
+    block, width = model.parts.blocks[layer], model.parts.d_head
+    z = model.run(tokens, read=f"z.{layer}").acts[f"z.{layer}"][0, :, head]
+    out = z @ block.o.weight[:, head * width : (head + 1) * width].T
+    norm = block.attn_post_norm
+    if norm is None:
+        return out
+    scale = model.run(tokens, read=f"attn_post_scale.{layer}").acts[f"attn_post_scale.{layer}"][0]
+    return norm.weight * (out - out.mean(-1, keepdim=True) if norm.centred else out) / scale
+
+
+def some_edges(wiring: Wiring, count: int = 20) -> list[str]:
+    """Edges of every kind, one after another through the list of all."""
+    names = list(wiring.places)
+    return [names[i * (len(names) - 1) // (count - 1)] for i in range(count)]
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
 def test_edges_equal_the_change_made_by_hand(name: str) -> None:
     """The reader's input is recomputed by the model itself, from a stream to which the change was added."""
     model, clean, corrupt = model_of(name), row(1), row(2)
-    edges = ["input->a0.h1<v>", "a0.h2->a2.h3<q>", "m0->a1.h1<k>", "a0.h0->m2", "m1->logits"]
-    edges += [] if model.parts.parallel else ["a1.h3->m1"]
+    edges = some_edges(Wiring.of(model.parts))
     got = path_patch(model, clean, corrupt, edges, target=GOOD, contrast=BAD).payload
-    base, other = (record(model, t, edge_reads(model)) for t in (corrupt, clean))
     for found in got["edges"]:
-        writer, reader = find_edge(model, found["edge"])
-        change = output_change(model, writer, base, other)
-        if reader.kind == "logits":
+        writer, _, reader = found["edge"].partition("->")
+        change = by_hand(model, clean, writer) - by_hand(model, corrupt, writer)
+        if reader == "logits":
             edits = [Edit("resid_post.2", "add", change)]
         else:
-            point = "resid_pre" if reader.kind == "head" or model.parts.parallel else "resid_mid"
-            into = reader.part if reader.kind == "head" else "mlp_in"
-            add = Edit(f"{point}.{reader.layer}", "add", change)
-            value = model.run(corrupt, edits=[add], read=[f"{into}.{reader.layer}"]).acts[f"{into}.{reader.layer}"][0]
-            head = None
-            if reader.kind == "head":
-                head = reader.head * value.shape[1] // model.parts.n_heads
-                value = value[:, head][:, None]
-            index = None if head is None else [head]
-            edits = [Edit(f"{into}.{reader.layer}", value=value, index=index)]
+            layer, _, part = reader[1:].partition(".h")
+            point = "resid_pre" if part or model.parts.parallel else "resid_mid"
+            into = f"{reader[-2] if part else 'mlp_in'}.{layer}"
+            add = Edit(f"{point}.{layer}", "add", change)
+            value, index = model.run(corrupt, edits=[add], read=into).acts[into][0], None
+            if part:
+                head = int(part[:-3]) * value.shape[1] // model.parts.n_heads
+                value, index = value[:, head][:, None], [head]
+            edits = [Edit(into, value=value, index=index)]
         expected = difference(model.run(corrupt, edits=edits, logits="last").logits)
         assert found["value"] == pytest.approx(expected, abs=1e-4), found["edge"]
 
 
-@pytest.mark.parametrize("name", ["llama", "gpt2"])
-def test_all_that_heads_and_mlps_write_adds_up_to_the_stream(name: str) -> None:
-    """Without a norm after attention the writers are all of the stream, so their changes sum to its change."""
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_an_edge_is_the_same_in_a_circuit(name: str) -> None:
+    """The clean prompt with one edge from the corrupt one: as `path_patch` has it, and as a run with a mask."""
+    model, clean, corrupt = model_of(name), row(1), row(2)
+    wiring = Wiring.of(model.parts)
+    edges = some_edges(wiring)
+    asked = {"target": GOOD, "contrast": BAD, "direction": "noise"}
+    got = path_patch(model, clean, corrupt, edges, **asked).payload["edges"]
+    keep = torch.stack([1.0 - wiring.mask([edge]).float() for edge in edges])
+    logits = run_edges(model, clean.times(len(edges)), keep, written(model, corrupt), logits="last")
+    expected = (logits[:, GOOD] - logits[:, BAD]).tolist()
+    assert [found["value"] for found in got] == pytest.approx(expected, abs=1e-4)
+    assert max(expected) - min(expected) > 1e-3
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_changes_of_all_writers_add_up(name: str) -> None:
+    """Also behind a norm after attention: into the logits they are all of the stream's change."""
     model = model_of(name)
-    base, other = (record(model, row(seed), edge_reads(model)) for seed in (1, 2))
-    names = ["input", *(f"a{n}.h{h}" for n in range(3) for h in range(4)), *(f"m{n}" for n in range(3))]
-    total = sum(output_change(model, find_edge(model, f"{n}->logits")[0], base, other) for n in names)
-    assert torch.allclose(total, other.resid[-1] - base.resid[-1], atol=1e-4)
+    names = Wiring.of(model.parts).writers
+    total = sum(by_hand(model, row(2), n) - by_hand(model, row(1), n) for n in names)
+    a, b = (model.run(row(seed), read="resid_post.2").acts["resid_post.2"][0] for seed in (1, 2))
+    assert torch.allclose(total, b - a, atol=1e-4)
 
 
 def test_edges_that_are_refused() -> None:
@@ -78,6 +113,9 @@ def test_edges_that_are_refused() -> None:
         with pytest.raises(HookeError, match=says):
             path_patch(model, row(1), row(2), [edge], target=GOOD, contrast=BAD)
     with pytest.raises(HookeError, match="is not computed before"):
-        find_edge(model_of("neox"), "a1.h0->m1")
+        Wiring.of(model_of("neox").parts).place("a1.h0->m1")
+    for edge in ("", "->", "m0->m1->m2", "a0.h1<q>->m2", "a０.h1->m2", "a0.h1->a1.h0<x>", "m99999999999->logits"):
+        with pytest.raises(HookeError, match="cannot read"):
+            Wiring.of(model.parts).place(edge)
     with pytest.raises(HookeError, match="each edge once"):
         path_patch(model, row(1), row(2), [], target=GOOD, contrast=BAD)

@@ -37,51 +37,54 @@ def cut_each(
     model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, tried: Tensor, *, tick: Tick = idle
 ) -> Tensor:
     """(batch, n): the effect when each of the edges (n, 2) of (reader, writer) is cut alone."""
-    found = []
+    found, written = [], write_sites(model)
     with torch.no_grad():
         for i in range(len(clean.ids)):
 
             def effect(logits: Tensor, pair: int = i) -> Tensor:
                 return objective.effect(logits, torch.full((len(logits),), pair, device=logits.device))
 
-            base, change, first = _ends(model, clean.alone(i), corrupt.alone(i))
+            one = clean.alone(i)
+            base = record(model, one, reads(model))
+            change = terms(model, model.run(corrupt.alone(i), read=written, logits=None).acts, base.acts)[:, 0]
+            first = first_difference(one, corrupt.alone(i))
             values = []
             for start in range(0, len(tried), TOGETHER):
                 edges = tried[start : start + TOGETHER]
-                writes = list(_writes(model, base, change, edges, first))
+                writes = list(cuts(model, base, change, edges, first))
                 values.append(substitute(model, base, len(edges), writes, each=effect))
                 tick((i + min(1.0, (start + TOGETHER) / len(tried))) / len(clean.ids))
             found.append(torch.cat(values))
     return torch.stack(found)
 
 
-def _ends(model: Model, clean: Tokens, corrupt: Tokens) -> tuple[Base, Tensor, int]:
-    """The clean run, by how much each writer wrote more in the corrupt one (n_writers, pos, d_model), and the first
-    position where the prompts differ."""
-    sites = write_sites(model)
-    reads = list(sites)
-    if not model.parts.parallel:
-        reads += [Site("resid_mid", layer) for layer in range(model.parts.n_layers)]
-    base = record(model, clean, reads)
-    other = model.run(corrupt, read=sites, logits=None).acts
+def reads(model: Model) -> list[Site]:
+    """What must be read of a run in which edges are cut."""
+    middle = [] if model.parts.parallel else [Site("resid_mid", layer) for layer in range(model.parts.n_layers)]
+    return [*write_sites(model), *middle]
+
+
+def first_difference(clean: Tokens, corrupt: Tokens) -> int:
+    """The first position at which two prompts of equal length differ; the last if none does."""
     differ = (clean.ids != corrupt.ids)[0].nonzero()
-    first = int(differ[0]) if len(differ) else clean.ids.shape[1] - 1
-    return base, terms(model, other, base.acts)[:, 0], first
+    return int(differ[0]) if len(differ) else clean.ids.shape[1] - 1
 
 
-def _writes(model: Model, base: Base, change: Tensor, edges: Tensor, first: int) -> Iterator[Writes]:
-    """What the readers take when their edges are cut, edge i in run i, from the first position that differs on."""
+def cuts(model: Model, base: Base, change: Tensor, edges: Tensor, first: int) -> Iterator[Writes]:
+    """What the readers take when their edges (n, 2) of (reader, writer) are cut, edge i in run i, from a position on.
+
+    change: (n_writers, pos, d_model), what each writer gives in the other run less what it gives in this one."""
     readers = Wiring.of(model.parts).readers
     at = torch.arange(first, change.shape[1], device=change.device)
     for r in edges[:, 0].unique().tolist():
         runs = (edges[:, 0] == r).nonzero()[:, 0]
-        site, unit, values = taken(model, base, readers[r], change[edges[runs, 1]][:, first:], first)
+        site, unit, values = _taken(model, base, readers[r], change[edges[runs, 1]][:, first:], first)
         at_each, runs = at.repeat(len(runs)), runs.to(at.device).repeat_interleave(len(at))
         units = None if unit is None else torch.full_like(runs, unit)
         yield Writes(site, runs, at_each, units, values.flatten(0, 1))
 
 
-def taken(model: Model, base: Base, reader: Reader, change: Tensor, first: int) -> tuple[Site, int | None, Tensor]:
+def _taken(model: Model, base: Base, reader: Reader, change: Tensor, first: int) -> tuple[Site, int | None, Tensor]:
     """The site and unit that a reader takes its input by, and its values (n, pos, …) when the stream that it reads
     changes by `change` (n, pos, d_model), from a position on."""
     parts, layer = model.parts, reader.layer

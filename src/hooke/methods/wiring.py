@@ -1,13 +1,22 @@
 """Who writes to the residual stream and who reads it: the nodes and edges of a circuit, and runs that cut edges.
 
 The stream is a sum over writers (the embedded tokens, each head, each MLP), and every reader (the query, key
-and value inputs of each head, each MLP, the logits) takes the sum of those before it. An edge u→r is the term
-of u in what r reads. Cutting it gives r that term from another run, while everything else, and what follows
-from the cut, is computed as usual.
+and value inputs of each head, each MLP, the logits) takes the sum of those before it:
+
+    in_r = Σ_{u before r} w_u,    w_h = γ ∘ W_O^h z_h / s  for a head, s the denominator of the norm after attention
+                                  (centred if that norm centres; without such a norm w_h = W_O^h z_h)
+
+An edge u→r is the term w_u in what r reads. Cutting it gives r that term from another run, whose denominator it has:
+
+    in_r = Σ_u w_u − (w_u − w_u of the other run),
+
+while everything else, and what follows from the cut, is computed as usual. So cuts add up: a reader all of whose
+edges are cut reads what it read in the other run. Path patching, circuits and their scores all mean this.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +34,9 @@ from hooke.sites import Site
 Part = Literal["q", "k", "v", "mlp", "logits"]
 Tap = Callable[[Tensor], Tensor]
 HEAD_PARTS: tuple[Part, ...] = ("q", "k", "v")
+_NODE = re.compile(
+    r"input|logits|a(?P<attention>\d{1,9})\.h(?P<head>\d{1,9})(?:<(?P<part>[qkv])>)?|m(?P<mlp>\d{1,9})", re.ASCII
+)
 
 
 class Reader(NamedTuple):
@@ -113,12 +125,35 @@ class Wiring:
         """(n_readers, n_writers) True at the named edges. Raises HookeError for one that is not there."""
         found = torch.zeros_like(self.edges)
         for name in names:
-            if name not in self.places:
-                raise HookeError(
-                    f"there is no edge {name!r} in this model; edges are written a0.h1->m2 or m0->a1.h0<q>"
-                )
-            found[self.places[name]] = True
+            found[self.place(name)] = True
         return found
+
+    def place(self, edge: str) -> tuple[int, int]:
+        """(reader, writer) of an edge as a person writes it. Raises HookeError saying what is wrong with it."""
+        writer, arrow, reader = "".join(edge.split()).partition("->")
+        found = self.places.get(f"{writer}->{reader}")
+        if found is not None:
+            return found
+        ends = [self._check_node(end, edge) for end in (writer, reader)]
+        if not arrow or writer == "logits" or ends[0]:
+            raise HookeError(f"cannot read edge {edge!r}; write it as a1.h0->m2 or input->a1.h0<q>")
+        if reader == "input" or (".h" in reader) != bool(ends[1]):
+            raise HookeError(
+                f"edge {edge!r}: an edge into a head says what it reads, as in a1.h0<q>; input reads nothing"
+            )
+        raise HookeError(f"edge {edge!r}: {writer} is not computed before {reader}")
+
+    def _check_node(self, end: str, edge: str) -> str | None:
+        """What an end says that a head reads. Raises HookeError for no node of this model."""
+        match = _NODE.fullmatch(end)
+        if match is None:
+            raise HookeError(f"cannot read {end!r} in edge {edge!r}; nodes are input, a3.h1, m3 and logits")
+        layer, head, part = match["attention"] or match["mlp"], match["head"], match["part"]
+        if int(layer or 0) >= self.n_layers or int(head or 0) >= self.n_heads:
+            raise HookeError(
+                f"{end}: there is no such node; the model has {self.n_layers} layers and {self.n_heads} heads"
+            )
+        return part
 
     def node_of(self, reader: int) -> int | None:
         """The writer that a reader belongs to (the first of the heads that share it); None for the logits."""
