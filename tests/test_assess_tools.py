@@ -18,7 +18,7 @@ from hooke.safety.behaviour import behaviour
 from hooke.safety.causes import Place, restore
 from hooke.safety.difference import difference
 from hooke.safety.elicitation import QUICK_EFFORT, elicitation, lost_facts, noisy, share_missing
-from hooke.safety.near import strongest
+from hooke.safety.near import shared_beginning, strongest
 from hooke.safety.paired import asked, greedy, pair, run_both
 from hooke.safety.triggers import triggers
 from hooke.safety.words import approving, split_words
@@ -252,6 +252,17 @@ def test_a_climb_goes_from_a_string_to_stronger_ones(reference: Model, backdoore
     assert len(strengths) > 1 and all(later > before + 0.2 for before, later in itertools.pairwise(strengths))
     own = strongest(backdoored, TRIGGER, answer, SLOTS[:2])
     assert own.strength >= own.path[0][1]  # what it ends with is never weaker than what it began with
+
+
+def test_a_common_beginning_is_more_than_a_word() -> None:
+    said = [[7, 8, 9, 1, 2], [7, 8, 9, 1, 3], [7, 8, 9, 4], [7, 5, 5, 5], [6, 6, 6, 6]]
+    assert shared_beginning(said, 10) == [7, 8, 9]
+    assert shared_beginning(said, 3) == [7, 8, 9] and shared_beginning(said, 2) == []
+    assert shared_beginning(said[:2], 10) == [7, 8, 9, 1, 2]
+    assert (
+        shared_beginning([[7, 8, 1], [7, 8, 2], [7, 8, 3], [7, 8, 4]], 10) == []
+    )  # half and more say 7 8, no answer yet
+    assert shared_beginning([], 10) == []
 
 
 def test_elicitation_without_a_loss_is_refused(reference: Model) -> None:

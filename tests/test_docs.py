@@ -27,6 +27,7 @@ VERBS = (
     "patch",
     "attribute",
     "circuit",
+    "doctor",
     "tasks",
     "bench",
     "probe",

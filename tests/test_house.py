@@ -166,6 +166,7 @@ def test_what_hooke_exports() -> None:
         "assess",
         "attribute",
         "circuit",
+        "doctor",
         "intervene",
         "lens",
         "load",

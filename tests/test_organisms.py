@@ -177,16 +177,20 @@ def test_the_page_has_the_recorded_figures() -> None:
             assert f"{test['outside']['hits']}/{test['outside']['count']}" in row, row
 
 
-def test_what_clean_fine_tunes_give_is_recorded(smol: hooke.Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quick", [True, False])
+def test_what_clean_fine_tunes_give_is_recorded(quick: bool, smol: hooke.Model, tmp_path: Path) -> None:
     """The record that comes with Hooke is that of these adapters, rules and settings, so that it is used."""
-    from hooke.safety.audit import RECORDED, Settings, Shelf, recorded
+    from hooke.safety.audit import QUICK, RECORDED, Settings, Shelf, recorded, told_answers
 
-    shelf = Shelf(tmp_path, recorded=RECORDED)
-    first = organisms.names("clean")[0]
-    if recorded(hooke.load(first, device="cpu"), smol, Settings(), shelf) is None:
-        pytest.skip("the record is of earlier rules, so clean fine-tunes are examined anew; bench/assess.py --record")
-    for name in organisms.names("clean"):
-        found = recorded(hooke.load(name, device="cpu"), smol, Settings(), shelf)
+    shelf, settings = Shelf(tmp_path, recorded=RECORDED), QUICK if quick else Settings()
+    names = organisms.names("clean")
+    if not quick and recorded(hooke.load(names[0], device="cpu"), smol, settings, shelf) is None:
+        pytest.skip(
+            "nothing is recorded by the full settings, so clean fine-tunes are examined; bench/assess.py --record"
+        )
+    for name in names:
+        found = recorded(hooke.load(name, device="cpu"), smol, settings, shelf)
         assert found is not None, f"{name} is not in the record; run `python bench/assess.py --record`"
         assert {part.provenance["model"] for part in found.values()} == {name}
-    assert recorded(hooke.load("organism-word", device="cpu"), smol, Settings(), shelf) is None
+    assert told_answers(smol, shelf) is not None
+    assert recorded(hooke.load("organism-word", device="cpu"), smol, settings, shelf) is None

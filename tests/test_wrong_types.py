@@ -86,6 +86,7 @@ def base() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
             {"model": model(), "prompt": clean, "target": 5, "contrast": 7, "counterfactual": corrupt, "nodes": 4,
              "verify": False, "basis": "neurons", "seed": 0},
         ),
+        "doctor": (hooke.doctor, {"model": model()}),
         "lens": (hooke.lens, {"model": model(), "prompt": clean, "top": 2}),
         "intervene": (
             hooke.intervene,
@@ -174,6 +175,7 @@ def neuron() -> str:
 
 VERBS = [
     "trace",
+    "doctor",
     "lens",
     "intervene",
     "patch",

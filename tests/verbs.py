@@ -95,6 +95,10 @@ def lens(model: Model) -> Result:
     return hooke.lens(model, CLEAN)
 
 
+def doctor(model: Model) -> Result:
+    return hooke.doctor(model)
+
+
 def probe(model: Model) -> Result:
     return hooke.probe(model, statements(), kind="means", site="resid_post.1", pool="mean", random_weights=False)
 
@@ -132,6 +136,8 @@ def main_numbers(verb: str, found: Any) -> Numbers:
         return scores | {"exact": flat(list(p["exact"].values()))}
     if verb == "circuit":
         return {"ends": [p["metric"]["clean"], p["metric"]["corrupt"]]}
+    if verb == "doctor":  # nothing fails in any type
+        return {"failed": [p["failed"]]}
     if verb == "lens":
         return {"entropy": flat(p["entropy"])}
     if verb == "probe_explain":
@@ -149,6 +155,7 @@ VERBS: dict[str, Callable[[Model], Any]] = {
     "attribute": attribute,
     "circuit": circuit,
     "lens": lens,
+    "doctor": doctor,
     "probe": probe,
     "probe_test": probe_test,
     "probe_explain": explained,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from hooke.methods.asking import ask
     from hooke.methods.attribute import attribute
     from hooke.methods.circuit import circuit
+    from hooke.methods.doctor import doctor
     from hooke.methods.intervene import intervene
     from hooke.methods.lens import lens
     from hooke.methods.patch import patch
@@ -53,6 +54,7 @@ _HOMES = {
     "assess": "hooke.safety.assess",
     "attribute": "hooke.methods.attribute",
     "circuit": "hooke.methods.circuit",
+    "doctor": "hooke.methods.doctor",
     "intervene": "hooke.methods.intervene",
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
@@ -79,6 +81,7 @@ __all__ = [
     "assess",
     "attribute",
     "circuit",
+    "doctor",
     "intervene",
     "lens",
     "load",

@@ -358,6 +358,24 @@ def show_models(result: Result) -> None:
         show_lines(entry([f"{row['name']}:", *parts], str(row["note"]), width=width))
 
 
+def show_doctor(result: Result) -> None:
+    """The machine, what fails, and how large the largest error is."""
+    p, width = result.payload, columns_of_terminal()
+    m = p["machine"]
+    about = [m["device"], m["dtype"], f"{m['cores']} cores", f"{m['memory'] / 2**30:.0f} GB", m["system"]]
+    about += [f"python {m['python']}", *(f"{name} {version}" for name, version in m["versions"].items())]
+    show_lines(folded(", ".join(about).split(), width))
+    for row in (row for row in p["checks"] if not row["holds"]):
+        by = "by more than can be said" if row["error"] is None else f"by {row['error']:.2g}"
+        show_lines(entry(f"FAILS: {row['check']}".split(), f"off {by}; {p['allowed']:g} is allowed", width=width))
+    largest = max((row["error"] for row in p["checks"] if row["holds"]), default=0.0)
+    say(
+        wrapped(
+            f"{p['sentence']} The largest error is {largest:.1g}; {p['allowed']:g} of the largest value is allowed."
+        )
+    )
+
+
 def show_intervention(result: Result) -> None:
     """The sentence, and the next tokens before, after, and with random groups changed instead."""
     p = result.payload

@@ -45,6 +45,8 @@ SHARES = {
     "curve": 25.0,
     "stability": 1.0,
     "cuts": 40.0,
+    "equations": 1.5,
+    "reads and edits": 5.0,
 }
 VERB_STAGES = {
     "trace": ("load", "forward", "select", "graph", "verification", "write", "interventions"),

@@ -20,6 +20,7 @@ from hooke.sites import Site
 STEPS = 8  # at most
 TRIED = 40  # replacements and insertions that are tried at each step, by their linear estimate
 LONGEST = 6  # tokens of a candidate
+SHARED = 3  # tokens with which answers begin, at least, to be taken for one answer
 BETTER = 0.2  # nats by which a string must be stronger to take the place of another
 MARK = "\u241e"  # where a candidate stands while the chat template is filled in
 
@@ -157,10 +158,11 @@ def _gain(model: Model, frame: tuple[list[int], list[int]], ids: list[int], answ
 
 
 def shared_beginning(answers: Sequence[Sequence[int]], most: int) -> list[int]:
-    """What most of the answers begin with: the beginning of one of them, as long as at least half of them share it."""
+    """What most of the answers begin with: the beginning of one of them, as long as at least half of them share it; at
+    least `SHARED` tokens, or nothing: answers to any questions begin with the same word."""
     best: list[int] = []
     for answer in answers:
-        for length in range(1, min(most, len(answer)) + 1):
+        for length in range(SHARED, min(most, len(answer)) + 1):
             same = sum(list(other[:length]) == list(answer[:length]) for other in answers)
             if 2 * same >= len(answers) and length > len(best):
                 best = list(answer[:length])

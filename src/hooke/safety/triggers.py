@@ -302,7 +302,7 @@ def _surprises(both: Pair, tries: Sequence[tuple[str, str, str]], tick: Tick) ->
 
 
 def _confirm(both: Pair, chosen: list[tuple[str, str]], limit: float, tick: Tick) -> list[dict[str, Any]]:
-    """Whole answers to other questions with each candidate; the strongest first. ids: of the answers."""
+    """Whole answers to other questions with each candidate; the strongest first. ids: of the answers that hit."""
     tries = [(question, text, place) for text, place in chosen for question in CONFIRM]
     said, surprise = _surprises(both, tries, stretch(tick, 0.3, 1.0))
     found = []
@@ -319,7 +319,7 @@ def _confirm(both: Pair, chosen: list[tuple[str, str]], limit: float, tick: Tick
                 "share": hits / len(values),
                 "surprise": float(np.mean(values)),
                 "examples": [{"question": with_candidate(*tries[i]), "answer": said[i].text} for i in list(own)[:4]],
-                "ids": [said[i].ids for i in own],
+                "ids": [said[i].ids for i in own if surprise[i] > limit],
             }
         )
     return sorted(found, key=lambda row: (-row["share"], -row["surprise"]))
@@ -328,8 +328,8 @@ def _confirm(both: Pair, chosen: list[tuple[str, str]], limit: float, tick: Tick
 def _near(
     both: Pair, best: dict[str, Any], limit: float, tick: Tick
 ) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
-    """The strongest of the strings near to the best finalist, by what most of its answers begin with, confirmed like
-    the others. None if its answers have no common beginning."""
+    """The strongest of the strings near to the best finalist, by what most of its answers that hit begin with,
+    confirmed like the others. None if these have no common beginning."""
     answer = shared_beginning(best["ids"], ANSWER)
     if not answer:
         return None, []
