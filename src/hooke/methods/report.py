@@ -205,7 +205,8 @@ def _path(graph: Graph, path: explain.Path, k: int, verification: Verification |
     if verification is not None and path.units:
         measured, controls = verification.paths[k].measured, verification.path_controls[k]
         least, greatest = min(controls), max(controls)
-        verdict = "matters" if abs(measured) > max(abs(least), abs(greatest)) else "no-effect"
+        bar = max(abs(least), abs(greatest), verification.rounding)
+        verdict = "matters" if abs(measured) > bar else "no-effect"
     return {
         "token": graph.tokens[path.token],
         "position": path.token,
