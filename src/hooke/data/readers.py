@@ -99,7 +99,7 @@ def _lines(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
         return _parquet(file, wanted)
     if suffix in (".csv", ".tsv"):
         return _csv(file, "\t" if suffix == ".tsv" else ",")
-    return _jsonl(file)
+    return _jsonl(file, wanted)
 
 
 def _utf8(file: Path) -> Iterator[str]:
@@ -129,7 +129,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _jsonl(file: Path) -> Iterator[Line]:
+def _jsonl(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
+    """Of other columns the names alone are kept: what stands in them may be large."""
     for number, line in enumerate(_utf8(file), 1):
         where = f"{file}, line {number}"
         if not line.strip():
@@ -144,6 +145,11 @@ def _jsonl(file: Path) -> Iterator[Line]:
             raise HookeError(f"{where}: {error}") from None
         if not isinstance(columns, dict):
             raise HookeError(f'{where}: every line is an object such as {{"text": "…", "label": 1}}')
+        for column, value in columns.items():
+            if column not in wanted:
+                columns[column] = None
+            elif isinstance(value, list | dict):  # refused by its kind, wherever it stands
+                columns[column] = type(value)()
         yield where, columns
 
 
