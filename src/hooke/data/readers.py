@@ -47,7 +47,7 @@ def read_rows(
 
         files, about = fetch(name)
     else:
-        files, about = [path_of(path)], name
+        files, about = [path_of(path)], path_of(path).name  # where it lies is nothing that a result should hold
     lines: list[Line] = []
     size = 0
     for file in files:
@@ -69,7 +69,8 @@ def read_rows(
     one = one_class and len(set(values)) == 1  # then all else is checked, beside a row of the other class
     check_rows([*rows, Row("other", 1 - values[0], "the other class", "the other class")] if one else rows, name)
     ending = "." if grouped else "; no groups were given, so every row is a group of its own."
-    return Dataset(name, f"Rows of {about}{ending}", names, tuple(rows))
+    called = name if name.startswith("hub:") else about
+    return Dataset(called, f"Rows of {about}{ending}", names, tuple(rows))
 
 
 # ---- files -------------------------------------------------------------------------------------
