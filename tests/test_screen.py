@@ -125,3 +125,33 @@ def test_a_converted_model_with_a_hostile_name_in_the_list(tmp_path):
         assert done.returncode == 0, done.stderr
         assert not set(done.stdout) & set("\x1b\x07\x9b\u202e\x00\r")
     assert any(row["note"] == about["note"] for row in json.loads(done.stdout)["payload"]["models"])
+
+
+@pytest.mark.parametrize("code", ["ascii", "latin-1", "cp1252"])
+def test_an_encoding_that_lacks_letters_gets_escapes(code, monkeypatch):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=code, newline="")
+    Screen(stream).write("模 é 🙂\n")
+    stream.flush()
+    said = raw.getvalue().decode(code)
+    assert said == ("\\u6a21 \\xe9 \\U0001f642\n" if code == "ascii" else "\\u6a21 é \\U0001f642\n")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert json.loads(json_text(json.dumps("模 é 🙂", ensure_ascii=False)).encode(code)) == "模 é 🙂"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_a_stream_that_was_closed_is_no_fault(closed):
+    """It ended in a traceback: what is not there has no `write`."""
+    for words, code in (("models", 0), ("open /nowhere", 2)):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'"{sys.executable}" -m hooke.cli {words} {closed}'], capture_output=True, text=True
+        )
+        assert done.returncode == code and "Traceback" not in done.stdout + done.stderr
+
+
+def test_letters_that_the_terminal_lacks_from_end_to_end():
+    done = subprocess.run(
+        [sys.executable, "-m", "hooke.cli", "lens", "日本 é", "--model", "glassllm", "--json"],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0 and json.loads(done.stdout.decode("ascii"))["arguments"]["prompt"] == "日本 é"

@@ -93,7 +93,7 @@ def describe(node: Node) -> str:
     """The label of a feature: what it reads here, and the words that its output is linked with by the unembedding."""
     parts = []
     if node.reads:
-        parts.append("reads " + explain.phrase([explain.quote(t) for t in node.reads[:2]]))
+        parts.append("reads " + explain.phrase([explain.quote(t) for t in dict.fromkeys(node.reads[:2])]))
     if node.promotes:
         parts.append("linked with " + explain.phrase([explain.quote(t) for t in node.promotes[:3]]))
     return ", ".join(parts) or "no readable label"
