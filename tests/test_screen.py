@@ -5,17 +5,21 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hooke.cli.interrupt import heeded
 from hooke.cli.screen import Screen, json_text
 from hooke.errors import HookeError
 from hooke.results import Result
+from hooke.terminal import Stages
 
 EVIL = "\x1b[2J\x1b]0;title\x07\x9b31m\u202e\x00\r\nhooke: all is well"
 
@@ -155,3 +159,48 @@ def test_letters_that_the_terminal_lacks_from_end_to_end():
         capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
     )  # fmt: skip
     assert done.returncode == 0 and json.loads(done.stdout.decode("ascii"))["arguments"]["prompt"] == "日本 é"
+
+
+def test_an_interrupt_that_python_drops_ends_the_work_all_the_same(capsys):
+    """Where it comes while an object is tidied away, a traceback was printed and the work went on."""
+
+    class Tidied:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with heeded():
+            tick = Stages(("forward",))
+            tick("forward", 0.1)
+            Tidied()  # is gone at once, and what it raises with it
+            with pytest.raises(KeyboardInterrupt):
+                tick("forward", 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        Stages(("forward",))("forward", 0.3)  # the next command begins anew
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+    assert sys.unraisablehook is before[1] and "Traceback" not in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_so_in_a_line(tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "hooke.cli",
+        "probe",
+        "fit",
+        "truth",
+        "-m",
+        "glassllm",
+        "--out",
+        str(tmp_path / "p.json"),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    time.sleep(5)
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and said.endswith("hooke: interrupted; nothing half-written was left\n")
+    assert "Traceback" not in said and out == "" and list(tmp_path.iterdir()) == []

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from hooke.results import Result
 
 
+INTERRUPTED = threading.Event()  # a person wants to stop; see `cli/interrupt.py`
+
+
 class NowAndThen:
     """Progress for a file or a pipe: a line on standard error after a while, and then once a minute, also when what is
     at work does not come to say anything."""
@@ -89,6 +92,8 @@ class Stages:
             self.line.stop()
 
     def __call__(self, stage: str, done: float = 0.0) -> None:
+        if INTERRUPTED.is_set():
+            raise KeyboardInterrupt
         share = overall(self.stages, stage, done)
         if self.line is not None:
             self.line(f"{stage}, {share:.0%} of all")
