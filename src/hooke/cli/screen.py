@@ -53,7 +53,7 @@ def _plain(text: str) -> str:
 def screened() -> Iterator[None]:
     """Have all that is printed pass through screens; where a stream was closed by whoever started us, nowhere."""
     before = sys.stdout, sys.stderr
-    with open(os.devnull, "w", encoding="utf-8") as nowhere:
+    with os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8") as nowhere:
         sys.stdout, sys.stderr = (Screen(nowhere if stream is None else stream) for stream in before)
         try:
             yield

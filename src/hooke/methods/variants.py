@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.methods.content import content_places, is_function_word
+from hooke.methods.content import content_places, is_broken, is_function_word
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model, Tokens
 from hooke.sites import Site
@@ -44,7 +44,7 @@ class Substitutes:
         """ids: (pos,) of the prompt. logits: (pos, d_vocab) that the model gives on it."""
         texts = model.text(range(model.parts.d_vocab))
         codes: dict[tuple[bool, ...], int] = {}
-        kinds = [codes.setdefault(_kind(text), len(codes)) for text in texts]
+        kinds = [-1 if is_broken(text) else codes.setdefault(_kind(text), len(codes)) for text in texts]
         self.kinds = torch.tensor(kinds, device=model.device)
         self.embed: Tensor = model.hf.get_input_embeddings().weight.detach()  # type: ignore[operator]
         self.norms = self.embed.float().norm(dim=-1).clamp(min=1e-9)
