@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hooke.errors import visible
 from hooke.methods.progress import overall
 from hooke.results.verdicts import WORDS
-from hooke.tables import Cell, columns_of_terminal, entry, folded, show_lines, show_table, wide
+from hooke.tables import Cell, columns_of_terminal, entry, folded, show_lines, show_table, wrapped
 
 
 def say(text: str) -> None:
@@ -139,21 +138,6 @@ def show_trace(result: Result) -> None:
             moved = f"  {path['measured']:+.2f} ({path['control_least']:+.2f} to {path['control_greatest']:+.2f})"
         say(wrapped(f"  {path['share']:6.2%}{moved}  {steps}", rest="          "))
     tell("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
-
-
-# words, with a quoted token whole: its spaces are its own; the apostrophe of a word opens no quotation
-_PIECES = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|(?<![^\W_])'(?:[^'\\]|\\.)*'|\S)+""")
-
-
-def wrapped(text: str, most: int = 118, rest: str = "") -> str:
-    """Text in lines that fit the terminal (in a file, `most`), broken at spaces but never inside a quoted token. Lines
-    that fit stay as they are; those that a longer one is broken into begin with `rest`."""
-    width = min(most, max(20, columns_of_terminal() or most))
-    lines: list[str] = []
-    for line in text.split("\n"):
-        first = line[: len(line) - len(line.lstrip())]
-        lines += [line] if wide(line) <= width else folded(_PIECES.findall(line), width, first, rest)
-    return "\n".join(lines)
 
 
 def tell(text: str) -> None:
