@@ -40,6 +40,32 @@ def test_a_chat_template_is_no_content(smol: Model) -> None:
     assert {"capital", "France"} <= set(said) and not {"user", "system", "<|im_start|>", "the"} & set(said)
 
 
+def test_a_role_of_several_tokens_is_no_content(smol: Model) -> None:
+    """The "istant" of "assistant" was exchanged, and that was called a content word."""
+    ids = smol.chat("What is 2+2?").ids[0]
+    texts, free = smol.text(ids), content_places(smol, ids).tolist()
+    role = [k for k, t in enumerate(texts) if t == "istant" and texts[k - 1] == "ass"]
+    assert role and not any(free[k] or free[k - 1] for k in role)
+    assert [t for t, yes in zip(texts, free, strict=True) if yes][-3:] == ["2", "+", "2"]
+    inside = smol.chat("Name the user, the system and the assistant.").ids[0]  # a person's own words are content
+    words = [t for t, yes in zip(smol.text(inside), content_places(smol, inside).tolist(), strict=True) if yes]
+    assert words[-4:] == ["Name", " user", " system", " assistant"]
+
+
+@pytest.mark.parametrize("prompt", ["日本の首都は", "🙂🙂🙂", "The capital of 日本 is"])
+def test_half_a_character_is_exchanged_for_nothing(smol: Model, prompt: str) -> None:
+    """What is made stays text: a byte of a character was exchanged for "((" or for one of another."""
+    tokens = smol.tokens(prompt)
+    texts, free = smol.text(tokens.ids[0]), content_places(smol, tokens.ids[0]).tolist()
+    assert any("<0x" in t for t in texts) or "🙂" not in prompt
+    assert not any(yes for t, yes in zip(texts, free, strict=True) if "<0x" in t)
+    target = int(smol.run(tokens, logits="last").logits.argmax())  # type: ignore[union-attr]
+    for row in variants(smol, tokens, target, [], 12, torch.Generator().manual_seed(0)):
+        changed = smol.text(row[row != tokens.ids[0]])
+        assert changed and not any("<0x" in t for t in changed)
+        assert "\ufffd" not in smol.tokenizer.decode(row, skip_special_tokens=True)  # type: ignore[union-attr]
+
+
 def last_log(model: Model, ids: torch.Tensor) -> torch.Tensor:
     with torch.no_grad():
         return model.hf(ids[None]).logits[0, -1].float().log_softmax(-1)

@@ -16,6 +16,7 @@ import hooke
 from families import CONFIGS
 from hooke.data.circuit_tasks import Example
 from hooke.data.labelled import Dataset, Row
+from hooke.data.readers import read_rows
 from hooke.methods.probe_score import load_probe
 from hooke.results import Result, load_result
 from hooke.safety.evidence import keep, load_evidence
@@ -61,7 +62,7 @@ VERBS: dict[str, tuple[Callable[..., Result], dict[str, Any]]] = {
     ),
     "circuit": (lambda m, **o: hooke.circuit(m, pairs(), **{"method": "eap", "tests": 3, **o}), {"seed": 1}),
     "probe": (
-        lambda m, **o: hooke.probe(m, rows(), **{"kind": "means", "site": "resid_post.1", "pool": "last", **o}),
+        lambda m, data=None, **o: hooke.probe(m, data or rows(), **{"kind": "means", "site": "resid_post.1", "pool": "last", **o}),
         {"site": "resid_post.2"},
     ),
 }  # fmt: skip
@@ -90,6 +91,21 @@ def test_an_intervention_and_what_is_made_of_a_probe(models):
         tested = hooke.probe_test(model, fitted, rows(), benign=0)
         ids.append([hooke.intervene(model, trace, [node]).id, fitted.id, tested.id])
     assert ids[0] == ids[1] == ids[2]
+
+
+def test_where_a_file_of_rows_lies_is_not_in_a_probe(models, tmp_path):
+    ids = []
+    for place in (tmp_path / "one", tmp_path / "another"):
+        place.mkdir()
+        lines = [json.dumps({"text": row.text, "label": row.label, "group": row.group}) for row in rows().rows]
+        (place / "facts.jsonl").write_text("\n".join(lines))
+        data = read_rows(place / "facts.jsonl")
+        assert data.name == "facts.jsonl"
+        fitted = VERBS["probe"][0](models[0], data)
+        tested = hooke.probe_test(models[0], fitted, data, benign=0)
+        assert str(tmp_path) not in fitted.to_json() + tested.to_json()
+        ids.append([fitted.id, tested.id])
+    assert ids[0] == ids[1]
 
 
 def flat(one: Result, two: Result) -> list[tuple[str, Any, Any]]:

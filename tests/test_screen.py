@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hooke.cli.interrupt import heeded
 from hooke.cli.screen import Screen, json_text
 from hooke.errors import HookeError
 from hooke.results import Result
+from hooke.terminal import Stages
 
 EVIL = "\x1b[2J\x1b]0;title\x07\x9b31m\u202e\x00\r\nhooke: all is well"
 
@@ -125,3 +128,57 @@ def test_a_converted_model_with_a_hostile_name_in_the_list(tmp_path):
         assert done.returncode == 0, done.stderr
         assert not set(done.stdout) & set("\x1b\x07\x9b\u202e\x00\r")
     assert any(row["note"] == about["note"] for row in json.loads(done.stdout)["payload"]["models"])
+
+
+@pytest.mark.parametrize("code", ["ascii", "latin-1", "cp1252"])
+def test_an_encoding_that_lacks_letters_gets_escapes(code, monkeypatch):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=code, newline="")
+    Screen(stream).write("模 é 🙂\n")
+    stream.flush()
+    said = raw.getvalue().decode(code)
+    assert said == ("\\u6a21 \\xe9 \\U0001f642\n" if code == "ascii" else "\\u6a21 é \\U0001f642\n")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert json.loads(json_text(json.dumps("模 é 🙂", ensure_ascii=False)).encode(code)) == "模 é 🙂"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&-"])
+def test_a_stream_that_was_closed_is_no_fault(closed):
+    """It ended in a traceback: what is not there has no `write`."""
+    for words, code in (("models", 0), ("open /nowhere", 2)):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'"{sys.executable}" -m hooke.cli {words} {closed}'], capture_output=True, text=True
+        )
+        assert done.returncode == code and "Traceback" not in done.stdout + done.stderr
+
+
+def test_letters_that_the_terminal_lacks_from_end_to_end():
+    done = subprocess.run(
+        [sys.executable, "-m", "hooke.cli", "lens", "日本 é", "--model", "glassllm", "--json"],
+        capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
+    )  # fmt: skip
+    assert done.returncode == 0 and json.loads(done.stdout.decode("ascii"))["arguments"]["prompt"] == "日本 é"
+
+
+def test_an_interrupt_that_python_drops_ends_the_work_all_the_same(capsys):
+    """Where it comes while an object is tidied away, a traceback was printed and the work went on."""
+
+    class Tidied:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    before = signal.getsignal(signal.SIGINT), sys.unraisablehook
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with heeded():
+            tick = Stages(("forward",))
+            tick("forward", 0.1)
+            Tidied()  # is gone at once, and what it raises with it
+            with pytest.raises(KeyboardInterrupt):
+                tick("forward", 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        Stages(("forward",))("forward", 0.3)  # the next command begins anew
+    finally:
+        signal.signal(signal.SIGINT, before[0])
+    assert sys.unraisablehook is before[1] and "Traceback" not in capsys.readouterr().err

@@ -200,6 +200,26 @@ def test_bodies_that_are_too_large(ask, server, traced, monkeypatch):
     assert ask.get("/api/status").status == 200
 
 
+def test_a_body_with_two_lengths(ask, server):
+    """What stands behind the chunks would be another request to whoever goes by the number of bytes."""
+    own = f"Host: 127.0.0.1:{server.port}\r\nAuthorization: Bearer {server.token}\r\nConnection: close\r\n"
+    request = f"POST /api/jobs HTTP/1.1\r\n{own}Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+        sock.sendall(request.encode())
+        answer = b"".join(iter(lambda: sock.recv(65536), b"")).decode()
+    assert answer.startswith("HTTP/1.1 400") and "not both" in answer
+
+
+def test_who_asks_for_a_web_socket_is_answered_and_nobody_is_told_to_install_one(ask, server, capfd):
+    own = f"Host: 127.0.0.1:{server.port}\r\nAuthorization: Bearer {server.token}\r\nConnection: Upgrade\r\n"
+    for kind in ("websocket", "h2c"):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as sock:
+            sock.sendall(f"GET /api/status HTTP/1.1\r\n{own}Upgrade: {kind}\r\n\r\n".encode())
+            assert sock.recv(65536).startswith(b"HTTP/1.1 200")
+    told = capfd.readouterr().err
+    assert "install" not in told and "upgrade" not in told
+
+
 def test_unknown_routes_and_methods(ask):
     for method, path in (("GET", "/api/nothing"), ("GET", "/nothing"), ("GET", "/static/other.js"), ("GET", "/docs"),
                          ("GET", "/openapi.json"), ("GET", "/static/../app.py"), ("GET", "/api/")):  # fmt: skip

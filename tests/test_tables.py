@@ -8,8 +8,11 @@ import sys
 import time
 
 import pytest
+import torch
 from rich.cells import cell_len
 
+import hooke
+import verbs
 from hooke import tables, terminal
 from hooke.cli.organisms import show_organisms
 from hooke.results import Result
@@ -147,6 +150,52 @@ def test_what_a_cell_holds_cannot_steer_the_terminal(at, capsys):
     tables.show_lines(tables.entry(["na\x1b[0mme:"], "no\u202ete", width=40))
     out = capsys.readouterr().out
     assert "\x1b" not in out and "\u202e" not in out and "[bold]z[/bold] :smile:" in out
+
+
+SHOWN = {
+    "trace": terminal.show_trace,
+    "intervene": terminal.show_intervention,
+    "patch": terminal.show_patch,
+    "attribute": terminal.show_attribution,
+    "circuit": terminal.show_circuit,
+    "lens": terminal.show_lens,
+    "probe": terminal.show_probe,
+    "probe_test": terminal.show_probe_test,
+    "probe_explain": terminal.show_probe_explain,
+}
+
+
+@pytest.mark.parametrize("verb", list(SHOWN))
+def test_sentences_fit_the_terminal_whatever_the_verb(at, capsys, verb):
+    """A circuit's sentence was one line of 400 characters, and those of six other verbs too."""
+    result = verbs.VERBS[verb](verbs.word_model("llama", torch.float32))
+    sentence = " ".join(result.payload["sentence"].split())
+    capsys.readouterr()
+    for width in (30, 40, 80, None):
+        at(width)
+        SHOWN[verb](result)
+        out = capsys.readouterr().out
+        assert sentence.rstrip(".") in " ".join(out.split())
+        prose = [
+            line for line in out.splitlines() if line and not line.startswith("  ") and line in " ".join(out.split())
+        ]
+        for line in prose:
+            assert cell_len(line) <= (width or 118) or " " not in line.strip(), line
+
+
+def test_a_quoted_token_is_not_broken_and_keeps_its_spaces():
+    text = "The model's choice, '  the' (7.4%), and the neurons' effect on \"a  b\" and 'x y'"
+    lines = terminal.wrapped(text, 22).split("\n")
+    assert lines == ["The model's choice,", "'  the' (7.4%), and", "the neurons' effect on", "\"a  b\" and 'x y'"]
+    assert terminal.wrapped("  as   it is", 20) == "  as   it is"
+
+
+def test_tokens_that_stand_there_several_times_have_their_place(capsys):
+    p = hooke.trace(verbs.word_model("gemma2", torch.float32), "w11 w11 w11 w11", nodes=40)
+    terminal.show_trace(p)
+    told = " ".join(capsys.readouterr().out.split())
+    assert all(f"'w11' (token {k})" in told for k in (1, 2, 3, 4)) and "'w11' ->" not in told
+    assert 'read "w11" (token 4)' in told and '"w11" and "w11"' not in told
 
 
 def test_in_a_pipe_nothing_is_folded():

@@ -6,6 +6,7 @@ below itself with its first column again. Widths are those of a terminal: a Chin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +46,21 @@ def folded(pieces: Iterable[str], width: int | None, first: str = "", rest: str 
             line, step = rest, piece
         line, empty = line + step, False
     return [*lines, line.rstrip()] if line.strip() else lines
+
+
+# words, with a quoted token whole: its spaces are its own; the apostrophe of a word opens no quotation
+_PIECES = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|(?<![^\W_])'(?:[^'\\]|\\.)*'|\S)+""")
+
+
+def wrapped(text: str, most: int = 118, rest: str = "") -> str:
+    """Text in lines that fit the terminal (in a file, `most`), broken at spaces but never inside a quoted token. Lines
+    that fit stay as they are; those that a longer one is broken into begin with `rest`."""
+    width = min(most, max(20, columns_of_terminal() or most))
+    lines: list[str] = []
+    for line in text.split("\n"):
+        first = line[: len(line) - len(line.lstrip())]
+        lines += [line] if wide(line) <= width else folded(_PIECES.findall(line), width, first, rest)
+    return "\n".join(lines)
 
 
 def entry(head: Iterable[str], *below: str, width: int | None, indent: str = "") -> list[str]:

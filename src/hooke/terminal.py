@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import threading
 import time
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from hooke.errors import visible
 from hooke.methods.progress import overall
 from hooke.results.verdicts import WORDS
-from hooke.tables import Cell, columns_of_terminal, entry, folded, show_lines, show_table
+from hooke.tables import Cell, columns_of_terminal, entry, folded, show_lines, show_table, wrapped
 
 
 def say(text: str) -> None:
@@ -22,6 +21,9 @@ def say(text: str) -> None:
 
 if TYPE_CHECKING:
     from hooke.results import Result
+
+
+INTERRUPTED = threading.Event()  # a person wants to stop; see `cli/interrupt.py`
 
 
 class NowAndThen:
@@ -89,6 +91,8 @@ class Stages:
             self.line.stop()
 
     def __call__(self, stage: str, done: float = 0.0) -> None:
+        if INTERRUPTED.is_set():
+            raise KeyboardInterrupt
         share = overall(self.stages, stage, done)
         if self.line is not None:
             self.line(f"{stage}, {share:.0%} of all")
@@ -105,42 +109,40 @@ class Stages:
 def show_trace(result: Result) -> None:
     """The next tokens, the sentence, the scores, and the strongest paths."""
     p = result.payload
-    say("Next tokens: " + "   ".join(f"{t['token']!r} {t['probability']:.1%}" for t in p["top"]))
+    tell("Next tokens: " + "   ".join(f"{t['token']!r} {t['probability']:.1%}" for t in p["top"]))
     for note in p["notes"]:
-        say(wrapped(f"Note: {note}"))
-    say("\n" + wrapped(p["sentence"]) + "\n")
+        tell(f"Note: {note}")
+    tell("\n" + p["sentence"] + "\n")
     s, v = p["scores"], p["verification"]
-    say(
+    tell(
         f"Scores at {s['nodes']} nodes: completeness {s['completeness']:.2f}, replacement {s['replacement']:.2f}, "
         f"unexplained {s['unexplained']:.2f}, path length {s['path_length']:.1f}"
     )
     name = p["quantity"]["name"]
     if v:
-        say(wrapped(p["tested"]))
+        tell(p["tested"])
         about = f"{name}: {p['quantity']['about']}"
         if p["graph_quantity"] != p["quantity"]:
             about += f". {p['graph_quantity']['name']}: {p['graph_quantity']['about']}"
-        say(wrapped(f"({about})"))
+        tell(f"({about})")
     if p["paths"]:
         told = f"; change of the {name} when the neurons on it are switched off; of as many random ones" if v else ""
-        say(
-            "\n"
-            + wrapped(f"Strongest paths (share of the graph's influence, which is not a share of the effect{told}):")
-        )
+        tell(f"\nStrongest paths (share of the graph's influence, which is not a share of the effect{told}):")
     for path in p["paths"]:
         middle = [f"layer {n.split('_')[0]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
-        steps = " -> ".join([repr(path["token"]), *middle, repr(p["target"]["token"])])
+        several = p["graph"]["metadata"]["prompt_tokens"].count(path["token"]) > 1
+        start = repr(path["token"]) + (f" (token {path['position'] + 1})" if several else "")
+        steps = " -> ".join([start, *middle, repr(p["target"]["token"])])
         moved = ""
         if path["measured"] is not None:
             moved = f"  {path['measured']:+.2f} ({path['control_least']:+.2f} to {path['control_greatest']:+.2f})"
-        say(f"  {path['share']:6.2%}{moved}  {steps}")
-    say("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
+        say(wrapped(f"  {path['share']:6.2%}{moved}  {steps}", rest="          "))
+    tell("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
 
 
-def wrapped(text: str, most: int = 118) -> str:
-    """Text in lines that fit the terminal (in a file, `most`), broken at spaces but never inside a quoted token."""
-    width = min(most, max(40, columns_of_terminal() or most))
-    return "\n".join(folded(re.findall(r'(?:"(?:[^"\\]|\\.)*"|\S)+', text), width))
+def tell(text: str) -> None:
+    """Print sentences for a person, in lines that fit."""
+    say(wrapped(text))
 
 
 def show_lens(result: Result) -> None:
@@ -159,29 +161,29 @@ def show_lens(result: Result) -> None:
     if first:
         say(f"(the last 8 of {len(tokens)} positions; --json has all)")
     show_table(["layer", *(repr(token) for token in tokens[first:])], rows, left=len(tokens) + 1)
-    say(p["sentence"])
+    tell(p["sentence"])
 
 
 def show_patch(result: Result) -> None:
     """A heatmap for each site: what share of the difference each patch brings back or takes away."""
     p = result.payload
-    print(p["sentence"])
+    tell(p["sentence"])
     ends = f"Metric ({result.arguments['metric']}): clean {p['clean']:.3f}"
-    print(ends + ("" if p["corrupt"] is None else f", corrupt {p['corrupt']:.3f}"))
+    tell(ends + ("" if p["corrupt"] is None else f", corrupt {p['corrupt']:.3f}"))
     _notes(p)
-    print(f"{p['patches']} patches, of which {p['runs']} could change anything and were run")
+    tell(f"{p['patches']} patches, of which {p['runs']} could change anything and were run")
     tokens = p["tokens"][p["base"]]
     for name, values in p["values"].items():
         share = p["normalised"][name]
         rows, unit = (values, "value") if share is None else (share, "%")
-        print(f"\n{name}, " + ("the metric" if share is None else "per cent of the difference"))
+        tell(f"\n{name}, " + ("the metric" if share is None else "per cent of the difference"))
         _heatmap(rows, p["layers"][name], p["units"][name], p["positions"], tokens, unit)
 
 
 def _notes(payload: dict[str, Any]) -> None:
     """What a reader must know of the tokens before the numbers."""
     for note in payload.get("notes", ()):
-        say(f"Note: {note}")
+        tell(f"Note: {note}")
 
 
 def _heatmap(
@@ -220,14 +222,14 @@ def _heatmap(
         table.append(["end" if layer is None else str(layer), *cells])
     show_table(["layer", *columns], table, left=0)
     for note in notes:
-        print(f"({note})")
+        tell(f"({note})")
 
 
 def show_path_patch(result: Result) -> None:
     """Each edge with what sending it alone does."""
     p = result.payload
-    print(p["sentence"])
-    print(f"Metric ({result.arguments['metric']}): clean {p['clean']:.3f}, corrupt {p['corrupt']:.3f}")
+    tell(p["sentence"])
+    tell(f"Metric ({result.arguments['metric']}): clean {p['clean']:.3f}, corrupt {p['corrupt']:.3f}")
     _notes(p)
     for row in p["edges"]:
         print(f"  {row['edge']:<24} {row['value']:+9.4f}  {row['normalised']:+7.1%}")
@@ -236,10 +238,10 @@ def show_path_patch(result: Result) -> None:
 def show_attribution(result: Result) -> None:
     """How well each method agrees with the patches, at what cost, and the places it puts first."""
     p = result.payload
-    print(p["sentence"])
+    tell(p["sentence"])
     pair = p["pairs"][0]
     _notes(pair)
-    print(f"Metric ({result.arguments['metric']}): clean {pair['clean']:.3f}, corrupt {pair['corrupt']:.3f}\n")
+    tell(f"Metric ({result.arguments['metric']}): clean {pair['clean']:.3f}, corrupt {pair['corrupt']:.3f}\n")
     rows = []
     for method in p["scores"]:
         agreement = p["agreement"].get(method, {})
@@ -270,7 +272,7 @@ def show_attribution(result: Result) -> None:
             + f" at {tokens[position]!r} {value:+.2f}"
             for value, site, layer, unit, position in first
         ]
-        print(f"\n{method} puts first: " + "; ".join(told))
+        tell(f"\n{method} puts first: " + "; ".join(told))
 
 
 def show_tasks(result: Result) -> None:
@@ -284,7 +286,7 @@ def show_tasks(result: Result) -> None:
         right += f" ({', '.join(beside)})" if beside else ""
         told = "the model can do it" if row["able"] else f"it cannot: {row['reason']}"
         show_lines(entry([f"{row['name']}:", *row["about"].split()], f"{right}; {told}", width=width))
-    say(f"\n{p['sentence']} ({p['count']} pairs of prompts each)")
+    tell(f"\n{p['sentence']} ({p['count']} pairs of prompts each)")
 
 
 def show_scoreboard(result: Result) -> None:
@@ -301,10 +303,10 @@ def show_scoreboard(result: Result) -> None:
         cells = (node, f"{row['median_precision']:.2f}", twin, f"{row['passes']:.0f}", f"{row['seconds']:.1f}")
         rows.append([row["name"], *edges, *cells])
     show_table([*heads, "random weights", "passes", "seconds"], rows)
-    say(f"\n{p['sentence']} ({p['models']} models, medians; passes for each pair of inputs)")
+    tell(f"\n{p['sentence']} ({p['models']} models, medians; passes for each pair of inputs)")
     for e in p["each"]:
         if e["family"] == "file":
-            say(_labels_said(visible(e["name"]), e["labels"]))
+            tell(_labels_said(visible(e["name"]), e["labels"]))
 
 
 def _labels_said(name: str, labels: dict[str, Any]) -> str:
@@ -319,31 +321,31 @@ def show_circuit(result: Result) -> None:
     """The sentence, faithfulness by size beside random circuits, stability, and tests of the strongest edges."""
     p = result.payload
     units, curve = p.get("units", "edges"), p["faithfulness"]
-    say(p["sentence"] + "\n")
+    tell(p["sentence"] + "\n")
     rows = []
     for i, (n, share) in enumerate(zip(curve["edges"], curve["shares"], strict=True)):
         told = [_share(curve[key][i]) for key in ("circuit", "random", "random_low", "random_high", "complement")]
         rows.append([f"{n:,}", f"{share:.1%}", *told[:2], f"{told[2]} to {told[3]}", told[4]])
     show_table((units, "share", "circuit", "random", "its range", "all but the circuit"), rows, left=0)
     areas = [f"{key.upper()} {_cell(p[key])} (random {_cell(p.get(f'{key}_random'))})" for key in ("cpr", "cmd")]
-    say(f"\nFaithfulness is 1 for the whole model, 0 with everything cut. {', '.join(areas)}")
+    tell(f"\nFaithfulness is 1 for the whole model, 0 with everything cut. {', '.join(areas)}")
     chance = p["stability"].get("random") or {}
     for key, row in p["stability"].items():
         if key != "random" and row:
             kinds = [("mean_edges", units)] + [("mean_nodes", "nodes")] * (units != "nodes")
             shares = [f"{_share(row[k])} of their {name} (random {_share(chance.get(k))})" for k, name in kinds]
-            say(f"Circuits {key.replace('_', ' ')} share {' and '.join(shares)}")
+            tell(f"Circuits {key.replace('_', ' ')} share {' and '.join(shares)}")
     if p.get("tests", {}).get("rows"):
-        say(f"\nThe strongest {units}, and what cutting each alone does to the metric:")
+        tell(f"\nThe strongest {units}, and what cutting each alone does to the metric:")
         for row in p["tests"]["rows"][:10]:
             say(f"  {row['unit']:<24} {row['effect']:+8.3f}  {WORDS[row['verdict']]}")
     truth = p.get("scores_on_truth")
     if isinstance(truth, dict) and truth.get("median_edge_auroc") is not None:
         known = _cell(truth["median_edge_auroc"])
         low = f", tenth percentile {_cell(truth['p10_edge_auroc'])}" if "p10_edge_auroc" in truth else ""
-        say(f"\nOn models whose circuit is known, {p['method']} has edge AUROC {known}{low}")
+        tell(f"\nOn models whose circuit is known, {p['method']} has edge AUROC {known}{low}")
     else:
-        say(f"\nWhat {p['method']} scores on models whose circuit is known: see hooke bench truth")
+        tell(f"\nWhat {p['method']} scores on models whose circuit is known: see hooke bench truth")
 
 
 def show_models(result: Result) -> None:
@@ -389,9 +391,9 @@ def show_intervention(result: Result) -> None:
     if p["control_change"] is not None:
         span = f"{p['control_least']:+.2f} to {p['control_greatest']:+.2f}"
         chance = f"; random groups {p['control_change']:+.2f} ({span})"
-    say("\n" + wrapped(f"{p['sentence']}."))
-    say(f"{p['target']['token']!r}: {moved} changes by {p['change']:+.2f}{chance}")
-    say(wrapped(f"({p['quantity']['name']}: {p['quantity']['about']})"))
+    tell(f"\n{p['sentence']}.")
+    tell(f"{p['target']['token']!r}: {moved} changes by {p['change']:+.2f}{chance}")
+    tell(f"({p['quantity']['name']}: {p['quantity']['about']})")
 
 
 def show_probe(result: Result) -> None:
@@ -403,14 +405,14 @@ def show_probe(result: Result) -> None:
     for test in p["tests"]:
         cells = [_cell(test["baselines"][name]["auroc"]) for name in names]
         rows.append([test["part"], str(test["n"]), _cell(test["auroc"]), *cells])
-    say(p["sentence"] + "\n")
+    tell(p["sentence"] + "\n")
     show_table(("never fitted to", "rows", "probe", *(n.replace("_", " ") for n in names)), rows)
-    say("\nValidation AUROC by layer (of a random direction: " + _span(p["layer_curve"]["random_direction"]) + ")")
+    tell("\nValidation AUROC by layer (of a random direction: " + _span(p["layer_curve"]["random_direction"]) + ")")
     curve = list(zip(p["layer_curve"]["sites"], p["layer_curve"]["auroc"]))
     for site, value in curve:
         say(f"  {site:>14} {value:.2f} " + "#" * max(0, round((value - 0.5) * 60)))
     cost = p["cost"]
-    say(
+    tell(
         f"\nTried {p['n_candidates']} ways. Scoring a token costs {cost['microseconds_per_token']} µs, "
         f"{cost['share_of_forward']:.1e} of a forward pass."
     )
@@ -422,7 +424,7 @@ def show_probe_test(result: Result) -> None:
     from rich.text import Text
 
     p = result.payload
-    say(p["sentence"] + "\n")
+    tell(p["sentence"] + "\n")
     rows = [["the probe", _cell(p["auroc"]), _pair(p["auroc_interval"])]]
     for name, row in p["baselines"].items():
         rows.append([name.replace("_", " "), _cell(row["auroc"]), _pair(row["interval"])])
@@ -430,10 +432,10 @@ def show_probe_test(result: Result) -> None:
     say("")
     for row in p["recall_at_fpr"]:
         told = row["refused"] or f"{row['recall']:.1%} ({_pair(row['interval'])})"
-        say(f"Recall at {row['fpr']:.1%} false positives on {row['n_benign']} unrelated texts: {told}")
-    say(f"Calibration: the mean gap between stated and true share is {p['calibration']['ece']:.2f}")
+        tell(f"Recall at {row['fpr']:.1%} false positives on {row['n_benign']} unrelated texts: {told}")
+    tell(f"Calibration: the mean gap between stated and true share is {p['calibration']['ece']:.2f}")
     if len(p["topics"]) > 1:
-        say("By topic, worst first: " + ", ".join(f"{t['topic']} {t['auroc']:.2f}" for t in p["topics"][:8]))
+        tell("By topic, worst first: " + ", ".join(f"{t['topic']} {t['auroc']:.2f}" for t in p["topics"][:8]))
     if p["mistakes"]:
         say("\nWorst mistakes:")
         for m in p["mistakes"][:5]:
@@ -441,7 +443,7 @@ def show_probe_test(result: Result) -> None:
             line = f"  says {says} ({m['score']:+.1f}), is {p['positive'] if m['label'] else p['negative']}: "
             Console().print(Text(line + repr(m["text"][:120])), soft_wrap=True)
     for note in p["notes"]:
-        say(f"Note: {note}")
+        tell(f"Note: {note}")
 
 
 def show_probe_explain(result: Result) -> None:
@@ -450,16 +452,16 @@ def show_probe_explain(result: Result) -> None:
     from rich.text import Text
 
     p = result.payload
-    say(p["sentence"] + "\n")
+    tell(p["sentence"] + "\n")
     line, most = Text(), max(1e-6, *(abs(v) for v in p["token_scores"]))
     for token, value in zip(p["tokens"], p["token_scores"]):
         line.append(f"[{value:+.1f}]", style="dim")
         line.append(repr(token)[1:-1], style=("green" if value > 0 else "red") if abs(value) > most / 3 else "")
     Console().print(line, soft_wrap=True)
     strongest = sorted(p["parts"], key=lambda part: -abs(part["value"]))[:8]
-    say("\nWritten into the score: " + ", ".join(f"{part['part']} {part['value']:+.2f}" for part in strongest))
+    tell("\nWritten into the score: " + ", ".join(f"{part['part']} {part['value']:+.2f}" for part in strongest))
     named = [f"{n['layer']}/{n['neuron']} {n['contribution']:+.2f}" for n in p["neurons"][:8]]
-    say("Strongest neurons (layer/neuron): " + ", ".join(named))
+    tell("Strongest neurons (layer/neuron): " + ", ".join(named))
 
 
 def show_probe_list(result: Result) -> None:

@@ -12,6 +12,7 @@ import typer
 import hooke
 from hooke.cli import assess, bench, circuit, doctor, explain, organisms, patch, probe, show  # noqa: F401  (each adds its commands)
 from hooke.cli.common import app
+from hooke.cli.interrupt import heeded
 from hooke.cli.screen import screened
 from hooke.errors import HookeError, visible
 
@@ -21,7 +22,7 @@ INTERRUPTED = 130  # what typer makes of Ctrl-C
 
 def main() -> None:
     """Run the command line; a HookeError is one line and exit code 2, Ctrl-C exit code 130."""
-    with screened():
+    with screened(), heeded():
         _main()
 
 

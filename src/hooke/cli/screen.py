@@ -6,6 +6,7 @@ the cursor, rewrite what stands above, or set the title of the window.
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -24,11 +25,16 @@ class Screen:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        """Write, with a space for each character that is not to be seen."""
+        """Write, with a space for each character that is not to be seen, and escapes for those that the stream's
+        encoding does not have."""
         if not all(c.isprintable() for c in text):
             parts = _OURS.split(text) if self.stream.isatty() else [text]
             text = "".join(part if k % 2 else _plain(part) for k, part in enumerate(parts))
-        self.stream.write(text)
+        try:
+            self.stream.write(text)
+        except UnicodeEncodeError:
+            code = self.stream.encoding
+            self.stream.write(text.encode(code, "backslashreplace").decode(code))
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -45,20 +51,23 @@ def _plain(text: str) -> str:
 
 @contextmanager
 def screened() -> Iterator[None]:
-    """Have all that is printed pass through screens."""
+    """Have all that is printed pass through screens; where a stream was closed by whoever started us, nowhere."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = Screen(before[0]), Screen(before[1])
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = before
+    with os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8") as nowhere:
+        sys.stdout, sys.stderr = (Screen(nowhere if stream is None else stream) for stream in before)
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
 
 
 def json_text(text: str) -> str:
-    """JSON with escapes for what a screen does not show: the same values, whoever reads them."""
-    if all(c.isprintable() for c in text):
+    """JSON with escapes for what a screen does not show or its encoding does not have: the same values, whoever reads
+    them."""
+    wide = str(getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("_", "-").startswith("utf")
+    if text.isprintable() and (wide or text.isascii()):
         return text
-    return "".join(c if c.isprintable() or c == "\n" else _escaped(c) for c in text)
+    return "".join(c if (c.isprintable() and (wide or c.isascii())) or c == "\n" else _escaped(c) for c in text)
 
 
 def _escaped(letter: str) -> str:

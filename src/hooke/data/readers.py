@@ -47,7 +47,7 @@ def read_rows(
 
         files, about = fetch(name)
     else:
-        files, about = [path_of(path)], name
+        files, about = [path_of(path)], path_of(path).name  # where it lies is nothing that a result should hold
     lines: list[Line] = []
     size = 0
     for file in files:
@@ -69,7 +69,8 @@ def read_rows(
     one = one_class and len(set(values)) == 1  # then all else is checked, beside a row of the other class
     check_rows([*rows, Row("other", 1 - values[0], "the other class", "the other class")] if one else rows, name)
     ending = "." if grouped else "; no groups were given, so every row is a group of its own."
-    return Dataset(name, f"Rows of {about}{ending}", names, tuple(rows))
+    called = name if name.startswith("hub:") else about
+    return Dataset(called, f"Rows of {about}{ending}", names, tuple(rows))
 
 
 # ---- files -------------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ def _lines(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
         return _parquet(file, wanted)
     if suffix in (".csv", ".tsv"):
         return _csv(file, "\t" if suffix == ".tsv" else ",")
-    return _jsonl(file)
+    return _jsonl(file, wanted)
 
 
 def _utf8(file: Path) -> Iterator[str]:
@@ -129,7 +130,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _jsonl(file: Path) -> Iterator[Line]:
+def _jsonl(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
+    """Of other columns the names alone are kept: what stands in them may be large."""
     for number, line in enumerate(_utf8(file), 1):
         where = f"{file}, line {number}"
         if not line.strip():
@@ -144,6 +146,11 @@ def _jsonl(file: Path) -> Iterator[Line]:
             raise HookeError(f"{where}: {error}") from None
         if not isinstance(columns, dict):
             raise HookeError(f'{where}: every line is an object such as {{"text": "…", "label": 1}}')
+        for column, value in columns.items():
+            if column not in wanted:
+                columns[column] = None
+            elif isinstance(value, list | dict):  # refused by its kind, wherever it stands
+                columns[column] = type(value)()
         yield where, columns
 
 

@@ -14,7 +14,7 @@ from hooke.arguments import verb
 from hooke.errors import HookeError
 from hooke.methods import attribute_gradients as by
 from hooke.methods.asking import is_one, lookalikes
-from hooke.methods.metrics import Metric, check_varies, evaluate, name_of
+from hooke.methods.metrics import Metric, check_varies, evaluate, hardly_apart, name_of, rounding_of
 from hooke.methods.patch import sweep
 from hooke.methods.patch_pair import Question, TokenLike, line_up, named, question
 from hooke.methods.patch_places import Place, PlaceLike, find_places
@@ -29,6 +29,7 @@ from hooke.results import Claim, Result
 METHODS = ("atp", "atp-qk", "atp-star", "relp", "ig-inputs", "ig-activations")
 RESAMPLES = 1000
 FEWEST = 3  # pairs of prompts for an interval
+FEWEST_PLACES = 3  # for a correlation
 MOST_STEPS = 10_000
 
 
@@ -40,6 +41,7 @@ class Case(NamedTuple):
     asked: Question
     start: float
     end: float
+    rounding: float  # what the metric may move by though nothing is changed
 
 
 @verb
@@ -95,10 +97,12 @@ def attribute(
     changed: list[list[Tensor]] = []
     spent = dict.fromkeys([*methods, "exact"], 0.0)
     shown: list[dict[str, Any]] = []
+    least = 0.0
     with clock("patches") as tick:
         for number, pair in enumerate(pairs):
             case = _case(model, places, *pair, metric, direction)
             new = [place.values(case.other.acts) for place in places]
+            least = max(least, case.rounding)
             shown.append(_about(model, case, direction))
             changed.append([_differs(place, x, case.base) for place, x in zip(places, new, strict=True)])
             for name in methods:
@@ -113,7 +117,7 @@ def attribute(
                 spent["exact"] += time.perf_counter() - start
                 truth.append([x - case.start for x in swept.values])
             tick((number + 1) / len(pairs))
-    agreement = {m: _agreement(estimates[m], truth, changed, seed) for m in methods} if exact else {}
+    agreement = {m: _agreement(estimates[m], truth, changed, seed, least) for m in methods} if exact else {}
     text = _sentence(agreement, len(pairs))
     tensors = {
         f"{name}:{place.name}:{i}": x.numpy()
@@ -178,10 +182,11 @@ def _case(
     good, bad = record(model, pair.clean, reads), record(model, pair.corrupt, reads)
     asked = question(model, metric, target, contrast, good.logits, bad.logits)
     clean_value, corrupt_value = evaluate(asked.metric, torch.stack([good.logits, bad.logits])).tolist()
+    least = rounding_of(asked.metric, good.logits, model.dtype, max(abs(clean_value), abs(corrupt_value)))
     check_varies(asked.metric, clean_value, corrupt_value)
     if direction == "denoise":
-        return Case(bad, good, asked, corrupt_value, clean_value)
-    return Case(good, bad, asked, clean_value, corrupt_value)
+        return Case(bad, good, asked, corrupt_value, clean_value, least)
+    return Case(good, bad, asked, clean_value, corrupt_value, least)
 
 
 def _estimate(model: Model, name: str, case: Case, places: Sequence[Place], new: by.Values, steps: int) -> by.Scores:
@@ -218,21 +223,22 @@ def _differs(place: Place, new: list[Tensor], base: Base) -> Tensor:
 
 
 def _agreement(
-    estimates: list[list[Tensor]], truth: list[list[Tensor]], changed: list[list[Tensor]], seed: int
+    estimates: list[list[Tensor]], truth: list[list[Tensor]], changed: list[list[Tensor]], seed: int, least: float
 ) -> dict[str, Any]:
-    """Correlations over the places of all pairs, with intervals over pairs."""
+    """Correlations over the places of all pairs, with intervals over pairs. least: what rounding may make a difference
+    of."""
     rows = [
         np.stack(
             [np.concatenate([x[m].numpy() for x, m in zip(side, mask, strict=True)]) for side in (estimate, exact)]
         )
         for estimate, exact, mask in zip(estimates, truth, changed, strict=True)
     ]
-    value = correlations(np.concatenate(rows, 1))
+    value = correlations(np.concatenate(rows, 1), least)
     out: dict[str, Any] = {**value, "n_places": sum(row.shape[1] for row in rows), "n_pairs": len(rows)}
     if len(rows) < FEWEST:
         return {**out, "intervals": None}
     drawn = np.random.default_rng(seed).integers(len(rows), size=(RESAMPLES, len(rows)))
-    each = [correlations(np.concatenate([rows[i] for i in draw], 1)) for draw in drawn]
+    each = [correlations(np.concatenate([rows[i] for i in draw], 1), least) for draw in drawn]
     intervals = {}
     for name in value:
         found = [r for e in each if (r := e[name]) is not None]
@@ -240,18 +246,31 @@ def _agreement(
     return {**out, "intervals": intervals}
 
 
-def correlations(both: np.ndarray) -> dict[str, float | None]:
-    """Of (2, n): Pearson, Spearman, and Spearman of sizes; None where one side is constant."""
+def correlations(both: np.ndarray, least: float = 0.0) -> dict[str, float | None]:
+    """Of (2, n): Pearson, Spearman, and Spearman of sizes; None of fewer than three places, and where one side is
+    constant.
+
+    least: values that differ by no more than rounding does are the same.
+    """
+    from scipy.stats import rankdata
 
     def pearson(x: np.ndarray, y: np.ndarray) -> float | None:
         x, y = x - x.mean(), y - y.mean()
         scale = np.sqrt((x * x).sum() * (y * y).sum())
         return float((x * y).sum() / scale) if scale > 0 else None
 
-    from scipy.stats import rankdata
+    def flat(x: np.ndarray) -> bool:
+        return bool((np.ptp(x, axis=1) <= np.maximum(least, 1e-12 * np.abs(x).max(1))).any())
 
-    ranks, sizes = rankdata(both, axis=1), rankdata(np.abs(both), axis=1)
-    return {"pearson": pearson(*both), "spearman": pearson(*ranks), "spearman_size": pearson(*sizes)}
+    if both.shape[1] < FEWEST_PLACES or flat(both):
+        return {"pearson": None, "spearman": None, "spearman_size": None}
+    told = np.round(both / least) if least > 0 else both
+    sizes = np.abs(told)
+    return {
+        "pearson": pearson(*both),
+        "spearman": pearson(*rankdata(told, axis=1)),
+        "spearman_size": None if flat(np.abs(both)) else pearson(*rankdata(sizes, axis=1)),
+    }
 
 
 def _about(model: Model, case: Case, direction: str) -> dict[str, Any]:
@@ -269,7 +288,8 @@ def _about(model: Model, case: Case, direction: str) -> dict[str, Any]:
         "tokens": {"clean": tokens[0], "corrupt": tokens[1]},
         "target": named(model, case.asked.target),
         "contrast": named(model, case.asked.contrast),
-        "notes": lookalikes(model, [*case.asked.target, *case.asked.contrast], clean.logits),
+        "notes": lookalikes(model, [*case.asked.target, *case.asked.contrast], clean.logits)
+        + hardly_apart(case.end - case.start, case.rounding),
         "clean": values[0],
         "corrupt": values[1],
     }
@@ -285,9 +305,13 @@ def _sentence(agreement: dict[str, dict[str, Any]], n_pairs: int) -> str:
     if not agreement:
         return "Estimates that were not compared with patches"
     if not known:
-        return "No estimate could be compared with the patches: one side is the same at all places"
+        return (
+            "No estimate could be compared with the patches: too few places differ, or one side is the same everywhere"
+        )
     best = max(known, key=lambda m: known[m])
     others = ", ".join(f"{m} {r:.2f}" for m, r in known.items() if m != best)
     prompts = f"{n_pairs} pairs" if n_pairs > 1 else "one pair"
-    text = f"Over {prompts} of prompts, {best} agrees with the patches best: rank correlation {known[best]:.2f}"
+    n = agreement[best]["n_places"]
+    text = f"Over {n:,} places of {prompts} of prompts, {best} agrees with the patches best: "
+    text += f"rank correlation {known[best]:.2f}"
     return text + (f" ({others})" if others else "")

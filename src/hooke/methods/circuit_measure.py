@@ -242,7 +242,7 @@ def minimality(level: Level, pairs: Pairs, keep: Tensor, most: int, seed: int, *
 
 def _least(control: Tensor, pairs: Pairs) -> float:
     """What a unit must move the metric by: more than most controls, and than rounding does."""
-    rounding = 1e-5 * float(pairs.ends.abs().max())
+    rounding = max(1e-5 * float(pairs.ends.abs().max()), pairs.rounding)
     return max(rounding, float(np.percentile(control.abs().numpy(), SURE)) if len(control) else 0.0)
 
 

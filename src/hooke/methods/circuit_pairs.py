@@ -14,7 +14,7 @@ from torch import Tensor
 from hooke.data.circuit_tasks import Example
 from hooke.errors import HookeError
 from hooke.files import parse_json
-from hooke.methods.metrics import Metric, check_varies, checked, name_of, wide
+from hooke.methods.metrics import Metric, check_varies, checked, name_of, rounding_of, wide
 from hooke.methods.objective import Measure, Objective
 from hooke.methods.patch_pair import ids_of, line_up, texts_of
 from hooke.methods.tasks import check_able, examples, find_task
@@ -39,6 +39,7 @@ class Pairs:
     objective: Objective
     texts: list[dict[str, Any]]  # for the result: the tokens of both, target and contrast
     ends: Tensor  # (2, batch): the metric of the clean and of the corrupt prompts
+    rounding: float = 0.0  # what the metric may move by though nothing is changed
 
     def __len__(self) -> int:
         return len(self.clean.ids)
@@ -53,7 +54,8 @@ class Pairs:
 
         objective = Objective(of(whole.gain), of(whole.distance), of(whole.effect))
         texts = [self.texts[i] for i in at]
-        return Pairs(self.clean.rows(index), self.corrupt.rows(index), objective, texts, self.ends[:, index.cpu()])
+        ends = self.ends[:, index.cpu()]
+        return Pairs(self.clean.rows(index), self.corrupt.rows(index), objective, texts, ends, self.rounding)
 
 
 @dataclass(frozen=True)
@@ -153,8 +155,9 @@ def read(model: Model, given: Sequence[Example], metric: str | Metric) -> Pairs:
     every = torch.arange(len(given), device=model.device)
     named = _Name(metric if isinstance(metric, str) else name_of(metric))
     ends = torch.stack([checked(named, gain(x, every), len(given)).double().cpu() for x in logits])  # type: ignore[arg-type]
-    check_varies(metric if callable(metric) else _Name(metric), *ends.mean(1).tolist())  # type: ignore[arg-type]
-    return Pairs(clean, corrupt, Objective(gain, distance, gain), texts, ends)
+    least = rounding_of(named, torch.stack(logits), model.dtype, float(ends.abs().max()))  # type: ignore[arg-type]
+    check_varies(named, *ends.mean(1).tolist())  # type: ignore[arg-type]
+    return Pairs(clean, corrupt, Objective(gain, distance, gain), texts, ends, least)
 
 
 def _prompts(example: Example) -> tuple[Any, Any]:

@@ -12,6 +12,7 @@ from hooke.data import FUNCTION_WORDS, ROLES
 from hooke.model import Model
 
 MARKS = frozenset("([{<+*/%&|^")  # of code and sums; other marks hold a text together as function words do
+_BYTE = re.compile("<0x[0-9A-F]{2}>")  # as `model.text` shows a byte that is no character
 ARROWS = frozenset({"->", "=>", "-->", "/>"})
 
 
@@ -32,18 +33,37 @@ def content_places(model: Model, ids: Tensor) -> Tensor:
     special = set() if model.tokenizer is None else set(model.tokenizer.all_special_ids)
     pieces = ["\n" if i in special else piece for i, piece in zip(ids.tolist(), pieces, strict=True)]
     words = _words("".join(pieces))
+    roles = _roles(ids.tolist(), pieces, special)
     out, at = [], 0
     for k, piece in enumerate(pieces):
         inside = {w.lower() for start, end, w in words if start < at + len(piece) and end > at}
         at += len(piece)
-        role = k > 0 and int(ids[k - 1]) in special and piece.strip() in ROLES
-        if role or int(ids[k]) in special:
+        if k in roles or int(ids[k]) in special or is_broken(piece):
             out.append(False)
         elif inside:
             out.append(not inside <= FUNCTION_WORDS)
         else:
             out.append(not is_function_word(piece))
     return torch.tensor(out, dtype=torch.bool, device=ids.device)
+
+
+def is_broken(text: str) -> bool:
+    """Whether the text of a token is, or holds, a part of a character: another part makes no other word."""
+    return _BYTE.search(text) is not None
+
+
+def _roles(ids: Sequence[int], pieces: Sequence[str], special: set[int]) -> set[int]:
+    """Where a chat template names a role: behind a special token, and in however many tokens."""
+    found: set[int] = set()
+    for k in (k for k, i in enumerate(ids) if i in special):
+        end, name = k + 1, ""
+        while end < len(ids) and ids[end] not in special and "\n" not in name and len(name) < 20:
+            name += pieces[end]
+            end += 1
+        line = name.split("\n")[0]
+        if line.strip() in ROLES and ("\n" in name or end == len(ids) or ids[end] in special):
+            found.update(range(k + 1, end))
+    return found
 
 
 def _words(text: str) -> Sequence[tuple[int, int, str]]:

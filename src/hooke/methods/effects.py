@@ -44,6 +44,7 @@ class Verification:
     promoted: list[list[int]]  # a group: of its words those that switching it off makes less likely
     paths: list[Effect]
     path_controls: list[list[float]]  # a path: what as many random features do
+    rounding: float = 0.0  # what an effect may be though nothing is changed
 
 
 def judge(predicted: float, measured: float, control: float, reported: float | None = None) -> tuple[Verdict, str]:

@@ -170,6 +170,12 @@ def quote(text: str) -> str:
     return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown) + '"'
 
 
+def at(tokens: list[str], position: int) -> str:
+    """A token of the prompt, with its place where it stands there several times."""
+    place = quote(tokens[position])
+    return place + (f" (token {position + 1})" if tokens.count(tokens[position]) > 1 else "")
+
+
 def phrase(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
 
@@ -195,14 +201,12 @@ def sentence(
     reported, inside = quantities
     for k, g in enumerate(groups):
         layers = f"layer {g.layers[0]}" if g.layers[0] == g.layers[1] else f"layers {g.layers[0]} to {g.layers[1]}"
-        place = quote(tokens[g.position])
-        if tokens.count(tokens[g.position]) > 1:
-            place += f" (token {g.position + 1})"
+        place = at(tokens, g.position)
         text = f"{len(g.members)} neurons at {place} in {layers} ({g.share:.0%} of the influence)"
         promoted = [] if tests is None else tests[k][2]
         does = []
         if g.reads:
-            does.append("read " + phrase([quote(tokens[p]) for p in g.reads]))
+            does.append("read " + phrase([at(tokens, p) for p in g.reads]))
         if promoted:
             does.append("promote " + phrase([quote(names[i]) for i in promoted]))
         text += " that " + " and ".join(does) if does else " with no readable label"

@@ -10,11 +10,13 @@ from hooke.methods.edges import Units
 from hooke.methods.verify import JOB_BYTES, Bench, triples
 from hooke.model import Edit
 
+LEAST_SPAN = 0.01  # nats; of an effect that is smaller a share says nothing
+
 
 def faithfulness(bench: Bench, kept: Units, baseline: Baseline, *, seed: int = 0) -> dict[str, float]:
     """f = (m(C) − m(∅)) / (m(M) − m(∅)) with everything outside C at its baseline, attention live; beside
     it a random set of equal size, the complement (C at its baseline), and the KL from the model's own
-    next-token distribution in nats."""
+    next-token distribution in nats. No shares of an effect that is next to nothing."""
     generator = torch.Generator().manual_seed(seed)
     nothing = [torch.zeros_like(v, dtype=torch.bool) for v in bench.book.values]
     inside = [m.clone() for m in nothing]
@@ -37,7 +39,7 @@ def faithfulness(bench: Bench, kept: Units, baseline: Baseline, *, seed: int = 0
     span = m[4] - m[0]
     log = logits.float().log_softmax(-1)
     kl = (log[4].exp() * (log[4] - log)).sum(-1).tolist()
-    if abs(span) < 1e-6:
+    if abs(span) <= max(LEAST_SPAN, bench.rounding):
         return {"range": span, "kl": kl[1]}
     return {
         "fit": (m[1] - m[0]) / span,

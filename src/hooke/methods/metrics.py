@@ -6,6 +6,7 @@ made here also say which tokens they read, so that nothing else need be unembedd
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,9 @@ from hooke.model import Model
 from hooke.model.packed import MAX_BYTES, Base, Writes, substitute
 
 LEAST_CHANGE = 1e-6  # of the larger of the two values: what clean and corrupt must differ by
+SPACINGS = {torch.float16: 2, torch.bfloat16: 2}  # of a type at the largest logit, which rounding takes; of wide ones
+WIDE_SPACINGS = 16
+MOST_SHARE = 3.0  # of the difference: where one change does more, shares of it say little
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +49,15 @@ def logit_difference(target: int | Sequence[int], contrast: int | Sequence[int])
     if set(good) == set(bad):
         raise HookeError("the target and the contrast are the same token, so their difference is always zero")
     return Reading(
-        q.LOGIT_DIFFERENCE.name, lambda part: part[:, at_good].mean(1) - part[:, at_bad].mean(1), tuple(both)
+        q.LOGIT_DIFFERENCE.name,
+        lambda part: wide(part)[:, at_good].mean(1) - wide(part)[:, at_bad].mean(1),
+        tuple(both),
     )
 
 
 def logit(target: int | Sequence[int]) -> Reading:
     """Mean logit of the targets. It also moves with what raises all logits alike; prefer a difference."""
-    return Reading(q.LOGIT.name, lambda part: part.mean(1), _ids(target))
+    return Reading(q.LOGIT.name, lambda part: wide(part).mean(1), _ids(target))
 
 
 def log_probability(target: int | Sequence[int]) -> Reading:
@@ -142,6 +148,27 @@ def measure(
     )
 
 
+def rounding(logits: Tensor, dtype: torch.dtype) -> float:
+    """How far a number read off logits (… d_vocab) may move though nothing is changed: other batches round otherwise.
+
+    dtype: that the model computes in.
+    """
+    largest = float(wide(logits).abs().max())
+    if largest <= 0 or not math.isfinite(largest):
+        return 0.0
+    return SPACINGS.get(dtype, WIDE_SPACINGS) * torch.finfo(dtype).eps * 2.0 ** math.floor(math.log2(largest))
+
+
+def rounding_of(metric: Metric, logits: Tensor, dtype: torch.dtype, size: float) -> float:
+    """The same of a metric that is about as large as `size`; 0 for a function of a person's own."""
+    step, name = rounding(logits, dtype), name_of(metric).replace("-", " ")
+    if name in (q.PROBABILITY.name, q.PROBABILITY_DIFFERENCE.name):
+        return step * size
+    if name == q.MINUS_KL.name:
+        return step**2
+    return step if name in (q.LOGIT.name, q.LOGIT_DIFFERENCE.name, q.LOG_PROBABILITY.name) else 0.0
+
+
 def check_varies(metric: Metric, clean: float, corrupt: float) -> None:
     """Refuse a metric by which clean and corrupt are the same: nothing could be restored."""
     if abs(clean - corrupt) <= LEAST_CHANGE * max(abs(clean), abs(corrupt), LEAST_CHANGE):
@@ -149,6 +176,20 @@ def check_varies(metric: Metric, clean: float, corrupt: float) -> None:
             f"the metric {name_of(metric)} is {clean:.6g} on the clean and on the corrupt prompt; choose tokens or a "
             "corrupt prompt for which it differs"
         )
+
+
+def hardly_apart(span: float, least: float, most: float = 0.0) -> list[str]:
+    """A note for a reader where shares of what clean and corrupt differ by (`span`) say little: rounding alone may move
+    the metric as far (`least`), or one change moves it much further (`most`)."""
+    if abs(span) > least and abs(most) <= MOST_SHARE * abs(span):
+        return []
+    why = f"one change alone moves the metric by {most:+.2g}"
+    if abs(span) <= least:
+        why = f"rounding alone may move the metric by {least:.2g} (another --dtype rounds less)"
+    return [
+        f"clean and corrupt differ by {abs(span):.2g} only and {why}, so shares of that difference say little; choose "
+        "tokens or a corrupt prompt for which it is larger"
+    ]
 
 
 def _ids(tokens: int | Sequence[int]) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from hooke.arguments import verb
 from hooke.errors import HookeError
 from hooke.methods.asking import lookalikes, recorded
-from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
+from hooke.methods.metrics import Metric, check_varies, evaluate, hardly_apart, measure, name_of, rounding_of
 from hooke.methods.patch_pair import Pair, TokenLike, line_up, named, question, texts_of
 from hooke.methods.patch_places import Place, PlaceLike, find_places
 from hooke.methods.progress import Clock, Progress, Tick, idle, stretch
@@ -104,6 +104,10 @@ def patch(
         place.name: None if span is None else _nested((x - start) / span)
         for place, x in zip(places, swept.values, strict=True)
     }
+    notes = lookalikes(model, [*asked.target, *asked.contrast], good.logits)
+    if span is not None:
+        least = rounding_of(asked.metric, good.logits, model.dtype, max(map(abs, ends)))
+        notes += hardly_apart(span, least, max((_most(x - start) for x in swept.values), key=abs))
     texts = [texts_of(model, t) for t in (pair.clean, pair.corrupt)]
     sentence = _sentence(places, swept.values, start, span, texts[direction == "denoise"], chosen, direction, ablation)
     return Result.make(
@@ -138,7 +142,7 @@ def patch(
             "normalised": normalised,
             "patches": swept.n_patches,
             "runs": swept.n_runs,
-            "notes": lookalikes(model, [*asked.target, *asked.contrast], good.logits),
+            "notes": notes,
             "sentence": sentence + ".",
         },
         tensors={place.name: x.cpu().numpy() for place, x in zip(places, swept.values, strict=True)},
@@ -331,6 +335,12 @@ def _nested(x: Tensor) -> Any:
     return array.tolist()
 
 
+def _most(effects: Tensor) -> float:
+    """The largest effect in size, with its sign."""
+    flat = effects.nan_to_num(0.0).flatten()
+    return float(flat[flat.abs().argmax()])
+
+
 def _quoted(text: Prompt) -> str:
     return repr(text[:60]) if isinstance(text, str) else "a prompt"
 
@@ -371,6 +381,8 @@ def _sentence(
     verb = "Restoring" if direction == "denoise" else "Corrupting"
     does = "brings back" if direction == "denoise" else "takes away"
     share = effect / span if span else 0.0
+    if share < 0:
+        return f"{verb} {what} moves the metric most, and the wrong way: by {share:.0%} of the difference"
     text = f"{verb} {what} {does} {share:.0%} of the difference, the most of any single patch"
     arrives = None if span is None or at is None else _arrival(places, values, start, span, at, len(texts))
     return text if arrives is None else f"{text}; at the last token more than half {arrives}"

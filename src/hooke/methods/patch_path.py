@@ -16,7 +16,7 @@ from hooke.arguments import verb
 from hooke.errors import HookeError
 from hooke.methods.asking import lookalikes, recorded
 from hooke.methods.edge_cuts import cuts, first_difference, reads
-from hooke.methods.metrics import Metric, check_varies, evaluate, measure, name_of
+from hooke.methods.metrics import Metric, check_varies, evaluate, hardly_apart, measure, name_of, rounding_of
 from hooke.methods.patch_pair import TokenLike, line_up, question
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.wiring import Wiring, terms
@@ -73,6 +73,8 @@ def path_patch(
     ]
     notes = lookalikes(model, [*asked.target, *asked.contrast], good.logits)
     best = max(rows, key=lambda row: abs(row["normalised"]))
+    least = rounding_of(of, good.logits, model.dtype, max(map(abs, low)))
+    notes += hardly_apart(end - start, least, best["value"] - start)
     text = (
         f"Of {len(rows)} edges, {best['edge']} alone moves the metric most: {best['normalised']:.0%} of the difference"
     )

@@ -259,13 +259,16 @@ def _refitted(
 
 
 def random_twin(model: Model, seed: int = 0) -> Model:
-    """A model of the same configuration and tokenizer with freshly drawn weights."""
+    """A model of the same configuration and tokenizer with freshly drawn weights, whose attention is computed alike."""
+    import copy
+
     import torch
     from transformers import AutoModelForCausalLM
 
+    config: Any = copy.deepcopy(model.hf.config)  # transformers writes into the one that it is given
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        hf = AutoModelForCausalLM.from_config(model.hf.config, attn_implementation="sdpa")
+        hf = AutoModelForCausalLM.from_config(config, attn_implementation=config._attn_implementation)
     hf = hf.to(device=model.device, dtype=model.dtype).eval()
     for parameter in hf.parameters():
         parameter.requires_grad_(False)

@@ -93,7 +93,7 @@ def describe(node: Node) -> str:
     """The label of a feature: what it reads here, and the words that its output is linked with by the unembedding."""
     parts = []
     if node.reads:
-        parts.append("reads " + explain.phrase([explain.quote(t) for t in node.reads[:2]]))
+        parts.append("reads " + explain.phrase([explain.quote(t) for t in dict.fromkeys(node.reads[:2])]))
     if node.promotes:
         parts.append("linked with " + explain.phrase([explain.quote(t) for t in node.promotes[:3]]))
     return ", ".join(parts) or "no readable label"
@@ -205,7 +205,8 @@ def _path(graph: Graph, path: explain.Path, k: int, verification: Verification |
     if verification is not None and path.units:
         measured, controls = verification.paths[k].measured, verification.path_controls[k]
         least, greatest = min(controls), max(controls)
-        verdict = "matters" if abs(measured) > max(abs(least), abs(greatest)) else "no-effect"
+        bar = max(abs(least), abs(greatest), verification.rounding)
+        verdict = "matters" if abs(measured) > bar else "no-effect"
     return {
         "token": graph.tokens[path.token],
         "position": path.token,

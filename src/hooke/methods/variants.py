@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.methods.content import content_places, is_function_word
+from hooke.methods.content import content_places, is_broken, is_function_word
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model, Tokens
 from hooke.sites import Site
@@ -44,12 +44,15 @@ class Substitutes:
         """ids: (pos,) of the prompt. logits: (pos, d_vocab) that the model gives on it."""
         texts = model.text(range(model.parts.d_vocab))
         codes: dict[tuple[bool, ...], int] = {}
-        kinds = [codes.setdefault(_kind(text), len(codes)) for text in texts]
+        kinds = [-1 if is_broken(text) else codes.setdefault(_kind(text), len(codes)) for text in texts]
         self.kinds = torch.tensor(kinds, device=model.device)
         self.embed: Tensor = model.hf.get_input_embeddings().weight.detach()  # type: ignore[operator]
         self.norms = self.embed.float().norm(dim=-1).clamp(min=1e-9)
+        self.kinds[~torch.isfinite(self.norms)] = -1  # of no kind: nothing is exchanged for it
         if not bool(torch.isfinite(logits).all()):
-            raise HookeError("the model's logits are not finite; load it in float32 or bfloat16 (--dtype float32)")
+            raise HookeError(
+                "the model's logits are not finite; load it in another dtype (--dtype float32), or mend its weights"
+            )
         self.ids, self.logits, self.generator = ids, logits.float(), generator
         self._found: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
@@ -85,8 +88,8 @@ class Substitutes:
         return best.indices, chances
 
     def falls(self, target: int, log: Tensor) -> Tensor:
-        """How far each variant lowers the log-probability of the target, in nats."""
-        return self.logits[-1].log_softmax(-1)[target] - log[:, target]
+        """How far each variant lowers the log-probability of the target, in nats; 0 of one without finite logits."""
+        return (self.logits[-1].log_softmax(-1)[target] - log[:, target]).nan_to_num(0.0, 0.0, 0.0)
 
     def scores(self, target: int, log: Tensor) -> Tensor:
         """How much each variant asks the same question with another answer: the probability of its likeliest
@@ -97,7 +100,7 @@ class Substitutes:
         alike = self.kinds == self.kinds[target]
         alike[target] = False
         fall = self.falls(target, log).clamp(0, LARGEST_FALL)
-        return log.masked_fill(~alike, -torch.inf).amax(-1).exp() * fall
+        return (log.masked_fill(~alike, -torch.inf).amax(-1).exp() * fall).nan_to_num(0.0)
 
 
 def _kind(text: str) -> tuple[bool, ...]:

@@ -19,6 +19,7 @@ from hooke.methods.baselines import Baseline
 from hooke.methods.edges import Codebook, Units
 from hooke.methods.effects import Effect, Place, Verification, judge
 from hooke.methods.metric import Metric
+from hooke.methods.metrics import WIDE_SPACINGS, rounding
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.scores import unit_effects
 from hooke.model import Edit, Frozen, Model, Tokens
@@ -44,6 +45,11 @@ class Bench:
     baselines: list[Baseline]
     logits: Tensor  # (d_vocab,) of the unchanged model
     resid: dict[int, Tensor]
+
+    @property
+    def rounding(self) -> float:
+        """What an effect may be though nothing is changed."""
+        return rounding(self.logits, self.model.dtype)
 
 
 def make_bench(
@@ -294,13 +300,14 @@ def verify(
     measure(bench, rest, tick=stretch(tick, 0.5, 0.9))
     tick(0.9)
 
-    bar = float(np.quantile([abs(c.measured) for c in controls], 0.95)) if controls else 0.0
+    least = bench.rounding
+    bar = max(least, float(np.quantile([abs(c.measured) for c in controls], 0.95)) if controls else 0.0)
     verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in singles.items()}
     group_verdicts, promoted = [], []
     for effect, random in zip(named_effects, named_controls, strict=True):
-        control = float(np.quantile([abs(c.measured) for c in random], 0.95))
+        control = max(least, float(np.quantile([abs(c.measured) for c in random], 0.95)))
         group_verdicts.append(judge(effect.predicted, effect.in_graph, control, effect.measured))
-        less = [min([0.0, *(c.words[k] for c in random)]) for k in range(len(effect.watch))]
+        less = [min([-least, *(c.words[k] for c in random)]) for k in range(len(effect.watch))]
         promoted.append([w for w, by, least in zip(effect.watch, effect.words, less, strict=True) if by < least])
     edge_verdicts = _edges(bench, kept, pairs, singles, controls)
 
@@ -313,7 +320,7 @@ def verify(
     summary |= {
         "untested": len(kept) - len(verdicts),
         "control_95th_percentile": bar,
-        "doubling_spearman": _rank([e.predicted for e in doubles], [e.in_graph for e in doubles]),
+        "doubling_spearman": _rank([e.predicted for e in doubles], [e.in_graph for e in doubles], least),
     }
     controls_of = [[c.measured for c in random] for random in path_controls]
     return Verification(
@@ -326,6 +333,7 @@ def verify(
         promoted,
         path_effects,
         controls_of,
+        least,
     )
 
 
@@ -333,14 +341,17 @@ def triples(units: Units) -> list[tuple[int, int, int]]:
     return list(zip(units.blocks.tolist(), units.positions.tolist(), units.ids.tolist(), strict=True))
 
 
-def _rank(a: Sequence[float], b: Sequence[float]) -> float | None:
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) == 0:
+def _rank(a: Sequence[float], b: Sequence[float], least: float) -> float | None:
+    """Rank correlation of predictions and measured effects; None where these are all the same but for rounding."""
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) <= least:
         return None
     return float(spearmanr(a, b).statistic)
 
 
-def _signs(effects: Sequence[Effect]) -> float | None:
-    return float(np.mean([e.predicted * e.in_graph > 0 for e in effects])) if effects else None
+def _signs(effects: Sequence[Effect], least: float) -> float | None:
+    """In what share of the effects that are more than rounding the prediction has their sign."""
+    found = [e.predicted * e.in_graph > 0 for e in effects if abs(e.in_graph) > least]
+    return float(np.mean(found)) if found else None
 
 
 def _mean_size(effects: Sequence[Effect]) -> float | None:
@@ -360,20 +371,20 @@ def _summary(
     measured = [e.in_graph for e in tried]
     plain = [_by_gradient(bench, grads, e) for e in tried]
     size = [abs(float(e.members.values[0])) for e in tried]
-    together = [e.in_graph for e in groups]
+    together, least = [e.in_graph for e in groups], bench.rounding
     spreads = [hi - lo for e in tried if not e.once for lo, hi in [e.spread]]
     return {
-        "spearman": _rank([e.predicted for e in tried], measured),
-        "spearman_kept": _rank([e.predicted for e in tried[:n_kept]], measured[:n_kept]),
-        "sign_agreement": _signs(tried[:n_kept]),
-        "gradient_spearman": _rank(plain, measured),
-        "activation_spearman": _rank(size, [abs(x) for x in measured]),
-        "groups_spearman": _rank([e.predicted for e in groups], together),
-        "groups_gradient_spearman": _rank([_by_gradient(bench, grads, e) for e in groups], together),
-        "groups_sign_agreement": _signs(groups),
+        "spearman": _rank([e.predicted for e in tried], measured, least),
+        "spearman_kept": _rank([e.predicted for e in tried[:n_kept]], measured[:n_kept], least),
+        "sign_agreement": _signs(tried[:n_kept], least),
+        "gradient_spearman": _rank(plain, measured, least),
+        "activation_spearman": _rank(size, [abs(x) for x in measured], least),
+        "groups_spearman": _rank([e.predicted for e in groups], together, least),
+        "groups_gradient_spearman": _rank([_by_gradient(bench, grads, e) for e in groups], together, least),
+        "groups_sign_agreement": _signs(groups, least),
         "random_groups_mean_effect": _mean_size(group_controls),
         "groups_mean_effect": _mean_size(groups),
-        "named_sign_agreement": _signs(named),
+        "named_sign_agreement": _signs(named, least),
         "nodes_tried": len(tried),
         "groups_tried": len(groups),
         "baselines": [{"ids": b.ids.tolist(), "text": b.name} for b in bench.baselines],
@@ -428,11 +439,13 @@ def _edges(
 ) -> dict[tuple[int, int], Verdict]:
     """Compare the change of each target when its source was set to its baseline in the live model with the graph's."""
     out: dict[tuple[int, int], Verdict] = {}
+    eps = WIDE_SPACINGS * torch.finfo(bench.model.dtype).eps
     targets = sorted({t for _, t, _ in pairs})
     random = {t: [abs(_change(bench, kept, t, c)) for c in controls] for t in targets}
     for source, target, predicted in pairs:
         measured = _change(bench, kept, target, singles[source])
         bar = float(np.quantile(random[target], 0.95)) if random[target] else 0.0
+        bar = max(bar, eps * abs(float(kept.values[target])))
         out[(source, target)] = judge(predicted, measured, bar)[0]
     return out
 

@@ -20,7 +20,7 @@ from hooke.model.edits import SQUARE, Edit, edit_sets_in, edits_in
 from hooke.model.families import Parts, find_parts
 from hooke.model.hooks import sites_of
 from hooke.model.prompts import ids_of, is_chat, texts_of
-from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, again, check_entering, forward, run_each
+from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, again, check_entering, choose, forward, run_each
 from hooke.model.spelling import Spelling, encode, whole
 from hooke.sites import Site, sites_in
 
@@ -391,11 +391,7 @@ class Model:
                     )
             turned = turns
             assert run.logits is not None
-            if temperature > 0:
-                chances = (run.logits.float() / temperature).softmax(-1)
-                chosen = torch.multinomial(chances, 1, generator=generator)[:, 0]
-            else:
-                chosen = run.logits.argmax(-1)
+            chosen = choose(run.logits, temperature, generator)
             if len(end):
                 chosen = torch.where(done, end[0], chosen)
                 done = done | torch.isin(chosen, end)

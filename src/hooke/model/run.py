@@ -51,6 +51,22 @@ class Activations(dict[Site, Tensor]):
         return super().__contains__(Site.parse(site) if isinstance(site, str) else site)
 
 
+def choose(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """(batch,) ids of the next tokens of logits (batch, d_vocab): the likeliest at temperature 0, else drawn.
+
+    Raises HookeError where a row says nothing: a token of NaN would be taken for the likeliest.
+    """
+    if bool((logits.isnan() | logits.isposinf()).any()) or bool(logits.isneginf().all(-1).any()):
+        raise HookeError(
+            "the model's logits are not finite; load it in another dtype (--dtype float32), or mend its weights"
+        )
+    if temperature <= 0:
+        return logits.argmax(-1)
+    high = logits.double() - logits.double().amax(-1, keepdim=True)
+    chances = (high / temperature).softmax(-1).float()
+    return torch.multinomial(chances, 1, generator=generator)[:, 0]
+
+
 class Run(NamedTuple):
     """What one run gives: logits (batch pos d_vocab, or batch d_vocab), reads, and the mask of real tokens."""
 

@@ -66,6 +66,10 @@ class Connection(H11Protocol):
         self.since = self.loop.time()
         super().on_response_complete()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing: whoever asks for a web socket gets the answer to the rest of the request, and no advice to install
+        anything reaches the terminal."""
+
     @property
     def idle(self) -> bool:
         """Whether no request is being answered."""

@@ -76,6 +76,8 @@ class Guard:
         path, api = scope["path"], scope["path"].startswith("/api/")
         if [_text(v) for v in _all(headers, b"host")] not in [[host] for host in self.hosts]:
             return _say(421, "this server answers only to 127.0.0.1, localhost and [::1]", api)
+        if _all(headers, b"transfer-encoding") and _all(headers, b"content-length"):
+            return _say(400, "a body has one length: a number of bytes or chunks, not both", api)
         origins = [_text(v) for v in _all(headers, b"origin")]
         if not set(origins) <= self.origins:
             return _say(403, "requests from other pages are refused", api)
