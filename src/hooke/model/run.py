@@ -18,6 +18,7 @@ from hooke.errors import HookeError
 from hooke.model.edits import SQUARE, Edit, Where, apply
 from hooke.model.families import Parts
 from hooke.model.hooks import attached, check_site
+from hooke.model.state import glance
 from hooke.sites import Site
 
 
@@ -66,10 +67,12 @@ class Prefix(NamedTuple):
     """What one row of tokens (1, pos) left in the key-value cache, for runs that go on from there.
 
     caches: by how a sequence of the whole length turns its keys (`Rotary.turns`): one, unless that depends on it.
+    made: a mark of the weights that made it.
     """
 
     ids: Tensor
     caches: dict[bytes | None, Any]
+    made: tuple[Any, ...] | None = None
 
     @property
     def length(self) -> int:
@@ -98,7 +101,23 @@ class Wave(NamedTuple):
             layer.keys, layer.values = (x.expand(max(1, rows), -1, -1, -1) for x in (layer.keys, layer.values))
 
 
-def check_entering(
+def check_start(
+    hf: nn.Module,
+    parts: Parts,
+    tokens: Tokens,
+    after: Prefix | None,
+    entering: tuple[int, Tensor] | None,
+    read: Sequence[Site],
+    edits: Sequence[Edit],
+) -> None:
+    """Refuse a prefix or a stream to begin with that does not fit."""
+    if after is not None:
+        _check_prefix(hf, parts, tokens, after, edits)
+    if entering is not None:
+        _check_entering(parts, tokens, entering, read, edits)
+
+
+def _check_entering(
     parts: Parts, tokens: Tokens, entering: tuple[int, Tensor], read: Sequence[Site], edits: Sequence[Edit]
 ) -> None:
     """Refuse a stream to begin with that does not fit the tokens, and sites of layers before it."""
@@ -112,6 +131,28 @@ def check_entering(
     for site in [*read, *(edit.site for edit in edits)]:
         if site < first:
             raise HookeError(f"{site} is not computed in a run that begins at {first}")
+
+
+def _check_prefix(hf: nn.Module, parts: Parts, tokens: Tokens, after: Prefix, edits: Sequence[Edit]) -> None:
+    """Refuse a prefix of other weights, tokens that cannot follow it, and edits of what has run already."""
+    if after.made is not None and after.made != glance(hf):
+        raise HookeError(
+            "this prefix was made by another model, or the weights have changed since: make it again with model.prefix"
+        )
+    if not bool(tokens.mask.all()):
+        raise HookeError("tokens that follow a prefix take no padding")
+    if after.length + tokens.ids.shape[1] > parts.context:
+        raise HookeError(
+            f"{after.length} tokens of a prefix and {tokens.ids.shape[1]} more do not fit the context of "
+            f"{parts.context}"
+        )
+    for edit in edits:
+        named = () if edit.positions is None or isinstance(edit.positions, str) else edit.positions
+        if any(0 <= int(p) < after.length or int(p) < -tokens.ids.shape[1] for p in named):
+            raise HookeError(
+                f"edit at {edit.site}: a position lies in the prefix of {after.length} tokens, which has run already: "
+                "give prefix and prompt as one"
+            )
 
 
 def forward(
