@@ -117,6 +117,20 @@ def test_a_trace_of_other_weights_is_refused(named: bool) -> None:
         hooke.intervene(model, traced, node, controls=1)
 
 
+def test_what_was_prepared_with_other_weights_is_refused() -> None:
+    """As a page in a notebook keeps it while a person goes on training."""
+    from hooke.methods.intervene import prepare
+
+    hf = new_hf("llama")
+    model = Model(hf, words(), name="llama")
+    traced = hooke.trace(model, CLEAN, target=TARGET, counterfactual=[CORRUPT], nodes=20, verify=False)
+    node, ready = [traced.payload["groups"][0]["nodes"][0]], prepare(model, traced)
+    hooke.intervene(model, traced, node, controls=1, prepared=ready)
+    w(hf).data[0, 0] += 1e-4
+    with pytest.raises(HookeError, match="the weights of llama have changed since its trace was prepared"):
+        hooke.intervene(model, traced, node, controls=1, prepared=ready)
+
+
 def test_what_is_read_of_a_norm_is_what_it_has_now() -> None:
     hf = new_hf("llama")
     model = Model(hf, None, name="llama")

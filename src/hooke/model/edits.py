@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from numbers import Real
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from hooke.sites import Site
 
 Op = Literal["set", "add", "scale", "project_out"]
 Positions = Sequence[int] | Literal["prompt", "generated"] | None
+MOST = 2**24  # positions that an edit may name, more than any context has
 SQUARE = ("scores", "pattern")  # points whose values are (batch head query key)
 
 
@@ -67,17 +69,19 @@ class Edit:
             if given is None or (name == "positions" and isinstance(given, str) and given in ("prompt", "generated")):
                 continue
             try:
-                listed = given.tolist() if isinstance(given, Tensor) else list(given)
+                listed = given.tolist() if isinstance(given, Tensor) else list(islice(given, MOST + 1))
                 numbers = [int(i) for i in listed if not isinstance(i, bool) and int(i) == i]
             except (TypeError, ValueError, RuntimeError):
                 listed, numbers = [None], []
-            if len(numbers) != len(listed) or not all(abs(i) < 2**62 for i in numbers):
+            if len(numbers) != len(listed) or len(listed) > MOST or not all(abs(i) < 2**62 for i in numbers):
                 also = ", 'prompt' or 'generated'" if name == "positions" else ""
                 raise HookeError(f"edit at {self.site}: {name} {shown(given)} are not a list of numbers{also}")
             object.__setattr__(self, name, numbers)
 
 
 def _check_numbers(value: Any, what: str) -> None:
+    if isinstance(value, range) and len(value[:MOST]) == MOST:
+        raise HookeError(f"{what} is a number or a tensor, not a range of {MOST:,} numbers or more")
     try:
         x = value if isinstance(value, Tensor) else torch.as_tensor(float(value) if type(value) is int else value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -99,10 +103,11 @@ def edits_in(given: Any) -> list[Edit]:
     if isinstance(given, Edit) or given is None:
         return [] if given is None else [given]
     odd = given if not isinstance(given, Iterable) or isinstance(given, (str, Mapping, Tensor, np.ndarray)) else None
-    several = [] if odd is not None else list(given)
-    if odd is not None or not all(isinstance(each, Edit) for each in several):
-        odd = odd if odd is not None else next(each for each in several if not isinstance(each, Edit))
-        raise HookeError(f"edits are Edit(site, op, value), one or a list of them, not {shown(odd)}")
+    several: list[Edit] = []
+    for each in [odd] if odd is not None else given:  # which may go on for ever
+        if not isinstance(each, Edit):
+            raise HookeError(f"edits are Edit(site, op, value), one or a list of them, not {shown(each)}")
+        several.append(each)
     return several
 
 
@@ -281,6 +286,8 @@ def _picker(index: Any, x: Tensor, edit: Edit) -> tuple[Any, ...]:
             found.append(slice(None))
             continue
         try:
+            if isinstance(i, range):
+                i = i[: 2 * size + 1]  # so many different ones have one that is none of the features
             numbers = torch.as_tensor(i).reshape(-1)
         except (TypeError, ValueError, RuntimeError):
             numbers = torch.empty(1)

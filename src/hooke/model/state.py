@@ -233,12 +233,15 @@ def _sums(value: Tensor) -> bytes:
 def glance(hf: nn.Module) -> tuple[Any, ...]:
     """A mark of the weights that costs next to nothing: addresses and versions of all, and a few numbers of each."""
     found, some = [], []
-    for module in modules_of(hf):
-        for value in module._parameters.values():
-            if value is not None:
-                found.append((value.data_ptr(), 0 if value.is_inference() else value._version))
-                some.append(value.detach().reshape(-1)[:: max(1, value.numel() // 64)].float())
-    return (*found, torch.cat(some).cpu().numpy().tobytes())
+    with torch.no_grad():
+        for module in modules_of(hf):
+            for value in module._parameters.values():
+                if value is not None:
+                    found.append((value.data_ptr(), 0 if value.is_inference() else value._version))
+                    step = max(1, value.numel() // 64)
+                    flat = value if value.is_contiguous() else value.contiguous()
+                    some.append(flat.as_strided((min(64, value.numel()),), (step,)))
+        return (*found, torch.cat(some).float().cpu().numpy().tobytes())
 
 
 def memory_hash(hf: nn.Module, settings: Mapping[str, Any], passing: Collection[nn.Module] = ()) -> str:
