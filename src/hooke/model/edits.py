@@ -155,6 +155,10 @@ class Where:
         """(batch or 1, pos) which of the positions each entry is; 0 where it is none of them."""
         return self._match(positions).long().argmax(-1)
 
+    def twice(self, positions: Sequence[int]) -> bool:
+        """Whether an entry is named more than once (4 and -1 of five tokens)."""
+        return bool((self._match(positions).sum(-1) > 1).any())
+
     def _match(self, positions: Sequence[int]) -> Tensor:
         """(batch or 1, pos, n); negative positions count from the end of the prompt."""
         wanted = torch.tensor(list(positions), dtype=torch.long, device=self.pos.device)[None, :]
@@ -222,6 +226,8 @@ def _change(edit: Edit, x: Tensor, where: Where) -> Tensor:
         mask = chosen if mask is None else mask & chosen
         index = None
     pick = None if index is None else _picker(index, x, edit)
+    if pick is not None and isinstance(edit.value, Tensor) and edit.value.ndim:
+        _once(pick, x.shape, edit)
     part = x if pick is None else x[pick]
     given = None if isinstance(edit.value, Tensor) else x.dtype  # a Python number is no fp32 number
     value = torch.as_tensor(edit.value, dtype=given, device=x.device)
@@ -243,6 +249,13 @@ def _change(edit: Edit, x: Tensor, where: Where) -> Tensor:
     whole = x.clone()
     whole[pick] = new
     return whole
+
+
+def _once(pick: tuple[Any, ...], shape: torch.Size, edit: Edit) -> None:
+    """Refuse a feature that is named twice, with a value for each."""
+    for i, size in zip(pick, shape, strict=False):
+        if isinstance(i, Tensor) and i.numel() > 1 and len(torch.unique(i % size)) < i.numel():
+            raise HookeError(f"edit at {edit.site}: a feature is named twice, with a value for each")
 
 
 def _without(x: Tensor, direction: Tensor, edit: Edit) -> Tensor:
@@ -313,6 +326,8 @@ def _lined_up(value: Tensor, where: Where, edit: Edit, x: Tensor) -> Tensor:
         raise HookeError(f"edit at {edit.site}: a value of shape {tuple(value.shape)} has too many axes")
     if axis == 1 and value.shape[0] not in (1, x.shape[0]):
         raise HookeError(f"edit at {edit.site}: values for {value.shape[0]} rows, but {x.shape[0]} are edited")
+    if axis == 1 and value.shape[0] > 1 and edit.rows is not None and len({*map(int, edit.rows)}) < len(edit.rows):
+        raise HookeError(f"edit at {edit.site}: a row is named twice, with a value for each: {list(edit.rows)}")
     n, named = value.shape[axis], not (edit.positions is None or isinstance(edit.positions, str))
     if named:
         if n != len(edit.positions or ()):
@@ -320,6 +335,8 @@ def _lined_up(value: Tensor, where: Where, edit: Edit, x: Tensor) -> Tensor:
                 f"edit at {edit.site}: values for {n} positions, but {len(edit.positions or ())} are named"
             )
         at = where.place(edit.positions)  # type: ignore[arg-type]
+        if n > 1 and where.twice(edit.positions):  # type: ignore[arg-type]
+            raise HookeError(f"edit at {edit.site}: a position is named twice, with a value for each: {edit.positions}")
     elif axis == 1 or (where.first and not where.padded):
         if n != x.shape[1] and not (n == 1 and not where.first):  # of generated tokens: the same for each
             raise HookeError(f"edit at {edit.site}: values for {n} positions, but the batch has {x.shape[1]}")

@@ -282,7 +282,7 @@ class Model:
             if batch.ids.shape[0] != 1 or not bool(batch.mask.all()):
                 raise HookeError("a prefix is one row of tokens without padding")
             _, cache = forward(self.hf, self.parts, batch, logits="last", keep_cache=True)
-            made = state.glance(self.hf)
+            made = state.glance(self.hf, self.parts.rotary.modules)
             return Prefix(batch.ids, {self.parts.rotary.turns(batch.ids.shape[1]): cache}, made)
 
     def run_each(
@@ -378,7 +378,8 @@ class Model:
             turned = turns
             assert run.logits is not None
             if temperature > 0:
-                chances = (run.logits.float() / temperature).softmax(-1)
+                apart = run.logits.float() - run.logits.float().amax(-1, keepdim=True)
+                chances = (apart / max(temperature, 1e-30)).softmax(-1)  # what is smaller is the likeliest token
                 chosen = torch.multinomial(chances, 1, generator=generator)[:, 0]
             else:
                 chosen = run.logits.argmax(-1)

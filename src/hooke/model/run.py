@@ -135,7 +135,7 @@ def _check_entering(
 
 def _check_prefix(hf: nn.Module, parts: Parts, tokens: Tokens, after: Prefix, edits: Sequence[Edit]) -> None:
     """Refuse a prefix of other weights, tokens that cannot follow it, and edits of what has run already."""
-    if after.made is not None and after.made != glance(hf):
+    if after.made is not None and after.made != glance(hf, parts.rotary.modules):
         raise HookeError(
             "this prefix was made by another model, or the weights have changed since: make it again with model.prefix"
         )

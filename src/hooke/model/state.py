@@ -230,17 +230,19 @@ def _sums(value: Tensor) -> bytes:
     return b"".join(out)
 
 
-def glance(hf: nn.Module) -> tuple[Any, ...]:
-    """A mark of the weights that costs next to nothing: addresses and versions of all, and a few numbers of each."""
+def glance(hf: nn.Module, passing: Collection[nn.Module] = ()) -> tuple[Any, ...]:
+    """A mark of the weights that costs next to nothing: addresses and versions of all, and a few numbers
+    of each. passing: modules whose buffers runs set anew."""
     found, some = [], []
     with torch.no_grad():
         for module in modules_of(hf):
-            for value in module._parameters.values():
+            own = module._parameters.values()
+            found += [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in own if p is not None]
+            buffers = () if module in passing else module._buffers.values()
+            for value in (*own, *buffers):
                 if value is not None:
-                    found.append((value.data_ptr(), 0 if value.is_inference() else value._version))
-                    step = max(1, value.numel() // 64)
-                    flat = value if value.is_contiguous() else value.contiguous()
-                    some.append(flat.as_strided((min(64, value.numel()),), (step,)))
+                    flat, n = value.contiguous(), value.numel()
+                    some.append(flat.as_strided((min(64, n),), (max(1, n // 64),)))
         return (*found, torch.cat(some).float().cpu().numpy().tobytes())
 
 
