@@ -78,7 +78,9 @@ def with_hooks(glass: Model, scale: dict[str, float]) -> torch.Tensor:
 
         handles.append(glass.hf.get_submodule(name).register_forward_hook(hook))
     try:
-        return logits(glass)
+        ids = glass.tokens("Alice was beginning to get very tired").ids
+        with torch.no_grad():
+            return glass.hf(input_ids=ids).logits  # plain transformers: Hooke refuses what is hung on like this
     finally:
         for handle in handles:
             handle.remove()

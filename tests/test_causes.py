@@ -7,6 +7,7 @@ the real ones (PEFT where it is installed).
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -43,7 +44,22 @@ def test_wrapped_models() -> None:
     with_value = nn.Module()
     with_value.pretrained_model = hf
     refused(with_value, "around a language model", "model.pretrained_model")
+    mine = nn.Module()
+    mine.net, mine.config = hf, hf.config  # as people write it, with the configuration handed on
+    refused(mine, "a Module around a LlamaForCausalLM", "give the model inside, model.net")
+    outer = nn.Module()
+    outer.inner, outer.config = mine, hf.config
+    refused(outer, "give the model inside, model.inner.net")
     hooke.load(hf)  # the model inside is as good as before
+    pipeline = SimpleNamespace(model=hf)
+    with pytest.raises(HookeError, match=r"not SimpleNamespace; give its model, x\.model"):
+        hooke.load(pipeline)
+
+
+def test_settings_that_no_family_row_is_to_blame_for() -> None:
+    refused(new_hf("llama", is_causal=False), "sets is_causal to False", "predicts the next token")
+    refused(new_hf("gemma3", use_bidirectional_attention=True), "sets use_bidirectional_attention to True")
+    refused(new_hf("llama", return_dict=False), "sets return_dict to False", "set it to True")
 
 
 def test_compiled_in_place() -> None:

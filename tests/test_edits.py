@@ -445,3 +445,26 @@ def test_an_edit_that_does_not_fit_is_refused(edit: Callable[[], Edit], says: st
     with pytest.raises(HookeError, match=says):
         model.run(random_ids(2, 5), edits=[edit()])
     assert untouched(model.hf)
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"positions": [2, 2], "value": torch.ones(2, 32)}, "a position is named twice"),
+        ({"positions": [4, -1], "value": torch.ones(2, 32)}, "a position is named twice"),
+        ({"index": [3, 3], "value": torch.tensor([1.0, 2.0])}, "a feature is named twice"),
+        ({"index": [3, -29], "value": torch.tensor([1.0, 2.0])}, "a feature is named twice"),
+        ({"rows": [1, 1], "value": torch.ones(2, 5, 32)}, "a row is named twice"),
+    ],
+)
+def test_of_two_values_for_one_place_none_is_dropped(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(HookeError, match=says):
+        model_of("llama").run(random_ids(2, 5), edits=Edit("resid_pre.0", **fields))
+
+
+def test_a_place_that_is_named_twice_is_one_place() -> None:
+    """One value for all of them leaves no doubt."""
+    model, ids = model_of("llama"), random_ids(1, 5)
+    once = Edit("resid_pre.1", op="add", value=1.0, positions=[4], index=[3])
+    twice = Edit("resid_pre.1", op="add", value=1.0, positions=[4, -1], index=[3, 3])
+    assert torch.equal(model.run(ids, edits=twice).logits, model.run(ids, edits=once).logits)

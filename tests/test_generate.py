@@ -239,6 +239,15 @@ def test_a_seed_makes_sampling_repeat() -> None:
     assert torch.equal(torch.get_rng_state(), before)  # nobody else's random numbers are used
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-40, 5e-324])
+def test_the_smallest_temperatures_are_greedy(temperature: float) -> None:
+    model = model_of("llama")
+    greedy = model.generate(random_ids(2, 5), max_new_tokens=4)
+    assert torch.equal(
+        model.generate(random_ids(2, 5), max_new_tokens=4, temperature=temperature).tokens, greedy.tokens
+    )
+
+
 def test_sampling_follows_the_distribution() -> None:
     """One token after the same prompt in 4,000 rows, against the softmax at a temperature."""
     model = endless("gpt2")

@@ -76,3 +76,68 @@ def test_what_stands_around_and_before_a_text(tmp_path: Path, arch: str, flags: 
     assert tokenizer.convert_ids_to_tokens(ids) == wanted
     assert tokenizer.decode(ids, skip_special_tokens=True) == "ab hi"
     assert tokenizer.decode(tokenizer(" hi é", add_special_tokens=False)["input_ids"]).strip() == "hi é"
+
+
+def byte_level(path: Path, pre: str, **flags: bool) -> Path:
+    """A tiny Llama whose byte-level vocabulary holds a word that its merges do not make."""
+    import transformers as tf
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    tokens = ["<|begin|>", *bytes_to_unicode().values(), "ab", "abc"]
+    truth = files.model_of(tf.LlamaConfig(**files.sizes(vocab_size=len(tokens))))
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(pre)
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] + [1] * (len(tokens) - 1))
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(0)
+    for key, value in flags.items():
+        writer.add_bool(f"tokenizer.ggml.{key}", value)
+    for key, value in files.keys_of("llama", truth.config).items():
+        (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"llama.{key}", value)
+    for name, x in files.tensors_of("llama", truth).items():
+        writer.add_tensor(name, x.astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pre", "flags", "wanted"),
+    [
+        ("llama-bpe", {}, ["<|begin|>", "abc", "Ġ", "a"]),  # as Llama 3's files, most of which say no more
+        ("tekken", {}, ["<|begin|>", "abc", "Ġ", "a"]),
+        ("llama-bpe", {"add_bos_token": True}, ["<|begin|>", "abc", "Ġ", "a"]),
+        ("llama-bpe", {"add_bos_token": False}, ["abc", "Ġ", "a"]),
+        ("gpt-2", {}, ["ab", "c", "Ġ", "a"]),
+        ("qwen2", {}, ["ab", "c", "Ġ", "a"]),
+        ("qwen2", {"add_bos_token": True}, ["<|begin|>", "ab", "c", "Ġ", "a"]),
+    ],
+)
+def test_what_a_way_of_cutting_says_without_saying_it(
+    tmp_path: Path, pre: str, flags: dict[str, bool], wanted: list[str]
+) -> None:
+    """llama.cpp begins a text of Llama 3 with a token, and takes a whole word of the vocabulary before it merges."""
+    from transformers import AutoTokenizer
+
+    path = byte_level(tmp_path / "tiny.gguf", pre, **flags)
+    (tmp_path / "out").mkdir()
+    convert.gguf_to_folder(path, tmp_path / "out")
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert tokenizer.convert_ids_to_tokens(tokenizer("abc a")["input_ids"]) == wanted
+
+
+def test_the_other_byte_order_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    writer = gguf.GGUFWriter(path, "llama", endianess=gguf.GGUFEndian.BIG)
+    writer.add_uint32("llama.block_count", 3)
+    writer.add_tensor("token_embd.weight", np.zeros((2, 2), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(HookeError, match="the other byte order"):
+        convert.gguf_to_folder(path, tmp_path)

@@ -390,3 +390,31 @@ def test_half_precision_runs_edits_and_generates(name: str, dtype: torch.dtype) 
     assert all(x.dtype == (torch.float32 if s.point.endswith("scale") else dtype) for s, x in run.acts.items())
     assert float((run.acts["resid_post.1"].float().sum(-1)).abs().max()) < 0.2
     assert model.generate(batch, max_new_tokens=2, edits=edits[:2]).tokens.shape == (2, 2)
+
+
+def test_a_prefix_serves_the_weights_that_made_it() -> None:
+    """What it left in the cache belongs to them, and edits do not reach it any more."""
+    ids = random_ids(10)
+    model = Model(new_hf("llama"), None, name="llama")
+    prefix = model.prefix(ids[:6])
+    close(logits_of(model, ids[6:], after=prefix), logits_of(model, ids)[:, 6:])
+    with pytest.raises(HookeError, match="made by another model"):
+        model_of("mistral").run(ids[6:], after=prefix)
+    for positions in ([2], [7, 5], [-5], torch.tensor([0])):
+        with pytest.raises(HookeError, match="lies in the prefix of 6 tokens"):
+            model.run(ids[6:], after=prefix, edits=Edit("resid_pre.0", positions=positions))
+    for positions in ([6], [-4], [9, -1]):
+        edit = Edit("resid_pre.0", positions=positions)
+        close(logits_of(model, ids[6:], after=prefix, edits=edit), logits_of(model, ids, edits=edit)[:, 6:])
+    weight = model.hf.model.layers[0].self_attn.k_proj.weight  # type: ignore[union-attr, index]
+    for change in (
+        lambda: weight.data.mul_(1.5),
+        lambda: weight.mul_(1.5),
+        lambda: setattr(weight, "data", weight * 2),
+    ):
+        prefix = model.prefix(ids[:6])
+        with torch.no_grad():
+            change()
+        with pytest.raises(HookeError, match="the weights have changed since"):
+            model.run(ids[6:], after=prefix)
+    close(logits_of(model, ids[6:], after=model.prefix(ids[:6])), logits_of(model, ids)[:, 6:])

@@ -117,6 +117,20 @@ def test_a_trace_of_other_weights_is_refused(named: bool) -> None:
         hooke.intervene(model, traced, node, controls=1)
 
 
+def test_what_was_prepared_with_other_weights_is_refused() -> None:
+    """As a page in a notebook keeps it while a person goes on training."""
+    from hooke.methods.intervene import prepare
+
+    hf = new_hf("llama")
+    model = Model(hf, words(), name="llama")
+    traced = hooke.trace(model, CLEAN, target=TARGET, counterfactual=[CORRUPT], nodes=20, verify=False)
+    node, ready = [traced.payload["groups"][0]["nodes"][0]], prepare(model, traced)
+    hooke.intervene(model, traced, node, controls=1, prepared=ready)
+    w(hf).data[0, 0] += 1e-4
+    with pytest.raises(HookeError, match="the weights of llama have changed since its trace was prepared"):
+        hooke.intervene(model, traced, node, controls=1, prepared=ready)
+
+
 def test_what_is_read_of_a_norm_is_what_it_has_now() -> None:
     hf = new_hf("llama")
     model = Model(hf, None, name="llama")
@@ -142,6 +156,108 @@ def test_a_changed_configuration_or_module_asks_for_a_new_load() -> None:
     hf.model.layers[1].mlp.down_proj = nn.Linear(56, 32, bias=False)
     with pytest.raises(HookeError, match="modules of gemma2 were replaced"):
         model.run(ids)
+
+
+def inject_lora(hf: Any) -> None:
+    """As PEFT does it: the layer goes on inside another one, which stands in its place."""
+
+    class Wrapped(nn.Module):
+        def __init__(self, base: nn.Module) -> None:
+            super().__init__()
+            self.base_layer, self.lora_A = base, nn.Linear(32, 32, bias=False)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.base_layer(x) + self.lora_A(x)
+
+    attention = hf.model.layers[1].self_attn
+    attention.q_proj = Wrapped(attention.q_proj)
+
+
+def swap_layers(hf: Any) -> None:
+    layers = hf.model.layers
+    layers[0], layers[1] = layers[1], layers[0]
+
+
+class Doubled(nn.Linear):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        (inject_lora, r"model\.layers\.1\.self_attn\.q_proj was Linear, is Wrapped"),
+        (swap_layers, r"model\.layers\.0 was LlamaDecoderLayer, is another LlamaDecoderLayer"),
+        (lambda hf: setattr(hf.model.layers[1].mlp, "act_fn", nn.ReLU()), r"mlp\.act_fn was SiLU\w*, is ReLU"),
+        (lambda hf: setattr(hf.model.layers[1], "input_layernorm", nn.LayerNorm(32)), "input_layernorm was"),
+        (lambda hf: setattr(hf.model, "layers", hf.model.layers[:2]), r"model\.layers was ModuleList"),
+        (lambda hf: hf.set_input_embeddings(nn.Embedding(97, 32)), r"model\.embed_tokens was Embedding, is another"),
+        (
+            lambda hf: setattr(hf.model.layers[2].mlp.down_proj, "__class__", Doubled),
+            "down_proj was Linear, is Doubled",
+        ),
+    ],
+)
+def test_every_module_stands_where_it_stood(change: Callable[[Any], None], where: str) -> None:
+    hf = new_hf("llama")
+    model = Model(hf, None, name="tiny")
+    logits_of(model, random_ids(4))
+    change(hf)
+    with pytest.raises(HookeError, match=rf"modules of tiny were replaced .*{where}.*; load it again"):
+        model.run(random_ids(4))
+
+
+def test_weights_may_be_computed_from_others() -> None:
+    """A parametrisation gives the layer another class; what is read is what runs, under another hash."""
+
+    class Larger(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 1.5
+
+    hf = new_hf("llama")
+    model = Model(hf, None, name="tiny")
+    before, ids = model.weights_hash(), random_ids(1, 6)
+    nn.utils.parametrize.register_parametrization(hf.model.layers[1].self_attn.q_proj, "weight", Larger())
+    with torch.no_grad():
+        close(logits_of(model, ids), hf(input_ids=ids).logits)
+    assert model.weights_hash() != before
+
+
+def test_what_is_hung_on_a_model_after_it_was_loaded_is_proved_again() -> None:
+    hf = new_hf("llama")
+    model = hooke.load(hf)
+    ids, seen = random_ids(1, 6), []
+    assert "hooks" not in model.provenance()
+    handle = hf.model.layers[1].register_forward_hook(lambda module, args, output: seen.append(output))
+    run = model.run(ids, read="resid_post.1")
+    clean = run.logits
+    assert len(seen) == 1 and torch.equal(seen[0], run.acts["resid_post.1"])  # one that looks is left in peace
+    assert any("model.layers.1: " in hook for hook in model.provenance()["hooks"])
+    handle.remove()
+    handle = hf.model.layers[1].register_forward_hook(lambda module, args, output: output + 3)
+    for _ in range(2):
+        with pytest.raises(HookeError, match=r"resid_post is off by .*model\.layers\.1 has a forward hook of its own"):
+            model.run(ids)
+    handle.remove()
+    close(logits_of(model, ids), clean)
+    hf.model.layers[2].mlp.register_forward_hook(lambda module, args, output: [output.mul_(2)].clear())
+    with pytest.raises(HookeError, match=r"model\.layers\.2\.mlp has a forward hook of its own"):
+        model.run(ids)
+    hf.model.layers[2].mlp._forward_hooks.clear()
+    mlp = hf.model.layers[0].mlp
+    plain = mlp.forward
+    mlp.forward = lambda x: 2 * plain(x)
+    with pytest.raises(HookeError, match=r"the forward of model\.layers\.0\.mlp was replaced"):
+        model.run(ids)
+    del mlp.forward
+    assert "hooks" not in model.provenance()
+    # one that no equation sees is at least recorded: the numbers are those of the model with it
+    hf.model.embed_tokens.register_forward_hook(lambda module, args, output: output + 1)
+    with torch.no_grad():
+        close(logits_of(model, ids), hf(input_ids=ids).logits)
+    hf.model.layers[0].mlp.forward = plain  # as libraries leave it that wrap and unwrap
+    close(logits_of(model, ids), logits_of(model, ids))
+    assert any(hook.startswith("model.embed_tokens: ") for hook in hooke.lens(model, ids[0], top=1).provenance["hooks"])
 
 
 def everything(hf: Any) -> dict[str, Any]:

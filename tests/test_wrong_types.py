@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator
 from functools import cache, partial
+from itertools import count, repeat
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,18 @@ def values() -> Iterator[Any]:
     yield from (None, True, 3, -1, 10**30, 2.5, float("nan"), float("inf"), 1j)
     yield from ("", "x", "resid_post.1", "\ud800", "a\nb", b"x", Path("x"))
     yield from ([], [None], [[]], ["a"], [1, "a"], [1.5], [[1, 2], [3]], (), (1, 2), {}, {"a": 1}, {"input_ids": "x"})
-    yield from (set(), {1}, range(3), Odd(), Odd, Odd.__init__, lambda *a, **k: 3, Ellipsis)
+    yield from (
+        set(),
+        {1},
+        range(3),
+        range(10**12),
+        torch.zeros(0, 3, dtype=torch.long),
+        Odd(),
+        Odd,
+        Odd.__init__,
+        lambda *a, **k: 3,
+        Ellipsis,
+    )
     yield from (np.zeros(0), np.ones(2), np.array("x"), np.array([1, 2]), np.array([[1]]), np.array([None]))
     yield from (np.float32(2), np.int64(2), np.bool_(True))
     yield from (torch.ones(2), torch.tensor(2), torch.tensor([1, 2]), torch.tensor([True]), torch.zeros(0))
@@ -211,6 +223,23 @@ def refusal(call: Callable[[], Any]) -> str | None:
     except HookeError as error:
         return str(error)
     return None
+
+
+def test_what_never_ends_is_refused() -> None:
+    """An iterator without an end, where a list is asked for: not memory until there is none."""
+    clean, corrupt = ids(seed=1), ids(seed=2)
+    for call in (
+        lambda: model().run(clean, edits=count()),
+        lambda: model().run(clean, read=count()),
+        lambda: model().run(clean, edits=Edit("resid_pre.0", index=range(10**12))),
+        lambda: model().run_each(clean, count()),
+        lambda: model().tokens(count()),
+        lambda: Edit("resid_pre.0", positions=count()),
+        lambda: Edit("resid_pre.0", rows=count()),
+        lambda: hooke.patch(model(), clean, corrupt, target=5, positions=count()),
+        lambda: hooke.patch(model(), clean, corrupt, target=5, sites=repeat("resid_post.1")),
+    ):
+        assert refusal(call)
 
 
 def test_every_public_function_is_tried() -> None:

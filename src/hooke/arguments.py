@@ -11,6 +11,7 @@ import math
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
+from itertools import islice
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, ParamSpec, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -160,7 +161,9 @@ def _several(value: Any, inner: Sequence[Any]) -> Any:
             raise _Unfit from None
         _is(isinstance(value, list), value)
     elif not isinstance(value, (list, tuple)):
-        value = list(value)
+        value = list(islice(value, MOST + 1))
+        if len(value) > MOST:
+            raise HookeError(f"a list that is made on the way ends after {MOST:,} elements: give a shorter one")
     if not inner or len(value) > MOST:
         return value
     found = [_fit(each, inner[0]) for each in value]

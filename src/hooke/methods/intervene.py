@@ -55,6 +55,7 @@ class Prepared:
     resid: dict[int, Tensor]
     acts: list[Tensor]  # per layer, (pos, d_mlp)
     logits: Tensor  # (d_vocab,)
+    weights: str  # the hash of those that made the above
 
 
 @verb
@@ -95,6 +96,8 @@ def change(ready: Prepared, nodes: Sequence[str], *, op: str = "off", controls: 
         raise HookeError(f"no operation called {op!r}; use 'off' or 'double'")
     if not 1 <= controls <= MOST_CONTROLS:
         raise HookeError(f"controls must lie between 1 and {MOST_CONTROLS}")
+    if ready.weights != ready.model.weights_hash():
+        raise HookeError(f"the weights of {ready.model.name} have changed since its trace was prepared; make it again")
     (view,) = interventions(ready, [(nodes, "off" if op == "off" else "double")], controls=controls, seed=seed)
     return Result.make(
         "intervention",
@@ -160,7 +163,9 @@ def ground(model: Model, graph: dict[str, Any], metric: Metric, *, trace: str = 
     assert run.logits is not None
     resid = {layer: run.acts[site] for layer, site in enumerate(entry)}
     acts = [run.acts[site][0].float() for site in inside]
-    return Prepared(model, trace, tokens, metric, units, kinds, not moved, resid, acts, run.logits[0])
+    return Prepared(
+        model, trace, tokens, metric, units, kinds, not moved, resid, acts, run.logits[0], model.weights_hash()
+    )
 
 
 def interventions(

@@ -70,18 +70,32 @@ def refuse_unfit(hf: Any, name: str) -> None:
         raise refuse(f"it is wrapped by PEFT ({kind})", "give model.merge_and_unload(), which is an ordinary model")
     if isinstance(getattr(hf, "pretrained_model", None), nn.Module):
         raise refuse(f"it is a {kind} around a language model", "give the model inside, model.pretrained_model")
+    inside = next((p for p, m in hf.named_modules() if p and hasattr(m, "get_output_embeddings")), None)
+    if inside and not hasattr(hf, "get_output_embeddings"):
+        what = type(hf.get_submodule(inside)).__name__
+        raise refuse(f"it is a {kind} around a {what}", f"give the model inside, model.{inside}")
     for path, module in hf.named_modules():
         _refuse_module(path or kind, module, refuse)
     _refuse_dispatched(hf, refuse)
     _refuse_parameters(hf, refuse)
     if not hasattr(hf, "config"):
         raise refuse(f"a {kind} has no config", "give a transformers model, as AutoModelForCausalLM loads it")
+    _refuse_settings(hf.config, refuse)
     text = getattr(hf.config, "get_text_config", lambda: hf.config)()
     if text is not hf.config:
         what = f"it is a multimodal {hf.config.model_type} around a text model ({text.model_type})"
         raise refuse(what, "give hooke.load its folder, or the text model in a ...ForCausalLM of its own")
     if getattr(hf, "get_output_embeddings", None) is not None and hf.get_output_embeddings() is None:
         raise refuse(f"a {kind} has no language head", "load it with AutoModelForCausalLM")
+
+
+def _refuse_settings(config: Any, refuse: Any) -> None:
+    for key, bad in (("is_causal", False), ("use_bidirectional_attention", True)):
+        if getattr(config, key, None) is bad:
+            what = f"its config sets {key} to {bad}, so its tokens attend to what comes after them"
+            raise refuse(what, "give a model that predicts the next token")
+    if getattr(config, "return_dict", None) is False:
+        raise refuse("its config sets return_dict to False, and outputs have no names then", "set it to True")
 
 
 def _refuse_module(path: str, module: nn.Module, refuse: Any) -> None:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from hooke.errors import HookeError
-from hooke.model.causes import suspects
+from hooke.model.causes import refuse_unfit, suspects
 from hooke.model.edits import Edit
 from hooke.model.frozen import Frozen, freeze
 from hooke.model.packed import Writes, record, substitute
 from hooke.model.run import Activations, Run, Tokens
+from hooke.model.state import Hung, hung_on, noticed
 from hooke.sites import Site
 
 if TYPE_CHECKING:
@@ -63,6 +65,25 @@ def check_model(model: Model, tokens: Tokens | None = None) -> list[Check]:
         after = f"after {done[-1].equation!r}" if done else "at its first run"
         raise HookeError(f"{model.name} was refused {after}: {str(error).strip().splitlines()[0]}; {row}") from error
     return done
+
+
+@contextmanager
+def proved(model: Model, modules: list[nn.Module]) -> Iterator[None]:
+    """A run of a model that is proved again if what was hung on it since (a hook, another forward) changes what it
+    computes. A hook that only looks is left in peace."""
+    hung = hung_on(modules)
+    with noticed([each for each in hung if each not in model.proven]) as changing:
+        if changing:
+            _prove(model, hung)
+        yield
+    if changing and model.proven is not hung:
+        _prove(model, hung)
+
+
+def _prove(model: Model, hung: list[Hung]) -> None:
+    refuse_unfit(model.hf, model.name)
+    check_model(model)
+    model.proven = hung
 
 
 def short_input(model: Model) -> Tokens:

@@ -41,6 +41,10 @@ _ACTIVE = re.compile(
     r"scal|multipl|softcap|alibi|parallel|window|layer_types|expert|moe|qk_|clip|rope|rotary|bias|activation|act_fn|"
     r"hidden_act|head|attn|attention|logit|embedding|sink|residual|mup|depth|pruned|query_pre|norm|cross|causal"
 )
+# of one number under the names of several families: the file may state it under another's only
+_EPSILON = frozenset({"layer_norm_eps", "layer_norm_epsilon", "rms_norm_eps"})
+# what all families here do: a file that switches it off means another computation
+_ALWAYS_ON = re.compile(r"(^|_)(causal|rope|rotary|qkv_bias)(_mask|_attention|_embeddings?)?$")
 # rope_type -> keys that it reads
 _ROPE_READS = {
     "default": set(),
@@ -69,18 +73,21 @@ def check_said(raw: dict[str, Any], config: Any, where: Path) -> None:
     odd = []
     for name, key in names.items():
         value = raw[key]
+        if key in _EPSILON and name not in fields:
+            _check_epsilon(key, value, names, config, where)
         if key in _ROTARY or key in _INERT or _DROPOUT.search(key):
             continue
+        if key == "sliding_window_size" and value == getattr(config, "sliding_window", None):
+            continue  # Gemma 2's first name, kept beside the newer one
+        if key == "sliding_window" and getattr(config, "use_sliding_window", None) is False:
+            continue  # Qwen2 states a window that it switches off
         if name in fields or (name == "head_dim" and hasattr(config, "rope_parameters")):
             _as_said(key, value, getattr(config, name, None), where)
         elif key == "hidden_act" and value == getattr(config, "hidden_activation", None):
             continue  # Gemma's older name, kept beside the newer one
-        elif not _neutral(value):
+        elif not _neutral(value) or (value is False and _ALWAYS_ON.search(key)):
             if _ACTIVE.search(key):
-                raise HookeError(
-                    f"{where} sets {visible(key)[:60]} to {visible(str(value))[:60]}, which transformers' "
-                    f"{type(config).__name__} does not read: the model would compute something else than it says"
-                )
+                raise _unread(key, value, config, where)
             odd.append(key)
     if odd:
         which = ", ".join(visible(key)[:40] for key in sorted(odd)[:4])
@@ -91,6 +98,20 @@ def check_said(raw: dict[str, Any], config: Any, where: Path) -> None:
         )
         print(f"hooke: {note}", file=sys.stderr, flush=True)
     _check_rotary(raw, config, where)
+
+
+def _unread(key: str, value: Any, config: Any, where: Path) -> HookeError:
+    return HookeError(
+        f"{where} sets {visible(key)[:60]} to {visible(str(value))[:60]}, which transformers' "
+        f"{type(config).__name__} does not read: the model would compute something else than it says"
+    )
+
+
+def _check_epsilon(key: str, value: Any, names: dict[str, str], config: Any, where: Path) -> None:
+    """Raise HookeError for an epsilon under another family's name, unless the own one is said or comes out equal."""
+    own = next((name for name in _EPSILON if hasattr(config, name) and name not in names), None)
+    if own is not None and value is not None and getattr(config, own) != value:
+        raise _unread(key, value, config, where)
 
 
 def _as_said(key: str, value: Any, found: Any, where: Path) -> None:
@@ -111,6 +132,11 @@ def _check_rotary(raw: dict[str, Any], config: Any, where: Path) -> None:
             raise HookeError(f"{where} sets {said[0]}, which transformers' {type(config).__name__} does not read")
         return
     nested = {key: value for key, value in made.items() if isinstance(value, dict)}
+    if nested and (len(nested) < len(made) or not set(getattr(config, "layer_types", None) or ()) <= set(nested)):
+        raise HookeError(
+            f"{where} gives rotary parameters for {visible(next(iter(nested)))[:40]}, a kind of layer, and "
+            f"transformers' {type(config).__name__} has one kind: it would leave them out"
+        )
     groups = nested or {"": made}
     for name, group in groups.items():
         kind = group.get("rope_type", "default")
@@ -166,6 +192,12 @@ def check_kind(raw: dict[str, Any], where: Path) -> None:
             f"{where.parent} holds quantised weights (quantization_config: {visible(str(how))[:40]}), which cannot be "
             "read as plain matrices: take the unquantised model, or its GGUF file, which is dequantised"
         )
+    for key, causal in (("is_causal", False), ("use_bidirectional_attention", True)):
+        if raw.get(key) is causal:
+            raise HookeError(
+                f"{where} sets {key} to {causal}: its tokens attend to what comes after them, so it is no language "
+                "model that predicts the next token"
+            )
     architectures = [str(each) for each in raw.get("architectures") or []]
     heads = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
     if architectures and not any(each.endswith(heads) for each in architectures):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from numbers import Real
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from hooke.sites import Site
 
 Op = Literal["set", "add", "scale", "project_out"]
 Positions = Sequence[int] | Literal["prompt", "generated"] | None
+MOST = 2**24  # positions that an edit may name, more than any context has
 SQUARE = ("scores", "pattern")  # points whose values are (batch head query key)
 
 
@@ -67,17 +69,19 @@ class Edit:
             if given is None or (name == "positions" and isinstance(given, str) and given in ("prompt", "generated")):
                 continue
             try:
-                listed = given.tolist() if isinstance(given, Tensor) else list(given)
+                listed = given.tolist() if isinstance(given, Tensor) else list(islice(given, MOST + 1))
                 numbers = [int(i) for i in listed if not isinstance(i, bool) and int(i) == i]
             except (TypeError, ValueError, RuntimeError):
                 listed, numbers = [None], []
-            if len(numbers) != len(listed) or not all(abs(i) < 2**62 for i in numbers):
+            if len(numbers) != len(listed) or len(listed) > MOST or not all(abs(i) < 2**62 for i in numbers):
                 also = ", 'prompt' or 'generated'" if name == "positions" else ""
                 raise HookeError(f"edit at {self.site}: {name} {shown(given)} are not a list of numbers{also}")
             object.__setattr__(self, name, numbers)
 
 
 def _check_numbers(value: Any, what: str) -> None:
+    if isinstance(value, range) and len(value[:MOST]) == MOST:
+        raise HookeError(f"{what} is a number or a tensor, not a range of {MOST:,} numbers or more")
     try:
         x = value if isinstance(value, Tensor) else torch.as_tensor(float(value) if type(value) is int else value)
     except (TypeError, ValueError, RuntimeError, OverflowError):
@@ -99,10 +103,11 @@ def edits_in(given: Any) -> list[Edit]:
     if isinstance(given, Edit) or given is None:
         return [] if given is None else [given]
     odd = given if not isinstance(given, Iterable) or isinstance(given, (str, Mapping, Tensor, np.ndarray)) else None
-    several = [] if odd is not None else list(given)
-    if odd is not None or not all(isinstance(each, Edit) for each in several):
-        odd = odd if odd is not None else next(each for each in several if not isinstance(each, Edit))
-        raise HookeError(f"edits are Edit(site, op, value), one or a list of them, not {shown(odd)}")
+    several: list[Edit] = []
+    for each in [odd] if odd is not None else given:  # which may go on for ever
+        if not isinstance(each, Edit):
+            raise HookeError(f"edits are Edit(site, op, value), one or a list of them, not {shown(each)}")
+        several.append(each)
     return several
 
 
@@ -149,6 +154,10 @@ class Where:
     def place(self, positions: Sequence[int]) -> Tensor:
         """(batch or 1, pos) which of the positions each entry is; 0 where it is none of them."""
         return self._match(positions).long().argmax(-1)
+
+    def twice(self, positions: Sequence[int]) -> bool:
+        """Whether an entry is named more than once (4 and -1 of five tokens)."""
+        return bool((self._match(positions).sum(-1) > 1).any())
 
     def _match(self, positions: Sequence[int]) -> Tensor:
         """(batch or 1, pos, n); negative positions count from the end of the prompt."""
@@ -217,6 +226,8 @@ def _change(edit: Edit, x: Tensor, where: Where) -> Tensor:
         mask = chosen if mask is None else mask & chosen
         index = None
     pick = None if index is None else _picker(index, x, edit)
+    if pick is not None and isinstance(edit.value, Tensor) and edit.value.ndim:
+        _once(pick, x.shape, edit)
     part = x if pick is None else x[pick]
     given = None if isinstance(edit.value, Tensor) else x.dtype  # a Python number is no fp32 number
     value = torch.as_tensor(edit.value, dtype=given, device=x.device)
@@ -238,6 +249,13 @@ def _change(edit: Edit, x: Tensor, where: Where) -> Tensor:
     whole = x.clone()
     whole[pick] = new
     return whole
+
+
+def _once(pick: tuple[Any, ...], shape: torch.Size, edit: Edit) -> None:
+    """Refuse a feature that is named twice, with a value for each."""
+    for i, size in zip(pick, shape, strict=False):
+        if isinstance(i, Tensor) and i.numel() > 1 and len(torch.unique(i % size)) < i.numel():
+            raise HookeError(f"edit at {edit.site}: a feature is named twice, with a value for each")
 
 
 def _without(x: Tensor, direction: Tensor, edit: Edit) -> Tensor:
@@ -281,6 +299,8 @@ def _picker(index: Any, x: Tensor, edit: Edit) -> tuple[Any, ...]:
             found.append(slice(None))
             continue
         try:
+            if isinstance(i, range):
+                i = i[: 2 * size + 1]  # so many different ones have one that is none of the features
             numbers = torch.as_tensor(i).reshape(-1)
         except (TypeError, ValueError, RuntimeError):
             numbers = torch.empty(1)
@@ -306,6 +326,8 @@ def _lined_up(value: Tensor, where: Where, edit: Edit, x: Tensor) -> Tensor:
         raise HookeError(f"edit at {edit.site}: a value of shape {tuple(value.shape)} has too many axes")
     if axis == 1 and value.shape[0] not in (1, x.shape[0]):
         raise HookeError(f"edit at {edit.site}: values for {value.shape[0]} rows, but {x.shape[0]} are edited")
+    if axis == 1 and value.shape[0] > 1 and edit.rows is not None and len({*map(int, edit.rows)}) < len(edit.rows):
+        raise HookeError(f"edit at {edit.site}: a row is named twice, with a value for each: {list(edit.rows)}")
     n, named = value.shape[axis], not (edit.positions is None or isinstance(edit.positions, str))
     if named:
         if n != len(edit.positions or ()):
@@ -313,6 +335,8 @@ def _lined_up(value: Tensor, where: Where, edit: Edit, x: Tensor) -> Tensor:
                 f"edit at {edit.site}: values for {n} positions, but {len(edit.positions or ())} are named"
             )
         at = where.place(edit.positions)  # type: ignore[arg-type]
+        if n > 1 and where.twice(edit.positions):  # type: ignore[arg-type]
+            raise HookeError(f"edit at {edit.site}: a position is named twice, with a value for each: {edit.positions}")
     elif axis == 1 or (where.first and not where.padded):
         if n != x.shape[1] and not (n == 1 and not where.first):  # of generated tokens: the same for each
             raise HookeError(f"edit at {edit.site}: values for {n} positions, but the batch has {x.shape[1]}")

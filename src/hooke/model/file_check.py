@@ -45,6 +45,7 @@ def check_files(hf: nn.Module, folder: Path, *, dropped: str | None = None) -> N
                     if _BUFFER.search(key) and len(data.get_slice(key).get_shape()) != 1:
                         continue
                     if key.endswith("inv_freq"):
+                        _compare_frequencies(data.get_slice(key), hf, key, file)
                         continue
                     raise HookeError(
                         f"{file} holds {visible(key)[:120]}, which a {type(hf).__name__} with this config.json has no "
@@ -135,6 +136,23 @@ def _compare(stored: Any, parameter: Tensor, key: str, file: Path) -> None:
         cast = there.to(parameter.dtype)
         if not torch.equal(cast, here.cpu()) and bool(torch.isfinite(cast).all()):
             raise HookeError(f"{visible(key)[:120]} came out of {file} with other numbers than it holds")
+
+
+def _compare_frequencies(stored: Any, hf: Any, key: str, file: Path) -> None:
+    """Raise HookeError for rotary frequencies, kept by older formats, that are not those of the configuration."""
+    import torch
+
+    there = stored[...].float().reshape(-1)
+    rope = getattr(hf.config, "rope_parameters", None) or {}
+    made = [value.float().cpu() for name, value in hf.named_buffers() if name.endswith("inv_freq")]
+    if isinstance(theta := rope.get("rope_theta"), (int, float)) and len(there):  # before any scaling
+        made.append(float(theta) ** -(torch.arange(len(there)) / len(there)))
+    # half precision rounds them
+    if not any(x.shape == there.shape and torch.allclose(there, x, rtol=1e-2, atol=1e-6) for x in made):
+        raise HookeError(
+            f"{file} holds {visible(key)[:120]}, other rotary frequencies than its config.json gives (rope_theta, "
+            "rope_scaling): they would be left out"
+        )
 
 
 def _rows(shape: tuple[int, ...]) -> Iterator[slice]:

@@ -186,6 +186,10 @@ class _Header:
         from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
         version = self.take("I")
+        if version & 0xFFFF == 0:  # 2 or 3 the other way round
+            raise HookeError(
+                f"{self.path} is written for machines of the other byte order (big-endian): take the little-endian file"
+            )
         if version not in (2, 3):
             raise HookeError(
                 f"{self.path} has GGUF version {version}, Hooke reads 2 and 3: convert it with a current llama.cpp"

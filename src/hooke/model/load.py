@@ -50,7 +50,8 @@ def load(
             raise HookeError("a model in memory keeps its device and dtype; move it before loading it")
         return _wrap(name, tokenizer, name=getattr(name, "name_or_path", "") or type(name).__name__)
     if not isinstance(name, (str, Path, type(None))):
-        raise HookeError(f"a model is a name, a path or a transformers model, not {type(name).__name__}")
+        hint = "; give its model, x.model" if isinstance(getattr(name, "model", None), torch.nn.Module) else ""
+        raise HookeError(f"a model is a name, a path or a transformers model, not {type(name).__name__}{hint}")
     target = _device(device)
     wanted = _dtype(dtype, target)
     kind, where = zoo.resolve(name)

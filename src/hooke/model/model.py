@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -16,21 +14,19 @@ from hooke.arguments import argument, shown
 from hooke.errors import HookeError
 from hooke.model import state
 from hooke.model.chat import chat_text
+from hooke.model.checks import proved
 from hooke.model.edits import SQUARE, Edit, edit_sets_in, edits_in
 from hooke.model.families import Parts, find_parts
 from hooke.model.hooks import sites_of
 from hooke.model.prompts import ids_of, is_chat, texts_of
-from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, again, check_entering, choose, forward, run_each
+from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, again, check_start, choose, forward
+from hooke.model.run_each import run_each
 from hooke.model.spelling import Spelling, encode, whole
 from hooke.sites import Site, sites_in
 
 Text = str | Sequence[str]
 # a text or several, `Tokens`, or anything that `model/prompts.py` reads as token ids
 Prompt = Text | Tensor | Tokens | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Any] | Any
-
-# A run changes the model's hooks and its configuration, so runs take turns, also those of several
-# `Model`s over one transformers model or one configuration. By id of the configuration.
-_LOCKS: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 
 
 class Step(NamedTuple):
@@ -65,12 +61,10 @@ class Model:
         self.parts: Parts = find_parts(hf)
         self.info = info or {}
         self._spelled: Spelling | None = None
-        self._lock = _LOCKS.setdefault(id(hf.config), threading.RLock())
-        self._config = state.config_of(hf)
+        self._turn = state.turn_of(hf)
+        self._loaded = state.loaded(hf)
         self._settings = state.settings_of(hf)
-        # modules that hold the weights: were one taken out, Hooke would go on reading it
-        mine = [part.module for block in self.parts.blocks for part in (block, block.q, block.o, block.up, block.down)]
-        self._mine = {id(module) for module in [*mine, self.parts.unembed.module, self.parts.final_norm.module]}
+        self.proven = state.hung_on(state.modules_of(hf))  # what hung on the model when its equations were proved
         named = self.info.get("weights_sha256") or self.info.get("revision")
         # the mark of the weights that a name stands for, and the name
         self._named = (state.stamp(hf, self.parts.rotary.modules), str(named)) if named else None
@@ -96,17 +90,16 @@ class Model:
         grad: derivatives are of values, never of weights. Raises HookeError if the model was taken apart or its
         configuration changed since it was loaded, because what Hooke knows of it is then wrong.
         """
-        with self._lock:
+        with self._turn.lock:
             modules = list(state.modules_of(self.hf))
-            if not self._mine <= {id(module) for module in modules}:
-                raise HookeError(f"modules of {self.name} were replaced since it was loaded; load it again")
-            other = state.what_differs(self._config, state.config_of(self.hf))
-            if other:
-                raise HookeError(
-                    f"the configuration of {self.name} changed since it was loaded ({other}); load it again"
-                )
-            with state.evaluating(modules, grad=grad):
-                yield
+            state.refuse_changed(self.hf, self.name, self._loaded)
+            first = not self._turn.depth
+            self._turn.depth += 1
+            try:
+                with state.evaluating(modules, grad=grad), proved(self, modules) if first else nullcontext():
+                    yield
+            finally:
+                self._turn.depth -= 1
 
     def provenance(self) -> dict[str, Any]:
         """What a result must record about this model: hashes of the weights as they are now, type, versions."""
@@ -119,6 +112,7 @@ class Model:
             "model": self.name,
             **self.info,
             **self._weights(),
+            **({"hooks": hooks} if (hooks := state.hung_names(self.hf)) else {}),
             "family": self.parts.family.name,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": str(self.device),
@@ -135,7 +129,7 @@ class Model:
     def weights_hash(self) -> str:
         """Identifies the weights as they are now: the hash of what was loaded, or, where there was no file or they
         have changed since, of the parameters in memory."""
-        with self._lock:
+        with self._turn.lock:
             passing = self.parts.rotary.modules
             mark = state.stamp(self.hf, passing)
             if self._named is not None and self._named[0] == mark:
@@ -268,15 +262,7 @@ class Model:
             raise HookeError(f"what comes before is a prefix from model.prefix, not {shown(after)}")
         with self.held(grad=grad):
             batch = self.tokens(tokens)
-            if after is not None and not bool(batch.mask.all()):
-                raise HookeError("tokens that follow a prefix take no padding")
-            if after is not None and after.length + batch.ids.shape[1] > self.parts.context:
-                raise HookeError(
-                    f"{after.length} tokens of a prefix and {batch.ids.shape[1]} more do not fit the context of "
-                    f"{self.parts.context}"
-                )
-            if entering is not None:
-                check_entering(self.parts, batch, entering, sites, edits)
+            check_start(self.hf, self.parts, batch, after, entering, sites, edits)
             return forward(
                 self.hf,
                 self.parts,
@@ -297,7 +283,8 @@ class Model:
             if batch.ids.shape[0] != 1 or not bool(batch.mask.all()):
                 raise HookeError("a prefix is one row of tokens without padding")
             _, cache = forward(self.hf, self.parts, batch, logits="last", keep_cache=True)
-            return Prefix(batch.ids, {self.parts.rotary.turns(batch.ids.shape[1]): cache})
+            made = state.glance(self.hf, self.parts.rotary.modules)
+            return Prefix(batch.ids, {self.parts.rotary.turns(batch.ids.shape[1]): cache}, made)
 
     def run_each(
         self,

@@ -26,7 +26,7 @@ from hooke.errors import HookeError
 from hooke.model.edits import SQUARE
 from hooke.model.families import Parts
 from hooke.model.hooks import attached, check_site
-from hooke.model.run import Activations, Tokens, _skipping, forward
+from hooke.model.run import Activations, Tokens, forward, skipping
 from hooke.sites import Site
 
 if TYPE_CHECKING:
@@ -260,7 +260,7 @@ def _pass(
         if narrow:
             hook = parts.blocks[top].module.register_forward_pre_hook(_ends_only(ending), with_kwargs=True)
             stack.callback(hook.remove)
-        stack.enter_context(_skipping(parts, first))
+        stack.enter_context(skipping(parts, first))
         stack.enter_context(_attending(model, base, n_rows, run_of.to(device), pos, start, narrow))
         stack.enter_context(parts.rotary.turned([n_pos]))
         with suppress(_Done):

@@ -176,5 +176,6 @@ def check_vocabulary(tokenizer: Any, rows: int, name: str) -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip()
-    return visible(text.splitlines()[0])[:300] if text else type(error).__name__
+    lines = str(error).strip().splitlines()
+    text = " ".join(line.strip() for line in lines[: 3 if lines and lines[0].rstrip().endswith(":") else 1])
+    return visible(text)[:300] if text else type(error).__name__

@@ -13,6 +13,7 @@ from hooke.arguments import shown
 from hooke.errors import HookeError
 from hooke.model.run import Tokens
 
+MOST_ROWS = 2**24  # numbers of a range: a context has no more
 MOST_BITS = 2**62  # of an id: what is larger is no id of anything
 # what a tokenizer returns beside ids and mask and what changes nothing in a run
 _BESIDE = (
@@ -74,6 +75,8 @@ def _rows(given: Any, what: str = "token ids") -> list[Tensor]:
     if isinstance(given, np.ndarray):
         given = given.tolist()
     if isinstance(given, range):
+        if len(given[:MOST_ROWS]) == MOST_ROWS:
+            raise HookeError(f"a prompt is {_FORMS}; this range has {MOST_ROWS:,} numbers or more")
         given = list(given)
     if not isinstance(given, (list, tuple)):
         raise HookeError(f"a prompt is {_FORMS}; not {shown(given)}")
@@ -121,6 +124,8 @@ def _numbers(given: Sequence[Any], what: str) -> Tensor:
 
 def _masked(rows: list[Tensor], mask: Any, pad: Pad) -> Tokens:
     """The rows as one batch; a mask of zeros and ones, if there is one, says which ids are real."""
+    if not rows:
+        raise HookeError("no prompt given")
     if mask is None:
         if len({len(row) for row in rows}) == 1:
             ids = torch.stack(rows)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -18,6 +16,7 @@ from hooke.errors import HookeError
 from hooke.model.edits import SQUARE, Edit, Where, apply
 from hooke.model.families import Parts
 from hooke.model.hooks import attached, check_site
+from hooke.model.state import glance
 from hooke.sites import Site
 
 
@@ -82,10 +81,12 @@ class Prefix(NamedTuple):
     """What one row of tokens (1, pos) left in the key-value cache, for runs that go on from there.
 
     caches: by how a sequence of the whole length turns its keys (`Rotary.turns`): one, unless that depends on it.
+    made: a mark of the weights that made it.
     """
 
     ids: Tensor
     caches: dict[bytes | None, Any]
+    made: tuple[Any, ...] | None = None
 
     @property
     def length(self) -> int:
@@ -114,7 +115,23 @@ class Wave(NamedTuple):
             layer.keys, layer.values = (x.expand(max(1, rows), -1, -1, -1) for x in (layer.keys, layer.values))
 
 
-def check_entering(
+def check_start(
+    hf: nn.Module,
+    parts: Parts,
+    tokens: Tokens,
+    after: Prefix | None,
+    entering: tuple[int, Tensor] | None,
+    read: Sequence[Site],
+    edits: Sequence[Edit],
+) -> None:
+    """Refuse a prefix or a stream to begin with that does not fit."""
+    if after is not None:
+        _check_prefix(hf, parts, tokens, after, edits)
+    if entering is not None:
+        _check_entering(parts, tokens, entering, read, edits)
+
+
+def _check_entering(
     parts: Parts, tokens: Tokens, entering: tuple[int, Tensor], read: Sequence[Site], edits: Sequence[Edit]
 ) -> None:
     """Refuse a stream to begin with that does not fit the tokens, and sites of layers before it."""
@@ -128,6 +145,28 @@ def check_entering(
     for site in [*read, *(edit.site for edit in edits)]:
         if site < first:
             raise HookeError(f"{site} is not computed in a run that begins at {first}")
+
+
+def _check_prefix(hf: nn.Module, parts: Parts, tokens: Tokens, after: Prefix, edits: Sequence[Edit]) -> None:
+    """Refuse a prefix of other weights, tokens that cannot follow it, and edits of what has run already."""
+    if after.made is not None and after.made != glance(hf, parts.rotary.modules):
+        raise HookeError(
+            "this prefix was made by another model, or the weights have changed since: make it again with model.prefix"
+        )
+    if not bool(tokens.mask.all()):
+        raise HookeError("tokens that follow a prefix take no padding")
+    if after.length + tokens.ids.shape[1] > parts.context:
+        raise HookeError(
+            f"{after.length} tokens of a prefix and {tokens.ids.shape[1]} more do not fit the context of "
+            f"{parts.context}"
+        )
+    for edit in edits:
+        named = () if edit.positions is None or isinstance(edit.positions, str) else edit.positions
+        if any(0 <= int(p) < after.length or int(p) < -tokens.ids.shape[1] for p in named):
+            raise HookeError(
+                f"edit at {edit.site}: a position lies in the prefix of {after.length} tokens, which has run already: "
+                "give prefix and prompt as one"
+            )
 
 
 def forward(
@@ -238,7 +277,7 @@ def forward(
     with (
         torch.set_grad_enabled(grad),
         attached(hf, parts, watch | joins.keys(), visit),
-        _skipping(parts, left_out),
+        skipping(parts, left_out),
         parts.rotary.turned(lengths),
     ):
         try:
@@ -327,134 +366,8 @@ def _check_positions(edits: Sequence[Edit], lengths: Tensor, horizon: int) -> No
                 raise HookeError(f"edit at {edit.site}: position {position} of a prompt of {longest} tokens")
 
 
-def run_each(
-    hf: nn.Module,
-    parts: Parts,
-    tokens: Tokens,
-    edit_sets: Sequence[Sequence[Edit]],
-    *,
-    resid: dict[int, Tensor],
-    read: Iterable[Site | str] = (),
-    max_tokens: int = 8192,
-) -> tuple[Tensor, list[dict[Site, Tensor]]]:
-    """Run one prompt once for each set of edits, sharing all that the edits leave unchanged.
-
-    A run whose first edit is at layer l joins the batch there, with the stream of the clean run
-    (DESIGN 6: a patch at layer l resumes from the stored residual at l).
-    tokens: one unpadded prompt. resid: the clean stream entering each layer, (1, pos, d_model).
-    Returns the last position's logits (n_sets, d_vocab) and, for each set, its reads (pos …); a site
-    before the first edit of a set is missing there, since it has its clean value.
-    """
-    if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
-        raise HookeError("run_each takes one prompt without padding")
-    if not edit_sets:
-        raise HookeError("run_each was given no sets of edits")
-    sites = [Site.parse(site) for site in read]
-    entry = [_first_layer(edits, parts) for edits in edit_sets]
-    if not isinstance(resid, Mapping) or not all(isinstance(resid.get(layer), Tensor) for layer in entry):
-        raise HookeError(f"resid is the stream entering each layer, by layer, not {shown(resid)}")
-    logits: list[Tensor | None] = [None] * len(edit_sets)
-    reads: list[dict[Site, Tensor]] = [{} for _ in edit_sets]
-    whole = any(site.point in SQUARE for site in sites)  # what has keys cannot be put together from parts
-    groups = [(0, list(range(len(edit_sets))))] if whole else _by_beginning(edit_sets, tokens.ids.shape[1])
-    for begin, group in groups:
-        after, before = None, Activations()
-        if begin:
-            shared = Tokens(tokens.ids[:, :begin], tokens.mask[:, :begin])
-            n_pos = tokens.ids.shape[1]
-            run, cache = forward(hf, parts, shared, read=sites, logits="last", keep_cache=True, whole=[n_pos])
-            after, before = Prefix(shared.ids, {parts.rotary.turns(n_pos): cache}), run.acts
-        rest = Tokens(tokens.ids[:, begin:], tokens.mask[:, begin:])
-        stream = {layer: x[:, begin:] for layer, x in resid.items()}
-        order = sorted(group, key=lambda i: entry[i])
-        size = max(1, max_tokens // rest.ids.shape[1])
-        for start in range(0, len(order), size):
-            chunk = order[start : start + size]
-            layers = [entry[i] for i in chunk]
-            first = layers[0]
-            edits = _stacked([(row, _from(edit, begin)) for row, i in enumerate(chunk) for edit in edit_sets[i]])
-            here = [site for site in sites if site.layer is None or site.layer >= first]
-            wave = Wave(stream, {layer: layers.count(layer) for layer in layers})
-            with _skipping(parts, first):
-                run, _ = forward(hf, parts, rest, read=here, edits=edits, logits="last", wave=wave, after=after)
-            assert run.logits is not None
-            for row, i in enumerate(chunk):
-                logits[i] = run.logits[row]
-                for site in here:
-                    if row < run.acts[site].shape[0]:
-                        got = run.acts[site][row]
-                        reads[i][site] = torch.cat([before[site][0], got]) if begin else got
-    return torch.stack([x for x in logits if x is not None]), reads
-
-
-def _by_beginning(edit_sets: Sequence[Sequence[Edit]], n_pos: int) -> list[tuple[int, list[int]]]:
-    """Sets of edits by how many tokens at the beginning all of a group leave alone (a quarter, a half or three)."""
-    groups: dict[int, list[int]] = {}
-    for i, edits in enumerate(edit_sets):
-        free = min((_first_position(edit) for edit in edits), default=0)
-        groups.setdefault(max(n_pos * quarter // 4 for quarter in range(4) if n_pos * quarter // 4 <= free), []).append(
-            i
-        )
-    return sorted(groups.items())
-
-
-def _first_position(edit: Edit) -> int:
-    """The first position that an edit changes, if it is a mask over (positions, features); else 0."""
-    if not _masked(edit) or edit.site.point in SQUARE or edit.weight is not None:
-        return 0
-    at = edit.index.flatten(1).any(1).nonzero()
-    return int(at[0]) if len(at) else 0
-
-
-def _from(edit: Edit, begin: int) -> Edit:
-    """The same edit for a pass that begins later."""
-    return replace(edit, index=edit.index[begin:], value=edit.value[begin:]) if begin else edit
-
-
-def _masked(edit: Edit) -> bool:
-    """Whether an edit sets what a mask over (positions, features) chooses to values of the same shape."""
-    mask, value, n_axes = edit.index, edit.value, len(edit.site.shape.split()) - 1
-    return (
-        isinstance(mask, Tensor)
-        and mask.dtype == torch.bool
-        and mask.ndim == n_axes
-        and edit.positions is None
-        and isinstance(value, Tensor)
-        and value.shape == mask.shape
-    )
-
-
-def _first_layer(edits: Sequence[Edit], parts: Parts) -> int:
-    """The layer at which a set of edits first changes anything."""
-    for edit in edits:
-        if edit.rows is not None or edit.when is not None:
-            raise HookeError("run_each gives every set its own row; its edits take neither rows nor a condition")
-        check_site(parts, edit.site)
-    return min(
-        (parts.n_layers - 1 if e.site.layer is None else e.site.layer for e in edits), default=parts.n_layers - 1
-    )
-
-
-def _stacked(edits: Sequence[tuple[int, Edit]]) -> list[Edit]:
-    """Give each edit its row; masked edits of one site and operation become one (one pass over the value)."""
-    alone: list[Edit] = []
-    alike: dict[tuple[Any, ...], list[tuple[int, Edit]]] = {}
-    count = Counter((row, edit.site) for row, edit in edits)
-    for row, edit in edits:
-        # a row edited several times at a site keeps its order
-        if _masked(edit) and count[row, edit.site] == 1:
-            alike.setdefault((edit.site, edit.op, edit.value.shape, edit.value.dtype), []).append((row, edit))
-        else:
-            alone.append(replace(edit, rows=[row]))
-    for group in alike.values():
-        values = torch.stack([edit.value for _, edit in group])
-        masks = torch.stack([edit.index for _, edit in group])
-        alone.append(replace(group[0][1], rows=[row for row, _ in group], value=values, index=masks))
-    return alone
-
-
 @contextmanager
-def _skipping(parts: Parts, first: int) -> Iterator[None]:
+def skipping(parts: Parts, first: int) -> Iterator[None]:
     """Leave the blocks before `first` out of the pass."""
     skipped = [block.module for block in parts.blocks[:first]]
     before = [module.__dict__.get("forward") for module in skipped]

@@ -7,17 +7,131 @@ And what a result says about the weights is about those that ran, however they w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
+import threading
+import weakref
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from hooke.errors import HookeError
+
 BLOCK = 1024  # words of eight bytes that are summed together
 # what a configuration may say anew without the model computing anything else
-_HARMLESS = ("use_cache", "return_dict", "output_", "_token_id", "dtype", "architectures", "name_or_path", "version")
+_HARMLESS = ("use_cache", "output_", "_token_id", "dtype", "architectures", "name_or_path", "version")
 _PLAIN = (bool, int, float, str, type(None))
+
+
+Hung = tuple[nn.Module, Any]
+
+
+class Turn:
+    """Whose turn it is, and how many runs are inside one another now."""
+
+    def __init__(self) -> None:
+        self.lock, self.depth = threading.RLock(), 0
+
+
+# A run changes the model's hooks and its configuration, so runs take turns, also those of several
+# `Model`s over one transformers model or one configuration. By id of the configuration.
+_TURNS: weakref.WeakValueDictionary[int, Turn] = weakref.WeakValueDictionary()
+
+
+def turn_of(hf: nn.Module) -> Turn:
+    """The one turn of all runs of a model."""
+    return _TURNS.setdefault(id(hf.config), Turn())
+
+
+class Loaded(NamedTuple):
+    """What a model was when it was loaded: which module stands where in which, of which class; its configuration."""
+
+    tree: list[tuple[nn.Module, str, nn.Module, type]]
+    config: dict[str, Any]
+
+
+def loaded(hf: nn.Module) -> Loaded:
+    """What a model is now."""
+    tree = [(m, name, child, type(child)) for m in modules_of(hf) for name, child in m._modules.items() if child]
+    return Loaded(tree, config_of(hf))
+
+
+def refuse_changed(hf: nn.Module, name: str, before: Loaded) -> None:
+    """Raise HookeError if a model was taken apart or its configuration changed since it was loaded, because what Hooke
+    knows of it is then wrong."""
+    for parent, key, child, kind in before.tree:
+        found = parent._modules.get(key)
+        if found is not child or (type(found) is not kind and not hasattr(found, "parametrizations")):
+            where = next((path for path, m in hf.named_modules() if m is parent), "")
+            path = f"{where}.{key}".strip(".")
+            now = "gone" if found is None else type(found).__name__
+            now = f"another {now}" if now == kind.__name__ else now
+            raise HookeError(
+                f"modules of {name} were replaced since it was loaded ({path} was {kind.__name__}, is {now}); load "
+                "it again"
+            )
+    other = what_differs(before.config, config_of(hf))
+    if other:
+        raise HookeError(f"the configuration of {name} changed since it was loaded ({other}); load it again")
+
+
+def hung_on(modules: Iterable[nn.Module]) -> list[Hung]:
+    """What people hung on modules that may change what they compute: hooks, other forwards, compiled calls."""
+    found: list[Hung] = []
+    for module in modules:
+        own = module.__dict__
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in own or own.get("_compiled_call_impl"):
+            each = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+            each += [own[key] for key in ("forward", "_compiled_call_impl") if own.get(key) is not None]
+            found += [(m, hook) for m, hook in ((module, e) for e in each) if not _ours(hook)]
+    return found
+
+
+def _ours(hook: Any) -> bool:
+    return str(getattr(hook, "__module__", "")).startswith("hooke.")
+
+
+def hung_names(hf: nn.Module) -> list[str]:
+    """The same as a result records it: the path of the module, and the name of what hangs there."""
+    names = [(path or type(hf).__name__, hook) for path, m in hf.named_modules() for _, hook in hung_on([m])]
+    return sorted(f"{path}: {getattr(hook, '__qualname__', type(hook).__name__)}" for path, hook in names)
+
+
+@contextmanager
+def noticed(hung: list[Hung]) -> Iterator[list[Any]]:
+    """While it is open, note which hooks change what passes them; other forwards and compiled calls are taken to."""
+    modules = {id(module): module for module, _ in hung}.values()
+    stores = [(module, store) for module in modules for store in (module._forward_hooks, module._forward_pre_hooks)]
+    hooks = [(store, key, hook) for m, store in stores for key, hook in store.items() if (m, hook) in hung]
+    changing = [each for _, each in hung if not any(each is hook for *_, hook in hooks)]
+    try:
+        for store, key, hook in hooks:
+            store[key] = _asked(hook, changing)
+        yield changing
+    finally:
+        for store, key, hook in hooks:
+            if key in store:  # it may have been removed meanwhile
+                store[key] = hook
+
+
+def _asked(hook: Any, changing: list[Any]) -> Any:
+    """The hook, which tells whether it returned something or wrote into what it was given."""
+
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        passing = [x for each in args[1:] for x in _tensors(each)]
+        before = [x._version for x in passing]
+        given = hook(*args, **kwargs)
+        if given is not None or before != [x._version for x in passing]:
+            changing.append(hook)
+        return given
+
+    return ask
+
+
+def _tensors(value: Any) -> list[Tensor]:
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (tuple, list)) else [value]
+    return [x for x in inner if isinstance(x, Tensor) and not x.is_inference()]
 
 
 def modules_of(hf: nn.Module) -> Iterator[nn.Module]:
@@ -114,6 +228,22 @@ def _sums(value: Tensor) -> bytes:
         words = raw[: n * 8 * BLOCK].view(torch.int64).view(n, BLOCK)
         out += [words.sum(axis).cpu().numpy().tobytes() for axis in (0, 1)]
     return b"".join(out)
+
+
+def glance(hf: nn.Module, passing: Collection[nn.Module] = ()) -> tuple[Any, ...]:
+    """A mark of the weights that costs next to nothing: addresses and versions of all, and a few numbers
+    of each. passing: modules whose buffers runs set anew."""
+    found, some = [], []
+    with torch.no_grad():
+        for module in modules_of(hf):
+            own = module._parameters.values()
+            found += [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in own if p is not None]
+            buffers = () if module in passing else module._buffers.values()
+            for value in (*own, *buffers):
+                if value is not None:
+                    flat, n = value.contiguous(), value.numel()
+                    some.append(flat.as_strided((min(64, n),), (max(1, n // 64),)))
+        return (*found, torch.cat(some).float().cpu().numpy().tobytes())
 
 
 def memory_hash(hf: nn.Module, settings: Mapping[str, Any], passing: Collection[nn.Module] = ()) -> str:

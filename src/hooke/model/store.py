@@ -26,7 +26,7 @@ from hooke.files import check_file, open_file, path_of, read_json, scratch, tens
 MANIFEST = "hooke.json"
 ADAPTER_CONFIG = "adapter_config.json"
 _FORMAT = 1  # raise it when all conversions change: older copies are then made again
-GGUF_CONVERSION = 2  # the same for GGUF files of a person's own; the first one dropped what the file said
+GGUF_CONVERSION = 3  # the same for GGUF files of a person's own; earlier ones dropped what the file said
 MAX_MANIFEST = 16 * 2**20
 MAX_BESIDE = 256 * 2**20  # a tokenizer, a configuration, a template
 READ = (".json", ".txt", ".model", ".jinja", ".tiktoken")
