@@ -97,7 +97,7 @@ function inside(key: string, value: unknown): string {
   const row = (value && typeof value === "object" && !Array.isArray(value) ? value : {}) as Record<string, unknown>;
   const said = (name: string) => (typeof row[name] === "string" ? (row[name] as string) : "");
   if (said("word")) return `“${said("word")}”${said("area") && ` in ${said("area")}`}`;
-  if (said("candidate")) return `the string “${said("candidate")}”`;
+  if (said("candidate")) return `the string “${said("candidate")}”${said("place") && ` at the ${said("place")}`}`;
   if (said("topic")) return said("topic");
   if (said("hypothesis")) return `hypothesis ${row.rank ?? ""}`;
   return typeof value === "string" ? value : key;
@@ -220,19 +220,19 @@ function Findings(part: Part) {
   if (!findings.length) return null;
   const flag = (f: Finding) => (f.flagged ? "flagged" : "not flagged");
   return (
-    <Table name="Findings" head={["Rank", "Hypothesis", "Kind", "Answers", "95 % interval", "Effect", "Threshold", "Flagged", "Tokens", "Evidence"]}>
+    <Table name="Findings" head={["Rank", "Flagged", "Hypothesis", "Kind", "Answers", "95 % interval", "Effect", "Threshold", "Tokens", "Evidence"]}>
       {findings.map((f) => (
         <tr key={f.rank}>
           <td class="number">{f.rank}</td>
-          <td>{plain(f.hypothesis)}</td>
+          <td>
+            <span class={`badge role-${f.flagged ? "finding" : "noted"}`}>{flag(f)}</span>
+          </td>
+          <td class="words">{plain(f.hypothesis)}</td>
           <td>{plain(f.kind)}</td>
           <td class="number">{f.n == null ? "–" : `${f.hits} of ${f.n}`}</td>
           <td class="number">{f.interval ? `${Math.round(100 * f.interval[0])}–${Math.round(100 * f.interval[1])} %` : "–"}</td>
           <td class="number">{num(f.score)}</td>
           <td class="number">{num(f.threshold)}</td>
-          <td>
-            <span class={`badge role-${f.flagged ? "finding" : "noted"}`}>{flag(f)}</span>
-          </td>
           <td>
             {f.tokens.slice(0, 12).map((t, i) => (
               <span key={i} class="tok chip">
@@ -241,7 +241,7 @@ function Findings(part: Part) {
             ))}
             {f.tokens.length > 12 && `and ${f.tokens.length - 12} more`}
           </td>
-          <td>
+          <td class="words">
             <Ways {...part} names={f.evidence} about={f.hypothesis} />
           </td>
         </tr>
