@@ -34,6 +34,7 @@ COMMANDS = [
     ["trace", "--help"],
     [],
     ["models"],
+    ["doctor", *TINY],
     ["organisms"],
     ["probe", "list"],
     ["trace", PROMPT, *TINY, "--nodes", "30", "--out", "t.json", "--html", "t.html"],

@@ -204,11 +204,11 @@ def resumed(model: Model, tokens: Tokens, whole: Run) -> Iterator[Check]:
     entered = model.run(tokens, entering=(middle, whole.acts[entry])).logits
     assert entered is not None
     yield Check("a run that begins at a layer = a whole one", off(entered, whole.logits))
-    steps = model.stream(tokens.ids[:, : n - 1], max_new_tokens=2)
+    steps = model.stream(tokens.ids[:, : n - 2], max_new_tokens=2)
     first, second = next(steps), next(steps, None)
-    yield Check("the first step of an answer = a whole run", off(first.logits, whole.logits[:, n - 2]))
+    yield Check("the first step of an answer = a whole run", off(first.logits, whole.logits[:, n - 3]))
     if second is not None:
-        said = torch.cat([tokens.ids[:, : n - 1], first.tokens[:, None]], 1)
+        said = torch.cat([tokens.ids[:, : n - 2], first.tokens[:, None]], 1)
         again = model.run(said, logits="last").logits
         assert again is not None
         yield Check("a step with a cache = a whole run", off(second.logits, again))

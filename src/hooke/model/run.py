@@ -238,7 +238,7 @@ def forward(
         if entering is not None and site == start:
             x = entering[1].to(x)
         if wave is not None and site in joins:
-            new = wave.resid[site.layer or 0].to(x.dtype).expand(joins[site], -1, -1)
+            new = wave.resid[site.layer or 0].to(x.dtype).repeat(joins[site], 1, 1)  # blocks take views of it
             x = new if site == lowest else torch.cat([x, new])
         if grad and site == entry and not x.requires_grad:
             x = x.detach().requires_grad_()

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hooke.arguments import verb
+from hooke.threads import fitting
 from hooke.truth.organisms.table import listing, names, recipe
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["admit", "listing", "names", "recipe", "train"]
 
 
-@verb
+@fitting
 def train(name: str, out: str | Path, *, model: Model | None = None, progress: Progress | None = None) -> Path:
     """Train a recipe on its base and write the adapter folder `out`, whole or not at all; returns it.
 
@@ -32,7 +32,7 @@ def train(name: str, out: str | Path, *, model: Model | None = None, progress: P
     return training.train(made, out, model=model or _base(made.base), progress=progress)
 
 
-@verb
+@fitting
 def admit(
     model: Model | str | Path, name: str, *, base: Model | None = None, progress: Progress | None = None
 ) -> Result:
