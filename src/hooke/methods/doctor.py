@@ -31,7 +31,7 @@ def doctor(model: Model, *, progress: Progress | None = None) -> Result:
     with clock("equations"):
         found = [*check_model(model)]  # a model that fails these is refused when it is loaded
     with clock("reads and edits") as tick:
-        expected = 45 * min(3, model.parts.n_layers)
+        expected = 30 * min(3, model.parts.n_layers)
         for check in self_test(model):
             found.append(check)
             tick(min(1.0, len(found) / (len(found) + expected)))
