@@ -44,7 +44,7 @@ install: .venv/.installed
 
 # One process a core with one thread each: two threads in one process save an eighth of the time, two processes half.
 test: .venv/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # In an environment of its own, without constraints.txt. TESTS: only these.
 test-newest: check-python

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from hooke import Model
 
 HOME = os.environ.get("HOOKE_HOME")
+# files that take minutes come first, so that no core waits for one of them at the end
+LONG = ("test_organisms_retrain.py", "test_docs.py", "test_memory.py", "test_circuit_file.py", "test_organisms.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first; otherwise the order is kept."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @contextmanager

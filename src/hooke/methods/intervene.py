@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hooke.arguments import verb
-from hooke.dictionaries import neurons
+from hooke.dictionaries import Neurons, neurons
 from hooke.errors import HookeError
 from hooke.methods.explain import quote
 from hooke.methods.metric import Metric
@@ -173,19 +173,20 @@ def interventions(
 ) -> list[dict[str, Any]]:
     """Several interventions in one batch; for each, the payload of an `intervene` result."""
     groups = [_chosen(ready, nodes) for nodes, _ in wanted]
+    basis = neurons(ready.model)
     sets: list[list[Edit]] = []
     sizes: list[int] = []  # of the random groups
     for names, (_, op) in zip(groups, wanted, strict=True):
         members = [ready.units[name] for name in names]
         goals = [unit.baseline if op == "off" else 2 * unit.value for unit in members]
-        sets.append(_setting(ready, [(u.layer, u.position, u.neuron) for u in members], goals))
+        sets.append(_setting(ready, basis, [(u.layer, u.position, u.neuron) for u in members], goals))
         rng, pairs = np.random.default_rng(seed), []
         for _ in range(controls):
             places = matched(ready, members, rng)
             pairs = [(p, g - u.value) for p, g, u in zip(places, goals, members, strict=True) if p is not None]
             here = [p for p, _ in pairs]
             shifted = [float(ready.acts[layer][position, neuron]) for layer, position, neuron in here]
-            sets.append(_setting(ready, here, [v + by for v, (_, by) in zip(shifted, pairs, strict=True)]))
+            sets.append(_setting(ready, basis, here, [v + by for v, (_, by) in zip(shifted, pairs, strict=True)]))
         sizes.append(len(pairs))
     logits, _ = ready.model.run_each(ready.tokens, sets, resid=ready.resid)
     parts = logits.split(1 + controls)
@@ -235,9 +236,10 @@ def _chosen(ready: Prepared, nodes: Sequence[str]) -> list[str]:
     return [name for name in ready.units if name in chosen]
 
 
-def _setting(ready: Prepared, places: Sequence[tuple[int, int, int]], goals: Sequence[float]) -> list[Edit]:
+def _setting(
+    ready: Prepared, basis: Sequence[Neurons], places: Sequence[tuple[int, int, int]], goals: Sequence[float]
+) -> list[Edit]:
     """Edits that set neurons (layer, position, neuron) to values."""
-    basis = neurons(ready.model)
     device, out = ready.tokens.ids.device, []
     layers, positions, ids = (torch.tensor(x, dtype=torch.long) for x in (zip(*places) if places else ((), (), ())))
     values = torch.tensor(goals, dtype=torch.float32)
