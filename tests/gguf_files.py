@@ -13,6 +13,8 @@ import gguf
 import numpy as np
 import torch
 
+from hooke.model import convert
+
 VOCAB, CONTEXT = 258, 256
 _SIZES: dict[str, Any] = {"vocab_size": VOCAB, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3}
 _SIZES |= {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT, "rms_norm_eps": 1e-5}
@@ -185,11 +187,27 @@ def write(
         else:
             quant = gguf.GGMLQuantizationType[kind]
             writer.add_tensor(name, gguf.quantize(x.astype(np.float32), quant), raw_dtype=quant)
+    return closed(writer, path)
+
+
+def closed(writer: gguf.GGUFWriter, path: Path) -> Path:
+    """Write what was added, and give the path."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def add_model(writer: gguf.GGUFWriter, path: Path, arch: str, hf: Any, **flags: bool) -> Path:
+    """Finish a file of whose tokenizer all but its flags is written: flags, keys and tensors of a model."""
+    for key, value in flags.items():
+        writer.add_bool(f"tokenizer.ggml.{key}", value)
+    for key, value in keys_of(arch, hf.config).items():
+        (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"{arch}.{key}", value)
+    for name, x in tensors_of(arch, hf).items():
+        writer.add_tensor(name, x.astype(np.float32))
+    return closed(writer, path)
 
 
 def write_model(
@@ -205,3 +223,61 @@ def logits(hf: Any, length: int) -> torch.Tensor:
     ids = torch.randint(1, VOCAB, (1, length), generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         return hf(input_ids=ids, use_cache=False).logits[0, -1].double()
+
+
+def converted(path: Path) -> Any:
+    """What plain transformers loads of the folder that Hooke makes of a file."""
+    from transformers import AutoModelForCausalLM
+
+    folder = path.parent / (path.stem + "-folder")
+    folder.mkdir(exist_ok=True)
+    convert.gguf_to_folder(path, folder)
+    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+
+
+def same(path: Path, truth: Any, tolerance: float = 2e-5) -> Any:
+    got = converted(path)
+    for length in (20, 200):
+        a, b = logits(got, length), logits(truth, length)
+        off = float((a - b).abs().max() / b.abs().max())
+        assert off < tolerance, f"{off:.3g} at {length} tokens"
+    return got
+
+
+def configs() -> dict[str, tuple[str, Any]]:
+    import transformers as tf
+
+    size = sizes()
+    gemma = sizes(head_dim=16, sliding_window=7, tie_word_embeddings=True)
+    gpt2 = {"vocab_size": VOCAB, "n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": CONTEXT}
+    gpt2["n_inner"] = 48
+    return {
+        "llama": ("llama", tf.LlamaConfig(**size)),
+        "llama-base": ("llama", tf.LlamaConfig(**size, rope_parameters={"rope_type": "default", "rope_theta": 777.0})),
+        "llama-biases": ("llama", tf.LlamaConfig(**size, attention_bias=True, mlp_bias=True)),
+        "llama-heads": ("llama", tf.LlamaConfig(**size, head_dim=16)),
+        "llama-tied": ("llama", tf.LlamaConfig(**sizes(tie_word_embeddings=True, num_key_value_heads=4))),
+        "llama-eps": ("llama", tf.LlamaConfig(**sizes(rms_norm_eps=0.3))),
+        "qwen2": ("qwen2", tf.Qwen2Config(**size)),
+        "qwen2-all-heads": ("qwen2", tf.Qwen2Config(**sizes(num_key_value_heads=4))),
+        "qwen3": ("qwen3", tf.Qwen3Config(**size, head_dim=16)),
+        "gemma2": (
+            "gemma2",
+            tf.Gemma2Config(**gemma, query_pre_attn_scalar=16, attn_logit_softcapping=2.0, final_logit_softcapping=3.0),
+        ),
+        "gemma3": ("gemma3", tf.Gemma3TextConfig(**gemma, query_pre_attn_scalar=16)),
+        "gemma3-capped": (
+            "gemma3",
+            tf.Gemma3TextConfig(**gemma, query_pre_attn_scalar=16, final_logit_softcapping=3.0),
+        ),
+        "phi3": ("phi3", tf.Phi3Config(**size)),
+        "phi3-partial": (
+            "phi3",
+            tf.Phi3Config(
+                **sizes(hidden_size=64),
+                rope_parameters={"rope_type": "default", "rope_theta": 1000.0, "partial_rotary_factor": 0.75},
+            ),
+        ),
+        "gpt2": ("gpt2", tf.GPT2Config(**gpt2)),
+        "gpt2-untied": ("gpt2", tf.GPT2Config(**gpt2, tie_word_embeddings=False, layer_norm_epsilon=0.2)),
+    }

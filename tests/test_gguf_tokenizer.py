@@ -33,17 +33,7 @@ def written(path: Path, arch: str, **flags: Any) -> Path:
     writer.add_bos_token_id(1)
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
-    for key, value in flags.items():
-        writer.add_bool(f"tokenizer.ggml.{key}", value)
-    for key, value in files.keys_of(arch, truth.config).items():
-        (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"{arch}.{key}", value)
-    for name, x in files.tensors_of(arch, truth).items():
-        writer.add_tensor(name, x.astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return files.add_model(writer, path, arch, truth, **flags)
 
 
 @pytest.mark.parametrize("arch", ["llama", "phi3", "gemma2"])
@@ -92,17 +82,7 @@ def byte_level(path: Path, pre: str, **flags: bool) -> Path:
     writer.add_token_types([3] + [1] * (len(tokens) - 1))
     writer.add_token_merges(["a b"])
     writer.add_bos_token_id(0)
-    for key, value in flags.items():
-        writer.add_bool(f"tokenizer.ggml.{key}", value)
-    for key, value in files.keys_of("llama", truth.config).items():
-        (writer.add_uint32 if isinstance(value, int) else writer.add_float32)(f"llama.{key}", value)
-    for name, x in files.tensors_of("llama", truth).items():
-        writer.add_tensor(name, x.astype(np.float32))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
+    return files.add_model(writer, path, "llama", truth, **flags)
 
 
 @pytest.mark.parametrize(

@@ -48,21 +48,21 @@ def verb(work: Callable[P, T]) -> Callable[P, T]:
     return fitting(checked(work))
 
 
-def checked(verb: Callable[P, T]) -> Callable[P, T]:
+def checked(work: Callable[P, T]) -> Callable[P, T]:
     """The same function, which refuses arguments that its annotations do not allow with a HookeError."""
-    signature = inspect.signature(verb)
+    signature = inspect.signature(work)
     hints: dict[str, Any] = {}
 
-    @wraps(verb)
+    @wraps(work)
     def call(*args: P.args, **kwargs: P.kwargs) -> T:
         if not hints:
-            hints.update(get_type_hints(verb))
+            hints.update(get_type_hints(work))
         bound = signature.bind(*args, **kwargs)
         for name, value in bound.arguments.items():
             kind = signature.parameters[name].kind
             if name in hints and kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
                 bound.arguments[name] = argument(name, value, hints[name])
-        return verb(*bound.args, **bound.kwargs)
+        return work(*bound.args, **bound.kwargs)
 
     return call
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from typing import Any
@@ -36,7 +37,7 @@ def doctor(model: Model, *, progress: Progress | None = None) -> Result:
             found.append(check)
             tick(min(1.0, len(found) / (len(found) + expected)))
     for check in found:
-        error = check.error if check.error == check.error and abs(check.error) != float("inf") else None
+        error = check.error if math.isfinite(check.error) else None
         rows.append({"check": check.equation, "error": error, "holds": error is not None and error <= allowed})
     failed = [row for row in rows if not row["holds"]]
     text = f"All {len(rows)} checks hold" if not failed else f"{len(failed)} of {len(rows)} checks fail"

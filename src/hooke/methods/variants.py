@@ -18,6 +18,7 @@ from hooke.errors import HookeError
 from hooke.methods.content import content_places, is_broken, is_function_word
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model, Tokens
+from hooke.model.run import NOT_FINITE
 from hooke.sites import Site
 
 Kind = Literal["near", "likely", "frequent", "present"]
@@ -50,9 +51,7 @@ class Substitutes:
         self.norms = self.embed.float().norm(dim=-1).clamp(min=1e-9)
         self.kinds[~torch.isfinite(self.norms)] = -1  # of no kind: nothing is exchanged for it
         if not bool(torch.isfinite(logits).all()):
-            raise HookeError(
-                "the model's logits are not finite; load it in another dtype (--dtype float32), or mend its weights"
-            )
+            raise HookeError(NOT_FINITE)
         self.ids, self.logits, self.generator = ids, logits.float(), generator
         self._found: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 

@@ -176,6 +176,12 @@ def write_sites(model: Model) -> list[Site]:
     return sites
 
 
+def ends_of(edge: str) -> tuple[str, str]:
+    """The writer and the reader of a written edge."""
+    writer, _, reader = edge.partition("->")
+    return writer, reader
+
+
 def node_named(end: str) -> str:
     """The node at an end of a written edge: `a1.h0` of `a1.h0<q>`."""
     return end.partition("<")[0]

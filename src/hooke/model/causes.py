@@ -43,6 +43,8 @@ _WRAPPERS = {
     "FullyShardedDataParallel": "torch's FullyShardedDataParallel",
     "DeepSpeedEngine": "DeepSpeed",
 }
+# settings of models whose tokens attend to what comes after them
+LOOKS_AHEAD = (("is_causal", False), ("use_bidirectional_attention", True))
 _ADAPTED = ("lora_A", "lora_embedding_A", "ada3_l", "ia3_l", "hada_w1_a", "lokr_w1", "vera_lambda_b", "oft_r")
 
 
@@ -90,7 +92,7 @@ def refuse_unfit(hf: Any, name: str) -> None:
 
 
 def _refuse_settings(config: Any, refuse: Any) -> None:
-    for key, bad in (("is_causal", False), ("use_bidirectional_attention", True)):
+    for key, bad in LOOKS_AHEAD:
         if getattr(config, key, None) is bad:
             what = f"its config sets {key} to {bad}, so its tokens attend to what comes after them"
             raise refuse(what, "give a model that predicts the next token")

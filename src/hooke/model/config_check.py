@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hooke.errors import HookeError, visible
+from hooke.model.causes import LOOKS_AHEAD
 
 # keys of the wild that change no logit: of training, saving, generating, classifying, or of other programs
 # fmt: off
@@ -192,10 +193,10 @@ def check_kind(raw: dict[str, Any], where: Path) -> None:
             f"{where.parent} holds quantised weights (quantization_config: {visible(str(how))[:40]}), which cannot be "
             "read as plain matrices: take the unquantised model, or its GGUF file, which is dequantised"
         )
-    for key, causal in (("is_causal", False), ("use_bidirectional_attention", True)):
-        if raw.get(key) is causal:
+    for key, bad in LOOKS_AHEAD:
+        if raw.get(key) is bad:
             raise HookeError(
-                f"{where} sets {key} to {causal}: its tokens attend to what comes after them, so it is no language "
+                f"{where} sets {key} to {bad}: its tokens attend to what comes after them, so it is no language "
                 "model that predicts the next token"
             )
     architectures = [str(each) for each in raw.get("architectures") or []]

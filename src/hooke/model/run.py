@@ -56,9 +56,7 @@ def choose(logits: Tensor, temperature: float, generator: torch.Generator) -> Te
     Raises HookeError where a row says nothing: a token of NaN would be taken for the likeliest.
     """
     if bool((logits.isnan() | logits.isposinf()).any()) or bool(logits.isneginf().all(-1).any()):
-        raise HookeError(
-            "the model's logits are not finite; load it in another dtype (--dtype float32), or mend its weights"
-        )
+        raise HookeError(NOT_FINITE)
     if temperature <= 0:
         return logits.argmax(-1)
     high = logits.double() - logits.double().amax(-1, keepdim=True)
@@ -74,6 +72,7 @@ class Run(NamedTuple):
     mask: Tensor
 
 
+NOT_FINITE = "the model's logits are not finite; load it in another dtype (--dtype float32), or mend its weights"
 Tap = Callable[[Tensor], Tensor]  # the live value at a site to the value that takes its place
 
 

@@ -1,8 +1,8 @@
 """Does what Hooke does to a model do anything, and the right thing, in this process, on this device and dtype?
 
-The equations of `checks.py` say where the sites are. Here every tap reads what a plain torch hook on the model's own
-module reads, every edit changes the logits as that hook would, and runs that are put together from parts (from a
-prefix, from a layer, with a cache, several at once) equal whole ones. A silent no-op fails all of these.
+The equations of `checks.py` say where the sites are, and that runs that are put together from parts equal whole ones.
+Here every tap reads what a plain torch hook on the model's own module reads, and every edit changes the logits as that
+hook would. A silent no-op fails all of these.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hooke.model.checks import Check, noise, off, resumed, short_input
+from hooke.model.checks import Check, noise, off, short_input
 from hooke.model.edits import SQUARE, Edit
 from hooke.model.run import Tokens
 from hooke.sites import Site
@@ -31,8 +31,8 @@ class Hooked(NamedTuple):
 
 
 def self_test(model: Model) -> Iterator[Check]:
-    """Every check on a short input, one by one: reads and edits at the first, middle and last layer, then `resumed`.
-    Nothing is raised for one that fails: its error is what says so."""
+    """Reads and edits on a short input, one by one, at the first, middle and last layer. Nothing is raised for one that
+    fails: its error is what says so."""
     tokens = short_input(model)
     layers = sorted({0, model.parts.n_layers // 2, model.parts.n_layers - 1})
     plain = plain_places(model)
@@ -54,7 +54,6 @@ def self_test(model: Model) -> Iterator[Check]:
         still = model.run(tokens, edits=[replace(change, weight=0.0)]).logits
         moved = still is not None and bool((edited != still).any())
         yield Check(f"an edit at {site} changes the logits", 0.0 if moved else float("inf"))
-    yield from resumed(model, tokens, clean)
 
 
 def plain_places(model: Model) -> dict[Site, Hooked]:

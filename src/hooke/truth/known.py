@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hooke.errors import HookeError
-from hooke.methods.wiring import node_named
+from hooke.methods.wiring import ends_of, node_named
 from hooke.model.model import Model
 from hooke.truth import siit
 from hooke.truth.compiler import NUMBER, Compiled, compile_program, word_of
@@ -185,7 +185,7 @@ def _of_trained(kind: str, name: str) -> Known:
 
 def _known(made: Compiled, kind: str, model: Model, labels: Labels, pool: Pool) -> Known:
     edges, p = labels.living, made.program
-    nodes = frozenset(node_named(end) for edge in edges for end in edge.split("->"))
+    nodes = frozenset(node_named(end) for edge in edges for end in ends_of(edge))
     return Known(p.name, kind, p.family, model, edges, nodes, labels, pool, p, made.words, made.outputs, made.numeric)
 
 

@@ -22,7 +22,7 @@ from itertools import combinations
 import numpy as np
 
 from hooke.errors import HookeError
-from hooke.methods.wiring import node_named
+from hooke.methods.wiring import ends_of, node_named
 from hooke.truth.compiler import Compiled
 from hooke.truth.cuts import Cuts, Text
 from hooke.truth.programs import MAX_INPUTS
@@ -145,7 +145,7 @@ def _in_series(edges: Sequence[str]) -> list[list[str]]:
     into: dict[str, list[str]] = {}
     out: dict[str, list[str]] = {}
     for edge in edges:
-        writer, _, reader = edge.partition("->")
+        writer, reader = ends_of(edge)
         out.setdefault(writer, []).append(edge)
         into.setdefault(node_named(reader), []).append(edge)
     group = {edge: [edge] for edge in edges}
@@ -310,7 +310,7 @@ def _moves(tries: _Tries, groups: Sequence[Sequence[str]]) -> Sets:
     at = {edge: i for i, group in enumerate(groups) for edge in group}
     ends: dict[str, set[int]] = {}
     for edge, i in at.items():
-        writer, _, reader = edge.partition("->")
+        writer, reader = ends_of(edge)
         ends.setdefault(f"from {writer}", set()).add(i)
         ends.setdefault(f"to {node_named(reader)}", set()).add(i)
     chosen = [set(pair) for pair in combinations(range(k), 2)]

@@ -32,7 +32,7 @@ from hooke.methods.objective import Objective
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import FEW, auroc
 from hooke.methods.splits import check_seed
-from hooke.methods.wiring import Wiring, node_named
+from hooke.methods.wiring import Wiring, ends_of, node_named
 from hooke.model.store import hooke_home
 from hooke.results import Claim, Result, read_json, write_atomic
 from hooke.truth.known import KINDS, Known, compile_file, known, known_names, random_twin
@@ -276,7 +276,7 @@ def _scores(model: Known, found: Found) -> Row:
 
 
 def _nodes(edges: frozenset[str]) -> set[str]:
-    return {node_named(end) for edge in edges for end in edge.split("->")}
+    return {node_named(end) for edge in edges for end in ends_of(edge)}
 
 
 def _precision(scores: np.ndarray, labels: np.ndarray) -> float:

@@ -26,7 +26,7 @@ from torch.nn import functional
 
 from hooke.errors import HookeError
 from hooke.files import check_file, replacing
-from hooke.methods.wiring import node_named
+from hooke.methods.wiring import ends_of, node_named
 from hooke.truth import mixed
 from hooke.truth.compiler import NUMBER, Compiled
 from hooke.truth.plain import KEPT, load_kept, new_gpt2
@@ -85,7 +85,7 @@ class State(NamedTuple):
 
 def renamed(edge: str, to: dict[str, str]) -> str:
     """An edge of the compiled model, between the parts that hold its ends in the trained one."""
-    writer, _, reader = edge.partition("->")
+    writer, reader = ends_of(edge)
     node, bracket, part = reader.partition("<")
     return f"{to.get(writer, writer)}->{to.get(node, node)}{bracket}{part}"
 
@@ -129,7 +129,7 @@ def _outgoing(node: str, hf: Any) -> list[str]:
 
 def node_swaps(made: Compiled, hf: Any, living: frozenset[str], to: dict[str, str]) -> tuple[list[str], Bank]:
     """Every node of the circuit but the input, taken whole from the source."""
-    nodes = sorted({edge.partition("->")[0] for edge in living} - {"input"})
+    nodes = sorted({ends_of(edge)[0] for edge in living} - {"input"})
     lows = [_mask(_outgoing(to.get(node, node), hf), hf) for node in nodes]
     highs = [_mask(_outgoing(node, made.hf), made.hf) for node in nodes]
     return nodes, Bank(torch.stack(lows), torch.stack(highs))
@@ -145,7 +145,7 @@ def outside(hf: Any, living: frozenset[str], to: dict[str, str]) -> tuple[list[s
     """The nodes and the edges of the trained model that are not in the circuit."""
     wiring = mixed.wiring(hf)
     true = {renamed(edge, to) for edge in living}
-    inside = {end for edge in true for end in (edge.partition("->")[0], node_named(edge.partition("->")[2]))}
+    inside = {end for edge in true for end in map(node_named, ends_of(edge))}
     return [n for n in wiring.writers if n not in inside], [e for e in wiring.places if e not in true]
 
 
