@@ -24,7 +24,7 @@ from hooke.dictionaries import neurons
 from hooke.methods import select
 from hooke.methods import verify as ver
 from hooke.methods.baselines import Baseline, baselines, run_baseline
-from hooke.methods.edges import Codebook, encode
+from hooke.methods.coded import Coded, encode
 from hooke.methods.fit import faithfulness
 from hooke.methods.metric import Metric
 from hooke.model import Frozen, Model, freeze
@@ -42,7 +42,7 @@ class Case:
         self.tokens = model.tokens(flip.prompt)
         self.frozen: Frozen = freeze(model, self.tokens)
         self.basis = neurons(model)
-        self.book: Codebook = encode(self.frozen, self.basis, 1e-3)
+        self.coded: Coded = encode(self.frozen, self.basis)
         self.answer = model.token(flip.answer)
         self.others = [model.token(flip.first_answer), model.token(flip.second_answer)]
         dtype = self.frozen.dtype
@@ -56,7 +56,9 @@ class Case:
 
     def bench(self, which: int) -> ver.Bench:
         metric = self.metric(which)
-        return ver.make_bench(self.model, self.tokens, self.frozen, self.book, metric, [self.based[which]])
+        return ver.Bench(
+            self.model, self.model.record(self.tokens), self.frozen, self.coded, metric, [self.based[which]]
+        )
 
     def flips(self) -> bool:
         """The model prefers the answer on the prompt, and the other answer on each counterfactual."""
@@ -75,29 +77,30 @@ def flat(scores: list[Tensor]) -> Tensor:
 
 
 def random_sets(case: Case) -> Tensor:
-    count = sum(v.numel() for v in case.book.values)
+    count = sum(len(codes) for codes in case.coded.codes)
     return torch.randperm(count, generator=torch.Generator().manual_seed(0))
 
 
 def attribution_patching(case: Case) -> Tensor:
     grads = ver.gradient(case.bench(0))
-    scores = [(v - b) * g for v, b, g in zip(case.book.values, case.based[0].values, grads, strict=True)]
+    changes = [codes.values - other.values for codes, other in zip(case.coded.codes, case.based[0].codes, strict=True)]
+    scores = [change * grad for change, grad in zip(changes, grads, strict=True)]
     return flat(scores).abs().argsort(descending=True)
 
 
 def relp(case: Case) -> Tensor:
-    return flat(select.relp(case.frozen, case.book, case.metric(0), case.based[:1])).abs().argsort(descending=True)
+    return flat(select.relp(case.frozen, case.coded, case.metric(0), case.based[:1])).abs().argsort(descending=True)
 
 
 def relp_bisected(case: Case) -> Tensor:
     """The weight of negative scores is bisected until the fit at 1,000 is one."""
-    scores = flat(select.relp(case.frozen, case.book, case.metric(0), case.based[:1]))
+    scores = flat(select.relp(case.frozen, case.coded, case.metric(0), case.based[:1]))
     bench = case.bench(0)
     low, high, order = 0.0, 4.0, scores.abs().argsort(descending=True)
     for _ in range(6):
         middle = (low + high) / 2
         order = torch.where(scores > 0, scores, -middle * scores).argsort(descending=True)
-        kept = select.units_at(case.book, order[:1000], case.based[:1])
+        kept = select.units_at(case.coded, order[:1000], case.based[:1])
         if faithfulness(bench, kept, case.based[0]).get("fit", 1.0) > 1:
             low = middle
         else:
@@ -109,10 +112,10 @@ def ours(case: Case, seen: list[int] | None = None) -> Tensor:
     """Hooke's own ranking, with the first counterfactual, or as many as `seen` names."""
     based = [case.based[i] for i in ([0] if seen is None else seen)]
     metric = Metric(case.answer, None, case.cap)
-    rows = select.contrasts(case.model, case.tokens, case.basis, case.answer, [b.ids for b in based])
+    rows = select.contrasts(case.model, case.tokens, case.answer, [b.ids for b in based])
     if not based:
         based = baselines(case.model, case.tokens, [], case.basis, case.frozen.dtype)
-    return select.ranking(case.model, case.tokens, case.frozen, case.book, metric, based, rows)
+    return select.ranking(case.model, case.tokens, case.frozen, case.coded, metric, based, rows)
 
 
 METHODS: dict[str, Method] = {
@@ -131,7 +134,7 @@ def score(case: Case, order: Tensor) -> dict[tuple[int, int], dict[str, float]]:
     for which in (0, 1):
         bench = case.bench(which)
         for size in SIZES:
-            kept = select.units_at(case.book, order[:size], case.based[which : which + 1])
+            kept = select.units_at(case.coded, order[:size], case.based[which : which + 1])
             out[size, which] = faithfulness(bench, kept, case.based[which])
     return out
 
@@ -180,7 +183,7 @@ def main() -> None:
     seconds = dict.fromkeys(found, 0.0)
     for flip in flips:
         case = Case(model, flip)
-        empty = select.units_at(case.book, torch.zeros(1, dtype=torch.long), case.based[:1])
+        empty = select.units_at(case.coded, torch.zeros(1, dtype=torch.long), case.based[:1])
         ranges = [faithfulness(case.bench(w), empty, case.based[w])["range"] for w in (0, 1)]
         if not case.flips() or min(abs(r) for r in ranges) < LEAST_RANGE:
             left_out += 1

@@ -38,7 +38,7 @@ from hooke.methods.patch import sweep
 from hooke.methods.patch_places import find_places
 from hooke.methods.wiring import Wiring
 from hooke.model import Model, Tokens
-from hooke.model.packed import record
+from hooke.model.recorded import record
 
 PROMPT = "John and Mary went to the store, John gave a drink to"
 LENGTH = 12

@@ -51,7 +51,8 @@ def main() -> None:
     import hooke
     from hooke.dictionaries import neurons
     from hooke.methods.baselines import baselines
-    from hooke.methods.edges import edges, encode
+    from hooke.methods.coded import encode
+    from hooke.methods.edges import edges
     from hooke.methods.metric import Metric
     from hooke.methods.select import relp, top
     from hooke.model import freeze
@@ -68,13 +69,13 @@ def main() -> None:
 
     basis = neurons(model)
     frozen = freeze(model, tokens)
-    book = encode(frozen, basis, 1e-3)
+    coded = encode(frozen, basis)
     based = baselines(model, tokens, [], basis, frozen.dtype)
     metric = Metric(int(frozen.logits.argmax()), None, model.parts.softcap)
-    scores = relp(frozen, book, metric, based)
+    scores = relp(frozen, coded, metric, based)
 
     def graph(count: int) -> None:
-        edges(frozen, book, top(book, scores, count, based), metric.row(frozen))
+        edges(frozen, coded, top(coded, scores, count, based), metric.row(frozen))
 
     def plain() -> None:
         with torch.no_grad():
@@ -133,7 +134,8 @@ def long_prompt(model, basis, length: int, nodes: int) -> None:  # type: ignore[
     import torch
 
     from hooke.methods.baselines import passages, run_baseline
-    from hooke.methods.edges import edges, encode
+    from hooke.methods.coded import encode
+    from hooke.methods.edges import edges
     from hooke.methods.metric import Metric
     from hooke.methods.select import relp, top
     from hooke.model import Tokens, freeze
@@ -146,12 +148,12 @@ def long_prompt(model, basis, length: int, nodes: int) -> None:  # type: ignore[
     forward = time.perf_counter() - start
     start = time.perf_counter()
     frozen = freeze(model, one)
-    book = encode(frozen, basis, 1e-3)
+    coded = encode(frozen, basis)
     based = [run_baseline(model, "other", Tokens(ids[1][None], one.mask), basis, frozen.dtype)]
     metric = Metric(int(frozen.logits.argmax()), None, model.parts.softcap)
-    kept = top(book, relp(frozen, book, metric, based), nodes, based)
+    kept = top(coded, relp(frozen, coded, metric, based), nodes, based)
     middle = time.perf_counter()
-    edges(frozen, book, kept, metric.row(frozen))
+    edges(frozen, coded, kept, metric.row(frozen))
     done = time.perf_counter() - middle
     print(
         f"{length} tokens: forward {forward:.2f} s, freeze and select {middle - start:.1f} s, graph of {nodes} nodes "

@@ -18,12 +18,13 @@ from hooke.errors import HookeError
 from hooke.methods import attribute_gradients as by
 from hooke.methods import metrics
 from hooke.methods.attribute import correlations
-from hooke.methods.edges import Codebook
+from hooke.methods.coded import encode
 from hooke.methods.patch import sweep
 from hooke.methods.patch_places import find_places
 from hooke.methods.scores import unit_effects
-from hooke.model import Rows, Tokens, freeze
-from hooke.model.packed import Base, heads, record
+from hooke.model import Tokens, freeze
+from hooke.model.packed import heads
+from hooke.model.recorded import Recorded, record
 from hooke.sites import Site
 
 F64 = torch.float64
@@ -54,12 +55,12 @@ def straight(n_layer: int, *, attention: bool) -> Model:
     return Model(hf, None, name="straight")
 
 
-def both(model: Model, places: Any) -> tuple[Base, Base]:
+def both(model: Model, places: Any) -> tuple[Recorded, Recorded]:
     reads = by.wanted(places)
     return record(model, row(2), reads), record(model, row(1), reads)
 
 
-def exact(model: Model, base: Base, places: Any, new: Any) -> list[Tensor]:
+def exact(model: Model, base: Recorded, places: Any, new: Any) -> list[Tensor]:
     at = torch.arange(N_POS)
     return [x - float(METRIC(base.logits[None])) for x in sweep(model, base, places, [new], at, at, METRIC).values]
 
@@ -192,14 +193,13 @@ def test_relp_equals_the_frozen_map(name: str) -> None:
     found = by.relp_cotangents(model, tokens, lambda logits: logits[:, GOOD] - logits[:, BAD])
     frozen = freeze(model, tokens)
     basis = neurons(model)
-    inputs = [frozen.values[block.reads[0]] for block in basis]
-    book = Codebook(basis, [block.activations(x) for block, x in zip(basis, inputs, strict=True)], inputs, {})
+    coded = encode(frozen, basis)
     vector = frozen.unembed_rows(torch.tensor([GOOD, BAD]), torch.tensor([1.0, -1.0]))
     if model.parts.softcap is not None:
         return  # the map ends before the cap, whose slope the cotangents have
-    effects, down = unit_effects(frozen, book, Rows(*vector))
+    effects, down = unit_effects(frozen, coded, vector)
     for layer, effect in enumerate(effects):
-        close(found[Site("mlp_act", layer)][0], effect)
+        close(found[Site("mlp_act", layer)][0], effect.view(coded.codes[layer].shape))
     close(found[Site("resid_pre", 0)][0], down)
     close(found[Site("resid_post", 0)], found[Site("resid_pre", 1)])
 

@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import gelu, silu
 
+import hooke
 from families import NAMES, model_of, one_thread, random_ids  # noqa: F401
-from hooke.dictionaries import Codes, check_dictionary, neurons
-from hooke.model import Edit
+from hooke.dictionaries import Codes, Dictionary, Direction, check_dictionary, check_edits, neurons
+from hooke.dictionaries.protocol import Values
+from hooke.model import Edit, local_mlp
+from hooke.results.graph_file import graph_from_file
 from hooke.sites import Site
+from hooke.viewer.page import page_bytes
 from transcoders import Transcoder
 
 F64 = torch.float64
@@ -51,7 +55,9 @@ def test_neurons_are_what_the_model_computes(name: str) -> None:
         x, act, proj = model.run(random_ids(1, 6), read=read).acts.values()
         codes = block.encode({block.reads[0]: x[0]})
         torch.testing.assert_close(codes.dense(), act[0], atol=1e-12, rtol=0)
-        torch.testing.assert_close(block.decode(codes)[block.writes[0]], proj[0], atol=1e-12, rtol=0)
+        torch.testing.assert_close(
+            block.decode(codes, {block.reads[0]: x[0]})[block.writes[0]], proj[0], atol=1e-12, rtol=0
+        )
         assert block.n_features == act.shape[-1]
 
 
@@ -60,7 +66,8 @@ def test_the_reader_of_a_gated_neuron_is_the_half_rule() -> None:
     block, x = neurons(model)[1], inputs("llama")[1]
     at = next(iter(x.values()))[[2, 2, 5]]
     ids = torch.tensor([0, 17, 55])
-    readers, consts = block.reader(ids, at)
+    found, consts = block.reader(ids, {block.reads[0]: at})
+    readers = found[block.reads[0]]
     mlp = model.hf.model.layers[1].mlp
     for i in range(3):
         w_g, b_g = mlp.gate_proj.weight[ids[i]], mlp.gate_proj.bias[ids[i]]
@@ -76,7 +83,8 @@ def test_the_reader_without_a_gate_is_the_held_ratio() -> None:
     block, x = neurons(model)[1], inputs("gpt2")[1]
     at = next(iter(x.values()))[[0, 3]]
     ids = torch.tensor([3, 100])
-    readers, consts = block.reader(ids, at)
+    found, consts = block.reader(ids, {block.reads[0]: at})
+    readers = found[block.reads[0]]
     mlp = model.hf.transformer.h[1].mlp
     for i in range(2):
         w, b = mlp.c_fc.weight[:, ids[i]], mlp.c_fc.bias[ids[i]]
@@ -90,11 +98,13 @@ def test_the_reader_without_a_gate_is_the_held_ratio() -> None:
 def test_a_neuron_at_zero_has_its_limit(name: str) -> None:
     """act(z) / z is a half at zero, for SiLU and GELU alike; a zero input of a model without biases gets there."""
     block = neurons(model_of(name, F64))[0]
-    assert torch.allclose(block._ratio(torch.zeros(3, dtype=F64)), torch.tensor(0.5, dtype=F64), atol=1e-6)
-    at = torch.zeros(2, 32, dtype=F64)
+    half = local_mlp.ratio(block.block.act, torch.zeros(3, dtype=F64))
+    assert torch.allclose(half, torch.tensor(0.5, dtype=F64), atol=1e-6)
+    at = {block.reads[0]: torch.zeros(2, 32, dtype=F64)}
     readers, consts = block.reader(torch.tensor([0, 1]), at)
-    assert bool(readers.isfinite().all()) and bool(consts.isfinite().all())
-    assert bool(block.push_back(torch.ones(2, block.n_features, dtype=F64), at).isfinite().all())
+    assert bool(readers[block.reads[0]].isfinite().all()) and bool(consts.isfinite().all())
+    worth = Codes.of(torch.ones(2, block.n_features, dtype=F64))
+    assert bool(block.push_back(worth, at)[block.reads[0]].isfinite().all())
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2", "phi3"])
@@ -118,41 +128,115 @@ def test_edits_set_neurons_in_the_live_model(name: str) -> None:
     assert torch.equal(everywhere, expected)
 
 
-@pytest.mark.parametrize(
-    ("read", "writes"),
-    [
-        ("mlp_in.1", ["mlp_out.1"]),
-        ("resid_mid.1", ["mlp_out.1"]),
-        ("mlp_in.0", ["mlp_out.0", "mlp_out.1", "mlp_out.2"]),
-    ],
-)
-def test_transcoders_keep_the_contract(read: str, writes: list[str]) -> None:
-    model = model_of("llama", F64)
-    block = Transcoder(read, writes, 32, 40, seed=0)
-    x = model.run(random_ids(1, 6), read=[read]).acts[read][0]
-    check_dictionary(block, {block.reads[0]: x}, atol=1e-12)
-    codes = block.encode({block.reads[0]: x})
-    assert 0.2 < len(codes.values) / codes.dense().numel() < 0.8  # it is sparse, so the active ones matter
+def every_kind() -> dict[str, Dictionary]:
+    """One of each kind of dictionary, at every site that may be read and written."""
+    own = neurons(model_of("llama", F64))[1]
+    generator = torch.Generator().manual_seed(3)
+    direction = Direction(Site("resid_post", 1), torch.randn(32, generator=generator, dtype=F64), 0.4)
+    found: dict[str, Dictionary] = {"neurons": own, "direction": direction}
+    for point in ("resid_pre", "attn_out", "resid_mid", "mlp_proj", "mlp_out", "resid_post"):
+        found[f"autoencoder at {point}"] = Transcoder(f"{point}.1", [f"{point}.1"], 32, 40, seed=1)
+    found["transcoder"] = Transcoder("mlp_in.1", ["mlp_out.1"], 32, 40, seed=0)
+    found["skip transcoder"] = Transcoder("resid_mid.1", ["mlp_out.1"], 32, 40, seed=0, skip=True)
+    found["cross-layer transcoder"] = Transcoder("mlp_in.0", ["mlp_out.0", "mlp_proj.1", "mlp_out.2"], 32, 40, seed=0)
+    found["crosscoder"] = Transcoder(["resid_post.0", "mlp_in.1"], ["mlp_out.1", "resid_post.1"], 32, 40, seed=0)
+    return found
+
+
+KINDS = list(every_kind())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_keeps_the_contract(kind: str) -> None:
+    model, block = model_of("llama", F64), every_kind()[kind]
+    tokens = model.tokens(random_ids(1, 6))
+    acts = model.run(tokens, read=block.reads).acts
+    x = {site: acts[site][0] for site in block.reads}
+    check_dictionary(block, x, atol=1e-12)
+    check_edits(block, model, tokens, atol=1e-9)
+    codes = block.encode(x)
+    if isinstance(block, Transcoder):
+        assert 0.2 < len(codes) / codes.dense().numel() < 0.8  # it is sparse, so the active ones matter
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_draws_a_verified_graph(kind: str) -> None:
+    """All the way through: counterfactuals, edges that sum, edits in the live model, a page and a file."""
+    model, block = model_of("llama"), every_kind()[kind]
+    prompt, other = random_ids(1, 6), random_ids(1, 6, seed=5)
+    result = hooke.trace(model, prompt, basis=[block], counterfactual=other, nodes=30)
+    assert result.status == "complete" and result.payload["checks"]["edge_sum_max_rel_error"] < 1e-4
+    graph = graph_from_file(result.payload["graph"]).graph
+    features = [k for k, node in enumerate(graph.nodes) if node.kind == "feature"]
+    assert features and all(graph.nodes[k].value != 0 for k in features)
+    kept = [node for node in result.payload["graph"]["nodes"] if node["hooke"]["kind"] == "feature"]
+    order = sorted(kept, key=lambda node: node["hooke"]["rank"])  # the columns of the whole matrix
+    acts = result.tensors["weights"][:, : len(order)].any(axis=0)
+    assert all(acts[k] for k, node in enumerate(order) if node["ctx_idx"] == 5) and acts.sum() > len(order) / 2
+    told = result.payload["verification"]
+    assert told["nodes_tried"] > 0
+    groups = result.payload["groups"]  # one feature makes none
+    assert any(abs(group["measured"]) > 0 for group in groups) or (kind == "direction" and not groups)
+    page_bytes([result])
+
+
+def test_two_dictionaries_of_a_layer_have_nodes_of_their_own() -> None:
+    model = model_of("llama")
+    places = [f"{point}.{layer}" for layer in range(3) for point in ("attn_out", "mlp_out")]
+    basis = [Transcoder(place, [place], 32, 40, seed=1) for place in places]
+    result = hooke.trace(model, random_ids(1, 6), basis=basis, counterfactual=random_ids(1, 6, seed=5), nodes=60)
+    ids = [node["node_id"] for node in result.payload["graph"]["nodes"]]
+    assert len(set(ids)) == len(ids)
+    kinds = {node["hooke"]["kind"] for node in result.payload["graph"]["nodes"]}
+    assert {"feature", "remainder", "error", "token", "logit"} <= kinds
+    assert sum("_error_attn_" in name for name in ids) and sum("_error_dictionary_" in name for name in ids)
+
+
+def test_a_graph_whose_edges_do_not_sum_is_a_failed_one() -> None:
+    class Off(Transcoder):
+        def reader(self, ids: Tensor, at: Values) -> tuple[dict[Site, Tensor], Tensor]:
+            rows, consts = super().reader(ids, at)
+            return {site: 1.1 * row for site, row in rows.items()}, consts
+
+    model, block = model_of("llama"), Off("mlp_in.1", ["mlp_out.1"], 32, 40, seed=0)
+    result = hooke.trace(model, random_ids(1, 6), basis=[block], counterfactual=random_ids(1, 6, seed=5), verify=False)
+    assert result.status == "failed" and "do not sum" in result.payload["sentence"]
+    assert result.claims[0].verdict == "refuted" and "failed" in result.payload["notes"][0]
 
 
 def broken(how: str) -> Transcoder:
     class Broken(Transcoder):
-        def reader(self, ids: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        def reader(self, ids: Tensor, at: Values) -> tuple[dict[Site, Tensor], Tensor]:
             readers, consts = super().reader(ids, at)
-            return readers * (1.01 if how == "reader" else 1.0), consts * (float("nan") if how == "nan" else 1.0)
+            factor = 1.01 if how == "reader" else 1.0
+            return {s: r * factor for s, r in readers.items()}, consts * (float("nan") if how == "nan" else 1.0)
 
-        def writer(self, ids: Tensor, site: Site) -> Tensor:
-            return super().writer(ids, site) + (0.01 if how == "writer" else 0.0)
+        def writer(self, ids: Tensor, site: Site, at: Values) -> Tensor:
+            return super().writer(ids, site, at) + (0.01 if how == "writer" else 0.0)
 
-        def offset(self, site: Site) -> Tensor | None:
-            return None if how == "offset" else super().offset(site)
+        def decode(self, codes: Codes, x: Values) -> dict[Site, Tensor]:
+            dense = codes.dense()
+            whole = {s: super(Broken, self).offset(s, x) for s in self.writes}
+            return {s: dense @ self.decoders[s].to(dense) + y for s, y in whole.items() if y is not None}
 
-        def push_back(self, cotangent: Tensor, at: Tensor) -> Tensor:
-            if how == "push_back":  # forgets which features are active
-                return cotangent @ self.encoder
-            return super().push_back(cotangent, at)
+        def offset(self, site: Site, x: Values) -> Tensor | None:
+            return None if how == "offset" else super().offset(site, x)
 
-    return Broken("mlp_in.1", ["mlp_out.1"], 32, 40, seed=0)
+        def pull_offset(self, site: Site, cotangent: Tensor, x: Values) -> dict[Site, Tensor]:
+            return {s: y * (2 if how == "skip" else 1) for s, y in super().pull_offset(site, cotangent, x).items()}
+
+        def push_back(self, cotangent: Codes, x: Values) -> dict[Site, Tensor]:
+            return {s: y * (2 if how == "push_back" else 1) for s, y in super().push_back(cotangent, x).items()}
+
+        def effects(self, codes: Codes, site: Site, cotangent: Tensor, x: Values) -> Tensor:
+            found = super().effects(codes, site, cotangent, x)
+            return found.flip(-1) if how == "effects" else found
+
+        def encode(self, x: Values) -> Codes:
+            codes = super().encode(x)
+            return Codes(codes.dense().flatten(), None, codes.shape) if how == "zeros" else codes
+
+    return Broken("mlp_in.1", ["mlp_out.1"], 32, 40, seed=0, skip=True)
 
 
 @pytest.mark.parametrize(
@@ -163,6 +247,9 @@ def broken(how: str) -> Transcoder:
         ("writer", "decode"),
         ("offset", "decode"),
         ("push_back", "push_back"),
+        ("effects", "effects"),
+        ("skip", "pull_offset"),
+        ("zeros", "not active"),
     ],
 )
 def test_a_broken_dictionary_is_caught(how: str, says: str) -> None:
@@ -170,6 +257,17 @@ def test_a_broken_dictionary_is_caught(how: str, says: str) -> None:
     check_dictionary(broken("nothing"), x)
     with pytest.raises(AssertionError, match=says):
         check_dictionary(broken(how), x)
+
+
+def test_an_edit_that_does_too_little_is_caught() -> None:
+    class Half(Transcoder):
+        def edits(self, ids: Tensor, value: Any, positions: Tensor | None = None, n_pos: int = 0) -> list[Edit]:
+            return super().edits(ids, value, positions, n_pos)[:1]  # of two sites one
+
+    model = model_of("llama", F64)
+    block = Half("mlp_in.0", ["mlp_out.0", "mlp_out.1"], 32, 40, seed=0)
+    with pytest.raises(AssertionError, match=r"not the change of mlp_out\.1"):
+        check_edits(block, model, model.tokens(random_ids(1, 6)))
 
 
 def test_a_dictionary_with_nothing_active_passes() -> None:

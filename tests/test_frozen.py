@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from families import N_LAYERS, NAMES, model_of, new_hf, one_thread, padded, random_ids  # noqa: F401
-from hooke.dictionaries import Dictionary, check_dictionary, neurons
+from hooke.dictionaries import Codes, Dictionary, Direction, check_dictionary, neurons
 from hooke.errors import HookeError
 from hooke.methods import edges as edges_module
-from hooke.methods.edges import Codebook, Edges, Units, edges, encode, readers
+from hooke.methods.coded import Coded, Units, check_basis, encode
+from hooke.methods.edges import Edges, edges, readers
+from hooke.methods.metric import Metric
 from hooke.methods.scores import unit_effects
-from hooke.model import Frozen, Model, Rows, freeze
+from hooke.methods.select import relp
+from hooke.model import Descent, Frozen, Model, Rows, freeze, local_mlp
 from hooke.model.families import Norm
 from hooke.sites import Site
 from transcoders import Transcoder
@@ -26,7 +29,12 @@ F64 = torch.float64
 N_POS, N_UNITS = 6, 40
 LOGITS = [4, 9]
 EXACT = 1e-10
-BASES = ["neurons", "transcoder", "resid_mid", "cross-layer", "one layer", "mixed"]
+# "neurons" are exact; all others are random, so that they leave much over
+BASES = [
+    "neurons", "some neurons", "transcoder", "skip", "resid_mid", "cross-layer", "one layer", "mixed", "resid_post",
+    "resid_pre", "attn_out", "mlp_out", "mlp_proj", "stream and branches", "direction", "crosscoder",
+]  # fmt: skip
+COMPLETE = ("neurons", "some neurons")
 
 
 def frozen_of(name: str, seed: int = 0) -> Frozen:
@@ -34,11 +42,16 @@ def frozen_of(name: str, seed: int = 0) -> Frozen:
     return freeze(model, model.tokens(random_ids(N_POS, seed=seed)))
 
 
+def autoencoders(point: str, layers: Sequence[int] = range(N_LAYERS)) -> list[Dictionary]:
+    return [Transcoder(f"{point}.{i}", [f"{point}.{i}"], 32, 30, seed=100 + i) for i in layers]
+
+
 def basis_of(kind: str, name: str) -> Sequence[Dictionary]:
-    """Bases that reconstruct nothing (random), so that errors are large, and the neurons, which are exact."""
     own = neurons(model_of(name, F64))
     if kind == "neurons":
         return own
+    if kind == "some neurons":
+        return own[:2]
     if kind == "resid_mid":
         return [Transcoder(f"resid_mid.{i}", [f"mlp_out.{i}"], 32, 30, seed=i) for i in range(N_LAYERS)]
     if kind == "cross-layer":
@@ -47,30 +60,54 @@ def basis_of(kind: str, name: str) -> Sequence[Dictionary]:
             for i in range(N_LAYERS)
         ]
     plain = [Transcoder(f"mlp_in.{i}", [f"mlp_out.{i}"], 32, 30, seed=i) for i in range(N_LAYERS)]
+    if kind == "skip":
+        return [Transcoder(f"mlp_in.{i}", [f"mlp_out.{i}"], 32, 30, seed=i, skip=True) for i in range(N_LAYERS)]
     if kind == "one layer":
         return plain[1:2]
-    return [own[0], plain[1], own[2], plain[2]] if kind == "mixed" else plain  # mixed: two of them in layer 2
+    if kind in ("resid_post", "resid_pre", "attn_out", "mlp_out", "mlp_proj"):
+        return autoencoders(kind, range(1, N_LAYERS) if kind == "resid_pre" else range(N_LAYERS))
+    if kind == "stream and branches":  # all of them, and two at one site, and one within another
+        return [
+            *autoencoders("resid_post", [0]), *autoencoders("attn_out", [1, 2]), *autoencoders("mlp_out", [1]), own[1],
+            Transcoder("resid_pre.1", ["mlp_out.1"], 32, 30, seed=7), *autoencoders("resid_pre", [2]), own[2],
+        ]  # fmt: skip
+    if kind == "direction":
+        generator = torch.Generator().manual_seed(3)
+        return [Direction(Site("resid_post", 0), torch.randn(32, generator=generator, dtype=F64), 0.4), *own[1:]]
+    if kind == "crosscoder":  # writes where it reads last and later; a joint encoder
+        return [
+            Transcoder(["resid_post.0", "mlp_in.1"], ["mlp_out.1", "resid_post.1"], 32, 30, seed=8, skip=True), *own[2:]
+        ]  # fmt: skip
+    if kind == "mixed":  # two of them at one site
+        return [own[0], plain[1], Transcoder("resid_pre.2", ["mlp_out.2"], 32, 30, seed=9), plain[2]]
+    return plain
+
+
+DIFFERENT = ("llama", "gemma2", "gpt2", "neox", "olmo2")  # norms before, both, with biases, in parallel, after
+EVERYWHERE = ("neurons", "transcoder", "resid_mid", "mixed")  # bases that are tried in every family
 
 
 def cases() -> list[tuple[str, str]]:
-    parallel = ("neox",)
-    return [(name, kind) for name in NAMES for kind in BASES if not (kind == "resid_mid" and name in parallel)]
+    found = [(name, kind) for name in NAMES for kind in BASES if name in DIFFERENT or kind in EVERYWHERE]
+    return [(name, kind) for name, kind in found if (name, kind) != ("neox", "resid_mid")]
 
 
-def some_units(book: Codebook, count: int = N_UNITS) -> Units:
+def some_units(coded: Coded, count: int = N_UNITS) -> Units:
     """Different active features at different places of all blocks."""
-    places = [(b, p, i) for b, v in enumerate(book.values) for p, i in v.nonzero().tolist()]
-    order = torch.randperm(len(places), generator=torch.Generator().manual_seed(0))[:count]
-    b, p, i = torch.tensor([places[j] for j in order.tolist()]).T
-    values = torch.stack([book.values[x][y, z] for x, y, z in zip(b, p, i, strict=True)])
-    return Units(b, i, p, values)
+    found = [(b, p, i) for b, c in enumerate(coded.codes) for p, i in zip(c.positions.tolist(), c.ids.tolist())]
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:count]
+    # some of the first block, which may be few, and some of the last that act on the logits
+    first = torch.cat([torch.arange(3), torch.arange(len(found) - 3, len(found))])
+    order = torch.cat([first, order[~torch.isin(order, first)]])[:count]
+    b, p, i = torch.tensor([found[j] for j in order.tolist()]).T
+    return coded.units(b, p, i, [coded.codes])
 
 
-def everything(name: str, kind: str) -> tuple[Frozen, Codebook, Units, Edges]:
+def everything(name: str, kind: str) -> tuple[Frozen, Coded, Units, Edges]:
     frozen = frozen_of(name)
-    book = encode(frozen, basis_of(kind, name), 1e-3)
-    units = some_units(book)
-    return frozen, book, units, edges(frozen, book, units, frozen.unembed_rows(torch.tensor(LOGITS)))
+    coded = encode(frozen, basis_of(kind, name))
+    units = some_units(coded)
+    return frozen, coded, units, edges(frozen, coded, units, frozen.unembed_rows(torch.tensor(LOGITS)))
 
 
 # The map, written out
@@ -85,12 +122,36 @@ def held(norm: Norm | None, x: Tensor, scale: Tensor | None) -> Tensor:
     return y if norm.bias is None else y + norm.bias
 
 
-def forward(frozen: Frozen, tokens: Tensor, mlp_out: list[Tensor]) -> dict[Site, Tensor]:
-    """All reads of the map, given the tokens and what each layer's MLP adds to the stream (pos, d_model)."""
+def local(frozen: Frozen, layer: int, x: Tensor) -> Tensor:
+    """An MLP by the local rule, mlp_in (pos, d_model) to mlp_proj, neuron by neuron, with what the rule leaves over."""
+    block, own = frozen.parts.blocks[layer], frozen.values[Site("mlp_in", layer)]
+    down = block.down.weight.to(F64)
+
+    def act(value: Tensor, held_at: Tensor) -> Tensor:
+        z = (block.gate or block.up).apply(held_at)
+        ratio = block.act(z) / z
+        if block.gate is None:
+            return ratio * block.up.apply(value)
+        u = block.up.apply(held_at)
+        return 0.5 * ratio * (u * block.gate.apply(value) + z * block.up.apply(value))
+
+    rest = frozen.values[Site("mlp_proj", layer)] - act(own, own) @ down.T
+    return act(x, own) @ down.T + rest
+
+
+def forward(frozen: Frozen, tokens: Tensor, put: dict[Site, Tensor]) -> dict[Site, Tensor]:
+    """All reads of the map, given the tokens and what stands at the sites that are cut (pos, d_model)."""
     parts, scale = frozen.parts, frozen.scales.get
     values: dict[Site, Tensor] = {}
+
+    def stands(point: str, layer: int, x: Tensor) -> Tensor:
+        """What is read at a site is there before a dictionary puts its own in its place."""
+        values[Site(point, layer)] = x
+        return put.get(Site(point, layer), x)
+
     x = tokens
     for layer, block in enumerate(parts.blocks):
+        x = stands("resid_pre", layer, x)
         normed = held(block.attn_norm, x, scale(Site("attn_scale", layer)))
         attn = torch.zeros_like(x)
         for q in range(len(x)):
@@ -107,12 +168,12 @@ def forward(frozen: Frozen, tokens: Tensor, mlp_out: list[Tensor]) -> dict[Site,
             attn[q] = block.o.weight @ torch.cat(z)
             if block.o.bias is not None:
                 attn[q] += block.o.bias
-        attn = held(block.attn_post_norm, attn, scale(Site("attn_post_scale", layer)))
-        before = x if parts.parallel else x + attn
-        if not parts.parallel:
-            values[Site("resid_mid", layer)] = before
+        attn = stands("attn_out", layer, held(block.attn_post_norm, attn, scale(Site("attn_post_scale", layer))))
+        before = x if parts.parallel else stands("resid_mid", layer, x + attn)
         values[Site("mlp_in", layer)] = held(block.mlp_norm, before, scale(Site("mlp_scale", layer)))
-        x = x + attn + mlp_out[layer]
+        proj = stands("mlp_proj", layer, local(frozen, layer, values[Site("mlp_in", layer)]))
+        out = stands("mlp_out", layer, added(frozen, layer, proj))
+        x = stands("resid_post", layer, (x + attn if parts.parallel else before) + out)
     values[Site("final_norm")] = held(parts.final_norm, x, scale(Site("final_scale")))
     return values
 
@@ -122,14 +183,18 @@ def added(frozen: Frozen, layer: int, proj: Tensor) -> Tensor:
     return held(frozen.parts.blocks[layer].mlp_post_norm, proj, frozen.scales.get(Site("mlp_post_scale", layer)))
 
 
-def own_mlps(frozen: Frozen) -> list[Tensor]:
-    return [added(frozen, layer, frozen.values[Site("mlp_proj", layer)]) for layer in range(N_LAYERS)]
+def standing(frozen: Frozen, coded: Coded) -> dict[Site, Tensor]:
+    """What stands at each cut by the dictionaries' own count: features, offsets and what they leave over."""
+    return {site: frozen.value(site) for site in coded.cuts}
 
 
-def targets(frozen: Frozen, book: Codebook, units: Units, values: dict[Site, Tensor]) -> Tensor:
+def targets(frozen: Frozen, coded: Coded, units: Units, values: dict[Site, Tensor]) -> Tensor:
     """What the units' readers (held) and the logits read in given values of the map."""
-    rows = readers(book, units)
-    found = [r @ values[s][p] + c for s, p, r, c in zip(*rows, strict=True)]
+    found = []
+    for b, p, i in zip(units.blocks, units.positions, units.ids, strict=True):
+        at = {site: x[p][None] for site, x in coded.inputs[int(b)].items()}
+        rows, const = coded.basis[int(b)].reader(i[None], at)
+        found.append(sum(rows[site][0] @ values[site][p] for site in rows) + const[0])
     unembed = frozen.parts.unembed
     logits = unembed.weight @ values[Site("final_norm")][-1]
     logits = logits if unembed.bias is None else logits + unembed.bias
@@ -148,10 +213,10 @@ def exact(a: Tensor, b: Tensor, size: Tensor | float = 1.0) -> None:
 def test_replaying_the_map_gives_the_logits(name: str) -> None:
     model = model_of(name, F64)
     frozen = frozen_of(name)
-    values = forward(frozen, frozen.tokens(), own_mlps(frozen))
+    values = forward(frozen, frozen.tokens(), {})
     for site, x in values.items():
         if site.layer is not None:
-            exact(frozen.values[site], x)
+            exact(frozen.value(site), x)
     unembed = frozen.parts.unembed
     logits = unembed.weight @ values[Site("final_norm")][-1]
     exact(frozen.replayed, logits if unembed.bias is None else logits + unembed.bias)
@@ -162,11 +227,10 @@ def test_replaying_the_map_gives_the_logits(name: str) -> None:
     own = model.run(frozen.ids, logits="last").logits
     assert own is not None
     torch.testing.assert_close(capped, own[0], atol=1e-9, rtol=0)
-    for site in ("mlp_in", "resid_mid"):
-        for layer in range(N_LAYERS):
-            if Site(site, layer) in model.sites:
-                own_value = model.run(frozen.ids, read=[Site(site, layer)]).acts[Site(site, layer)][0]
-                torch.testing.assert_close(frozen.values[Site(site, layer)], own_value, atol=1e-4, rtol=0)
+    for site in values:
+        if site.layer is not None:
+            own_value = model.run(frozen.ids, read=[site]).acts[site][0]
+            torch.testing.assert_close(frozen.value(site), own_value, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -178,11 +242,13 @@ def test_lower_precision_replays_its_logits_in_fp32(name: str, dtype: torch.dtyp
     frozen = freeze(model, model.tokens(random_ids(N_POS)))
     assert {x.dtype for x in (*frozen.values.values(), *frozen.patterns, *frozen.scales.values())} == {torch.float32}
     assert float((frozen.replayed - frozen.logits).abs().max()) < tolerance * float(frozen.logits.abs().max())
-    basis = neurons(model)
-    book = encode(frozen, basis, 0.1)
-    assert not book.errors
-    units = some_units(book)
-    found = edges(frozen, book, units, frozen.unembed_rows(torch.tensor(LOGITS)))
+    coded = encode(frozen, neurons(model))
+    # what half precision rounds is an error that is shown, never part of what the budget hides
+    assert bool(coded.errors) >= (dtype == torch.bfloat16) and not (coded.errors and dtype == torch.float32)
+    for site, left in coded.errors.items():
+        assert 1e-3 < float(left.norm() / frozen.value(site).norm()) < 0.1
+    units = some_units(coded)
+    found = edges(frozen, coded, units, frozen.unembed_rows(torch.tensor(LOGITS)))
     sums = found.weights.sum(1) + found.constants
     expected = torch.cat([units.values, (frozen.replayed - frozen.replayed.mean())[LOGITS]])
     size = found.weights.abs().sum(1) + found.constants.abs()
@@ -191,103 +257,123 @@ def test_lower_precision_replays_its_logits_in_fp32(name: str, dtype: torch.dtyp
 
 @pytest.mark.parametrize(("name", "kind"), cases())
 def test_edges_sum_to_what_the_target_reads(name: str, kind: str) -> None:
-    frozen, book, units, found = everything(name, kind)
-    for block, x in zip(book.basis, book.inputs, strict=True):
-        check_dictionary(block, {block.reads[0]: x}, atol=EXACT)
-    assert bool(book.errors) == (kind != "neurons")
+    frozen, coded, units, found = everything(name, kind)
+    check_basis(model_of(name, F64), coded.basis)
+    for block, x in zip(coded.basis, coded.inputs, strict=True):
+        check_dictionary(block, x, atol=EXACT)
+    assert bool(coded.errors) == (kind not in COMPLETE)
     sums = found.weights.sum(1) + found.constants
-    exact(
-        sums, torch.cat([units.values, (frozen.replayed - frozen.replayed.mean())[LOGITS]]), found.weights.abs().sum(1)
-    )
-    exact(
-        sums,
-        targets(frozen, book, units, forward(frozen, frozen.tokens(), own_mlps(frozen))),
-        found.weights.abs().sum(1),
-    )
+    size = found.weights.abs().sum(1)
+    exact(sums, torch.cat([units.values, (frozen.replayed - frozen.replayed.mean())[LOGITS]]), size)
+    exact(sums, targets(frozen, coded, units, forward(frozen, frozen.tokens(), standing(frozen, coded))), size)
     exact(found.unit * units.values, found.weights[:, : len(units)])
 
 
 @pytest.mark.parametrize(("name", "kind"), cases())
 def test_doubling_a_source_moves_each_target_by_its_edge(name: str, kind: str) -> None:
-    frozen, book, units, found = everything(name, kind)
-    tokens, mlps = frozen.tokens(), own_mlps(frozen)
-    before = targets(frozen, book, units, forward(frozen, tokens, mlps))
+    frozen, coded, units, found = everything(name, kind)
+    tokens, put = frozen.tokens(), standing(frozen, coded)
+    before = targets(frozen, coded, units, forward(frozen, tokens, put))
+
+    def skipped(values: dict[Site, Tensor], clean: dict[Site, Tensor]) -> dict[Site, Tensor]:
+        """What skip connections pass on of a change of what they read."""
+        out: dict[Site, Tensor] = {}
+        for block in coded.basis:
+            for site in block.writes if block.skips else ():
+                now, then = (block.offset(site, {s: x[s] for s in block.reads}) for x in (values, clean))
+                assert now is not None and then is not None
+                out[site] = out.get(site, torch.zeros_like(now)) + now - then
+        return out
 
     def moved(extra_tokens: Tensor | None = None, writes: dict[Site, Tensor] | None = None) -> Tensor:
-        now = list(mlps)
-        for site, y in (writes or {}).items():
-            layer = site.layer or 0
-            zero = torch.zeros_like(y)
-            y = added(frozen, layer, y) - added(frozen, layer, zero) if site.point == "mlp_proj" else y
-            now[layer] = now[layer] + y
-        now_tokens = tokens if extra_tokens is None else tokens + extra_tokens
-        return targets(frozen, book, units, forward(frozen, now_tokens, now)) - before
+        now, extra = tokens if extra_tokens is None else tokens + extra_tokens, writes or {}
+        clean = forward(frozen, tokens, put)
+        passed: dict[Site, Tensor] = {}
+        for _ in range(N_LAYERS + 1):  # what is skipped may be read by the next skip connection
+            stand = {s: x + extra.get(s, 0) + passed.get(s, 0) for s, x in put.items()}
+            values = forward(frozen, now, stand)
+            passed = skipped(values, clean)
+        return targets(frozen, coded, units, values) - before
 
-    def written(b: int, p: int, codes: Tensor) -> dict[Site, Tensor]:
-        """What codes (n_features) of block b at position p write."""
-        out = {}
-        for site in book.basis[b].writes:
-            out[site] = torch.zeros_like(tokens)
-            for i in codes.nonzero()[:, 0].tolist():
-                out[site][p] += codes[i] * book.basis[b].writer(torch.tensor([i]), site)[0]
+    def written(b: int, p: int, positions: Tensor, ids: Tensor, values: Tensor) -> dict[Site, Tensor]:
+        """What features of block b at position p write."""
+        out = {site: torch.zeros_like(tokens) for site in coded.basis[b].writes}
+        for q, i, value in zip(positions.tolist(), ids.tolist(), values, strict=True):
+            if q == p:
+                at = {site: x[p][None] for site, x in coded.inputs[b].items()}
+                for site in out:
+                    out[site][p] += value * coded.basis[b].writer(torch.tensor([i]), site, at)[0]
         return out
 
     size = found.weights.abs().sum(1)
     for s in range(4):  # kept features
-        b, p, i = int(units.blocks[s]), int(units.positions[s]), int(units.ids[s])
-        codes = torch.zeros_like(book.values[b][p])
-        codes[i] = book.values[b][p, i]
-        exact(found.weights[:, s], moved(writes=written(b, p, codes)), size)
+        b, p, one = int(units.blocks[s]), int(units.positions[s]), slice(s, s + 1)
+        writes = written(b, p, units.positions[one], units.ids[one], units.values[one])
+        exact(found.weights[:, s], moved(writes=writes), size)
     for p in (0, 3):  # tokens
         extra = torch.zeros_like(tokens)
         extra[p] = tokens[p]
         exact(found.weights[:, len(units) + p], moved(extra), size)
-    for b in {0, len(book.basis) - 1}:  # remainders: what is not kept, and the rounding of an exact basis
-        p = 2
-        codes = book.values[b][p].clone()
-        for x, y, z in zip(units.blocks.tolist(), units.positions.tolist(), units.ids.tolist(), strict=True):
-            if (x, y) == (b, p):
-                codes[z] = 0
-        writes = written(b, p, codes)
-        for site in writes:
-            if site.point == "mlp_proj" and site.layer not in book.errors:
-                decoded = book.basis[b].decode(book.basis[b].encode({book.basis[b].reads[0]: book.inputs[b]}))[site]
-                writes[site][p] += (frozen.values[site] - decoded)[p]
+    for b in {0, len(coded.basis) - 1}:  # remainders: what is not kept
+        p, codes, own = 2, coded.codes[b], units.of_block(b)
+        values = codes.values.clone()
+        values[codes.find(units.positions[own], units.ids[own])] = 0
+        writes = written(b, p, codes.positions, codes.ids, values)
         exact(found.weights[:, len(units) + N_POS * (1 + b) + p], moved(writes=writes), size)
-    for e, layer in enumerate(sorted(book.errors)):  # errors
-        p = 1 + e
+    for e, site in enumerate(sorted(coded.errors)):  # errors
+        p = 1 + e % (N_POS - 1)
         extra = torch.zeros_like(tokens)
-        extra[p] = book.errors[layer][p]
-        column = len(units) + N_POS * (1 + len(book.basis) + e) + p
-        exact(found.weights[:, column], moved(writes={Site("mlp_out", layer): extra}), size)
+        extra[p] = coded.errors[site][p]
+        column = len(units) + N_POS * (1 + len(coded.basis) + e) + p
+        exact(found.weights[:, column], moved(writes={site: extra}), size)
+
+
+def kept_entries(coded: Coded, units: Units) -> list[Tensor]:
+    keep = [torch.zeros_like(codes.values, dtype=torch.bool) for codes in coded.codes]
+    for b, codes in enumerate(coded.codes):
+        own = units.of_block(b)
+        keep[b][codes.find(units.positions[own], units.ids[own])] = True
+    return keep
 
 
 @pytest.mark.parametrize(("name", "kind"), cases())
 def test_unit_effects_are_the_sum_over_paths(name: str, kind: str) -> None:
-    frozen, book, units, found = everything(name, kind)
-    n = len(units)
-    keep = [torch.zeros_like(v, dtype=torch.bool) for v in book.values]
-    for b, p, i in zip(units.blocks, units.positions, units.ids, strict=True):
-        keep[b][p, i] = True
+    frozen, coded, units, found = everything(name, kind)
+    n, keep = len(units), kept_entries(coded, units)
     matrix = found.unit[:n]
     logit = frozen.unembed_rows(torch.tensor(LOGITS[:1]))
-    late = [book.basis[int(b)].reads[0].layer or 0 for b in units.blocks]
+    late = [coded.layer(int(b)) for b in units.blocks]
     # a target that is no logit, and not at the last position
     early = max((i for i in range(n) if units.positions[i] < N_POS - 1), key=lambda i: late[i])
-    one = readers(book, units.take(torch.tensor([early])))
+    one = readers(coded, units.take(torch.tensor([early])))
     for target, row in ((logit, n), (one, early)):
-        effects, at_tokens = unit_effects(frozen, book, target, keep=keep)
+        effects, at_tokens = unit_effects(frozen, coded, target, keep=keep)
         total, step = found.unit[row].clone(), found.unit[row].clone()
-        for _ in range(N_LAYERS + 1):
+        for _ in range(3 * N_LAYERS + 1):
             step = step @ matrix
             total += step
-        assert not step.any()  # nothing has more steps than layers
-        got = torch.stack([effects[b][p, i] for b, p, i in zip(units.blocks, units.positions, units.ids, strict=True)])
-        assert total.any() or kind == "one layer"
+        assert not step.any()  # nothing has more steps than sites
+        got = coded.at_units(effects, units)
+        assert total.any() or target is one
         exact(got, total, 1 + float(total.abs().max()))
         by_token = found.weights[row, n : n + N_POS] + total @ found.weights[:n, n : n + N_POS]
         exact((at_tokens * frozen.tokens()).sum(-1), by_token, 1 + float(by_token.abs().max()))
-        assert all(effect.shape == v.shape for effect, v in zip(effects, book.values, strict=True))
+        assert [len(effect) for effect in effects] == [len(codes) for codes in coded.codes]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in BASES if kind not in ("one layer", "resid_pre")])
+@pytest.mark.parametrize("name", ["llama", "neox", "gemma2"])
+def test_every_feature_is_linked_onward(name: str, kind: str) -> None:
+    """A dictionary whose features lead nowhere is the silent fault that this view is for."""
+    if (name, kind) == ("neox", "resid_mid"):
+        return
+    frozen = frozen_of(name)
+    coded = encode(frozen, basis_of(kind, name))
+    effects, _ = unit_effects(frozen, coded, frozen.unembed_rows(torch.tensor(LOGITS[:1])))
+    last = {b: max(codes.positions.tolist()) for b, codes in enumerate(coded.codes)}
+    for b, (codes, effect) in enumerate(zip(coded.codes, effects, strict=True)):
+        at_end = codes.positions == last[b]
+        assert bool((effect[at_end] != 0).all()), coded.basis[b].hash
 
 
 @pytest.mark.parametrize("name", ["llama", "neox", "gemma2"])
@@ -299,61 +385,56 @@ def test_effects_of_a_full_basis_are_the_gradient_of_the_replacement(name: str) 
     tokens = frozen.tokens().clone().requires_grad_()
     x, features = tokens, []
     for layer, block in enumerate(basis):
+        assert isinstance(block, Transcoder)
         attn = frozen.attend(layer, x)
         before = x if parts.parallel else x + attn
         into = frozen.mlp_input(layer, before)
         # held at the model's own inputs: which features are active does not change
-        value = (into @ block.encoder.T + block.bias) * (block.dense(frozen.values[block.reads[0]]) > 0)  # type: ignore[attr-defined]
+        value = (into @ block.encoder.T + block.bias) * (block.dense(frozen.values[block.reads[0]]) > 0)
         features.append(value)
-        x = x + attn + value @ block.decoders[Site("mlp_out", layer)]  # type: ignore[attr-defined]
+        x = x + attn + value @ block.decoders[Site("mlp_out", layer)]
     logit = frozen.read_out(x)[LOGITS[0]] - frozen.read_out(x).mean()
     expected = torch.autograd.grad(logit, [tokens, *features])
-    book = encode(frozen, basis, 1e-3)
-    effects, at_tokens = unit_effects(frozen, book, frozen.unembed_rows(torch.tensor(LOGITS[:1])))
+    coded = encode(frozen, basis)
+    effects, at_tokens = unit_effects(frozen, coded, frozen.unembed_rows(torch.tensor(LOGITS[:1])))
     exact(at_tokens, expected[0])
-    for effect, grad in zip(effects, expected[1:], strict=True):
-        exact(effect, grad)
+    for codes, effect, grad in zip(coded.codes, effects, expected[1:], strict=True):
+        exact(effect, grad[codes.positions, codes.ids])
 
 
-@pytest.mark.parametrize("kind", ["neurons", "cross-layer"])
+@pytest.mark.parametrize("kind", ["neurons", "cross-layer", "crosscoder"])
 @pytest.mark.parametrize("name", ["llama", "neox", "gemma2", "gpt2"])
 def test_chunks_change_nothing(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen, book, units, found = everything(name, kind)
+    frozen, coded, units, found = everything(name, kind)
     for size in (1, 3 * N_POS * 32 * 8):
         monkeypatch.setattr(edges_module, "ROW_BYTES", size)
-        rows = edges_module.join(readers(book, units), frozen.unembed_rows(torch.tensor(LOGITS)))
+        rows = readers(coded, units).join(frozen.unembed_rows(torch.tensor(LOGITS)))
         groups = edges_module.chunks(rows, 32, 8)
         assert sorted(torch.cat(groups).tolist()) == list(range(N_UNITS + 2)) and len(groups) > 5
-        again = edges(frozen, book, units, frozen.unembed_rows(torch.tensor(LOGITS)))
+        again = edges(frozen, coded, units, frozen.unembed_rows(torch.tensor(LOGITS)))
         exact(again.weights, found.weights)
         exact(again.unit, found.unit)
         exact(again.constants, found.constants)
 
 
-@pytest.mark.parametrize("kind", ["neurons", "transcoder", "cross-layer"])
+@pytest.mark.parametrize("kind", ["neurons", "transcoder", "cross-layer", "resid_post", "stream and branches"])
 @pytest.mark.parametrize("name", ["llama", "neox", "gemma2", "gpt2"])
 def test_deltas_sum_to_the_change_of_the_target(name: str, kind: str) -> None:
     """With the counterfactual's tokens and codes in the map (patterns, denominators and errors held)."""
     frozen, other = frozen_of(name), frozen_of(name, seed=7)
     basis = basis_of(kind, name)
-    book, there = encode(frozen, basis, 1e-3), encode(other, basis, 1e-3)
-    units = some_units(book)
-    units.baselines = torch.stack(
-        [there.values[b][p, i] for b, p, i in zip(units.blocks, units.positions, units.ids, strict=True)]
-    )
-    found = edges(frozen, book, units, frozen.unembed_rows(torch.tensor(LOGITS)), (there.values, other.tokens()))
+    coded, there = encode(frozen, basis), encode(other, basis)
+    units = some_units(coded)
+    units.baselines = coded.values_at(there.codes, units)
+    found = edges(frozen, coded, units, frozen.unembed_rows(torch.tensor(LOGITS)), ([there.codes], other.tokens()))
     assert found.delta is not None
-    mlps = own_mlps(frozen)
-    before = targets(frozen, book, units, forward(frozen, frozen.tokens(), mlps))
+    put = standing(frozen, coded)
+    before = targets(frozen, coded, units, forward(frozen, frozen.tokens(), put))
     for b, block in enumerate(basis):
+        now, then = (block.decode(codes, coded.inputs[b]) for codes in (there.codes[b], coded.codes[b]))
         for site in block.writes:
-            change = (there.values[b] - book.values[b]) @ block.writer(torch.arange(block.n_features), site)
-            layer = site.layer or 0
-            zero = torch.zeros_like(change)
-            if site.point == "mlp_proj":
-                change = added(frozen, layer, change) - added(frozen, layer, zero)
-            mlps[layer] = mlps[layer] + change
-    after = targets(frozen, book, units, forward(frozen, other.tokens(), mlps))
+            put[site] = put[site] + now[site] - then[site]
+    after = targets(frozen, coded, units, forward(frozen, other.tokens(), put))
     exact(found.delta.sum(1), before - after, found.delta.abs().sum(1))
     exact(
         found.delta[:, : len(units)], found.unit * (units.values - units.baselines), found.delta.abs().sum(1)[:, None]
@@ -363,22 +444,85 @@ def test_deltas_sum_to_the_change_of_the_target(name: str, kind: str) -> None:
 def test_contrast_rows_and_biased_unembeddings() -> None:
     frozen = frozen_of("gpt2")
     rows = frozen.unembed_rows(torch.tensor([4, 9]), torch.tensor([1.0, -1.0]))
-    assert len(rows.sites) == 1
-    book = encode(frozen, basis_of("neurons", "gpt2"), 1e-3)
-    found = edges(frozen, book, some_units(book), rows)
+    assert len(rows) == 1
+    coded = encode(frozen, basis_of("neurons", "gpt2"))
+    found = edges(frozen, coded, some_units(coded), rows)
     exact((found.weights.sum(1) + found.constants)[-1], frozen.replayed[4] - frozen.replayed[9])
 
 
 def test_rows_out_of_order_and_batches_are_refused() -> None:
     frozen = frozen_of("llama")
-    vectors, zeros = torch.zeros(2, 32, dtype=F64), torch.zeros(2, dtype=F64)
-    rows = Rows([Site("mlp_in", 0), Site("final_norm")], torch.tensor([1, 5]), vectors, zeros)
+    vectors, zeros = torch.zeros(1, 32, dtype=F64), torch.zeros(1, dtype=F64)
+    early = Rows.at(Site("mlp_in", 0), torch.tensor([1]), vectors, zeros)
+    late = Rows.at(Site("final_norm"), torch.tensor([5]), vectors, zeros)
     with pytest.raises(HookeError, match="sorted"):
-        list(frozen.descend(rows))
+        list(Descent(frozen, early.join(late)))
+    for site in ("pattern.0", "mlp_act.1", "z.0"):
+        with pytest.raises(HookeError, match="does not pass"):
+            Descent(frozen, Rows.at(Site.parse(site), torch.tensor([1]), vectors, zeros))
+        with pytest.raises(HookeError, match="does not pass"):
+            Descent(frozen, late, frozenset({Site.parse(site)}))
     model = model_of("llama", F64)
     for tokens in (model.tokens(random_ids(2, 4)), padded([random_ids(4), random_ids(3)], "left")):
         with pytest.raises(HookeError, match="one prompt without padding"):
             freeze(model, tokens)
+
+
+@pytest.mark.parametrize(
+    ("name", "reads", "writes", "says"),
+    [
+        ("llama", ["resid_post.0", "resid_post.1"], ["resid_post.0", "resid_post.1"], "writes resid_post.0 before it"),
+        ("llama", ["mlp_out.1"], ["mlp_in.1"], "cannot hold"),
+        ("llama", ["mlp_act.1"], ["mlp_act.1"], "cannot hold"),
+        ("llama", ["z.1"], ["attn_out.1"], "cannot hold"),
+        ("llama", ["resid_post.9"], ["resid_post.9"], "3 layers"),
+        ("neox", ["resid_mid.1"], ["resid_mid.1"], "parallel"),
+    ],
+)
+def test_dictionaries_that_no_graph_is_drawn_in_are_refused(
+    name: str, reads: list[str], writes: list[str], says: str
+) -> None:
+    with pytest.raises(HookeError, match=says) as error:
+        check_basis(model_of(name, F64), [Transcoder(reads, writes, 32, 30, seed=0)])
+    assert "\n" not in str(error.value)
+
+
+def test_a_dictionary_whose_features_lead_nowhere_is_refused() -> None:
+    """Neurons inside an MLP whose output another dictionary writes, with nothing that reads in between."""
+    basis = [neurons(model_of("llama", F64))[1], Transcoder("mlp_in.1", ["mlp_out.1"], 32, 30, seed=0)]
+    frozen = frozen_of("llama")
+    with pytest.raises(HookeError, match="leads nowhere"):
+        relp(frozen, encode(frozen, basis), Metric(LOGITS[0], None, None), [])
+
+
+def test_a_dictionary_that_is_given_twice_is_refused() -> None:
+    block = Transcoder("mlp_in.1", ["mlp_out.1"], 32, 30, seed=0)
+    with pytest.raises(HookeError, match="twice"):
+        check_basis(model_of("llama", F64), [block, block])
+
+
+def test_inactive_features_are_no_entries() -> None:
+    coded = encode(frozen_of("llama"), basis_of("transcoder", "llama"))
+    for block, codes, x in zip(coded.basis, coded.codes, coded.inputs, strict=True):
+        assert isinstance(block, Transcoder)
+        dense = block.dense(dict(x))
+        assert 0 < len(codes) < dense.numel() and len(codes) == int((dense > 0).sum())
+        assert torch.equal(codes.dense(), dense)
+    # neurons that are zero too, as those of a ReLU model are
+    dense = torch.relu(torch.randn(3, 5, generator=torch.Generator().manual_seed(0)))
+    assert len(Codes.of(dense)) == int((dense > 0).sum())
+
+
+def test_the_local_rule_forward_is_its_readers() -> None:
+    for name in ("llama", "gpt2", "gemma2"):
+        frozen = frozen_of(name)
+        block, x = frozen.parts.blocks[1], frozen.values[Site("mlp_in", 1)]
+        other = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
+        ids = torch.arange(block.down.n_in)
+        for p in range(2):
+            rows, consts = local_mlp.readers(block, ids, x[p].expand(len(ids), -1))
+            exact(local_mlp.push_forward(block, other, x)[p], rows @ other[p])
+            exact(rows @ x[p] + consts, local_mlp.activations(block, x)[p])
 
 
 def test_a_model_in_memory_that_is_being_trained_can_be_frozen() -> None:
@@ -387,6 +531,6 @@ def test_a_model_in_memory_that_is_being_trained_can_be_frozen() -> None:
         parameter.requires_grad_(True)
     model = Model(hf, None, name="llama")
     frozen = freeze(model, model.tokens(random_ids(4)))
-    book = encode(frozen, neurons(model), 1e-3)
-    found = edges(frozen, book, some_units(book), frozen.unembed_rows(torch.tensor(LOGITS)))
+    coded = encode(frozen, neurons(model))
+    found = edges(frozen, coded, some_units(coded), frozen.unembed_rows(torch.tensor(LOGITS)))
     assert not found.weights.requires_grad and not frozen.replayed.requires_grad

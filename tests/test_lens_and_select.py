@@ -10,11 +10,11 @@ from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.methods import select
 from hooke.methods.baselines import baselines, passages
-from hooke.methods.edges import encode
+from hooke.methods.coded import encode
 from hooke.methods.fit import faithfulness
 from hooke.methods.metric import Metric
 from hooke.methods.variants import LEAST_FALL, Substitutes, _places, elsewhere, exchanges, pick, variants
-from hooke.methods.verify import make_bench
+from hooke.methods.verify import Bench
 from hooke.model import freeze
 from hooke.sites import Site
 
@@ -131,23 +131,23 @@ def prepared(model, prompt, others):
     tokens = model.tokens(prompt)
     frozen = freeze(model, tokens)
     basis = neurons(model)
-    book = encode(frozen, basis, 1e-3)
+    coded = encode(frozen, basis)
     based = baselines(model, tokens, others, basis, frozen.dtype)
-    return tokens, frozen, book, based
+    return tokens, frozen, coded, based
 
 
 def test_ranking_is_repeatable_and_complete(glass):
-    tokens, frozen, book, based = prepared(glass, PROMPT, [])
+    tokens, frozen, coded, based = prepared(glass, PROMPT, [])
     metric = Metric(int(frozen.logits.argmax()), None, None)
-    rows = select.contrasts(glass, tokens, book.basis, metric.target)
-    again = select.contrasts(glass, tokens, book.basis, metric.target)
+    rows = select.contrasts(glass, tokens, metric.target)
+    again = select.contrasts(glass, tokens, metric.target)
     assert len(rows) >= 20 and all(torch.equal(a, b) for a, b in zip(rows, again, strict=True))
-    one, two = (select.ranking(glass, tokens, frozen, book, metric, based, rows) for _ in range(2))
+    one, two = (select.ranking(glass, tokens, frozen, coded, metric, based, rows) for _ in range(2))
     assert torch.equal(one, two)
-    assert torch.equal(one.sort().values, torch.arange(sum(v.numel() for v in book.values)))
-    units = select.units_at(book, one[:20], based)
+    assert torch.equal(one.sort().values, torch.arange(sum(len(c) for c in coded.codes)))
+    units = select.units_at(coded, one[:20], based)
     for b, p, i, value in zip(units.blocks, units.positions, units.ids, units.values):
-        assert float(book.values[b][p, i]) == float(value)
+        assert float(coded.codes[b].dense()[p, i]) == float(value)
 
 
 def test_the_shared_beginning_is_run_once_and_changes_nothing(glass, monkeypatch):
@@ -159,9 +159,10 @@ def test_the_shared_beginning_is_run_once_and_changes_nothing(glass, monkeypatch
     metric = Metric(target, None, None)
     rows = [other, *(torch.cat([ids[:5], ids[5:].flip(0).roll(k)]) for k in range(3))]
     assert select._shared(ids, rows) == 4
-    short = select.learn(glass, tokens, metric, rows)
+    sites = [Site("mlp_act", layer) for layer in range(glass.parts.n_layers)]
+    short = torch.stack(select.learn(glass, tokens, metric, sites, rows)).flatten()
     monkeypatch.setattr(select, "_shared", lambda ids, rows: 0)
-    whole = select.learn(glass, tokens, metric, rows)
+    whole = torch.stack(select.learn(glass, tokens, metric, sites, rows)).flatten()
     assert short.shape == whole.shape
     best = [set(x.topk(50).indices.tolist()) for x in (short, whole)]
     assert len(best[0] & best[1]) >= 48  # up to rounding
@@ -170,28 +171,28 @@ def test_the_shared_beginning_is_run_once_and_changes_nothing(glass, monkeypatch
 
 
 def test_long_prompts_are_ranked_by_relp(glass, monkeypatch):
-    tokens, frozen, book, based = prepared(glass, PROMPT, [])
+    tokens, frozen, coded, based = prepared(glass, PROMPT, [])
     metric = Metric(int(frozen.logits.argmax()), None, None)
     monkeypatch.setattr(select, "LONGEST", 3)
-    rows = select.contrasts(glass, tokens, book.basis, metric.target)
+    rows = select.contrasts(glass, tokens, metric.target)
     assert rows == []
-    order = select.ranking(glass, tokens, frozen, book, metric, based, rows)
-    scores = torch.cat([s.abs().flatten() for s in select.relp(frozen, book, metric, based)])
+    order = select.ranking(glass, tokens, frozen, coded, metric, based, rows)
+    scores = torch.cat([s.abs().flatten() for s in select.relp(frozen, coded, metric, based)])
     assert torch.equal(order, scores.argsort(descending=True, stable=True))
 
 
 def test_target_of_the_issue_on_real_weights_carries_to_an_unseen_counterfactual(smol):
     """Real weights, real interventions: the chosen thousand beat random ones and RelP's on a prompt never seen."""
     prompt = "The capital city of France is called"
-    tokens, frozen, book, based = prepared(smol, prompt, ["The capital city of Italy is called"])
+    tokens, frozen, coded, based = prepared(smol, prompt, ["The capital city of Italy is called"])
     (unseen,) = prepared(smol, prompt, ["The capital city of Japan is called"])[3]
     metric = Metric(smol.token(" Paris"), smol.token(" Tokyo"), None)
-    bench = make_bench(smol, tokens, frozen, book, metric, [unseen])
+    bench = Bench(smol, smol.record(tokens), frozen, coded, metric, [unseen])
     seen = Metric(smol.token(" Paris"), smol.token(" Rome"), None)
-    rows = select.contrasts(smol, tokens, book.basis, seen.target, [based[0].ids])
-    order = select.ranking(smol, tokens, frozen, book, Metric(seen.target, None, None), based, rows)
-    relp = torch.cat([s.abs().flatten() for s in select.relp(frozen, book, seen, based)]).argsort(descending=True)
-    f, plain = (faithfulness(bench, select.units_at(book, o[:1000], based), unseen) for o in (order, relp))
+    rows = select.contrasts(smol, tokens, seen.target, [based[0].ids])
+    order = select.ranking(smol, tokens, frozen, coded, Metric(seen.target, None, None), based, rows)
+    relp = torch.cat([s.abs().flatten() for s in select.relp(frozen, coded, seen, based)]).argsort(descending=True)
+    f, plain = (faithfulness(bench, select.units_at(coded, o[:1000], based), unseen) for o in (order, relp))
     assert f["fit"] > 0.4 and f["fit"] > plain["fit"] + 0.1 and abs(f["random_fit"]) < 0.1
     assert f["kl"] < plain["kl"] and f["kl"] < f["kl_random"] / 2
 

@@ -18,7 +18,8 @@ from families import (
 )
 from hooke.errors import HookeError
 from hooke.model import Edit, Model, Tokens
-from hooke.model.packed import Writes, record, substitute
+from hooke.model.packed import Writes, substitute
+from hooke.model.recorded import record
 from hooke.sites import Site
 
 HEADS = ("q", "k", "v", "z")

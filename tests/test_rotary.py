@@ -15,7 +15,8 @@ from families import CONFIGS, VOCAB, close, logits_of, new_hf, one_thread, padde
 from hooke.errors import HookeError
 from hooke.methods.circuit_run import ground
 from hooke.model import Edit, Model
-from hooke.model.packed import Writes, heads, record, substitute
+from hooke.model.packed import Writes, heads, substitute
+from hooke.model.recorded import record
 from hooke.model.run import Tokens
 from hooke.sites import Site
 

@@ -329,9 +329,10 @@ def test_an_exception_inside_leaves_the_model_as_it_was() -> None:
     with pytest.raises(ZeroDivisionError):
         calls()
     assert hf.config._attn_implementation == "eager"
+    base = model.record(ids)
     handle = hf.model.layers[2].register_forward_pre_hook(lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        model.run_each(ids, [[Edit("mlp_act.2")]], resid={2: torch.zeros(1, 5, 32)})
+        model.run_each(base, [[Edit("mlp_act.2")]])
     handle.remove()
     assert hf.model.layers[0].__dict__["forward"] is own and "forward" not in hf.model.layers[1].__dict__
     del hf.model.layers[0].__dict__["forward"]

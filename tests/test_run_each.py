@@ -157,12 +157,12 @@ def test_run_each_joins_rows_where_they_first_differ() -> None:
     for i, layer in enumerate(model.hf.model.layers):
         layer.mlp.register_forward_pre_hook(lambda _, args, i=i: rows.append((i, args[0].shape[0])))
     ids = random_ids(1, 4)
-    resid = {i: model.run(ids, read=[f"resid_pre.{i}"]).acts[f"resid_pre.{i}"] for i in range(N_LAYERS)}
+    base = model.record(ids)
     rows.clear()
-    model.run_each(ids, [[Edit("z.1")], [Edit("mlp_act.2")], [Edit("z.2")], [Edit("mlp_act.1")]], resid=resid)
+    model.run_each(base, [[Edit("z.1")], [Edit("mlp_act.2")], [Edit("z.2")], [Edit("mlp_act.1")]])
     assert rows == [(1, 2), (2, 4)]
     rows.clear()
-    model.run_each(ids, [[Edit("z.2")], [Edit("z.0")]], resid=resid)
+    model.run_each(base, [[Edit("z.2")], [Edit("z.0")]])
     assert rows == [(0, 1), (1, 1), (2, 2)]
 
 
@@ -175,10 +175,10 @@ def test_run_each_shares_the_beginning_that_edits_leave_alone() -> None:
     mask = torch.zeros(8, f, dtype=torch.bool)
     early, late = mask.clone(), mask.clone()
     early[1, 3], late[6, 3] = True, True
-    resid = {i: model.run(ids, read=[f"resid_pre.{i}"]).acts[f"resid_pre.{i}"] for i in range(N_LAYERS)}
+    base = model.record(ids)
     seen.clear()
     sets = [[Edit("mlp_act.0", value=torch.ones(8, f), index=m)] for m in (early, late, late)]
-    model.run_each(ids, sets, resid=resid)
+    model.run_each(base, sets)
     assert seen == [(1, 8), (1, 6), (2, 2)]  # the early one; the beginning of the late ones; these
 
 

@@ -14,8 +14,9 @@ from hooke.errors import HookeError
 from hooke.methods import influence as inf
 from hooke.methods import select
 from hooke.methods.baselines import baselines
+from hooke.methods.coded import encode
 from hooke.methods.draw import logit_values
-from hooke.methods.edges import edges, encode
+from hooke.methods.edges import edges
 from hooke.methods.effects import Verification, judge, weigh
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.scores import unit_effects
@@ -187,53 +188,55 @@ def test_prediction_is_the_sum_over_paths_of_the_exported_graph(glass):
     tokens = glass.tokens(PROMPT)
     frozen = freeze(glass, tokens)
     basis = neurons(glass)
-    book = encode(frozen, basis, 1e-3)
+    coded = encode(frozen, basis)
     based = baselines(glass, tokens, [], basis, frozen.dtype)
     metric = Metric(int(frozen.logits.argmax()), None, None)
-    kept = top(book, relp(frozen, book, metric, based), 50, based)
-    found = edges(frozen, book, kept, metric.row(frozen))
-    masks = [torch.zeros_like(v, dtype=torch.bool) for v in book.values]
+    kept = top(coded, relp(frozen, coded, metric, based), 50, based)
+    found = edges(frozen, coded, kept, metric.row(frozen))
+    masks = [torch.zeros_like(codes.dense(), dtype=torch.bool) for codes in coded.codes]
     for b, p, i in zip(kept.blocks, kept.positions, kept.ids, strict=True):
         masks[b][p, i] = True
-    effects, _ = unit_effects(frozen, book, metric.row(frozen), keep=masks)
+    masks = [mask.flatten() for mask in masks]  # every neuron is an entry of the codes
+    effects, _ = unit_effects(frozen, coded, metric.row(frozen), keep=masks)
     matrix, direct = found.unit[:50].double(), found.unit[50].double()
     slow = direct.clone()  # every path, one length at a time
     step = direct.clone()
     for _ in range(glass.parts.n_layers):
         step = step @ matrix
         slow += step
-    fast = torch.stack([effects[b][p, i] for b, p, i in zip(kept.blocks, kept.positions, kept.ids, strict=True)])
+    tables = [effect.view(codes.shape) for effect, codes in zip(effects, coded.codes, strict=True)]
+    fast = torch.stack([tables[b][p, i] for b, p, i in zip(kept.blocks, kept.positions, kept.ids, strict=True)])
     assert torch.allclose(fast.double(), slow, atol=1e-5)
 
 
 def test_faithfulness_of_everything_is_one_and_of_nothing_zero(glass):
     from hooke.methods.fit import faithfulness
-    from hooke.methods.verify import make_bench
+    from hooke.methods.verify import Bench
 
     tokens = glass.tokens(PROMPT)
     frozen = freeze(glass, tokens)
     basis = neurons(glass)
-    book = encode(frozen, basis, 1e-3)
+    coded = encode(frozen, basis)
     based = baselines(glass, tokens, [], basis, frozen.dtype)
     metric = Metric(int(frozen.logits.argmax()), None, None)
-    bench = make_bench(glass, tokens, frozen, book, metric, based)
-    scores = [torch.ones_like(v) for v in book.values]
-    everything = top(book, scores, sum(v.numel() for v in book.values), based)
+    bench = Bench(glass, glass.record(tokens), frozen, coded, metric, based)
+    scores = [torch.ones_like(codes.values) for codes in coded.codes]
+    everything = top(coded, scores, sum(len(codes) for codes in coded.codes), based)
     found = faithfulness(bench, everything, based[0])
     assert found["fit"] == pytest.approx(1, abs=1e-3) and found["complement"] == pytest.approx(0, abs=1e-3)
     assert found["kl"] == pytest.approx(0, abs=1e-4)
     # against a slow obvious version: one plain run with every neuron set
-    kept = top(book, relp(frozen, book, metric, based), 100, based)
+    kept = top(coded, relp(frozen, coded, metric, based), 100, based)
     slow_edits = []
     for b in range(len(basis)):
-        values = based[0].values[b].clone()
+        values = based[0].codes[b].dense().clone()
         mask = torch.ones_like(values, dtype=torch.bool)
         here = kept.blocks == b
         mask[kept.positions[here], kept.ids[here]] = False
         slow_edits.append(Edit(Site("mlp_act", b), value=values, index=mask))
     m = [float(metric(glass.run(tokens, edits=e, logits="last").logits[0])) for e in ([], slow_edits)]
     nothing = float(metric(glass.run(tokens, logits="last", edits=[
-        Edit(Site("mlp_act", b), value=based[0].values[b]) for b in range(len(basis))]).logits[0]))  # fmt: skip
+        Edit(Site("mlp_act", b), value=based[0].codes[b].dense()) for b in range(len(basis))]).logits[0]))  # fmt: skip
     assert faithfulness(bench, kept, based[0])["fit"] == pytest.approx((m[1] - nothing) / (m[0] - nothing), abs=1e-3)
 
 
@@ -302,9 +305,9 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
     seen = []
     real = select.ranking
 
-    def ranking(model, tokens, frozen, book, metric, baselines, contrasts, tick):
+    def ranking(model, tokens, frozen, coded, metric, baselines, contrasts, tick):
         seen.append((contrasts, [b.ids for b in baselines]))
-        return real(model, tokens, frozen, book, metric, baselines, contrasts, tick)
+        return real(model, tokens, frozen, coded, metric, baselines, contrasts, tick)
 
     monkeypatch.setattr(select, "ranking", ranking)
     prompt = "Alice was beginning to get very tired of sitting"

@@ -1,4 +1,4 @@
-"""`Dictionary`: one encoder block, and the sparse `Codes` that it gives.
+"""`Dictionary`: one encoder block, and the calls that every kind of it answers.
 
 MLP neurons, an SAE, a transcoder, a probe and a steering vector all answer the same calls, so an
 attribution graph is drawn in any of them by one code path. A per-layer set is a tuple of blocks.
@@ -7,116 +7,174 @@ attribution graph is drawn in any of them by one code path. A per-layer set is a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from hooke.model import Edit
+from hooke.dictionaries.codes import Codes
+from hooke.model import Edit, Model, Tokens
 from hooke.sites import Site
 
-
-@dataclass
-class Codes:
-    """Sparse activations: entry i is feature `ids[i]` at position `positions[i]` with value `values[i]`."""
-
-    positions: Tensor  # (n,)
-    ids: Tensor  # (n,)
-    values: Tensor  # (n,)
-    shape: tuple[int, int]  # (pos, n_features)
-
-    @classmethod
-    def of(cls, dense: Tensor) -> Codes:
-        """From (pos, n_features), keeping what is not zero."""
-        positions, ids = dense.nonzero(as_tuple=True)
-        return cls(positions, ids, dense[positions, ids], (dense.shape[0], dense.shape[1]))
-
-    def dense(self) -> Tensor:
-        """(pos, n_features)"""
-        out = self.values.new_zeros(self.shape)
-        out[self.positions, self.ids] = self.values
-        return out
+Values = Mapping[Site, Tensor]  # by read site: (pos, width) of a prompt, or (n, width) at the places of n features
+ENTRIES = 4096  # codes whose readers or writers are there at once
 
 
 class Dictionary(Protocol):
     """One encoder block of a dictionary of features.
 
-    Contract, tested on every implementation by `check_dictionary`: for a feature i active at x,
-    `reader(i, x) · x + const(i, x)` is the value that edges into i sum to; `decode` is
-    `offset(site)` plus the sum of codes times writers.
+    Contract, tested on every implementation by `check_dictionary`: for a feature i active at x, the sum over read
+    sites of `reader(i, x) · x`, plus its constant, is the value that edges into i sum to; `decode` is `offset` plus
+    the sum of codes times writers. A class that names `Dictionary` as its base gets the calls that have a body here;
+    the neurons have faster ones of their own.
     """
 
-    @property
-    def reads(self) -> tuple[Site, ...]:
-        """Where it reads; several for a joint encoder."""
-        ...
+    reads: tuple[Site, ...]  # several for a joint encoder
+    writes: tuple[Site, ...]
+    n_features: int
+    hash: str  # identifies the dictionary in results
+    skips: bool = False  # whether its offset depends on what it reads, as with a skip connection
 
-    @property
-    def writes(self) -> tuple[Site, ...]: ...
-
-    @property
-    def n_features(self) -> int: ...
-
-    @property
-    def hash(self) -> str:
-        """Identifies the dictionary in results."""
-        ...
-
-    def encode(self, x: Mapping[Site, Tensor]) -> Codes:
+    def encode(self, x: Values) -> Codes:
         """Values at the read sites, each (pos, width), to codes."""
         ...
 
-    def decode(self, codes: Codes) -> dict[Site, Tensor]:
+    def reader(self, ids: Tensor, at: Values) -> tuple[dict[Site, Tensor], Tensor]:
+        """Readers (n, width) at each read site and constants (n,) of features `ids` (n,), held at read values."""
+        ...
+
+    def writer(self, ids: Tensor, site: Site, at: Values) -> Tensor:
+        """(n, width): what one unit of each feature writes at `site`, held at read values (n, width)."""
+        ...
+
+    def offset(self, site: Site, x: Values) -> Tensor | None:
+        """(pos, width): what `decode` writes at `site` with all features at zero; None for nothing."""
+        return None
+
+    def pull_offset(self, site: Site, cotangent: Tensor, x: Values) -> dict[Site, Tensor]:
+        """The transpose of what `offset` takes from the read sites, as a skip connection does: a cotangent at `site`
+        (… pos width) to read sites. Only asked of a dictionary that `skips`."""
+        return {}
+
+    def decode(self, codes: Codes, x: Values) -> dict[Site, Tensor]:
         """Codes to what the dictionary writes, each (pos, width)."""
-        ...
+        out = {}
+        for site in self.writes:
+            offset = self.offset(site, x)
+            first = x[self.reads[0]]
+            total = torch.zeros_like(first) if offset is None else offset.clone()
+            for start in range(0, len(codes), ENTRIES):
+                part = slice(start, start + ENTRIES)
+                at = codes.positions[part]
+                rows = self.writer(codes.ids[part], site, {s: y[at] for s, y in x.items()}).to(total.dtype)
+                total.index_add_(0, at, rows * codes.values[part, None].to(total.dtype))
+            out[site] = total
+        return out
 
-    def reader(self, ids: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
-        """Readers (n, width) and constants (n,) of features `ids` (n,) at the read values `at` (n, width)."""
-        ...
+    def effects(self, codes: Codes, site: Site, cotangent: Tensor, x: Values) -> Tensor:
+        """(… n): what one unit of each entry of the codes is worth, of a cotangent at `site` (… pos width)."""
+        out = cotangent.new_zeros(*cotangent.shape[:-2], len(codes))
+        ids = codes.ids
+        for p, here in codes.by_position():
+            at = {s: y[p].expand(here.stop - here.start, -1) for s, y in x.items()}
+            out[..., here] = cotangent[..., p, :] @ self.writer(ids[here], site, at).to(cotangent.dtype).T
+        return out
 
-    def writer(self, ids: Tensor, site: Site) -> Tensor:
-        """(n, width): what one unit of each feature writes at `site`."""
-        ...
-
-    def offset(self, site: Site) -> Tensor | None:
-        """(width,): what `decode` writes with all features at zero."""
-        ...
-
-    def push_back(self, cotangent: Tensor, at: Tensor) -> Tensor:
-        """Cotangents on all feature values (… pos n_features) to the read site (… pos width): the sum
-        over active features of cotangent times reader, at the read values `at` (pos, width)."""
-        ...
+    def push_back(self, cotangent: Codes, x: Values) -> dict[Site, Tensor]:
+        """Cotangents on features (as values of codes) to the read sites, each (pos, width): the sum of cotangent times
+        reader, held at the read values (pos, width)."""
+        out = {site: torch.zeros_like(x[site]) for site in self.reads}
+        for start in range(0, len(cotangent), ENTRIES):
+            part = slice(start, start + ENTRIES)
+            at = cotangent.positions[part]
+            readers, _ = self.reader(cotangent.ids[part], {s: y[at] for s, y in x.items()})
+            for site, rows in readers.items():
+                out[site].index_add_(0, at, rows * cotangent.values[part, None])
+        return out
 
     def edits(self, ids: Tensor, value: Tensor | float, positions: Tensor | None = None, n_pos: int = 0) -> list[Edit]:
         """Edits that set features `ids` (n,) to `value` in a live run: everywhere, or feature i at
-        positions[i] of a prompt of n_pos tokens."""
-        ...
+        positions[i] of a prompt of n_pos tokens. What the dictionary does not reconstruct stays as it is."""
+        index = ids if positions is None else (positions, ids)
+        return [Edit(site, "feature", value, index=index, feature=(self, "set")) for site in sorted(self.writes)]
 
 
-def check_dictionary(dictionary: Dictionary, x: Mapping[Site, Tensor], *, atol: float = 1e-4) -> None:
+def check_dictionary(dictionary: Dictionary, x: Values, *, atol: float = 1e-4) -> None:
     """Prove the contract on values at the read sites (pos, width). Raises AssertionError saying what fails.
 
     atol is relative to the largest value compared, or absolute where that is under 1.
     """
-    codes = dictionary.encode(x)
-    (read,) = dictionary.reads
-    at = x[read][codes.positions]
-    readers, consts = dictionary.reader(codes.ids, at)
-    edges = (readers * at).sum(-1) + consts
+    codes, first = dictionary.encode(x), x[dictionary.reads[0]]
+    assert codes.shape == (len(first), dictionary.n_features), f"codes have the shape {codes.shape}"
+    assert bool((codes.values != 0).all()), "codes hold features that are not active"
+    positions, ids = codes.positions, codes.ids
+    at = {site: x[site][positions] for site in dictionary.reads}
+    readers, consts = dictionary.reader(ids, at)
+    assert set(readers) == set(dictionary.reads), f"readers are of {sorted(readers)}, not of the read sites"
+    edges = sum((readers[site] * at[site]).sum(-1) for site in readers) + consts
     _same(edges, codes.values, atol, "reader · x + const differs from the value")
-    for site, decoded in dictionary.decode(codes).items():
-        writers = dictionary.writer(codes.ids, site) * codes.values[:, None]
-        total = torch.zeros_like(decoded).index_add(0, codes.positions, writers.to(decoded.dtype))
-        offset = dictionary.offset(site)
-        total = total if offset is None else total + offset
-        _same(total, decoded, atol, f"decode differs from the sum of writers at {site}")
     generator = torch.Generator().manual_seed(0)
-    cotangent = torch.randn(codes.shape, generator=generator).to(x[read])
-    expected = torch.zeros_like(x[read]).index_add(
-        0, codes.positions, readers * cotangent[codes.positions, codes.ids][:, None]
-    )
-    _same(dictionary.push_back(cotangent, x[read]), expected, atol, "push_back differs from the sum of readers")
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64).to(first)
+
+    decoded = dictionary.decode(codes, x)
+    assert set(decoded) == set(dictionary.writes), f"decode gives {sorted(decoded)}, not the written sites"
+    for site, whole in decoded.items():
+        writers = dictionary.writer(ids, site, at).to(whole.dtype)
+        total = torch.zeros_like(whole).index_add(0, positions, writers * codes.values[:, None])
+        offset = dictionary.offset(site, x)
+        total = total if offset is None else total + offset
+        _same(total, whole, atol, f"decode differs from the sum of writers at {site}")
+        cotangent = random(2, *whole.shape)
+        expected = torch.stack([(writers * each[positions]).sum(-1) for each in cotangent])
+        _same(dictionary.effects(codes, site, cotangent, x), expected, atol, f"effects differ from writers at {site}")
+        step = {s: random(*y.shape) for s, y in x.items()}
+        moved = dictionary.offset(site, {s: y + step[s] for s, y in x.items()})
+        change = torch.zeros(()) if offset is None or moved is None else (cotangent[0] * (moved - offset)).sum()
+        pulled = dictionary.pull_offset(site, cotangent[0], x) if dictionary.skips else {}
+        _same(
+            sum((pulled[s] * step[s]).sum() for s in pulled) + torch.zeros_like(change),
+            change, atol * 10, f"pull_offset is not the transpose of offset at {site}",
+        )  # fmt: skip
+    worth = codes.valued(random(len(codes)))
+    for site, pushed in dictionary.push_back(worth, x).items():
+        expected = torch.zeros_like(x[site]).index_add(0, positions, readers[site] * worth.values[:, None])
+        _same(pushed, expected, atol, f"push_back differs from the sum of readers at {site}")
+
+
+def check_edits(dictionary: Dictionary, model: Model, tokens: Tokens, *, atol: float = 1e-4) -> None:
+    """Prove on a live run that `edits` moves what a dictionary writes by the change of its features times their
+    writers, and nothing else, at positions and everywhere. Raises AssertionError saying what fails.
+
+    tokens: one prompt. The dictionary must not read later than it writes.
+    """
+    clean = model.run(tokens, read=dictionary.reads).acts
+    x = {site: clean[site][0] for site in dictionary.reads}
+    codes, n_pos = dictionary.encode(x), tokens.ids.shape[1]
+    picked = torch.linspace(0, len(codes) - 1, 3).long().unique()
+    ids, positions = codes.ids[picked], codes.positions[picked]
+    value = codes.values[picked] * -0.5 + 0.7
+    everywhere = torch.arange(n_pos, device=ids.device).repeat_interleave(len(ids.unique()))
+    cases = {
+        "at positions": (ids, positions, value, dictionary.edits(ids, value, positions, n_pos)),
+        "everywhere": (
+            ids.unique().repeat(n_pos), everywhere, value.new_full((len(everywhere),), 0.3),
+            dictionary.edits(ids.unique(), 0.3),
+        ),
+    }  # fmt: skip
+    for where, (which, at, goal, edits) in cases.items():
+        change = goal - codes.at(at, which)
+        adds = []
+        for site in dictionary.writes:
+            rows = dictionary.writer(which, site, {s: y[at] for s, y in x.items()}).to(change.dtype)
+            step = torch.zeros_like(next(iter(x.values()))).index_add(0, at, rows * change[:, None])
+            adds.append(Edit(site, "add", step))
+        found, expected = (model.run(tokens, edits=made, read=dictionary.writes) for made in (edits, adds))
+        for site in dictionary.writes:
+            _same(found.acts[site], expected.acts[site], atol, f"an edit {where} is not the change of {site}")
+        assert found.logits is not None and expected.logits is not None
+        _same(found.logits, expected.logits, atol, f"an edit {where} changes something else")
 
 
 def _same(a: Tensor, b: Tensor, atol: float, what: str) -> None:

@@ -23,7 +23,8 @@ from hooke.methods.ranking import spread
 from hooke.methods.splits import check_seed
 from hooke.model import Model, Tokens
 from hooke.model.model import Prompt
-from hooke.model.packed import Base, heads, record
+from hooke.model.packed import heads
+from hooke.model.recorded import Recorded, record
 from hooke.results import Claim, Result
 
 METHODS = ("atp", "atp-qk", "atp-star", "relp", "ig-inputs", "ig-activations")
@@ -36,8 +37,8 @@ MOST_STEPS = 10_000
 class Case(NamedTuple):
     """One pair of prompts, run: the run that is patched, the other, and the metric at each."""
 
-    base: Base
-    other: Base
+    base: Recorded
+    other: Recorded
     asked: Question
     start: float
     end: float
@@ -209,7 +210,7 @@ def _laid_out(layers: list[Tensor], place: Place) -> Tensor:
     return x if place.units is None else x.transpose(1, 2)
 
 
-def _differs(place: Place, new: list[Tensor], base: Base) -> Tensor:
+def _differs(place: Place, new: list[Tensor], base: Recorded) -> Tensor:
     """Where the values of the two runs differ, laid out like the scores."""
     return _laid_out(
         [

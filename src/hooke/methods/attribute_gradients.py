@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.methods.metrics import Metric, checked
 from hooke.methods.patch_places import Place
-from hooke.model import Edit, Model, Rows, Tokens, freeze
-from hooke.model.packed import Base, Heads
+from hooke.model import Descent, Edit, Model, Rows, Tokens, freeze
+from hooke.model.packed import Heads
+from hooke.model.recorded import Recorded
 from hooke.sites import Site
 
 STEPS = 5  # points of a path (2403.17806 finds five enough)
@@ -73,11 +73,11 @@ def _backward(
     return {site: torch.zeros_like(x) if g is None else g for (site, x), g in zip(values.items(), found, strict=True)}
 
 
-def linear(places: Sequence[Place], base: Base, new: Values, grads: Mapping[Site, Tensor]) -> Scores:
+def linear(places: Sequence[Place], base: Recorded, new: Values, grads: Mapping[Site, Tensor]) -> Scores:
     """AtP: (a_new - a_base) · dm/da, summed over the width of each value."""
     scores: Scores = []
     for place, there in zip(places, new, strict=True):
-        here, slopes = place.values(base.acts), place.slopes(grads)
+        here, slopes = place.values(base.acts), place.slopes(grads, base.acts)
         scores.append([_dot(x - y, g, place.units is not None) for x, y, g in zip(there, here, slopes, strict=True)])
     return scores
 
@@ -88,14 +88,14 @@ def _dot(change: Tensor, slope: Tensor, by_unit: bool) -> Tensor:
     return product.flatten(first).sum(-1) if product.ndim > first else product
 
 
-def atp(model: Model, base: Base, places: Sequence[Place], new: Values, metric: Metric) -> Scores:
+def atp(model: Model, base: Recorded, places: Sequence[Place], new: Values, metric: Metric) -> Scores:
     """Attribution patching (Nanda 2023): one backward pass at the run that is patched."""
     return linear(places, base, new, gradients(model, base.tokens, wanted(places), metric))
 
 
 def atp_star(
     model: Model,
-    base: Base,
+    base: Recorded,
     places: Sequence[Place],
     new: Values,
     metric: Metric,
@@ -176,7 +176,14 @@ def exact_softmax(site: Site, here: Heads, there: Heads, grads: Mapping[Site, Te
 
 
 def ig_inputs(
-    model: Model, base: Base, other: Base, places: Sequence[Place], new: Values, metric: Metric, *, steps: int = STEPS
+    model: Model,
+    base: Recorded,
+    other: Recorded,
+    places: Sequence[Place],
+    new: Values,
+    metric: Metric,
+    *,
+    steps: int = STEPS,
 ) -> Scores:
     """The gradient averaged over embedded tokens on the way from the base's to the other run's (EAP-IG, 2403.17806).
 
@@ -192,7 +199,7 @@ def ig_inputs(
 
 
 def ig_activations(
-    model: Model, base: Base, places: Sequence[Place], new: Values, metric: Metric, *, steps: int = STEPS
+    model: Model, base: Recorded, places: Sequence[Place], new: Values, metric: Metric, *, steps: int = STEPS
 ) -> Scores:
     """The gradient averaged over values of the place itself, all its positions and units on the way together.
 
@@ -211,21 +218,21 @@ def ig_activations(
             logits, values = _differentiable(model, rows, sites, edits, (first, stream))
             grads = {site: g.mean(0, keepdim=True) for site, g in _backward(metric, logits, values).items()}
             if place.dictionary is not None:
-                slope = place.slopes(grads)[0]
+                slope = place.slopes(grads, base.acts)[0]
             else:
-                slope = Place(place.name, [place.sites[layer]], place.units).slopes(grads)[0]
+                slope = Place(place.name, [place.sites[layer]], place.units).slopes(grads, base.acts)[0]
             found.append(_dot(x - y, slope, place.units is not None))
         scores.append(found)
     return scores
 
 
-def _on_the_way(place: Place, layer: int, base: Base, change: Tensor, steps: int) -> tuple[list[Edit], list[Site]]:
+def _on_the_way(place: Place, layer: int, base: Recorded, change: Tensor, steps: int) -> tuple[list[Edit], list[Site]]:
     """Edits that move a place part of the way in each row, and the sites they are at."""
     shares = _middles(steps, change)
     if place.dictionary is not None:
-        made, ids = [], torch.tensor(place.units)
+        made = []
         for site in place.dictionary.writes:
-            step = change @ place.dictionary.writer(ids, site).to(change)
+            step = torch.einsum("pi,pid->pd", change, place.writers(site, base.acts).to(change))
             made.append(Edit(site, "add", shares[:, None, None] * step))
         return made, sorted(place.dictionary.writes)
     site = place.sites[layer]
@@ -244,7 +251,7 @@ def _middles(steps: int, like: Tensor) -> Tensor:
     return (torch.arange(steps, device=like.device, dtype=like.dtype) + 0.5) / steps
 
 
-def relp(model: Model, base: Base, places: Sequence[Place], new: Values, metric: Metric) -> Scores:
+def relp(model: Model, base: Recorded, places: Sequence[Place], new: Values, metric: Metric) -> Scores:
     """RelP (2508.21258): the backward pass with local rules in the place of derivatives.
 
     Norm denominators and attention patterns are held, an activation is its value times what it takes, held, and
@@ -275,32 +282,21 @@ def relp_cotangents(model: Model, tokens: Tokens, metric: Metric) -> dict[Site, 
     found: dict[Site, Tensor] = {final: torch.zeros_like(x)}
     found[final][0, -1] = slope[0]
     last = torch.tensor([x.shape[1] - 1], device=x.device)
-    rows = Rows([final], last, slope.to(frozen.dtype), torch.zeros(1, dtype=frozen.dtype, device=x.device))
-    blocks = neurons(model)
-
-    def through(layer: int, at_proj: Tensor) -> list[tuple[Site, Tensor]]:
-        block, into = blocks[layer], Site("mlp_in", layer)
-        act = at_proj[0] @ parts.blocks[layer].down.weight.to(at_proj.dtype)
-        back = block.push_back(act, frozen.values[into])[None]
-        found[Site("mlp_proj", layer)] = at_proj.clone()  # it shares memory with the stream
-        found[Site("mlp_act", layer)], found[into] = act[None], back
-        return [(into, back)]
-
-    for site, stage in frozen.descend(rows, through=through):
-        x, layer = stage.clone(), site.layer or 0  # stages share memory
+    rows = Rows.at(final, last, slope.to(frozen.dtype), torch.zeros(1, dtype=frozen.dtype, device=x.device))
+    points = ("resid_post", "mlp_out", "mlp_proj", "mlp_in", "resid_mid", "attn_out", "resid_pre")
+    seen = [Site(point, layer) for point in points for layer in range(parts.n_layers)]
+    for site, _, stage in Descent(frozen, rows, see=frozenset(seen)):
+        if site is None:
+            continue
+        x, block = stage.clone(), parts.blocks[site.layer or 0]  # stages share memory
         found[site] = x
-        if site.point == "mlp_out":
-            found[Site("resid_post", layer)] = x
-            if layer + 1 < parts.n_layers:
-                found[Site("resid_pre", layer + 1)] = x
+        if site.point == "mlp_proj":
+            found[Site("mlp_act", site.layer)] = x @ block.down.weight.to(x.dtype)
         elif site.point == "attn_out":
-            if not parts.parallel:
-                found[Site("resid_mid", layer)] = x
-            block = parts.blocks[layer]
             norm = block.attn_post_norm
-            down = x if norm is None else norm.pull(x, frozen.scales[Site("attn_post_scale", layer)])
+            down = x if norm is None else norm.pull(x, frozen.scales[Site("attn_post_scale", site.layer)])
             z = (down @ block.o.weight.to(x.dtype)).unflatten(-1, (parts.n_heads, parts.d_head))
-            v = torch.einsum("hqk,bqhd->bkhd", frozen.patterns[layer], z)
-            found[Site("z", layer)] = z
-            found[Site("v", layer)] = v.unflatten(2, (parts.n_kv_heads, -1)).sum(3)
+            v = torch.einsum("hqk,bqhd->bkhd", frozen.patterns[site.layer or 0], z)
+            found[Site("z", site.layer)] = z
+            found[Site("v", site.layer)] = v.unflatten(2, (parts.n_kv_heads, -1)).sum(3)
     return found

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from hooke.data import PASSAGES
-from hooke.dictionaries import Dictionary
+from hooke.dictionaries import Codes, Dictionary
 from hooke.errors import HookeError
+from hooke.methods.coded import encode_run
 from hooke.model import Model, Tokens
 from hooke.sites import Site
 
@@ -19,11 +20,11 @@ N_PASSAGES = 3
 
 @dataclass
 class Baseline:
-    """One run to compare with: its codes (per block, pos n_features), tokens (pos d_model) and last logits."""
+    """One run to compare with: its codes (per block), tokens (pos d_model) and last logits."""
 
     name: str
     ids: Tensor  # (pos,)
-    values: list[Tensor]
+    codes: list[Codes]
     tokens: Tensor
     logits: Tensor
 
@@ -57,10 +58,10 @@ def baselines(
 def run_baseline(model: Model, name: str, batch: Tokens, basis: Sequence[Dictionary], dtype: torch.dtype) -> Baseline:
     """One forward pass over one prompt, encoded in the basis."""
     first = Site("resid_pre", 0)
-    run = model.run(batch, read=[first, *(block.reads[0] for block in basis)], logits="last")
+    run = model.run(batch, read=sorted({first, *(site for block in basis for site in block.reads)}), logits="last")
     assert run.logits is not None
-    values = [block.encode({(s := block.reads[0]): run.acts[s][0].to(dtype)}).dense() for block in basis]
-    return Baseline(name, batch.ids[0], values, run.acts[first][0].to(dtype), run.logits[0])
+    codes = encode_run(basis, run.acts, dtype)
+    return Baseline(name, batch.ids[0], codes, run.acts[first][0].to(dtype), run.logits[0])
 
 
 def passages(model: Model, tokens: Tokens, count: int = N_PASSAGES) -> list[Tensor]:

@@ -25,7 +25,7 @@ from hooke.methods.patch_places import Place
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Tap, Wiring
 from hooke.model import Model
-from hooke.model.packed import record
+from hooke.model.recorded import record
 from hooke.sites import Site
 
 LEVELS = ("edges", "nodes", "neurons")

@@ -11,7 +11,8 @@ from torch import Tensor
 from hooke.methods import explain
 from hooke.methods import influence as inf
 from hooke.methods.baselines import Baseline
-from hooke.methods.edges import Codebook, Edges, Units, edges, hidden_gross, join, readers, take
+from hooke.methods.coded import Coded, Units
+from hooke.methods.edges import Edges, edges, hidden_gross, readers
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Frozen, Rows
@@ -46,7 +47,7 @@ class Drawn:
 
 def draw(
     frozen: Frozen,
-    book: Codebook,
+    coded: Coded,
     kept: Units,
     logits: Logits,
     metric: Metric,
@@ -62,13 +63,12 @@ def draw(
     influence and words follow those.
     """
     n, n_pos, device = len(kept), frozen.n_tokens, kept.ids.device
-    means = [torch.stack(values).mean(0) for values in zip(*(b.values for b in based), strict=True)]
-    random = random_units(book, means, explain.N_RANDOM, torch.Generator().manual_seed(seed))
-    few = readers(book, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
+    random = random_units(coded, based, explain.N_RANDOM, torch.Generator().manual_seed(seed))
+    few = readers(coded, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
     baseline = None
     if given:
-        baseline = (means, torch.stack([b.tokens for b in based]).mean(0))
-    found = edges(frozen, book, kept, join(logits.rows, few), baseline, stretch(tick, 0.0, 0.5))
+        baseline = ([b.codes for b in based], torch.stack([b.tokens for b in based]).mean(0))
+    found = edges(frozen, coded, kept, logits.rows.join(few), baseline, stretch(tick, 0.0, 0.5))
     n_rows = n + len(logits.ids)
     from_tokens = along_paths(found, n, found.weights[:n, n : n + n_pos], frozen.parts.n_layers)
     per_unit = from_tokens / torch.where(kept.values.abs() < 1e-6, 1.0, kept.values)[:, None]
@@ -83,22 +83,23 @@ def draw(
     used = (shown.weights if shown.delta is None else shown.delta).cpu().double().numpy()
     influence, scores = _influence(used, n, n_pos, logits.weights)
     leaders = inf.leading(influence.rows)
-    everything = join(readers(book, kept), logits.rows)
-    sizes = book.values if baseline is None else [v - m for v, m in zip(book.values, baseline[0], strict=True)]
-    led = take(everything, torch.as_tensor(leaders.copy(), device=device))
-    gross = hidden_gross(frozen, book, kept, led, sizes, stretch(tick, 0.55, 0.9))
+    led = readers(coded, kept).join(logits.rows).take(torch.as_tensor(leaders.copy(), device=device))
+    sizes = coded.codes
+    if baseline is not None:
+        sizes = [codes.less([b.codes[k] for b in based]) for k, codes in enumerate(coded.codes)]
+    gross = hidden_gross(frozen, coded, kept, led, sizes, stretch(tick, 0.55, 0.9))
     hidden = np.arange(used.shape[1]) >= n + n_pos
     scores["unexplained"] = inf.unexplained(used, influence.rows, hidden, leaders, gross.cpu().double().numpy())
     tick(0.9)
     assert kept.baselines is not None
     row = shown.unit[n : n + 1] if metric.contrast is not None else _metric_row(shown, n, logits, metric)
     effects = (kept.baselines - kept.values) * onto(row, shown.unit[:n])
-    layers = torch.tensor([book.basis[b].reads[0].layer or 0 for b in kept.blocks.tolist()], device=device)
+    layers = torch.tensor([coded.layer(b) for b in kept.blocks.tolist()], device=device)
     share = torch.tensor(influence.nodes[:n], device=device)
-    bar = explain.clarity_bar(frozen, book, random)
+    bar = explain.clarity_bar(frozen, coded, random)
     likely = frozen.logits.topk(min(N_LIKELY, len(frozen.logits))).indices
     tick(0.92)
-    labels = explain.label(frozen, book, kept, from_tokens, bar, random_from_tokens)
+    labels = explain.label(frozen, coded, kept, from_tokens, bar, random_from_tokens)
     tick(0.95)
     return Drawn(
         edges=shown,
@@ -108,7 +109,7 @@ def draw(
         used=used,
         scores=scores | {"nodes": n},
         labels=labels,
-        groups=explain.group(frozen, book, kept, layers, share, effects, from_tokens, likely, bar),
+        groups=explain.group(frozen, coded, kept, layers, share, effects, from_tokens, likely, bar),
         effects=effects,
     )
 
@@ -161,16 +162,16 @@ def logit_values(frozen: Frozen, logits: Logits, metric: Metric) -> Tensor:
     return x[logits.ids] - x.mean()
 
 
-def random_units(book: Codebook, means: list[Tensor], count: int, generator: torch.Generator) -> Units:
+def random_units(coded: Coded, based: list[Baseline], count: int, generator: torch.Generator) -> Units:
     """Active features drawn at random over blocks, positions and features."""
-    device, picks = book.values[0].device, []
+    rows = [dict(codes.by_position()) for codes in coded.codes]
+    n_pos, device, picks = coded.codes[0].shape[0], coded.codes[0].values.device, []
     for _ in range(count):
-        block = int(torch.randint(len(book.values), (1,), generator=generator))
-        position = int(torch.randint(book.values[0].shape[0], (1,), generator=generator))
-        active = book.values[block][position].nonzero()[:, 0]
-        if len(active):
-            feature = int(active[int(torch.randint(len(active), (1,), generator=generator))])
-            picks.append((block, position, feature))
-    b, p, i = (torch.tensor(x, dtype=torch.long, device=device) for x in zip(*picks, strict=True))
-    values, base = (torch.stack([x[u][v, w] for u, v, w in picks]) for x in (book.values, means))
-    return Units(b, i, p, values, base)
+        block = int(torch.randint(len(rows), (1,), generator=generator))
+        position = int(torch.randint(n_pos, (1,), generator=generator))
+        here = rows[block].get(position)
+        if here is not None:
+            entry = here.start + int(torch.randint(here.stop - here.start, (1,), generator=generator))
+            picks.append((block, position, coded.codes[block].id_of(entry)))
+    b, p, i = (torch.tensor(x, dtype=torch.long, device=device) for x in (zip(*picks) if picks else ((), (), ())))
+    return coded.units(b, p, i, [other.codes for other in based])

@@ -16,7 +16,8 @@ from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.methods.wiring import Reader, Wiring, normed, terms, write_sites
 from hooke.model import Model, Tokens
-from hooke.model.packed import Base, Writes, record, substitute
+from hooke.model.packed import Writes, substitute
+from hooke.model.recorded import Recorded, record
 from hooke.sites import Site
 
 TOGETHER = 512  # runs that are prepared at once
@@ -70,7 +71,7 @@ def first_difference(clean: Tokens, corrupt: Tokens) -> int:
     return int(differ[0]) if len(differ) else clean.ids.shape[1] - 1
 
 
-def cuts(model: Model, base: Base, change: Tensor, edges: Tensor, first: int) -> Iterator[Writes]:
+def cuts(model: Model, base: Recorded, change: Tensor, edges: Tensor, first: int) -> Iterator[Writes]:
     """What the readers take when their edges (n, 2) of (reader, writer) are cut, edge i in run i, from a position on.
 
     change: (n_writers, pos, d_model), what each writer gives in the other run less what it gives in this one."""
@@ -84,7 +85,7 @@ def cuts(model: Model, base: Base, change: Tensor, edges: Tensor, first: int) ->
         yield Writes(site, runs, at_each, units, values.flatten(0, 1))
 
 
-def _taken(model: Model, base: Base, reader: Reader, change: Tensor, first: int) -> tuple[Site, int | None, Tensor]:
+def _taken(model: Model, base: Recorded, reader: Reader, change: Tensor, first: int) -> tuple[Site, int | None, Tensor]:
     """The site and unit that a reader takes its input by, and its values (n, pos, …) when the stream that it reads
     changes by `change` (n, pos, d_model), from a position on."""
     parts, layer = model.parts, reader.layer

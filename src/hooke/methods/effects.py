@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from hooke.methods.edges import Units
+from hooke.methods.coded import Units
 from hooke.results import Verdict
 from hooke.sites import Site
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.methods.edges import Codebook, Units
+from hooke.methods.coded import Coded, Units
 from hooke.methods.effects import Effect
 from hooke.methods.quantities import Quantity
 from hooke.model import Frozen
@@ -32,15 +32,21 @@ class Labels:
     suppresses: list[list[int]]
 
 
-def written(frozen: Frozen, book: Codebook, units: Units) -> Tensor:
-    """(n, d_model): what each unit writes, times how far its value is from its baseline, as the last norm
-    would scale it at the last position."""
+def written(frozen: Frozen, coded: Coded, units: Units) -> Tensor:
+    """(n, d_model): what each unit writes into the stream, times how far its value is from its baseline, as the last
+    norm would scale it at the last position."""
     norm, scale = frozen.parts.final_norm, frozen.scales[Site("final_scale")][-1]
     out = torch.zeros(len(units), frozen.parts.d_model, dtype=frozen.dtype, device=units.ids.device)
     for b in units.blocks.unique().tolist():
-        here = (units.blocks == b).nonzero()[:, 0]
-        for site in book.basis[b].writes:
-            out[here] += book.basis[b].writer(units.ids[here], site).to(frozen.dtype)
+        here = units.of_block(b)
+        at = units.positions[here]
+        for site in coded.basis[b].writes:
+            vectors = coded.basis[b].writer(units.ids[here], site, coded.here(b, at)).to(frozen.dtype)
+            post = frozen.parts.blocks[site.layer or 0].mlp_post_norm if site.point == "mlp_proj" else None
+            if post is not None:
+                vectors = post.apply(vectors, frozen.scales[Site("mlp_post_scale", site.layer)][at])
+                vectors = vectors if post.bias is None else vectors - post.bias
+            out[here] += vectors
     change = units.values if units.baselines is None else units.values - units.baselines
     return norm.weight.to(frozen.dtype) * out * change[:, None] / scale
 
@@ -57,19 +63,19 @@ def peak(effects: Tensor) -> Tensor:
     return effects.amax(1) / effects.std(1).clamp(min=1e-9)
 
 
-def clarity_bar(frozen: Frozen, book: Codebook, random: Units) -> float:
+def clarity_bar(frozen: Frozen, coded: Coded, random: Units) -> float:
     """How far the best token of a random feature stands out, 95th percentile."""
     if not len(random):
         return 0.0
-    return float(np.quantile(peak(vocabulary_effects(frozen, written(frozen, book, random))).cpu(), 0.95))
+    return float(np.quantile(peak(vocabulary_effects(frozen, written(frozen, coded, random))).cpu(), 0.95))
 
 
 def label(
-    frozen: Frozen, book: Codebook, units: Units, from_tokens: Tensor, bar: float, random_from_tokens: Tensor
+    frozen: Frozen, coded: Coded, units: Units, from_tokens: Tensor, bar: float, random_from_tokens: Tensor
 ) -> Labels:
     """Labels of the units. from_tokens: (n, pos) what each token contributes to a unit through the graph;
     bar: how far the best token must stand out, from `clarity_bar`."""
-    effects = vocabulary_effects(frozen, written(frozen, book, units))
+    effects = vocabulary_effects(frozen, written(frozen, coded, units))
     clear = (peak(effects) > bar).tolist()
     best = effects.topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
     worst = (-effects).topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
@@ -109,7 +115,7 @@ class Group:
 
 def group(
     frozen: Frozen,
-    book: Codebook,
+    coded: Coded,
     units: Units,
     layers: Tensor,
     influence: Tensor,
@@ -143,7 +149,7 @@ def group(
         reads = weight.sum(0)
         reads = reads / reads.sum().clamp(min=1e-9)
         top = reads.argsort(descending=True)[:2].tolist()
-        total = written(frozen, book, units.take(members)).sum(0, keepdim=True)
+        total = written(frozen, coded, units.take(members)).sum(0, keepdim=True)
         promoted = vocabulary_effects(frozen, total)
         if p == frozen.n_tokens - 1:
             names = likely[promoted[0, likely].topk(min(3, len(likely))).indices].tolist()

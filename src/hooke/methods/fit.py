@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
+from hooke.dictionaries import Codes
 from hooke.methods.baselines import Baseline
-from hooke.methods.edges import Units
-from hooke.methods.verify import JOB_BYTES, Bench, triples
+from hooke.methods.coded import Units
+from hooke.methods.verify import JOB_BYTES, Bench
 from hooke.model import Edit
 
 LEAST_SPAN = 0.01  # nats; of an effect that is smaller a share says nothing
@@ -18,22 +21,23 @@ def faithfulness(bench: Bench, kept: Units, baseline: Baseline, *, seed: int = 0
     it a random set of equal size, the complement (C at its baseline), and the KL from the model's own
     next-token distribution in nats. No shares of an effect that is next to nothing."""
     generator = torch.Generator().manual_seed(seed)
-    nothing = [torch.zeros_like(v, dtype=torch.bool) for v in bench.book.values]
-    inside = [m.clone() for m in nothing]
-    for b, p, i in triples(kept):
-        inside[b][p, i] = True
-    sizes = [m.numel() for m in nothing]
+    everything = bench.coded.codes
+    sizes = [len(codes) for codes in everything]
+    inside = [torch.zeros(n, dtype=torch.bool, device=codes.values.device) for n, codes in zip(sizes, everything)]
+    for b, here in enumerate(inside):
+        own = kept.of_block(b)
+        here[everything[b].find(kept.positions[own], kept.ids[own])] = True
     random = torch.zeros(sum(sizes), dtype=torch.bool)
     random[torch.randperm(sum(sizes), generator=generator)[: len(kept)]] = True
-    chance = [r.view_as(m).to(m.device) for r, m in zip(random.split(sizes), nothing, strict=True)]
-    everything = [~m for m in nothing]
-    masks = (nothing, inside, chance, [~m for m in inside], everything)
+    chance = [r.to(here.device) for r, here in zip(random.split(sizes), inside, strict=True)]
+    none, every = [torch.zeros_like(here) for here in inside], [torch.ones_like(here) for here in inside]
+    masks = (none, inside, chance, [~here for here in inside], every)
     # every set edits all blocks at all positions, a value and a mask each, which are put together again to be run
     together = max(1, JOB_BYTES // (10 * sum(sizes)))
     found = []
     for start in range(0, len(masks), together):
         sets = [_holding(bench, mask, baseline) for mask in masks[start : start + together]]
-        found.append(bench.model.run_each(bench.tokens, sets, resid=bench.resid)[0])
+        found.append(bench.model.run_each(bench.run, sets)[0])
     logits = torch.cat(found)
     m = bench.metric(logits).tolist()
     span = m[4] - m[0]
@@ -52,11 +56,19 @@ def faithfulness(bench: Bench, kept: Units, baseline: Baseline, *, seed: int = 0
     }
 
 
-def _holding(bench: Bench, keep: list[Tensor], baseline: Baseline) -> list[Edit]:
-    """Edits that hold every feature outside `keep` at its baseline value."""
+def _holding(bench: Bench, keep: Sequence[Tensor], baseline: Baseline) -> list[Edit]:
+    """Edits that hold every feature outside `keep` (per block, of the entries of the codes) at its baseline value, and
+    every feature that is active in the baseline alone as well, unless all is kept."""
     out: list[Edit] = []
-    for b, block in enumerate(bench.book.basis):
-        positions, ids = (~keep[b]).nonzero(as_tuple=True)
+    everything = all(bool(each.all()) for each in keep)
+    for b, block in enumerate(bench.coded.basis):
+        codes, other = bench.coded.codes[b], baseline.codes[b]
+        gone = Codes(codes.values[~keep[b]], codes.places()[~keep[b]], codes.shape)
+        positions, ids = gone.positions, gone.ids
+        if other.keys is not None and not everything:
+            alone = codes.find(other.positions, other.ids) < 0
+            positions = torch.cat([positions, other.positions[alone]])
+            ids = torch.cat([ids, other.ids[alone]])
         if len(ids):
-            out += block.edits(ids, baseline.values[b][positions, ids], positions, bench.frozen.n_tokens)
+            out += block.edits(ids, other.at(positions, ids), positions, bench.frozen.n_tokens)
     return out

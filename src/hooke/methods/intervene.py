@@ -18,7 +18,8 @@ from hooke.errors import HookeError
 from hooke.methods.explain import quote
 from hooke.methods.metric import Metric
 from hooke.methods.quantities import told
-from hooke.model import Edit, Model, Tokens
+from hooke.model import Edit, Model
+from hooke.model.recorded import Recorded
 from hooke.results import Claim, Result
 from hooke.results.graph_check import parse
 from hooke.sites import Site
@@ -47,14 +48,12 @@ class Prepared:
 
     model: Model
     trace: str
-    tokens: Tokens
+    run: Recorded
     metric: Metric
     units: dict[str, Unit]  # by node id, in the order of the graph
     kinds: dict[str, str]  # of the nodes that are not neurons
     against_zero: bool  # the trace has no counterfactual values
-    resid: dict[int, Tensor]
     acts: list[Tensor]  # per layer, (pos, d_mlp)
-    logits: Tensor  # (d_vocab,)
     weights: str  # the hash of those that made the above
 
 
@@ -124,13 +123,13 @@ def prepare(model: Model, traced: Result) -> Prepared:
     ends = [_token_id(payload.get(key), model) for key in ("target", "contrast")]
     if ends[0] is None:
         raise HookeError("this trace names no target; make it again")
-    ready = ground(model, payload["graph"], Metric(ends[0], ends[1], model.parts.softcap), trace=traced.id)
+    ready = _read(model, payload["graph"], Metric(ends[0], ends[1], model.parts.softcap), traced.id)
     _same_values(ready)
     return ready
 
 
-def ground(model: Model, graph: dict[str, Any], metric: Metric, *, trace: str = "") -> Prepared:
-    """The same from a graph as its file holds it, of a trace of this model."""
+def _read(model: Model, graph: dict[str, Any], metric: Metric, trace: str) -> Prepared:
+    """What interventions share, from a graph as its file holds it."""
     metadata, nodes = parse({**graph, "links": []}, dialects=False)
     n_pos, parts = len(metadata.prompt_tokens), model.parts
     ids: list[int | None] = [None] * n_pos
@@ -156,16 +155,10 @@ def ground(model: Model, graph: dict[str, Any], metric: Metric, *, trace: str = 
     known = [i for i in ids if i is not None]
     if not n_pos or len(known) < n_pos:
         raise HookeError("the graph does not say which tokens the prompt is made of; make the trace again")
-    tokens = model.tokens(torch.tensor(known))
-    entry = [Site("resid_pre", layer) for layer in range(parts.n_layers)]
     inside = [Site("mlp_act", layer) for layer in range(parts.n_layers)]
-    run = model.run(tokens, read=[*entry, *inside], logits="last")
-    assert run.logits is not None
-    resid = {layer: run.acts[site] for layer, site in enumerate(entry)}
+    run = model.record(torch.tensor(known), read=inside)
     acts = [run.acts[site][0].float() for site in inside]
-    return Prepared(
-        model, trace, tokens, metric, units, kinds, not moved, resid, acts, run.logits[0], model.weights_hash()
-    )
+    return Prepared(model, trace, run, metric, units, kinds, not moved, acts, model.weights_hash())
 
 
 def interventions(
@@ -188,7 +181,7 @@ def interventions(
             shifted = [float(ready.acts[layer][position, neuron]) for layer, position, neuron in here]
             sets.append(_setting(ready, basis, here, [v + by for v, (_, by) in zip(shifted, pairs, strict=True)]))
         sizes.append(len(pairs))
-    logits, _ = ready.model.run_each(ready.tokens, sets, resid=ready.resid)
+    logits, _ = ready.model.run_each(ready.run, sets)
     parts = logits.split(1 + controls)
     found = zip(groups, wanted, parts, sizes, strict=True)
     return [_view(ready, names, op, each, size) for names, (_, op), each, size in found]
@@ -240,25 +233,25 @@ def _setting(
     ready: Prepared, basis: Sequence[Neurons], places: Sequence[tuple[int, int, int]], goals: Sequence[float]
 ) -> list[Edit]:
     """Edits that set neurons (layer, position, neuron) to values."""
-    device, out = ready.tokens.ids.device, []
+    device, out = ready.run.tokens.ids.device, []
     layers, positions, ids = (torch.tensor(x, dtype=torch.long) for x in (zip(*places) if places else ((), (), ())))
     values = torch.tensor(goals, dtype=torch.float32)
     for layer in layers.unique().tolist():
         here = layers == layer
         at, value = positions[here].to(device), values[here].to(device)
-        out += basis[layer].edits(ids[here].to(device), value, at, ready.tokens.ids.shape[1])
+        out += basis[layer].edits(ids[here].to(device), value, at, ready.run.tokens.ids.shape[1])
     return out
 
 
 def _view(ready: Prepared, names: list[str], op: Op, logits: Tensor, size: int) -> dict[str, Any]:
     """The payload. logits: (1 + controls, d_vocab), of the intervention and of random groups of `size` neurons."""
     model, metric = ready.model, ready.metric
-    before, all_after = ready.logits.float().softmax(-1), logits.float().softmax(-1)
+    before, all_after = ready.run.logits.float().softmax(-1), logits.float().softmax(-1)
     after, control = all_after[0], all_after[1:].mean(0)
     ends = [metric.target, *([] if metric.contrast is None else [metric.contrast])]
     best = [i for p in (before, after) for i in p.topk(min(TOP, len(p))).indices.tolist()]
     shown = sorted({*ends, *best}, key=lambda i: (-float(before[i]), i))
-    changes = (metric(logits) - metric(ready.logits)).tolist()
+    changes = (metric(logits) - metric(ready.run.logits)).tolist()
     names_of = dict(zip(shown, model.text(shown), strict=True))
     rows = [
         {

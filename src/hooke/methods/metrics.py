@@ -17,7 +17,8 @@ from hooke.errors import HookeError
 from hooke.methods import quantities as q
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model
-from hooke.model.packed import MAX_BYTES, Base, Writes, substitute
+from hooke.model.packed import MAX_BYTES, Writes, substitute
+from hooke.model.recorded import Recorded
 
 LEAST_CHANGE = 1e-6  # of the larger of the two values: what clean and corrupt must differ by
 SPACINGS = {torch.float16: 2, torch.bfloat16: 2}  # of a type at the largest logit, which rounding takes; of wide ones
@@ -124,7 +125,7 @@ def checked(metric: Metric, values: Tensor, batch: int) -> Tensor:
 
 def measure(
     model: Model,
-    base: Base,
+    base: Recorded,
     count: int,
     writes: Sequence[Writes],
     metric: Metric,

@@ -24,7 +24,8 @@ from hooke.methods.patch_places import Place, PlaceLike, find_places
 from hooke.methods.progress import Clock, Progress, Tick, idle, stretch
 from hooke.model import Model
 from hooke.model.model import Prompt
-from hooke.model.packed import MAX_BYTES, Base, Writes, record
+from hooke.model.packed import MAX_BYTES, Writes
+from hooke.model.recorded import Recorded, record
 from hooke.results import Claim, Result
 
 Direction = Literal["denoise", "noise"]
@@ -170,8 +171,8 @@ Source = list[list[Tensor]]  # values by place and layer, lined up with `base_at
 def _sources(
     model: Model,
     places: list[Place],
-    base: Base,
-    other: Base,
+    base: Recorded,
+    other: Recorded,
     other_at: Tensor,
     base_at: Tensor,
     ablation: str,
@@ -226,7 +227,7 @@ class Sweep:
 
 def sweep(
     model: Model,
-    base: Base,
+    base: Recorded,
     places: Sequence[Place],
     sources: Sequence[Source],
     base_at: Tensor,

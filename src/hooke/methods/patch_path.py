@@ -22,7 +22,7 @@ from hooke.methods.progress import Clock, Progress
 from hooke.methods.wiring import Wiring, terms
 from hooke.model import Model
 from hooke.model.model import Prompt
-from hooke.model.packed import record
+from hooke.model.recorded import record
 from hooke.results import Claim, Result
 
 

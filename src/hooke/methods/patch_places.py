@@ -15,7 +15,8 @@ from torch import Tensor
 from hooke.dictionaries import Dictionary
 from hooke.errors import HookeError
 from hooke.model import Model
-from hooke.model.packed import Base, Writes
+from hooke.model.packed import Writes
+from hooke.model.recorded import Recorded
 from hooke.sites import POINTS, Site
 
 HEADED = ("q", "k", "v", "z", "pattern")
@@ -56,16 +57,24 @@ class Place:
             found.append(x if self.units is None else x[:, self.units])
         return found
 
-    def slopes(self, grads: Mapping[Site, Tensor]) -> list[Tensor]:
-        """The derivative by what `values` gives, in the same shape, from those at `reads` (1, pos, …)."""
+    def slopes(self, grads: Mapping[Site, Tensor], acts: Mapping[Site, Tensor]) -> list[Tensor]:
+        """The derivative by what `values` gives, in the same shape, from those at `reads` (1, pos, …) of a run."""
         if self.dictionary is None:
             return self.values(grads)
-        assert self.units is not None
-        ids = torch.tensor(self.units)
-        parts = [grads[s][0] @ self.dictionary.writer(ids, s).to(grads[s]).T for s in self.dictionary.writes]
+        parts = [
+            torch.einsum("pd,pid->pi", grads[s][0], self.writers(s, acts).to(grads[s])) for s in self.dictionary.writes
+        ]
         return [torch.stack(parts).sum(0)]
 
-    def writes(self, base: Base, layer: int, new: Tensor, old: Tensor, runs: Tensor, at: Tensor) -> list[Writes]:
+    def writers(self, site: Site, acts: Mapping[Site, Tensor]) -> Tensor:
+        """(pos, unit, width): what one unit of each feature writes at a site in a run."""
+        assert self.dictionary is not None and self.units is not None
+        n_pos, n = acts[self.dictionary.reads[0]].shape[1], len(self.units)
+        ids = torch.tensor(self.units, device=acts[self.dictionary.reads[0]].device).repeat(n_pos)
+        at = {s: acts[s][0].repeat_interleave(n, 0) for s in self.dictionary.reads}
+        return self.dictionary.writer(ids, site, at).unflatten(0, (n_pos, n))
+
+    def writes(self, base: Recorded, layer: int, new: Tensor, old: Tensor, runs: Tensor, at: Tensor) -> list[Writes]:
         """The base run with values of the `layer`-th site replaced, entry i in run `runs[i]`.
 
         at: (n, 2) position and unit (0 for whole values); new and old: (n, width …), the value to put there
@@ -76,8 +85,9 @@ class Place:
         if self.dictionary is not None:
             assert units is not None
             made = []
+            here = {s: base.acts[s][0][positions] for s in self.dictionary.reads}
             for target in self.dictionary.writes:
-                change = (new - old)[:, None] * self.dictionary.writer(units, target)
+                change = (new - old)[:, None] * self.dictionary.writer(units, target, here).to(new)
                 made.append(Writes(target, runs, positions, None, base.acts[target][0][positions] + change))
             return made
         if site.point == "pattern":  # one query's pattern moves only its z, which the base's values give

@@ -13,14 +13,15 @@ from hooke.methods import explain
 from hooke.methods import influence as inf
 from hooke.methods.against import Against
 from hooke.methods.asking import lookalike
+from hooke.methods.coded import Coded, Units
 from hooke.methods.draw import Drawn, Logits
-from hooke.methods.edges import Codebook, Units
 from hooke.methods.effects import Verification
 from hooke.methods.metric import Metric
 from hooke.methods.quantities import told
 from hooke.model import Frozen, Model
 from hooke.results import Claim, Graph, Kind, Node, Verdict
 from hooke.results.graph_file import graph_to_file, node_id
+from hooke.sites import Site
 
 UNSURE = 0.3  # a first choice below this probability is called unsure
 
@@ -28,7 +29,7 @@ UNSURE = 0.3  # a first choice below this probability is called unsure
 def build_graph(
     model: Model,
     frozen: Frozen,
-    book: Codebook,
+    coded: Coded,
     kept: Units,
     drawn: Drawn,
     logits: Logits,
@@ -40,10 +41,11 @@ def build_graph(
     n_pos, n_layers = frozen.n_tokens, model.parts.n_layers
     texts = model.text(frozen.ids)
     blocks, ids, positions = kept.blocks.tolist(), kept.ids.tolist(), kept.positions.tolist()
-    layers = [book.basis[b].reads[0].layer or 0 for b in range(len(book.basis))]
+    layers = [coded.layer(b) for b in range(len(coded.basis))]
+    starts = _starts(coded)
     nodes: list[Node] = []
     for k, (b, i, p) in enumerate(zip(blocks, ids, positions, strict=True)):
-        node = _node("feature", layers[b], p, i)
+        node = _node("feature", layers[b], p, starts[b] + i)
         node.value, node.rank = float(kept.values[k]), k + 1
         if drawn.edges.delta is not None and kept.baselines is not None:
             node.delta = float(kept.values[k] - kept.baselines[k])
@@ -58,13 +60,13 @@ def build_graph(
         nodes.append(node)
     for p, token in enumerate(frozen.ids.tolist()):
         nodes.append(_node("token", None, p, token, texts[p]))
-    for layer in layers:
-        for p in range(n_pos):
-            label = f"features of layer {layer} that the budget hides"
-            nodes.append(_node("remainder", layer, p, None, label))
-    for layer in sorted(book.errors):
-        for p in range(n_pos):
-            nodes.append(_node("error", layer, p, None, "dictionary"))
+    for b, layer in enumerate(layers):
+        several = layers.count(layer) > 1
+        label = f"features of {coded.basis[b].reads[-1] if several else f'layer {layer}'} that the budget hides"
+        number = layers[:b].count(layer) or None  # of further dictionaries of the layer, so that ids differ
+        nodes += [_node("remainder", layer, p, number, label) for p in range(n_pos)]
+    for site in sorted(coded.errors):
+        nodes += [_node("error", site.layer, p, None, _left_at(site, coded)) for p in range(n_pos)]
     n_sources = len(nodes)
     share = inf.cumulative(drawn.influence.nodes)
     for node, own, rest in zip(nodes, drawn.influence.nodes.tolist(), share.tolist(), strict=True):
@@ -81,6 +83,20 @@ def build_graph(
     weights = np.pad(drawn.edges.weights.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
     verdicts = {} if verification is None else dict(verification.edge_verdicts)
     return Graph(nodes, targets, weights, drawn.edges.constants.cpu().double().numpy(), verdicts, texts)
+
+
+def _starts(coded: Coded) -> list[int]:
+    """Where the numbers of a block's features begin: files know one list of features a layer."""
+    layers = [coded.layer(b) for b in range(len(coded.basis))]
+    return [sum(coded.basis[a].n_features for a in range(b) if layers[a] == layer) for b, layer in enumerate(layers)]
+
+
+def _left_at(site: Site, coded: Coded) -> str:
+    """What an error is of: the names that files know, or the point."""
+    if site.point == "attn_out":
+        return "attn"
+    taken = site.point == "mlp_proj" and Site("mlp_out", site.layer) in coded.errors
+    return "dictionary" if site.point in ("mlp_out", "mlp_proj") and not taken else site.point
 
 
 def _node(kind: Kind, layer: int | None, position: int, index: int | None, label: str = "") -> Node:
@@ -102,7 +118,7 @@ def describe(node: Node) -> str:
 def payload_of(
     model: Model,
     frozen: Frozen,
-    book: Codebook,
+    graph: Graph,
     kept: Units,
     drawn: Drawn,
     logits: Logits,
@@ -111,13 +127,13 @@ def payload_of(
     verification: Verification | None,
     summary: dict[str, Any],
     checks: dict[str, float],
+    fault: str,
     paths: list[explain.Path],
     against: Against,
     budget: int,
     prompt: str,
-) -> tuple[dict[str, Any], list[Claim], Graph]:
-    """The payload, the claims and the graph."""
-    graph = build_graph(model, frozen, book, kept, drawn, logits, probabilities, verification, metric.target)
+) -> tuple[dict[str, Any], list[Claim]]:
+    """The payload and the claims."""
     texts = graph.tokens
     best = probabilities.topk(5)
     top = [_token(model, i, float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
@@ -135,6 +151,9 @@ def payload_of(
     claims.append(last)
     if warning:
         text += " " + re.split(r": |, so", warning)[0] + "."  # the rest of it is a note
+    if fault:
+        text = f"This graph failed its own check, so nothing below can be relied on: {fault}. {text}"
+        claims.insert(0, Claim(text=f"The graph holds together: refuted, as {fault}", verdict="refuted"))
     slug = re.sub(r"[^A-Za-z0-9]+", "-", prompt).strip("-").lower()[:60] or "trace"
     deltas = None
     if drawn.edges.delta is not None:
@@ -173,13 +192,13 @@ def payload_of(
             "paths": [_path(graph, path, k, verification) for k, path in enumerate(paths)],
             "counterfactuals": against.payload(model, frozen.ids.view(-1)),
             "notes": [
+                *([f"this graph failed its own check: {fault}"] if fault else []),
                 *_notes(model, top, target, contrast, frozen.n_tokens, probabilities),
                 *([warning] if warning else []),
             ],
             "graph": file,
         },
         claims,
-        graph,
     )
 
 
@@ -204,9 +223,10 @@ def _path(graph: Graph, path: explain.Path, k: int, verification: Verification |
     measured = least = greatest = None
     if verification is not None and path.units:
         measured, controls = verification.paths[k].measured, verification.path_controls[k]
-        least, greatest = min(controls), max(controls)
-        bar = max(abs(least), abs(greatest), verification.rounding)
-        verdict = "matters" if abs(measured) > bar else "no-effect"
+        if controls:
+            least, greatest = min(controls), max(controls)
+            bar = max(abs(least), abs(greatest), verification.rounding)
+            verdict = "matters" if abs(measured) > bar else "no-effect"
     return {
         "token": graph.tokens[path.token],
         "position": path.token,

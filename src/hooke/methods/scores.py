@@ -1,58 +1,45 @@
-"""Scores of all features for one target in one pass down the map with the MLPs replaced by the local
-linear rule of the basis (RelP, 2508.21258: two forward passes and one backward)."""
+"""Scores of all features for one target in one pass down the map, with every feature passing the effect on by its
+reader (RelP, 2508.21258: two forward passes and one backward)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hooke.methods.edges import Codebook
-from hooke.model import Frozen, Rows
-from hooke.sites import Site
+from hooke.methods.coded import Coded
+from hooke.methods.edges import pass_offset
+from hooke.model import Descent, Frozen, Rows
 
 
 def unit_effects(
-    frozen: Frozen, book: Codebook, target: Rows, *, keep: list[Tensor] | None = None
+    frozen: Frozen, coded: Coded, target: Rows, *, keep: Sequence[Tensor] | None = None
 ) -> tuple[list[Tensor], Tensor]:
-    """Effect on one target of one unit of every feature, through all paths of the linear rule.
+    """Effect on one target of one unit of every active feature, through all paths of the linear rule.
 
-    target: one row. keep: per block (pos, n_features) True for features that pass the effect on (None:
-    all active ones); with the kept nodes of a graph it gives the sum over paths of that graph.
-    Returns per block (pos, n_features), and the cotangent at the tokens (pos, d_model).
+    target: one row. keep: per block (n_entries,) True for entries of the codes that pass the effect on (None:
+    all of them); with the kept nodes of a graph it gives the sum over paths of that graph.
+    Returns per block (n_entries,), and the cotangent at the tokens (pos, d_model).
     """
-    effects: list[Tensor | None] = [None] * len(book.basis)
-
-    def note(layer: int, at_proj: Tensor, at_out: Tensor | None) -> None:
-        for b, block in enumerate(book.basis):
-            for site in block.writes:
-                if site.layer != layer:
-                    continue
-                cotangent = at_proj if site.point == "mlp_proj" else at_out
-                assert cotangent is not None
-                everything = torch.arange(block.n_features, device=cotangent.device)
-                effect = cotangent[0] @ block.writer(everything, site).to(cotangent.dtype).T
-                before = effects[b]
-                effects[b] = effect if before is None else before + effect
-
-    at_out: list[Tensor] = []
-
-    def through(layer: int, at_proj: Tensor) -> list[tuple[Site, Tensor]]:
-        note(layer, at_proj, at_out[0])
-        back = []
-        for b, block in enumerate(book.basis):
-            (read,), effect, n = block.reads, effects[b], at_proj.shape[1]
-            if read.layer == layer and effect is not None:
-                passing = book.values[b] != 0 if keep is None else keep[b]
-                back.append((read, block.push_back(torch.where(passing[:n], effect, 0.0), book.inputs[b][:n])[None]))
-        return back
-
+    effects = [torch.zeros_like(codes.values) for codes in coded.codes]
+    way = Descent(frozen, target, frozenset(coded.cuts), carry={})
     down = torch.zeros_like(frozen.tokens())[None]
-    for site, cotangents in frozen.descend(target, through=through):
-        if site.point == "mlp_out":
-            at_out[:] = [cotangents]
-        down = cotangents
-    later = len(frozen.tokens()) - down.shape[1]  # positions after the target, which it cannot depend on
-    pairs = zip(effects, book.values, strict=True)
-    found = [torch.zeros_like(v) if e is None else pad(e, (0, 0, 0, later)) for e, v in pairs]
-    return found, pad(down[0], (0, 0, 0, later))
+    for site, first, cotangents in way:
+        if site is None:
+            down = cotangents
+            continue
+        n = cotangents.shape[1]
+        for b in coded.writing(site):
+            block, codes = coded.basis[b], coded.codes[b].until(n)
+            x = {s: y[:n] for s, y in coded.inputs[b].items()}
+            effects[b][: len(codes)] += block.effects(codes, site, cotangents[0], x)
+            pass_offset(coded, b, way, site, first, cotangents)
+            if site == min(block.writes):  # all that it writes has been passed
+                worth = effects[b][: len(codes)]
+                passing = worth if keep is None else torch.where(keep[b][: len(codes)], worth, 0.0)
+                for read, pushed in block.push_back(codes.valued(passing), x).items():
+                    way.put(read, pushed[None])
+    later = frozen.n_tokens - down.shape[1]  # positions after the target, which it cannot depend on
+    return effects, pad(down[0], (0, 0, 0, later))

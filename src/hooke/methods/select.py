@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hooke.dictionaries import Dictionary
+from hooke.dictionaries import Neurons
+from hooke.errors import HookeError
 from hooke.methods.baselines import Baseline
-from hooke.methods.edges import Codebook, Units
+from hooke.methods.coded import Coded, Units
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.scores import unit_effects
@@ -39,46 +40,66 @@ SHORT = 32  # tokens; a longer prompt gets half the variants and half the steps,
 LONGEST = 192  # tokens; a longer prompt is ranked by RelP
 
 
-def relp(frozen: Frozen, book: Codebook, metric: Metric, baselines: list[Baseline]) -> list[Tensor]:
-    """RelP scores (2508.21258): (value − baseline) times the effect of one unit, averaged over baselines."""
-    effects, _ = unit_effects(frozen, book, metric.row(frozen))
-    means = [torch.stack(rows).mean(0) for rows in zip(*(b.values for b in baselines), strict=True)]
-    return [(v - m) * e for v, m, e in zip(book.values, means, effects, strict=True)]
+def relp(frozen: Frozen, coded: Coded, metric: Metric, baselines: list[Baseline]) -> list[Tensor]:
+    """RelP scores (2508.21258) of the entries of the codes, per block: (value − baseline) times the effect of one
+    unit, averaged over baselines."""
+    effects, _ = unit_effects(frozen, coded, metric.row(frozen))
+    _all_linked(coded, effects)
+    out = []
+    for b, codes in enumerate(coded.codes):
+        positions, ids = codes.positions, codes.ids
+        mean = torch.stack([other.codes[b].at(positions, ids) for other in baselines]).mean(0)
+        out.append((codes.values - mean) * effects[b])
+    return out
+
+
+def _all_linked(coded: Coded, effects: Sequence[Tensor]) -> None:
+    """Raise HookeError for a dictionary of which nothing goes on, because others cut what it writes."""
+    for block, codes, worth in zip(coded.basis, coded.codes, effects, strict=True):
+        last = codes.positions == codes.shape[0] - 1
+        if bool(last.any()) and not bool(worth[last].any()):
+            written = ", ".join(map(str, block.writes))
+            raise HookeError(
+                f"what {block.hash} writes at {written} leads nowhere: other dictionaries write later and nothing "
+                "reads in between; leave one of them out"
+            )
 
 
 def ranking(
     model: Model,
     tokens: Tokens,
     frozen: Frozen,
-    book: Codebook,
+    coded: Coded,
     metric: Metric,
     baselines: list[Baseline],
     contrasts: Sequence[Tensor],
     tick: Tick = idle,
 ) -> Tensor:
-    """Indices into all (block, position, feature), best first; a smaller budget is a prefix of a larger.
+    """Indices into the entries of all codes, one block after another, best first; a smaller budget is a prefix of a
+    larger.
 
-    contrasts: prompts (pos,) to learn against (`contrasts`); none of them: RelP alone.
+    contrasts: prompts (pos,) to learn against (`contrasts`); none of them, or features that are not values of the model
+    itself: RelP alone.
     """
-    linear = torch.cat([s.abs().flatten() for s in relp(frozen, book, metric, baselines)])
-    if not contrasts:
+    linear = torch.cat([s.abs() for s in relp(frozen, coded, metric, baselines)])
+    sites = [block.site for block in coded.basis if isinstance(block, Neurons)]
+    if not contrasts or len(sites) < len(coded.basis):
         return linear.argsort(descending=True, stable=True)
     tick(0.05)
-    learned = learn(model, tokens, metric, contrasts, stretch(tick, 0.1, 1.0))
+    everything = learn(model, tokens, metric, sites, contrasts, stretch(tick, 0.1, 1.0))
+    learned = torch.cat([x if c.keys is None else x[c.keys] for x, c in zip(everything, coded.codes, strict=True)])
     # what no mask ever wanted follows in the order of RelP
     return (learned + 1e-6 * linear / linear.max().clamp(min=1e-12)).argsort(descending=True, stable=True)
 
 
-def learnable(tokens: Tokens, basis: Sequence[Dictionary]) -> bool:
-    """Whether features are values of the model itself (one site a block), and the prompt is neither too long nor of one
-    token: otherwise a ranking is not learned."""
-    return 1 < tokens.ids.shape[1] <= LONGEST and all(getattr(block, "site", None) is not None for block in basis)
+def searched(tokens: Tokens) -> bool:
+    """Whether counterfactuals are looked for: not for a prompt that is too long, or of one token."""
+    return 1 < tokens.ids.shape[1] <= LONGEST
 
 
 def contrasts(
     model: Model,
     tokens: Tokens,
-    basis: Sequence[Dictionary],
     target: int,
     others: Sequence[Tensor] = (),
     *,
@@ -88,9 +109,9 @@ def contrasts(
 ) -> list[Tensor]:
     """What a ranking is learned against, in random order: the counterfactuals `others` and prompts that ask
     for another answer, `extra` of them beyond the number that learning needs. None of them where none is found, or
-    `learnable` says that there is no use."""
+    none is `searched` for."""
     n_pos = tokens.ids.shape[1]
-    if not learnable(tokens, basis):
+    if not searched(tokens):
         return []
     generator = torch.Generator().manual_seed(seed)
     count = N_VARIANTS if n_pos <= SHORT else N_VARIANTS // 2
@@ -99,10 +120,17 @@ def contrasts(
     return [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
 
 
-def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tensor], tick: Tick = idle) -> Tensor:
-    """Scores of all neurons, flat over (layer, position, neuron), from masks optimised against prompts (pos,)."""
-    ids, n_layers = tokens.ids[0], model.parts.n_layers
-    sites = [Site("mlp_act", layer) for layer in range(n_layers)]
+def learn(
+    model: Model,
+    tokens: Tokens,
+    metric: Metric,
+    sites: Sequence[Site],
+    contrasts: Sequence[Tensor],
+    tick: Tick = idle,
+) -> list[Tensor]:
+    """Scores of all values at sites of one width, flat over (position, neuron) for each, from masks optimised against
+    prompts (pos,)."""
+    ids, n_layers = tokens.ids[0], len(sites)
     steps = N_STEPS if len(ids) <= SHORT else N_STEPS // 2
     rows = torch.stack([ids, *contrasts])
     start = _shared(ids, contrasts)
@@ -156,7 +184,7 @@ def learn(model: Model, tokens: Tokens, metric: Metric, contrasts: Sequence[Tens
     weight = torch.arange(n_sizes, 0, -1, device=mask.device, dtype=mask.dtype).view(1, -1, 1, 1)
     late = gain.sum(1)
     scores = (mask * weight).sum(1) + 1e-3 * late / late.abs().max().clamp(min=1e-20)
-    return pad(scores, (0, 0, start, 0)).flatten()
+    return list(pad(scores, (0, 0, start, 0)).flatten(1))
 
 
 def _shared(ids: Tensor, contrasts: Sequence[Tensor]) -> int:
@@ -189,24 +217,20 @@ def _rows(ids: Tensor) -> Tokens:
     return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
-def top(book: Codebook, scores: list[Tensor], count: int, baselines: list[Baseline]) -> Units:
+def top(coded: Coded, scores: list[Tensor], count: int, baselines: list[Baseline]) -> Units:
     """The `count` features with the largest |score|, strongest first."""
-    flat = torch.cat([s.abs().flatten() for s in scores])
-    return units_at(book, flat.topk(min(count, len(flat))).indices, baselines)
+    flat = torch.cat([s.abs() for s in scores])
+    return units_at(coded, flat.topk(min(count, len(flat))).indices, baselines)
 
 
-def units_at(book: Codebook, flat: Tensor, baselines: list[Baseline]) -> Units:
-    """Units from indices into all (block, position, feature), in the given order."""
-    n_pos, widths = book.values[0].shape[0], [v.shape[1] for v in book.values]
-    ends = torch.tensor([n_pos * w for w in widths], device=flat.device).cumsum(0)
+def units_at(coded: Coded, flat: Tensor, baselines: list[Baseline]) -> Units:
+    """Units from indices into the entries of all codes, in the given order."""
+    ends = torch.tensor([len(codes) for codes in coded.codes], device=flat.device).cumsum(0)
     blocks = torch.searchsorted(ends, flat, right=True)
-    starts = torch.cat([ends.new_zeros(1), ends[:-1]])
-    width = torch.tensor(widths, device=flat.device)[blocks]
-    inside = flat - starts[blocks]
-    positions, ids = inside // width, inside % width
-
-    def values_of(all_values: list[Tensor]) -> Tensor:
-        return torch.cat([v.flatten() for v in all_values])[flat]
-
-    base = torch.stack([values_of(b.values) for b in baselines]).mean(0)
-    return Units(blocks, ids, positions, values_of(book.values), base)
+    inside = flat - torch.cat([ends.new_zeros(1), ends[:-1]])[blocks]
+    positions, ids = torch.zeros_like(flat), torch.zeros_like(flat)
+    for b, codes in enumerate(coded.codes):
+        here = (blocks == b).nonzero()[:, 0]
+        key = inside[here] if codes.keys is None else codes.keys[inside[here]]
+        positions[here], ids[here] = key // codes.shape[1], key % codes.shape[1]
+    return coded.units(blocks, positions, ids, [other.codes for other in baselines])

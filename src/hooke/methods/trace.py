@@ -10,28 +10,32 @@ import torch
 from torch import Tensor
 
 from hooke.arguments import verb
-from hooke.dictionaries import Dictionary, neurons
+from hooke.dictionaries import Dictionary, Neurons, neurons
 from hooke.errors import HookeError
 from hooke.methods import explain, select
 from hooke.methods import verify as ver
 from hooke.methods.against import Against
 from hooke.methods.asking import Asked, recorded, several
 from hooke.methods.baselines import baselines
+from hooke.methods.coded import Coded, check_basis, encode
 from hooke.methods.draw import Drawn, Logits, draw
-from hooke.methods.edges import ROW_BYTES, encode
+from hooke.methods.edges import ROW_BYTES
 from hooke.methods.effects import Verification, weigh
 from hooke.methods.fit import faithfulness
-from hooke.methods.intervene import OPS, Op, ground, interventions
+from hooke.methods.intervene import OPS, Op, Prepared, Unit, interventions
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.progress import Clock, Progress, Tick, stretch
-from hooke.methods.report import payload_of, tensors_of
+from hooke.methods.report import build_graph, payload_of, tensors_of
 from hooke.model import Frozen, Model, Tokens, freeze
-from hooke.model.checks import TOLERANCE
+from hooke.model.checks import TOLERANCE, off
+from hooke.model.frozen import held_sites
 from hooke.model.model import Prompt
-from hooke.results import Claim, Graph, Result
+from hooke.model.recorded import Recorded
+from hooke.results import Graph, Result
 
 MEMORY_SHARE = 0.6  # of what is free, which a graph may take
 N_CONTROLS = 5  # random groups beside each intervention on a named group; fewer on long prompts
+SUMS = 1e-3  # of a target's edges, by which their sum may miss what it reads
 N_HELD_OUT = 3  # counterfactuals of Hooke's own making that the answer is tested against
 
 
@@ -59,7 +63,7 @@ def trace(
     counterfactual: one or several prompts of equal token length; their activations become the
         baseline of scores and ablations. None: prompts that Hooke makes by changing content words where
         that changes the answer, some held out from the selection (passages of the same length for a prompt
-        over 192 tokens, or with dictionaries).
+        over 192 tokens).
     nodes: how many (layer, feature, position) to draw; the rest is counted in remainder nodes.
     verify: intervene in the live model and compare with what the graph predicts; the groups that the
         sentence names are also switched off and doubled beside random groups.
@@ -69,25 +73,27 @@ def trace(
     change), scores, checks, verification,
     sentence, groups, paths, notes, graph (the interchange form), interventions. tensors: weights (targets by nodes),
     constants, targets.
+    The result's status is "failed", with the reason first in the sentence, if the edges do not sum to what their
+    targets read, or the linear view does not give the model's logits.
     Raises HookeError for an empty or too long prompt, a target of several tokens, a counterfactual of
-    another length, or a budget that would not fit in memory.
+    another length, a dictionary that no graph can be drawn in, or a budget that would not fit in memory.
     """
     clock = Clock(progress)
     tokens = model.one(prompt, "trace explains")
     if nodes < 1:
         raise HookeError("the node budget must be at least 1")
     dictionaries = _basis(model, basis)
-    check_memory(model, tokens.ids.shape[1], nodes, len(dictionaries))
+    check_basis(model, dictionaries)
+    check_memory(model, tokens.ids.shape[1], nodes, dictionaries)
     counterfactuals = several(counterfactual)
     with clock("forward") as tick:
-        frozen = freeze(model, tokens)
+        # the one clean run: all that follows takes it
+        clean = model.record(tokens, read=[*held_sites(model), *(site for d in dictionaries for site in d.reads)])
+        frozen = freeze(model, tokens, clean.acts)
         tick(0.5)
-        tolerance = TOLERANCE.get(model.dtype, 6e-2) * 10
-        book = encode(frozen, dictionaries, min(tolerance, 0.1))
+        coded = encode(frozen, dictionaries)
         given = baselines(model, tokens, counterfactuals, dictionaries, frozen.dtype) if counterfactuals else []
-        run = model.run(tokens, logits="last")
-    assert run.logits is not None
-    probabilities = run.logits[0].float().softmax(-1)
+    probabilities = clean.logits.float().softmax(-1)
     own = int(probabilities.argmax())
     if target is None and isinstance(prompt, Asked):
         target = prompt.next
@@ -99,7 +105,7 @@ def trace(
     with clock("select") as tick:
         others, extra = [b.ids for b in given], 0 if given else N_HELD_OUT
         rows = select.contrasts(
-            model, tokens, dictionaries, wanted, others, extra=extra, seed=seed,
+            model, tokens, wanted, others, extra=extra, seed=seed,
             tick=stretch(tick, 0.0, 0.35),
         )  # fmt: skip
         tick(0.36)
@@ -109,18 +115,18 @@ def trace(
             held_out = [Tokens(row[None], tokens.mask) for row in rows[:few]]
             rows = rows[few:]
             based = baselines(model, tokens, held_out, dictionaries, frozen.dtype)
-        order = select.ranking(model, tokens, frozen, book, metric, based, rows, stretch(tick, 0.4, 1.0))
-        kept = select.units_at(book, order[:nodes], based)
+        order = select.ranking(model, tokens, frozen, coded, metric, based, rows, stretch(tick, 0.4, 1.0))
+        kept = select.units_at(coded, order[:nodes], based)
     with clock("graph") as tick:
         logits = _logit_nodes(frozen, probabilities, metric, target is not None)
         contrasted = bool(given) or made
-        drawn = draw(frozen, book, kept, logits, metric, based, given=contrasted, seed=seed, tick=tick)
+        drawn = draw(frozen, coded, kept, logits, metric, based, given=contrasted, seed=seed, tick=tick)
         paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), frozen.n_tokens)
     verification: Verification | None = None
     summary: dict[str, Any] = {}
     if verify:
         with clock("verification") as tick:
-            bench = ver.make_bench(model, tokens, frozen, book, metric, based)
+            bench = ver.Bench(model, clean, frozen, coded, metric, based)
             named = [g.members for g in drawn.groups]
             words, through = [g.promotes for g in drawn.groups], [p.units for p in paths]
             verification = ver.verify(
@@ -132,26 +138,29 @@ def trace(
                 fits.append(faithfulness(bench, kept, b, seed=seed))
             summary = {"fit": None, "random_fit": None} | verification.summary
             summary |= {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
-    moves = [float(metric(b.logits) - metric(run.logits[0])) for b in based]
+    moves = [float(metric(b.logits) - metric(clean.logits)) for b in based]
     by: Literal["given", "made", "passages"] = "given" if given else "made" if made else "passages"
-    against = Against(by, select.learnable(tokens, dictionaries), based, moves, metric)
+    against = Against(by, select.searched(tokens), based, moves, metric)
     kept_prompt = recorded(model, prompt, tokens)
+    checks = _checks(frozen, coded, drawn)
+    fault = _fault(checks, model.dtype)
 
-    def written() -> tuple[dict[str, Any], list[Claim], Graph]:
-        return payload_of(
-            model, frozen, book, kept, drawn, logits, metric, probabilities, verification, summary,
-            _checks(frozen, drawn), paths, against, nodes, str(kept_prompt["prompt"]),
-        )  # fmt: skip
-
-    with clock("write"):
-        payload, claims, graph = written()
-        tensors = tensors_of(graph, drawn)
+    graph = build_graph(
+        model, frozen, coded, kept, drawn, logits, probabilities, verification, metric.target
+    )  # fmt: skip
     replays: list[dict[str, Any]] = []
     if verification is not None and basis == "neurons":
         with clock("interventions") as tick:
-            replays = _replays(model, payload, metric, frozen.n_tokens, seed, tick)
-            if weigh(verification, replays[:: len(OPS)]):
-                payload, claims, graph = written()
+            ready = _ready(model, clean, graph, coded, metric)
+            named_nodes = [[graph.nodes[i].id for i in g.members.tolist()] for g in drawn.groups]
+            replays = _replays(ready, named_nodes, frozen.n_tokens, seed, tick)
+            weigh(verification, replays[:: len(OPS)])
+    with clock("write"):
+        payload, claims = payload_of(
+            model, frozen, graph, kept, drawn, logits, metric, probabilities, verification, summary,
+            checks, fault, paths, against, nodes, str(kept_prompt["prompt"]),
+        )  # fmt: skip
+        tensors = tensors_of(graph, drawn)
     payload["interventions"] = replays
     return Result.make(
         "trace",
@@ -165,6 +174,7 @@ def trace(
             "verify": verify,
             "seed": seed,
         },
+        status="failed" if fault else "complete",
         provenance=model.provenance() | {"dictionaries": sorted({d.hash for d in dictionaries})},
         seconds=clock.done(),
         claims=claims,
@@ -183,12 +193,14 @@ def _basis(model: Model, basis: str | Sequence[Dictionary]) -> Sequence[Dictiona
     return tuple(basis)
 
 
-def needed_bytes(model: Model, n_pos: int, nodes: int, n_blocks: int) -> float:
+def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary]) -> float:
     """What a trace takes at its peak beside the model, from what it keeps and the largest of what passes: measured
-    against the peaks of real runs (tests/test_memory.py), a quarter more at most."""
-    parts, size = model.parts, 8 if model.dtype == torch.float64 else 4
+    against the peaks of real runs in the neuron basis (tests/test_memory.py), a quarter more at most."""
+    parts, size, n_blocks = model.parts, 8 if model.dtype == torch.float64 else 4, len(basis)
     patterns = size * parts.n_layers * parts.n_heads * n_pos**2
-    codes = size * n_blocks * n_pos * parts.d_mlp
+    # of trained dictionaries a tenth of the features is active at most; one block is encoded at a time
+    codes = size * n_pos * sum(d.n_features if isinstance(d, Neurons) else d.n_features / 10 for d in basis)
+    codes += size * n_pos * max(0 if isinstance(d, Neurons) else d.n_features for d in basis)
     stream = size * parts.n_layers * n_pos * parts.d_model
     kept = 1.1 * patterns + 8 * codes + 8 * stream
     rows = nodes + 64  # with logits and random readers
@@ -206,12 +218,12 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, n_blocks: int) -> float:
     return 2**25 + 7400.0 * parts.d_vocab + kept + max(graph, masks, tests)
 
 
-def check_memory(model: Model, n_pos: int, nodes: int, n_blocks: int) -> None:
+def check_memory(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary]) -> None:
     """Raise HookeError before starting if the graph would not fit, saying what would."""
     free = _free_bytes(model)
 
     def need(n: int) -> float:
-        return needed_bytes(model, n_pos, n, n_blocks)
+        return needed_bytes(model, n_pos, n, basis)
 
     if need(nodes) > free:
         fits = nodes
@@ -239,13 +251,25 @@ def _logit_nodes(frozen: Frozen, probabilities: Tensor, metric: Metric, given: b
     return Logits(ids.tolist(), probabilities[ids].tolist(), frozen.unembed_rows(ids))
 
 
+def _ready(model: Model, clean: Recorded, graph: Graph, coded: Coded, metric: Metric) -> Prepared:
+    """The graph's neurons, ready for interventions on the run that it was drawn from."""
+    features = [node for node in graph.nodes if node.kind == "feature"]
+    units = {}
+    for node in features:
+        value = node.value or 0.0
+        baseline = 0.0 if node.delta is None else value - node.delta
+        units[node.id] = Unit(node.layer or 0, node.position or 0, node.index or 0, value, baseline)
+    against_zero = all(node.delta is None for node in features)
+    acts = [codes.dense().float() for codes in coded.codes]
+    return Prepared(model, "", clean, metric, units, {}, against_zero, acts, model.weights_hash())
+
+
 def _replays(
-    model: Model, payload: dict[str, Any], metric: Metric, n_tokens: int, seed: int, tick: Tick
+    ready: Prepared, groups: Sequence[Sequence[str]], n_tokens: int, seed: int, tick: Tick
 ) -> list[dict[str, Any]]:
     """Each named group switched off and doubled beside random groups, so that a saved file can show it."""
-    ready = ground(model, payload["graph"], metric)
     controls = max(2, round(N_CONTROLS * min(1.0, ver.FULL_TOKENS / n_tokens)))
-    wanted: list[tuple[list[str], Op]] = [(g["nodes"], op) for g in payload["groups"] for op in OPS]
+    wanted: list[tuple[Sequence[str], Op]] = [(nodes, op) for nodes in groups for op in OPS]
     size = max(1, ver.JOB_TOKENS // (n_tokens * (1 + controls)))
     out = []
     for start in range(0, len(wanted), size):
@@ -254,12 +278,26 @@ def _replays(
     return out
 
 
-def _checks(frozen: Frozen, drawn: Drawn) -> dict[str, float]:
-    """How exactly the map reproduces the model, and the edges their targets."""
+def _checks(frozen: Frozen, coded: Coded, drawn: Drawn) -> dict[str, float]:
+    """How exactly the map reproduces the model, and the edges their targets; and what the basis leaves over where it
+    leaves most."""
     weights, constants = drawn.edges.weights.double(), drawn.edges.constants.double()
-    off = (weights.sum(1) + constants - drawn.values.double()).abs()
+    off_by = (weights.sum(1) + constants - drawn.values.double()).abs()
     size = weights.abs().sum(1) + constants.abs()
+    shares = [float(left.norm() / frozen.value(site).norm().clamp(min=1e-12)) for site, left in coded.errors.items()]
     return {
         "replacement_max_abs_diff": float((frozen.replayed - frozen.logits).abs().max()),
-        "edge_sum_max_rel_error": float((off / size.clamp(min=1e-12)).max()),
+        "replacement_max_rel_diff": off(frozen.replayed, frozen.logits),
+        "edge_sum_max_rel_error": float((off_by / size.clamp(min=1e-12)).max()),
+        "left_over": max(shares, default=0.0),
     }
+
+
+def _fault(checks: dict[str, float], dtype: torch.dtype) -> str:
+    """Why nothing in this graph can be relied on, in one line; empty where the checks hold."""
+    sums, replaced = checks["edge_sum_max_rel_error"], checks["replacement_max_rel_diff"]
+    if not sums <= SUMS:
+        return f"its edges do not sum to what their targets read: they are off by {sums:.2g} of it (allowed {SUMS:g})"
+    if not replaced <= 2 * TOLERANCE.get(dtype, 6e-2):
+        return f"the linear view does not give the model's logits: it is off by {replaced:.2g} of their size"
+    return ""

@@ -16,13 +16,14 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from hooke.methods.baselines import Baseline
-from hooke.methods.edges import Codebook, Units
+from hooke.methods.coded import Coded, Units
 from hooke.methods.effects import Effect, Place, Verification, judge
 from hooke.methods.metric import Metric
 from hooke.methods.metrics import WIDE_SPACINGS, rounding
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.scores import unit_effects
-from hooke.model import Edit, Frozen, Model, Tokens
+from hooke.model import Edit, Frozen, Model
+from hooke.model.recorded import Recorded
 from hooke.results import Verdict
 from hooke.sites import Site
 
@@ -32,34 +33,29 @@ JOB_TOKENS = 1024  # of interventions run together: about a second's work on a s
 JOB_BYTES = 2**28  # of their edits, which are dense over a prompt, and of what is read: fewer together on a long prompt
 FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
 
+ALONE: tuple[Verdict, str] = ("untested", "the graph leaves no feature outside it to compare with")
+
 
 @dataclass
 class Bench:
     """Everything that an intervention needs, made once."""
 
     model: Model
-    tokens: Tokens
+    run: Recorded  # of the unchanged model
     frozen: Frozen
-    book: Codebook
+    coded: Coded
     metric: Metric
     baselines: list[Baseline]
-    logits: Tensor  # (d_vocab,) of the unchanged model
-    resid: dict[int, Tensor]
+
+    @property
+    def logits(self) -> Tensor:
+        """(d_vocab,), of the unchanged model."""
+        return self.run.logits
 
     @property
     def rounding(self) -> float:
         """What an effect may be though nothing is changed."""
         return rounding(self.logits, self.model.dtype)
-
-
-def make_bench(
-    model: Model, tokens: Tokens, frozen: Frozen, book: Codebook, metric: Metric, baselines: list[Baseline]
-) -> Bench:
-    sites = [Site("resid_pre", layer) for layer in range(model.parts.n_layers)]
-    run = model.run(tokens, read=sites, logits="last")
-    assert run.logits is not None
-    resid = {layer: run.acts[site] for layer, site in enumerate(sites)}
-    return Bench(model, tokens, frozen, book, metric, baselines, run.logits[0], resid)
 
 
 def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> list[Edit]:
@@ -68,8 +64,8 @@ def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> li
     for b in units.blocks.unique().tolist():
         here = units.blocks == b
         ids, at = units.ids[here], units.positions[here]
-        value = baseline.values[b][at, ids] if factor == 0 else factor * units.values[here]
-        out += bench.book.basis[b].edits(ids, value, at, bench.frozen.n_tokens)
+        value = baseline.codes[b].at(at, ids) if factor == 0 else factor * units.values[here]
+        out += bench.coded.basis[b].edits(ids, value, at, bench.frozen.n_tokens)
     return out
 
 
@@ -86,7 +82,7 @@ def measure(bench: Bench, effects: Sequence[Effect], *, places: Sequence[Place] 
         tick(start / len(jobs))
         part = jobs[start:end]
         sets = [setting(bench, e.members, e.factor, b) for e, b in part]
-        logits, reads = bench.model.run_each(bench.tokens, sets, resid=bench.resid, read=sites)
+        logits, reads = bench.model.run_each(bench.run, sets, read=sites)
         changes = (bench.metric(logits) - bench.metric(bench.logits)).tolist()
         inside = (bench.metric.graph(logits) - bench.metric.graph(bench.logits)).tolist()
         for k, ((effect, _), got) in enumerate(zip(part, reads, strict=True)):
@@ -111,7 +107,7 @@ def _batches(bench: Bench, jobs: Sequence[Units], sites: Sequence[Site]) -> list
     read = len(sites) * n_pos * bench.model.parts.d_model * bench.model.dtype.itemsize
     out, start, taken = [], 0, 0
     for end, members in enumerate(jobs):
-        width = sum(bench.book.basis[b].n_features for b in members.blocks.unique().tolist())
+        width = sum(bench.coded.basis[b].n_features for b in members.blocks.unique().tolist())
         need = read + 2 * n_pos * width * 5  # a value and a mask, and again when they are put together
         if end > start and (end - start == most or taken + need > JOB_BYTES):
             out.append((start, end))
@@ -124,7 +120,7 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
     """Signed sums over paths of the graph. Members are held at their new values, so for a group the
     paths from one member through another do not count.
 
-    unit: per block, the effect on the metric of one unit of every feature through the kept ones.
+    unit: per block, the effect on the metric of one unit of every active feature through the kept ones.
     matrix: (n_kept, n_kept) effect of one unit of a kept feature on another.
     """
     n_pos = bench.frozen.n_tokens
@@ -136,13 +132,11 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
         if effect.factor == 0:
             change = _baseline(bench, effect) - m.values
         if len(m) == 1:
-            b, p, i = int(m.blocks[0]), int(m.positions[0]), int(m.ids[0])
-            effect.predicted = float(unit[b][p, i] * change[0])
+            effect.predicted = float(bench.coded.at_units(unit, m)[0] * change[0])
             continue
         where = [place.get(key, -1) for key in triples(m)]
         if min(where) < 0:  # a control group outside the graph: its members' own sums
-            values = torch.stack([unit[b][p, i] for b, p, i in triples(m)])
-            effect.predicted = float((values * change).sum())
+            effect.predicted = float((bench.coded.at_units(unit, m) * change).sum())
             continue
         at = torch.tensor(where, device=matrix.device)
         moved = torch.zeros(len(kept), dtype=matrix.dtype, device=matrix.device)
@@ -163,12 +157,12 @@ def _baseline(bench: Bench, effect: Effect) -> Tensor:
     if not effect.once:
         assert m.baselines is not None
         return m.baselines
-    return torch.stack([bench.baselines[0].values[b][p, i] for b, p, i in triples(m)])
+    return bench.coded.values_at(bench.baselines[0].codes, m)
 
 
 def _direct(bench: Bench, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tensor:
     """Direct effect of one unit of each kept feature on the metric: total minus what goes through others."""
-    total = torch.stack([unit[b][p, i] for b, p, i in triples(kept)])
+    total = bench.coded.at_units(unit, kept)
     return total - total @ matrix
 
 
@@ -183,17 +177,22 @@ def matched(bench: Bench, like: Units, kept: Units, generator: torch.Generator) 
     that the first baseline changes."""
     picks = []
     taken = set(zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist()))
-    n_blocks, n_pos = len(bench.book.values), bench.frozen.n_tokens
+    n_pos = bench.frozen.n_tokens
     start = max(first_change(bench), 1 if n_pos > 1 else 0)
+    rows = [dict(codes.by_position()) for codes in bench.coded.codes]
     for value in like.values.abs().tolist():
         best: tuple[float, tuple[int, int, int]] | None = None
         for _ in range(4):
-            b = int(torch.randint(n_blocks, (1,), generator=generator))
+            b = int(torch.randint(len(rows), (1,), generator=generator))
             p = int(torch.randint(start, n_pos, (1,), generator=generator))
-            row = bench.book.values[b][p].abs()
+            if p not in rows[b]:
+                continue
+            codes, here = bench.coded.codes[b], rows[b][p]
+            row = codes.values[here].abs()
             near = (row - value).abs().topk(min(8, len(row)), largest=False).indices.tolist()
-            i = near[int(torch.randint(len(near), (1,), generator=generator))]
-            gap = abs(float(row[i]) - value)
+            k = near[int(torch.randint(len(near), (1,), generator=generator))]
+            gap = abs(float(row[k]) - value)
+            i = codes.id_of(here.start + k)
             if (b, p, i) not in taken and (best is None or gap < best[0]):
                 best = (gap, (b, p, i))
         if best is not None:
@@ -205,24 +204,23 @@ def matched(bench: Bench, like: Units, kept: Units, generator: torch.Generator) 
 def units_of(bench: Bench, picks: Sequence[tuple[int, int, int]]) -> Units:
     """Units from (block, position, feature) triples."""
     b, p, i = (torch.tensor(x, dtype=torch.long, device=bench.frozen.ids.device) for x in zip(*picks, strict=True))
-    values = torch.stack([bench.book.values[x][y, z] for x, y, z in picks])
-    base = torch.stack([torch.stack([c.values[x][y, z] for c in bench.baselines]).mean() for x, y, z in picks])
-    return Units(b, i, p, values, base)
+    return bench.coded.units(b, p, i, [other.codes for other in bench.baselines])
 
 
 def gradient(bench: Bench) -> list[Tensor]:
-    """The plain gradient of what the graph adds up to, for every feature value; per block (pos, n_features)."""
-    sites = sorted({site for block in bench.book.basis for site in block.writes})
-    run = bench.model.run(bench.tokens, read=sites, grad=True, logits="last")
+    """The plain gradient of what the graph adds up to, for every active feature; per block (n_entries,)."""
+    sites = bench.coded.cuts  # the slope at a site is that of something that is added there
+    added = [torch.zeros_like(bench.frozen.tokens(), dtype=bench.model.dtype).requires_grad_() for _ in sites]
+    edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
+    run = bench.model.run(bench.run.tokens, edits=edits, grad=True, logits="last")
     assert run.logits is not None
-    grads = dict(
-        zip(sites, torch.autograd.grad(bench.metric.graph(run.logits[0]), [run.acts[s] for s in sites]), strict=True)
-    )
+    grads = dict(zip(sites, torch.autograd.grad(bench.metric.graph(run.logits[0]), added), strict=True))
     out = []
-    for block, values in zip(bench.book.basis, bench.book.values, strict=True):
-        everything = torch.arange(block.n_features, device=values.device)
-        parts = [grads[s][0].to(values.dtype) @ block.writer(everything, s).to(values.dtype).T for s in block.writes]
-        out.append(torch.stack(parts).sum(0))
+    for block, codes, x in zip(bench.coded.basis, bench.coded.codes, bench.coded.inputs, strict=True):
+        worth = torch.zeros_like(codes.values)
+        for site in block.writes:
+            worth += block.effects(codes, site, grads[site].to(worth.dtype), x)
+        out.append(worth)
     return out
 
 
@@ -246,18 +244,24 @@ def verify(
     generator = torch.Generator().manual_seed(seed)
     thin = max(0.2, min(1.0, FULL_TOKENS / bench.frozen.n_tokens))
     n_sample, n_groups, n_strongest = (round(thin * n) for n in (N_SAMPLE, N_GROUPS, N_STRONGEST))
-    masks = [torch.zeros_like(v, dtype=torch.bool) for v in bench.book.values]
-    for b, p, i in zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist(), strict=True):
-        masks[b][p, i] = True
-    unit, _ = unit_effects(bench.frozen, bench.book, bench.metric.row(bench.frozen), keep=masks)
+    masks = [torch.zeros_like(codes.values, dtype=torch.bool) for codes in bench.coded.codes]
+    for b, mask in enumerate(masks):
+        own = kept.of_block(b)
+        mask[bench.coded.codes[b].find(kept.positions[own], kept.ids[own])] = True
+    unit, _ = unit_effects(bench.frozen, bench.coded, bench.metric.row(bench.frozen), keep=masks)
     assert kept.baselines is not None
-    totals = torch.stack([unit[b][p, i] for b, p, i in triples(kept)]) if len(kept) else torch.zeros(0)
+    totals = bench.coded.at_units(unit, kept)
     strength = (totals * (kept.baselines - kept.values)).abs()
     ranked = strength.argsort(descending=True)
     strongest = ranked[:n_strongest]
     # the rest, and groups, are drawn from what the first baseline changes: elsewhere nothing is done
     movable = ranked[kept.positions[ranked] >= first_change(bench)]
     sample = movable[torch.linspace(0, max(len(movable) - 1, 0), min(n_sample, len(movable))).round().long().unique()]
+
+    def chance(like: Units, count: int, watch: Sequence[int] = ()) -> list[Effect]:
+        """Random groups outside the graph; none where it leaves no feature."""
+        found = [matched(bench, like, kept, generator) for _ in range(count)]
+        return [Effect(members, 0.0, once=True, watch=watch) for members in found if len(members)]
 
     # what is claimed (the strongest nodes, the named groups) is run against every baseline, samples against one
     claimed = set(strongest.tolist())
@@ -272,13 +276,10 @@ def verify(
         members = kept.take(movable[torch.randperm(len(movable), generator=generator)[:GROUP_SIZE].to(movable.device)])
         groups.append(Effect(members, 0.0, once=True))
         if len(group_controls) < thin * N_GROUP_CONTROLS:
-            group_controls.append(Effect(matched(bench, members, kept, generator), 0.0, once=True))
+            group_controls += chance(members, 1)
     follow = [list(w) for w in words] or [[] for _ in named]
     named_effects = [Effect(kept.take(at), 0.0, watch=w) for at, w in zip(named, follow, strict=True)]
     named_doubles = [Effect(kept.take(at), 2.0) for at in named]
-
-    def chance(like: Units, count: int, watch: Sequence[int] = ()) -> list[Effect]:
-        return [Effect(matched(bench, like, kept, generator), 0.0, once=True, watch=watch) for _ in range(count)]
 
     named_controls = []
     for at, w in zip(named, follow, strict=True):
@@ -292,7 +293,7 @@ def verify(
     predict(bench, [*everything], unit, kept, matrix)
     pairs = _pairs(bench, kept, matrix, strongest)
     watched = [singles[int(i)] for i in strongest]
-    places = [_place(bench, kept, target) for target in sorted({target for _, target, _ in pairs})]
+    places = [p for target in sorted({target for _, target, _ in pairs}) for p in _places(bench, kept, target)]
     measure(bench, [*watched, *controls], places=places, tick=stretch(tick, 0.15, 0.5))
     seen = set(map(id, [*watched, *controls]))
     rest = [e for e in everything if id(e) not in seen] + path_effects
@@ -303,10 +304,14 @@ def verify(
     least = bench.rounding
     bar = max(least, float(np.quantile([abs(c.measured) for c in controls], 0.95)) if controls else 0.0)
     verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in singles.items()}
-    group_verdicts, promoted = [], []
+    if not controls:
+        verdicts = dict.fromkeys(verdicts, ALONE)
+    group_verdicts: list[tuple[Verdict, str]] = []
+    promoted = []
     for effect, random in zip(named_effects, named_controls, strict=True):
-        control = max(least, float(np.quantile([abs(c.measured) for c in random], 0.95)))
-        group_verdicts.append(judge(effect.predicted, effect.in_graph, control, effect.measured))
+        control = max([least, *np.quantile([abs(c.measured) for c in random], [0.95])] if random else [least])
+        found = judge(effect.predicted, effect.in_graph, float(control), effect.measured)
+        group_verdicts.append(found if random else ALONE)
         less = [min([-least, *(c.words[k] for c in random)]) for k in range(len(effect.watch))]
         promoted.append([w for w, by, least in zip(effect.watch, effect.words, less, strict=True) if by < least])
     edge_verdicts = _edges(bench, kept, pairs, singles, controls)
@@ -395,7 +400,7 @@ def _summary(
 def _by_gradient(bench: Bench, grads: list[Tensor], effect: Effect) -> float:
     """What the plain gradient predicts for setting the members to their baseline."""
     change = _baseline(bench, effect) - effect.members.values
-    return float(sum(grads[b][p, i] * by for (b, p, i), by in zip(triples(effect.members), change, strict=True)))
+    return float((bench.coded.at_units(grads, effect.members) * change).sum())
 
 
 def _pairs(
@@ -440,31 +445,34 @@ def _edges(
     """Compare the change of each target when its source was set to its baseline in the live model with the graph's."""
     out: dict[tuple[int, int], Verdict] = {}
     eps = WIDE_SPACINGS * torch.finfo(bench.model.dtype).eps
-    targets = sorted({t for _, t, _ in pairs})
-    random = {t: [abs(_change(bench, kept, t, c)) for c in controls] for t in targets}
+    sources: dict[int, list[int]] = {}
+    for source, target, _ in pairs:
+        sources.setdefault(target, []).append(source)
+    changes: dict[int, list[float]] = {}
+    for target, several in sources.items():
+        changes[target] = _changes(bench, kept, target, [*(singles[s] for s in several), *controls])
     for source, target, predicted in pairs:
-        measured = _change(bench, kept, target, singles[source])
-        bar = float(np.quantile(random[target], 0.95)) if random[target] else 0.0
+        several = sources[target]
+        random = [abs(x) for x in changes[target][len(several) :]]
+        bar = float(np.quantile(random, 0.95)) if random else 0.0
         bar = max(bar, eps * abs(float(kept.values[target])))
-        out[(source, target)] = judge(predicted, measured, bar)[0]
+        out[(source, target)] = judge(predicted, changes[target][several.index(source)], bar)[0]
     return out
 
 
-def _place(bench: Bench, kept: Units, target: int) -> Place:
+def _places(bench: Bench, kept: Units, target: int) -> list[Place]:
     """Where a unit reads."""
-    return bench.book.basis[int(kept.blocks[target])].reads[0], int(kept.positions[target])
+    return [(site, int(kept.positions[target])) for site in bench.coded.basis[int(kept.blocks[target])].reads]
 
 
-def _change(bench: Bench, kept: Units, target: int, effect: Effect) -> float:
-    """How far an intervention moved a kept feature, averaged over baselines."""
-    b, i = int(kept.blocks[target]), int(kept.ids[target])
-    block, place = bench.book.basis[b], _place(bench, kept, target)
-    changes = []
-    for got in effect.reads:
-        if place not in got:
-            changes.append(0.0)
-            continue
-        x = got[place].to(bench.frozen.dtype)
-        readers, const = block.reader(torch.tensor([i], device=x.device), x[None])
-        changes.append(float((readers[0] * x).sum() + const[0] - kept.values[target]))
-    return float(np.mean(changes)) if changes else 0.0
+def _changes(bench: Bench, kept: Units, target: int, effects: Sequence[Effect]) -> list[float]:
+    """How far each intervention moved a kept feature, averaged over baselines."""
+    b, own = int(kept.blocks[target]), int(kept.positions[target])
+    block, places = bench.coded.basis[b], _places(bench, kept, target)
+    clean = {site: x[own] for site, x in bench.coded.inputs[b].items()}
+    reads = [got for effect in effects for got in effect.reads]  # a site before the first edit has its clean value
+    rows = {s: torch.stack([got.get((s, p), clean[s]).to(bench.frozen.dtype) for got in reads]) for s, p in places}
+    feature = kept.ids[target].expand(len(reads))
+    values = block.encode(rows).at(torch.arange(len(reads), device=feature.device), feature)
+    moved = iter((values - kept.values[target]).tolist())
+    return [float(np.mean([next(moved) for _ in effect.reads])) if effect.reads else 0.0 for effect in effects]

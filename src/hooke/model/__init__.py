@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hooke.model.checks import check_model
+    from hooke.model.descent import Descent
     from hooke.model.edits import Edit
     from hooke.model.frozen import Frozen, Rows, freeze
     from hooke.model.model import Model
     from hooke.model.run import Tokens
 
 _HOMES = {
+    "Descent": "descent",
     "Edit": "edits",
     "Frozen": "frozen",
     "Model": "model",
@@ -26,7 +28,7 @@ _HOMES = {
     "freeze": "frozen",
 }
 
-__all__ = ["Edit", "Frozen", "Model", "Rows", "Tokens", "check_model", "freeze"]
+__all__ = ["Descent", "Edit", "Frozen", "Model", "Rows", "Tokens", "check_model", "freeze"]
 
 
 def __getattr__(name: str) -> Any:

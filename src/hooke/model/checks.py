@@ -16,10 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from hooke.errors import HookeError
+from hooke.model import local_mlp
 from hooke.model.causes import refuse_unfit, suspects
+from hooke.model.descent import Descent
 from hooke.model.edits import Edit
 from hooke.model.frozen import Frozen, freeze
-from hooke.model.packed import Writes, record, substitute
+from hooke.model.packed import Writes, substitute
+from hooke.model.recorded import record
 from hooke.model.run import Activations, Run, Tokens
 from hooke.model.state import Hung, hung_on, noticed
 from hooke.sites import Site
@@ -212,10 +215,10 @@ def resumed(model: Model, tokens: Tokens, whole: Run) -> Iterator[Check]:
         again = model.run(said, logits="last").logits
         assert again is not None
         yield Check("a step with a cache = a whole run", off(second.logits, again))
-    yield from _together(model, tokens, whole, middle)
+    yield from _together(model, tokens, middle)
 
 
-def _together(model: Model, tokens: Tokens, whole: Run, layer: int) -> Iterator[Check]:
+def _together(model: Model, tokens: Tokens, layer: int) -> Iterator[Check]:
     """Edited runs that share what they can, in both ways, against a plain batch."""
     site, n = Site("mlp_out", layer), tokens.ids.shape[1]
     base = record(model, tokens, [site])
@@ -225,8 +228,7 @@ def _together(model: Model, tokens: Tokens, whole: Run, layer: int) -> Iterator[
     apart = [replace(edit, rows=[row]) for row, edit in enumerate(edits)]
     batch = model.run(Tokens(tokens.ids.expand(2, -1), tokens.mask.expand(2, -1)), edits=apart, logits="last").logits
     assert batch is not None
-    resid = {n: whole.acts[Site("resid_pre", n)] for n in range(model.parts.n_layers)}
-    joined, _ = model.run_each(tokens, edits, resid=resid)
+    joined, _ = model.run_each(base, edits)
     yield Check("edited runs that join at their layer = a plain batch of them", off(joined, batch))
     at = torch.arange(2, device=model.device)
     packed = substitute(model, base, 2, [Writes(site, at, torch.full_like(at, n // 2), None, new)])
@@ -245,13 +247,16 @@ def at_least_fp32(x: Tensor) -> torch.dtype:
 
 
 def _transpose_error(frozen: Frozen) -> float:
-    """u · (J v) against (Jᵀ u) · v for random u and v, J the map from the tokens to one logit."""
+    """u · (J v) against (Jᵀ u) · v for random u and v, J the map to two logits, MLPs by the local rule."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(frozen.tokens().shape, generator=generator, dtype=frozen.dtype).to(frozen.tokens())
     up = x
-    for layer in range(frozen.parts.n_layers):
-        up = up + frozen.attend(layer, up, bias=False)
+    for layer, block in enumerate(frozen.parts.blocks):
+        attn = frozen.attend(layer, up, bias=False)
+        into = frozen.mlp_input(layer, up if frozen.parts.parallel else up + attn, bias=False)
+        act = local_mlp.push_forward(block, into, frozen.value(Site("mlp_in", layer)))
+        up = up + attn + frozen.after_mlp(layer, block.down.apply(act, bias=False), bias=False)
     ids = torch.tensor([0, frozen.parts.d_vocab // 2], device=x.device)
     forward = frozen.read_out(up, bias=False)[ids]
-    *_, down = frozen.descend(frozen.unembed_rows(ids, demean=False))
+    *_, down = Descent(frozen, frozen.unembed_rows(ids, demean=False))
     return off((down.cotangents * x).sum((1, 2)), forward)

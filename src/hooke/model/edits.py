@@ -16,7 +16,9 @@ from hooke.arguments import shown
 from hooke.errors import HookeError
 from hooke.sites import Site
 
-Op = Literal["set", "add", "scale", "project_out"]
+Op = Literal["set", "add", "scale", "project_out", "feature"]
+WAYS = ("set", "add", "scale")  # in which a feature is edited
+ROWS = 4096  # writers of features that are there at once
 Positions = Sequence[int] | Literal["prompt", "generated"] | None
 MOST = 2**24  # positions that an edit may name, more than any context has
 SQUARE = ("scores", "pattern")  # points whose values are (batch head query key)
@@ -27,7 +29,9 @@ class Edit:
     """Change the value at a site during a run. Edits apply in list order; reads see the result.
 
     site: where, as a `Site` or "resid_post.12".
-    op: "set", "add", "scale" by `value`, or "project_out" the direction `value`.
+    op: "set", "add", "scale" by `value`, "project_out" the direction `value`, or "feature": features of a dictionary,
+        at one of the sites that it writes. What the dictionary does not reconstruct stays as it is: the site changes by
+        (new value − live value) times what the feature writes. `Dictionary.edits` makes the edits of all its sites.
     value: a number, or a tensor of the selected features' shape. An axis of positions may lead it: as
         many as `positions`, or else one per position of the prompt, counted over real tokens. An axis
         of rows may lead that; then, without named positions, the two line up with the batch, padding
@@ -36,7 +40,9 @@ class Edit:
         end of the prompt), "prompt", "generated", or None for all.
     index: which features: neurons or heads as ints; a pair for sites with two feature axes (head and
         dimension, head and key), either of them None; or a boolean mask over ([[rows] positions] features),
-        led like `value`. Keys are counted over real tokens, like positions.
+        led like `value`. Keys are counted over real tokens, like positions. Of features: their ids, or a pair
+        (positions, ids) of equal length, feature by feature; without an axis of its own `value` is for all, else
+        it ends with one number a feature.
     rows: which rows of the batch, or None for all.
     weight: how much of the change to make, from 0 (none) to 1 (all, also if None); shaped like `value`.
     when: (dictionary, threshold): only where some feature of the dictionary exceeds the threshold. If it
@@ -51,11 +57,16 @@ class Edit:
     rows: Sequence[int] | Tensor | None = None
     weight: Any = None
     when: tuple[Any, float] | None = None
+    feature: tuple[Any, str] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "site", Site.parse(self.site))
-        if not isinstance(self.op, str) or self.op not in ("set", "add", "scale", "project_out"):
-            raise HookeError(f"no edit operation {shown(self.op)}; use set, add, scale or project_out")
+        if not isinstance(self.op, str) or self.op not in ("set", "add", "scale", "project_out", "feature"):
+            raise HookeError(f"no edit operation {shown(self.op)}; use set, add, scale, project_out or feature")
+        if (self.op == "feature") != (self.feature is not None):
+            raise HookeError(f"edit at {self.site}: the operation feature comes with feature=(dictionary, 'set')")
+        if self.feature is not None:
+            object.__setattr__(self, "index", _check_feature(self.feature, self.site, self.index, self.positions))
         for name in ("value", "weight"):
             given = getattr(self, name)
             if name == "value" or given is not None:
@@ -98,6 +109,33 @@ def _check_when(when: Any, site: Site) -> None:
         raise HookeError(f"edit at {site}: when is (dictionary, threshold), not {shown(when)}")
 
 
+def _check_feature(feature: Any, site: Site, index: Any, positions: Any) -> Any:
+    """The index of an edit of features, as ids or as (positions, ids), each a list of numbers. Raises HookeError."""
+    pair = isinstance(feature, tuple | list) and len(feature) == 2 and hasattr(feature[0], "writer")
+    if not pair or feature[1] not in WAYS:
+        raise HookeError(f"edit at {site}: feature is (dictionary, 'set', 'add' or 'scale'), not {shown(feature)}")
+    dictionary = feature[0]
+    if site not in dictionary.writes:
+        places = ", ".join(map(str, dictionary.writes))
+        raise HookeError(f"edit at {site}: this dictionary writes {places}; dictionary.edits makes its edits")
+    paired = isinstance(index, tuple) and len(index) == 2
+    try:
+        columns = [torch.as_tensor(x).reshape(-1) for x in (index if paired else (index,))]
+    except (TypeError, ValueError, RuntimeError):
+        columns = []
+    if not columns or any(x.is_floating_point() or x.dtype == torch.bool or not x.numel() for x in columns):
+        raise HookeError(f"edit at {site}: index {shown(index)} is no list of features, nor (positions, features)")
+    columns = [x.long() for x in columns]
+    ids = columns[-1]
+    if not 0 <= int(ids.min()) <= int(ids.max()) < dictionary.n_features:
+        raise HookeError(f"edit at {site}: feature {int(ids.max())} of {dictionary.n_features}")
+    if len(columns[0]) != len(ids) or (paired and positions is not None):
+        raise HookeError(f"edit at {site}: features at positions are two lists of equal length, and no other positions")
+    if len(torch.stack(columns).unique(dim=1)[0]) < len(ids):
+        raise HookeError(f"edit at {site}: a feature is named twice")
+    return tuple(columns) if paired else ids
+
+
 def edits_in(given: Any) -> list[Edit]:
     """Edits as a list: one by itself, none, or several. Raises HookeError for what is no edit."""
     if isinstance(given, Edit) or given is None:
@@ -135,7 +173,8 @@ class Where:
         def pick(x: Tensor) -> Tensor:
             return x if x.shape[0] == 1 else x[rows]
 
-        seen = {s: pick(x) for s, x in self.seen.items()}
+        last = int(rows.max()) if len(rows) else -1  # rows that joined the pass later have nothing there
+        seen = {s: x[rows] for s, x in self.seen.items() if last < len(x)}
         return Where(pick(self.pos), pick(self.prompt), pick(self.keys), self.padded, self.first, seen)
 
     def covers(self, positions: Positions) -> bool | None:
@@ -219,6 +258,8 @@ def _change(edit: Edit, x: Tensor, where: Where) -> Tensor:
     if edit.when is not None:
         fires = _open(_fires(edit, where), n_features)
         mask = fires if mask is None else mask & fires
+    if edit.op == "feature":
+        return _features(edit, x, where, mask)
     index = edit.index
     if isinstance(index, Tensor) and index.dtype == torch.bool:
         chosen = _lined_up(_positions_first(index.to(x.device), square), where, edit, x)
@@ -249,6 +290,63 @@ def _change(edit: Edit, x: Tensor, where: Where) -> Tensor:
     whole = x.clone()
     whole[pick] = new
     return whole
+
+
+def _features(edit: Edit, x: Tensor, where: Where, mask: Tensor | None) -> Tensor:
+    """Features of a dictionary edited at one site x (batch pos width) that it writes. mask: (batch, pos, 1), where."""
+    assert edit.feature is not None
+    dictionary, way = edit.feature
+    batch, n_pos = x.shape[:2]
+    paired = isinstance(edit.index, tuple)
+    ids = (edit.index[1] if paired else edit.index).to(x.device)
+    at = _matches(edit, where, x) if paired else x.new_ones(1, n_pos, 1, dtype=torch.bool)
+    at = at.expand(batch, n_pos, len(ids))
+    if mask is not None:
+        at = at & mask
+    row, column, number = at.nonzero(as_tuple=True)
+    if not len(row):
+        return x
+    like = x.new_empty(batch, n_pos, len(ids))
+    wanted, weight = (_of_each(given, where, edit, like, paired) for given in (edit.value, edit.weight))
+    flat, token = (row * n_pos + column).unique(return_inverse=True)  # the dictionary encodes only what is edited
+    read = {site: value.flatten(0, 1)[flat] for site, value in _seen(edit, where, dictionary).items()}
+    live = dictionary.encode(read).at(token, ids[number]).to(x.dtype)
+    value = wanted[row, column, number]
+    change = value - live if way == "set" else value if way == "add" else (value - 1) * live
+    if edit.weight is not None:
+        change = weight[row, column, number] * change
+    out = x.flatten(0, 1)
+    for part in torch.arange(len(row), device=x.device).split(ROWS):
+        here = {site: values[token[part]] for site, values in read.items()}
+        rows = dictionary.writer(ids[number[part]], edit.site, here).to(x.dtype)
+        out = out.index_add(0, (row * n_pos + column)[part], change[part, None] * rows)
+    return out.view_as(x)
+
+
+def _matches(edit: Edit, where: Where, x: Tensor) -> Tensor:
+    """(batch or 1, pos, n): which entries the positions of an edit of features name."""
+    named = edit.index[0].to(x.device)[None]
+    named = torch.where(named < 0, where.prompt[:, None] + named, named)
+    return where.pos[:, :, None] == named[:, None, :]
+
+
+def _of_each(given: Any, where: Where, edit: Edit, like: Tensor, paired: bool) -> Tensor:
+    """A value or weight for each (row, position, feature) of `like`."""
+    number = None if isinstance(given, Tensor) else like.dtype  # a Python number is no fp32 number
+    value = torch.as_tensor(1.0 if given is None else given, dtype=number, device=like.device)
+    if not paired:
+        value = _lined_up(value, where, edit, like)
+    elif value.ndim > 1:
+        raise HookeError(f"edit at {edit.site}: features at positions take one number each, not {tuple(value.shape)}")
+    return _fitted(value.to(like.dtype), like.shape, edit, "a value")
+
+
+def _seen(edit: Edit, where: Where, dictionary: Any) -> dict[Site, Tensor]:
+    """What a dictionary reads in this run, each (batch pos width)."""
+    late = [str(site) for site in dictionary.reads if site not in where.seen]
+    if late:
+        raise HookeError(f"edit at {edit.site} depends on {', '.join(late)}, which is not computed before it")
+    return {site: where.seen[site] for site in dictionary.reads}
 
 
 def _once(pick: tuple[Any, ...], shape: torch.Size, edit: Edit) -> None:
@@ -356,10 +454,7 @@ def _fires(edit: Edit, where: Where) -> Tensor:
     """(batch, pos) True where a feature of the edit's dictionary exceeds its threshold."""
     assert edit.when is not None
     dictionary, threshold = edit.when
-    late = [str(site) for site in dictionary.reads if site not in where.seen]
-    if late:
-        raise HookeError(f"edit at {edit.site} depends on {', '.join(late)}, which is computed after it")
-    values = {site: where.seen[site] for site in dictionary.reads}
+    values = _seen(edit, where, dictionary)
     batch, n_pos = values[dictionary.reads[0]].shape[:2]
     codes = dictionary.encode({site: x.flatten(0, 1) for site, x in values.items()})
     if threshold < 0:  # features that are not coded are zero, and exceed it

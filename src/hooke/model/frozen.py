@@ -1,21 +1,24 @@
-"""The frozen linear view: what is left of a model on one prompt when attention patterns and norm
-denominators are held and the MLPs are cut out.
+"""The frozen linear view: a model on one prompt with attention patterns and norm denominators held, and MLPs by a
+local linear rule (`local_mlp`) where no dictionary takes their place.
 
 Then the stream is linear in what is written to it, so every attribution from writers to readers is
-this one map. `Frozen.descend` sends readers down it, all rows at once: no autograd, no queries and
-keys, no MLPs (DESIGN 4; "Circuit Tracing", Ameisen et al. 2025, the local replacement model).
+this one map. `Descent` sends readers down it, all rows at once: no autograd, no queries and
+keys (DESIGN 4; "Circuit Tracing", Ameisen et al. 2025, the local replacement model).
+
+A dictionary cuts the map where it writes: what stands there is what its features write, and what they leave over.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.model import local_mlp
 from hooke.model.families import Norm, Parts
 from hooke.sites import Site
 
@@ -23,26 +26,71 @@ if TYPE_CHECKING:
     from hooke.model.model import Model
     from hooke.model.run import Activations, Tokens
 
+READ = ("resid_pre", "attn_out", "resid_mid", "mlp_in", "mlp_proj", "mlp_out", "resid_post", "final_norm")
+CUT = ("resid_pre", "attn_out", "resid_mid", "mlp_proj", "mlp_out", "resid_post")
 
-class Rows(NamedTuple):
-    """Readers to send down: row i is `vectors[i]` · (value at `sites[i]`, `positions[i]`) + `constants[i]`."""
 
-    sites: list[Site]  # mlp_in.l, resid_mid.l or final_norm
+class Part(NamedTuple):
+    """What some rows read at one site: row `rows[i]` reads `vectors[i]`."""
+
+    site: Site  # of a point in READ
+    rows: Tensor  # (m,)
+    vectors: Tensor  # (m, d_model)
+
+
+@dataclass
+class Rows:
+    """Readers to send down: row i is the sum over its parts of vector · (value at the site, positions[i]), plus
+    constants[i]."""
+
     positions: Tensor  # (n,)
-    vectors: Tensor  # (n, d_model)
     constants: Tensor  # (n,)
+    parts: list[Part]
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @classmethod
+    def at(cls, site: Site, positions: Tensor, vectors: Tensor, constants: Tensor) -> Rows:
+        """Rows that all read one site."""
+        return cls(positions, constants, [Part(site, torch.arange(len(positions), device=positions.device), vectors)])
+
+    def take(self, at: Tensor) -> Rows:
+        """The rows of these numbers, in this order."""
+        place = torch.full((len(self),), -1, device=at.device)
+        place[at] = torch.arange(len(at), device=at.device)
+        parts = []
+        for site, rows, vectors in self.parts:
+            here = place[rows] >= 0
+            if bool(here.any()):
+                parts.append(Part(site, place[rows[here]], vectors[here]))
+        return Rows(self.positions[at], self.constants[at], parts)
+
+    def join(self, other: Rows) -> Rows:
+        """These rows, and others after them."""
+        moved = [part._replace(rows=part.rows + len(self)) for part in other.parts]
+        positions = torch.cat([self.positions, other.positions])
+        return Rows(positions, torch.cat([self.constants, other.constants]), [*self.parts, *moved])
+
+    def last_sites(self) -> list[Site]:
+        """The last site that each row reads."""
+        out: list[Site | None] = [None] * len(self)
+        for site, rows, _ in self.parts:
+            for i in rows.tolist():
+                before = out[i]
+                out[i] = site if before is None or before < site else before
+        if any(site is None for site in out):
+            raise HookeError("a row reads nothing")
+        return [site for site in out if site is not None]
 
 
 class Stage(NamedTuple):
-    """Where the rows have come to: cotangents (n_active, pos, d_model) of the first n_active rows at a site."""
+    """Where the rows have come to: cotangents (n, pos, d_model) of rows `first` and following, at a site; at the tokens
+    themselves, in the end, where the site is None."""
 
-    site: Site
+    site: Site | None
+    first: int
     cotangents: Tensor
-
-
-# through(layer, cotangent at mlp_proj) -> [(site, cotangent at mlp_in or resid_mid of the layer)]: what the
-# MLPs add when they are not cut out
-Through = Callable[[int, Tensor], list[tuple[Site, Tensor]]]
 
 
 @dataclass
@@ -55,11 +103,12 @@ class Frozen:
     parts: Parts
     ids: Tensor  # (pos,)
     dtype: torch.dtype
-    values: dict[Site, Tensor]  # resid_pre.0, and resid_mid, mlp_in, mlp_proj of each layer (pos, d_model)
+    values: dict[Site, Tensor]  # (pos, d_model): the model's own resid_pre.0 and mlp_proj, and what the map makes of it
     patterns: list[Tensor]  # (head, query, key) of each layer
     scales: dict[Site, Tensor]  # (pos, 1)
     logits: Tensor  # (d_vocab,) of the last position, the model's own, before any soft cap
     replayed: Tensor  # (d_vocab,) the same from the frozen map
+    _consts: dict[Site, Tensor | None] = field(default_factory=dict)
 
     @property
     def n_tokens(self) -> int:
@@ -68,6 +117,17 @@ class Frozen:
     def tokens(self) -> Tensor:
         """(pos, d_model): the embedded tokens, which are the stream entering layer 0."""
         return self.values[Site("resid_pre", 0)]
+
+    def value(self, site: Site) -> Tensor:
+        """(pos, d_model): what stands at a site of a point in READ, by the map."""
+        layer = site.layer or 0
+        if site.point == "resid_post":
+            return self.values[Site("resid_pre", layer + 1)]  # of the last layer, the final stream
+        if site.point == "attn_out":
+            return self.attend(layer, self.values[Site("resid_pre", layer)])
+        if site.point == "mlp_out":
+            return self.after_mlp(layer, self.values[Site("mlp_proj", layer)])
+        return self.values[site]
 
     def attend(self, layer: int, x: Tensor, *, bias: bool = True) -> Tensor:
         """What attention adds to the stream x (… pos d_model) with its pattern held; affine in x."""
@@ -97,18 +157,21 @@ class Frozen:
         """Logits of the replacement model: tokens pushed up the frozen map, `mlp_proj(layer, mlp_in)` in
         the place of each MLP. With the true MLP outputs it gives the model's own logits.
 
-        seen: filled with the map's values at resid_mid (not in parallel blocks) and mlp_in.
+        seen: filled with the map's values at resid_pre (of one layer more: the final stream), resid_mid (not in
+        parallel blocks) and mlp_in.
         """
         x = self.tokens()
+        seen = {} if seen is None else seen
         for layer in range(self.parts.n_layers):
+            seen[Site("resid_pre", layer)] = x
             attn = self.attend(layer, x)
             before = x if self.parts.parallel else x + attn
             into = self.mlp_input(layer, before)
-            if seen is not None:
-                seen[Site("mlp_in", layer)] = into
-                if not self.parts.parallel:
-                    seen[Site("resid_mid", layer)] = before
+            seen[Site("mlp_in", layer)] = into
+            if not self.parts.parallel:
+                seen[Site("resid_mid", layer)] = before
             x = x + attn + self.after_mlp(layer, mlp_proj(layer, into))
+        seen[Site("resid_pre", self.parts.n_layers)] = x
         return self.read_out(x)
 
     def unembed_rows(self, ids: Tensor, weights: Tensor | None = None, *, demean: bool = True) -> Rows:
@@ -123,79 +186,7 @@ class Frozen:
             vectors = vectors - unembed.mean(0, dtype=self.dtype)
             constants = constants - (0.0 if bias is None else bias.mean(dtype=self.dtype))
         last = torch.full((len(vectors),), self.n_tokens - 1, device=vectors.device)
-        return Rows([Site("final_norm")] * len(vectors), last, vectors, constants)
-
-    def descend(self, rows: Rows, *, through: Through | None = None) -> Iterator[Stage]:
-        """Send readers down the map, from the logits to the tokens.
-
-        Yields, from the top layer down, a `Stage` at mlp_out.l and one at attn_out.l, and at last one
-        at resid_pre.0, each with the rows that read later than that. Stages share memory: use each
-        before asking for the next. Rows must be sorted from the last site to the
-        first; a stage holds the rows that have entered so far. With `through`, MLPs are not cut out
-        but replaced by the local linear rule that it gives. Positions after the last of the rows are
-        left out, since no row can depend on them.
-        """
-        n, n_pos = len(rows.sites), int(rows.positions.max()) + 1
-        if any(a < b for a, b in zip(rows.sites, rows.sites[1:], strict=False)):
-            raise HookeError("rows must be sorted from the last site to the first")
-        stream = torch.zeros(n, n_pos, rows.vectors.shape[-1], dtype=self.dtype, device=rows.vectors.device)
-        active = self._enter(stream, rows, 0, Site("final_norm"))
-        for layer in reversed(range(self.parts.n_layers)):
-            if active:
-                yield Stage(Site("mlp_out", layer), stream[:active])
-            into_mlp: Tensor | None = None
-            if through is not None and active:
-                for site, into in through(layer, self.pull_mlp_out(layer, stream[:active])):
-                    if site.point == "mlp_in":
-                        into = self._pull(self.parts.blocks[layer].mlp_norm, Site("mlp_scale", layer), into)
-                    into_mlp = into if into_mlp is None else into_mlp + into
-            if self.parts.parallel:
-                if active:
-                    yield Stage(Site("attn_out", layer), stream[:active])
-                before = active
-                active = self._enter(stream, rows, active, Site("mlp_in", layer))
-                if before:
-                    stream[:before] += self.pull_attend(layer, stream[:before])
-                    if into_mlp is not None:
-                        stream[:before] += into_mlp
-            else:
-                if into_mlp is not None:
-                    stream[:active] += into_mlp
-                active = self._enter(stream, rows, active, Site("mlp_in", layer))
-                active = self._enter(stream, rows, active, Site("resid_mid", layer))
-                if active:
-                    yield Stage(Site("attn_out", layer), stream[:active])
-                    stream[:active] += self.pull_attend(layer, stream[:active])
-        yield Stage(Site("resid_pre", 0), stream[:active])
-
-    def _enter(self, stream: Tensor, rows: Rows, active: int, site: Site) -> int:
-        """Put the rows that read at `site` into the stream; returns how many rows are in it now."""
-        end = active
-        while end < len(rows.sites) and rows.sites[end] == site:
-            end += 1
-        if end > active:
-            new = torch.arange(active, end, device=stream.device)
-            at = rows.positions[active:end]
-            cotangent = rows.vectors[active:end].to(self.dtype)
-            if site.point == "final_norm":
-                cotangent = self.parts.final_norm.pull(cotangent, self.scales[Site("final_scale")][at])
-            elif site.point == "mlp_in" and self.parts.blocks[site.layer or 0].mlp_norm:
-                norm = self.parts.blocks[site.layer or 0].mlp_norm
-                assert norm is not None
-                cotangent = norm.pull(cotangent, self.scales[Site("mlp_scale", site.layer)][at])
-            stream[new, at] += cotangent
-        return end
-
-    def entry_constants(self, rows: Rows) -> Tensor:
-        """(n,): each row's own constant, and what it reads from the bias of the norm at its site."""
-        out = rows.constants.to(self.dtype).clone()
-        for i, site in enumerate(rows.sites):
-            norm = self.parts.final_norm if site.point == "final_norm" else None
-            if site.point == "mlp_in":
-                norm = self.parts.blocks[site.layer or 0].mlp_norm
-            if norm is not None and norm.bias is not None:
-                out[i] += rows.vectors[i].to(self.dtype) @ norm.bias.to(self.dtype)
-        return out
+        return Rows.at(Site("final_norm"), last, vectors, constants)
 
     def pull_mlp_out(self, layer: int, cotangent: Tensor) -> Tensor:
         """Cotangent at mlp_out (n pos d_model) to mlp_proj."""
@@ -214,6 +205,42 @@ class Frozen:
         out = v.reshape(n, n_pos, -1) @ block.v.weight.to(self.dtype)
         return self._pull(block.attn_norm, Site("attn_scale", layer), out)
 
+    def pull_mlp(self, layer: int, cotangent: Tensor) -> Tensor:
+        """Cotangent at mlp_proj (n pos d_model) to mlp_in, by the local rule."""
+        block = self.parts.blocks[layer]
+        act = cotangent @ block.down.weight.to(cotangent.dtype)
+        return local_mlp.push_back(block, act, self.values[Site("mlp_in", layer)][: cotangent.shape[1]])
+
+    def attn_constant(self, layer: int) -> Tensor | None:
+        """(pos, d_model): what attention adds to the stream whatever enters, from its biases; None for nothing."""
+
+        def make() -> Tensor | None:
+            block = self.parts.blocks[layer]
+            biased = any(norm is not None and norm.bias is not None for norm in (block.attn_norm, block.attn_post_norm))
+            if not biased and block.v.bias is None and block.o.bias is None:
+                return None
+            return self.attend(layer, torch.zeros_like(self.tokens()))
+
+        return self._kept(Site("attn_out", layer), make)
+
+    def mlp_constant(self, layer: int) -> Tensor:
+        """(pos, d_model): what the MLP writes at mlp_proj beyond the linear part of its local rule: biases, and what
+        the model's own precision rounds."""
+
+        def make() -> Tensor:
+            block, x = self.parts.blocks[layer], self.values[Site("mlp_in", layer)]
+            linear = block.down.apply(local_mlp.push_forward(block, x, x), bias=False)
+            return self.values[Site("mlp_proj", layer)] - linear
+
+        found = self._kept(Site("mlp_proj", layer), make)
+        assert found is not None
+        return found
+
+    def _kept(self, site: Site, make: Callable[[], Tensor | None]) -> Tensor | None:
+        if site not in self._consts:
+            self._consts[site] = make()
+        return self._consts[site]
+
     def _norm(self, norm: Norm | None, scale: Site, x: Tensor, bias: bool, at: slice | None = None) -> Tensor:
         if norm is None:
             return x
@@ -225,20 +252,25 @@ class Frozen:
         return cotangent if norm is None else norm.pull(cotangent, self.scales[scale][: cotangent.shape[-2]])
 
 
+def held_sites(model: Model) -> list[Site]:
+    """What the view holds of a run: patterns, denominators, what MLPs write, and the two ends."""
+    inside = [s for s in model.sites if s.point in ("mlp_proj", "pattern") or s.point.endswith("scale")]
+    return [*inside, Site("resid_pre", 0), Site("final_norm")]
+
+
 def freeze(model: Model, tokens: Tokens, acts: Activations | None = None) -> Frozen:
     """Run one prompt and hold its patterns and denominators. Raises HookeError for a batch.
 
-    acts: reads at all sites of such a run, if there has been one.
+    acts: reads at all `held_sites` of such a run, if there has been one.
     """
     if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
         raise HookeError("the frozen view is of one prompt without padding")
     parts = model.parts
     dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
-    read = [s for s in model.sites if s.point in ("mlp_proj", "pattern") or s.point.endswith("scale")]
     first, final = Site("resid_pre", 0), Site("final_norm")
     if acts is None:
-        acts = model.run(tokens, read=[*read, first, final], logits=None).acts
-    held = {site: acts[site][0].to(dtype) for site in [*read, first]}
+        acts = model.run(tokens, read=held_sites(model), logits=None).acts
+    held = {site: acts[site][0].to(dtype) for site in held_sites(model) if site != final}
     unembed = parts.unembed
     logits = (acts[final][0, -1] @ unembed.weight.T).to(dtype)
     if unembed.bias is not None:
@@ -255,6 +287,5 @@ def freeze(model: Model, tokens: Tokens, acts: Activations | None = None) -> Fro
     )
     # The values in between are the map's own, so that its sums are exact in its own precision whatever
     # the model rounds (transformers' norms compute in fp32, and a half-precision stream rounds each sum).
-    own = dict(frozen.values)
-    frozen.replayed = frozen.replay(lambda layer, _: own[Site("mlp_proj", layer)], seen=frozen.values)
+    frozen.replayed = frozen.replay(lambda layer, _: held[Site("mlp_proj", layer)], seen=frozen.values)
     return frozen

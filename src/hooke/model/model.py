@@ -19,6 +19,7 @@ from hooke.model.edits import SQUARE, Edit, edit_sets_in, edits_in
 from hooke.model.families import Parts, find_parts
 from hooke.model.hooks import sites_of
 from hooke.model.prompts import ids_of, is_chat, texts_of
+from hooke.model.recorded import Recorded, record
 from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, again, check_start, choose, forward
 from hooke.model.run_each import run_each
 from hooke.model.spelling import Spelling, encode, whole
@@ -286,18 +287,21 @@ class Model:
             made = state.glance(self.hf, self.parts.rotary.modules)
             return Prefix(batch.ids, {self.parts.rotary.turns(batch.ids.shape[1]): cache}, made)
 
+    def record(self, prompt: Prompt, *, read: Site | str | Iterable[Site | str] = ()) -> Recorded:
+        """Run one prompt and keep what other runs of it can share, and reads, so that nobody runs it again."""
+        return record(self, self.tokens(prompt), sites_in(read))
+
     def run_each(
         self,
-        tokens: Prompt,
+        prompt: Prompt | Recorded,
         edit_sets: Sequence[Edit | Sequence[Edit]],
         *,
-        resid: dict[int, Tensor] | None = None,
         read: Site | str | Iterable[Site | str] = (),
         max_tokens: int = 8192,
     ) -> tuple[Tensor, list[dict[Site, Tensor]]]:
         """Run one prompt once for each set of edits, sharing what the edits leave unchanged.
 
-        resid: the clean stream entering each layer, (1, pos, d_model), if it is known already.
+        prompt: one prompt without padding, or its run without edits, if it has been `record`ed.
         Returns the last logits (n_sets, d_vocab) and each set's reads (pos …); a site before a set's
         first edit is missing among them, because it has its clean value.
         """
@@ -305,15 +309,9 @@ class Model:
         if max_tokens < 1:
             raise HookeError("max_tokens must be at least 1")
         with self.held():
-            batch = self.tokens(tokens)
-            if resid is None:
-                sites = [Site("resid_pre", layer) for layer in range(self.parts.n_layers)]
-                acts = self.run(batch, read=sites, logits=None).acts
-                resid = {layer: acts[Site("resid_pre", layer)] for layer in range(self.parts.n_layers)}
+            base = prompt if isinstance(prompt, Recorded) else self.record(prompt)
             with torch.no_grad():
-                return run_each(
-                    self.hf, self.parts, batch, sets, resid=resid, read=sites_in(read), max_tokens=max_tokens
-                )
+                return run_each(self.hf, self.parts, base, sets, read=sites_in(read), max_tokens=max_tokens)
 
     def stream(
         self,

@@ -13,20 +13,20 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, DynamicCache
+from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
 from hooke.errors import HookeError
 from hooke.model.edits import SQUARE
 from hooke.model.families import Parts
 from hooke.model.hooks import attached, check_site
-from hooke.model.run import Activations, Tokens, forward, skipping
+from hooke.model.recorded import Recorded
+from hooke.model.run import Tokens, skipping
 from hooke.sites import Site
 
 if TYPE_CHECKING:
@@ -38,23 +38,6 @@ MAX_BYTES = 96 * 2**20  # of one chunk's largest values: about what a cache hold
 _BEFORE_KEYS = ("resid_pre", "attn_scale", "attn_in", "k", "v")
 Attend = Callable[[Tensor, Tensor, Tensor, float, float | None, int | None], Tensor]
 _ATTEND: weakref.WeakKeyDictionary[nn.Module, Attend] = weakref.WeakKeyDictionary()
-
-
-@dataclass
-class Base:
-    """One run of one prompt with all that others can share with it.
-
-    resid: the stream entering each layer, and last the one that leaves the last block (pos, d_model).
-    keys, values: of each layer (pos, kv_head, d_head), as attention takes them (rotated).
-    acts: reads (1, pos, …). logits: of the last position (d_vocab,).
-    """
-
-    tokens: Tokens
-    resid: list[Tensor]
-    keys: list[Tensor]
-    values: list[Tensor]
-    acts: Activations
-    logits: Tensor
 
 
 class Writes(NamedTuple):
@@ -75,31 +58,9 @@ class Writes(NamedTuple):
         return Writes(self.site, self.runs[keep], self.positions[keep], units, self.values[keep])
 
 
-def record(model: Model, tokens: Tokens, read: Sequence[Site] = ()) -> Base:
-    """Run one prompt without padding and keep what runs that differ from it can share."""
-    if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
-        raise HookeError("a base run is of one prompt without padding")
-    n_layers = model.parts.n_layers
-    entries = [Site("resid_pre", layer) for layer in range(n_layers)] + [Site("resid_post", n_layers - 1)]
-    cache = DynamicCache()  # of no configuration: it keeps every position, whatever a sliding window drops
-    with model.held():
-        run, _ = forward(
-            model.hf, model.parts, tokens, read=[*read, *entries], logits="last", past=cache, keep_cache=True
-        )
-    assert run.logits is not None
-    return Base(
-        tokens,
-        [run.acts[site][0] for site in entries],
-        [layer.keys[0].transpose(0, 1) for layer in cache.layers],
-        [layer.values[0].transpose(0, 1) for layer in cache.layers],
-        run.acts,
-        run.logits[0],
-    )
-
-
 def substitute(
     model: Model,
-    base: Base,
+    base: Recorded,
     n_runs: int,
     writes: Sequence[Writes],
     *,
@@ -186,7 +147,13 @@ class _Done(Exception):
 
 
 def _pass(
-    model: Model, base: Base, runs: Tensor, entry: Tensor, start: Tensor, writes: Sequence[Writes], vocab: Tensor | None
+    model: Model,
+    base: Recorded,
+    runs: Tensor,
+    entry: Tensor,
+    start: Tensor,
+    writes: Sequence[Writes],
+    vocab: Tensor | None,
 ) -> Tensor:
     """Logits (len(runs), d_vocab or n_ids) of some runs, sorted by the layer where they enter."""
     parts, n_pos, device = model.parts, base.tokens.ids.shape[1], model.device
@@ -329,7 +296,7 @@ def _ends_only(ending: Tensor) -> Callable[..., Any]:
 
 @contextmanager
 def _attending(
-    model: Model, base: Base, n_rows: dict[int, int], run_of: Tensor, pos: Tensor, start: Tensor, narrow: bool
+    model: Model, base: Recorded, n_rows: dict[int, int], run_of: Tensor, pos: Tensor, start: Tensor, narrow: bool
 ) -> Iterator[None]:
     """Let the rows of a run attend to its own rows and to the base's earlier positions.
 

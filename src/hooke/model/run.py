@@ -161,6 +161,7 @@ def _check_prefix(hf: nn.Module, parts: Parts, tokens: Tokens, after: Prefix, ed
         )
     for edit in edits:
         named = () if edit.positions is None or isinstance(edit.positions, str) else edit.positions
+        named = edit.index[0].tolist() if edit.feature is not None and isinstance(edit.index, tuple) else named
         if any(0 <= int(p) < after.length or int(p) < -tokens.ids.shape[1] for p in named):
             raise HookeError(
                 f"edit at {edit.site}: a position lies in the prefix of {after.length} tokens, which has run already: "
@@ -214,7 +215,8 @@ def forward(
     by_site: dict[Site, list[Edit]] = {}
     for edit in edits:
         by_site.setdefault(edit.site, []).append(edit)
-    conditions = {site for edit in edits if edit.when is not None for site in edit.when[0].reads}
+    asked = [pair[0] for edit in edits for pair in (edit.when, edit.feature) if pair is not None]
+    conditions = {site for dictionary in asked for site in dictionary.reads}
     watch = wanted | by_site.keys() | conditions | taps.keys()
     for site in watch:
         check_site(parts, site)
@@ -245,10 +247,10 @@ def forward(
             before = x
             for edit in by_site.get(site, ()):
                 if site in conditions:
-                    where.seen[site] = x.detach()
+                    where.seen[site] = x
                 x = apply(edit, x, where, owned=x is not before)
             if site in conditions:
-                where.seen[site] = x.detach()
+                where.seen[site] = x
         if site in taps:
             x = taps[site](x)
         if site in wanted:
@@ -358,9 +360,10 @@ def _zero_padding(x: Tensor, site: Site, mask: Tensor) -> Tensor:
 def _check_positions(edits: Sequence[Edit], lengths: Tensor, horizon: int) -> None:
     """A position that no row has is a mistake, not an edit without effect."""
     named = [edit for edit in edits if not (edit.positions is None or isinstance(edit.positions, str))]
-    longest = int(lengths.max()) if named else 0
-    for edit in named:
-        for position in edit.positions or ():
+    paired = [edit for edit in edits if edit.feature is not None and isinstance(edit.index, tuple)]
+    longest = int(lengths.max()) if named or paired else 0
+    for edit in (*named, *paired):
+        for position in edit.index[0].tolist() if edit in paired else edit.positions or ():
             if not -longest <= int(position) < longest + horizon:
                 raise HookeError(f"edit at {edit.site}: position {position} of a prompt of {longest} tokens")
 

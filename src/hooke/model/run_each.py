@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hooke.arguments import shown
 from hooke.errors import HookeError
 from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts
 from hooke.model.hooks import check_site
+from hooke.model.recorded import Recorded
 from hooke.model.run import Activations, Prefix, Tokens, Wave, forward, skipping
 from hooke.sites import Site
 
@@ -22,10 +22,9 @@ from hooke.sites import Site
 def run_each(
     hf: nn.Module,
     parts: Parts,
-    tokens: Tokens,
+    base: Recorded,
     edit_sets: Sequence[Sequence[Edit]],
     *,
-    resid: dict[int, Tensor],
     read: Iterable[Site | str] = (),
     max_tokens: int = 8192,
 ) -> tuple[Tensor, list[dict[Site, Tensor]]]:
@@ -33,18 +32,15 @@ def run_each(
 
     A run whose first edit is at layer l joins the batch there, with the stream of the clean run
     (DESIGN 6: a patch at layer l resumes from the stored residual at l).
-    tokens: one unpadded prompt. resid: the clean stream entering each layer, (1, pos, d_model).
+    base: the run without edits.
     Returns the last position's logits (n_sets, d_vocab) and, for each set, its reads (pos …); a site
     before the first edit of a set is missing there, since it has its clean value.
     """
-    if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
-        raise HookeError("run_each takes one prompt without padding")
+    tokens = base.tokens
     if not edit_sets:
         raise HookeError("run_each was given no sets of edits")
     sites = [Site.parse(site) for site in read]
     entry = [_first_layer(edits, parts) for edits in edit_sets]
-    if not isinstance(resid, Mapping) or not all(isinstance(resid.get(layer), Tensor) for layer in entry):
-        raise HookeError(f"resid is the stream entering each layer, by layer, not {shown(resid)}")
     logits: list[Tensor | None] = [None] * len(edit_sets)
     reads: list[dict[Site, Tensor]] = [{} for _ in edit_sets]
     whole = any(site.point in SQUARE for site in sites)  # what has keys cannot be put together from parts
@@ -57,7 +53,7 @@ def run_each(
             run, cache = forward(hf, parts, shared, read=sites, logits="last", keep_cache=True, whole=[n_pos])
             after, before = Prefix(shared.ids, {parts.rotary.turns(n_pos): cache}), run.acts
         rest = Tokens(tokens.ids[:, begin:], tokens.mask[:, begin:])
-        stream = {layer: x[:, begin:] for layer, x in resid.items()}
+        stream = {layer: x[None, begin:] for layer, x in enumerate(base.resid)}
         order = sorted(group, key=lambda i: entry[i])
         size = max(1, max_tokens // rest.ids.shape[1])
         for start in range(0, len(order), size):
@@ -92,6 +88,8 @@ def _by_beginning(edit_sets: Sequence[Sequence[Edit]], n_pos: int) -> list[tuple
 
 def _first_position(edit: Edit) -> int:
     """The first position that an edit changes, if it is a mask over (positions, features); else 0."""
+    if edit.feature is not None and isinstance(edit.index, tuple):
+        return max(0, int(edit.index[0].min()))
     if not _masked(edit) or edit.site.point in SQUARE or edit.weight is not None:
         return 0
     at = edit.index.flatten(1).any(1).nonzero()
@@ -100,7 +98,7 @@ def _first_position(edit: Edit) -> int:
 
 def _from(edit: Edit, begin: int) -> Edit:
     """The same edit for a pass that begins later."""
-    return replace(edit, index=edit.index[begin:], value=edit.value[begin:]) if begin else edit
+    return replace(edit, index=edit.index[begin:], value=edit.value[begin:]) if begin and _masked(edit) else edit
 
 
 def _masked(edit: Edit) -> bool:
@@ -122,9 +120,9 @@ def _first_layer(edits: Sequence[Edit], parts: Parts) -> int:
         if edit.rows is not None or edit.when is not None:
             raise HookeError("run_each gives every set its own row; its edits take neither rows nor a condition")
         check_site(parts, edit.site)
-    return min(
-        (parts.n_layers - 1 if e.site.layer is None else e.site.layer for e in edits), default=parts.n_layers - 1
-    )
+    last = parts.n_layers - 1
+    sites = [s for e in edits for s in (e.site, *(e.feature[0].reads if e.feature is not None else ()))]
+    return min((last if site.layer is None else site.layer for site in sites), default=last)
 
 
 def _stacked(edits: Sequence[tuple[int, Edit]]) -> list[Edit]:

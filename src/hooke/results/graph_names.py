@@ -1,7 +1,7 @@
 """Ids, numbers and labels in attribution-graph files. Decisions, each because some page or reader needs it:
 
-- ids: feature `L_f_ctx`, remainder `L_error_mlp_ctx`, error the same or, beside a remainder,
-  `L_error_dictionary_ctx` (or `attn`), token `E_vocab_ctx`, logit
+- ids: feature `L_f_ctx`, remainder `L_error_mlp_ctx` (`mlp1`, … of further dictionaries of its layer), error the same
+  or, beside a remainder, `L_error_dictionary_ctx` (or `attn`, or a point as `resid_post`), token `E_vocab_ctx`, logit
   `(n_layers+1)_vocab_ctx`, bias `L_bias_<kind>_ctx`, head and mlp `L_unknown_..._ctx`. An id
   depends on its node alone, so claims can quote it before the file exists. `jsNodeId` equals it: pages of 2025
   take that as the key.
@@ -20,6 +20,7 @@ import re
 
 from hooke.errors import HookeError
 from hooke.results.graph import Node
+from hooke.sites import POINTS
 
 LORSA = re.compile(r"\d+_lor_\d+_\d+")  # id of an attention feature in Neuronpedia's dialect, kept as it is
 UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -60,11 +61,12 @@ def node_id(node: Node, *, last: int = 0) -> str:
         return node.id if node.kind == "feature" and LORSA.fullmatch(node.id) else f"{layer}_{index}_{position}"
     part = re.sub(r"[^A-Za-z0-9_.-]+", "-", node.label)[:100].strip("-")
     if node.kind == "error":
-        part = part if part in ("attn", "dictionary") or part.startswith("unknown") else "mlp"
+        part = part if part in ("attn", "dictionary", *POINTS) or part.startswith("unknown") else "mlp"
     elif node.kind == "bias":
         part = part or "all"
     else:
-        part = {"remainder": "mlp", "head": f"head{index}", "mlp": "mlp"}[node.kind]
+        left = "mlp" if node.index is None else f"mlp{index}"
+        part = {"remainder": left, "head": f"head{index}", "mlp": "mlp"}[node.kind]
     group = {"bias": "bias", "head": "unknown", "mlp": "unknown"}.get(node.kind, "error")
     return f"{layer}_{group}_{part}_{position}"
 

@@ -1,0 +1,141 @@
+"""A prompt in a basis of dictionaries: its codes, and what they leave over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hooke.dictionaries import Codes, Dictionary
+from hooke.errors import HookeError
+from hooke.model import Frozen, Model
+from hooke.model.frozen import CUT, READ
+from hooke.model.hooks import check_site
+from hooke.sites import Site
+
+EXACT = 1e-3  # of what stands at a site: what an exact basis may leave over there without its being shown
+
+
+@dataclass
+class Units:
+    """Features at positions: entry i is feature `ids[i]` of basis block `blocks[i]` at `positions[i]`."""
+
+    blocks: Tensor  # (n,)
+    ids: Tensor  # (n,)
+    positions: Tensor  # (n,)
+    values: Tensor  # (n,)
+    baselines: Tensor | None = None  # (n,) counterfactual values
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, at: Tensor) -> Units:
+        baselines = None if self.baselines is None else self.baselines[at]
+        return Units(self.blocks[at], self.ids[at], self.positions[at], self.values[at], baselines)
+
+    def of_block(self, block: int) -> Tensor:
+        """Which of them are of a block."""
+        return (self.blocks == block).nonzero()[:, 0]
+
+
+@dataclass
+class Coded:
+    """All codes of a prompt in a basis, and what they leave over."""
+
+    basis: Sequence[Dictionary]
+    codes: list[Codes]  # per block
+    inputs: list[dict[Site, Tensor]]  # per block, the values at its read sites (pos, width)
+    errors: dict[Site, Tensor]  # at each site that is written (pos, d_model): what no feature writes, if it is seen
+    rests: dict[Site, Tensor]  # the same where it is next to nothing: it counts with the constants
+
+    @property
+    def cuts(self) -> list[Site]:
+        """Every site that some block writes."""
+        return sorted({site for block in self.basis for site in block.writes})
+
+    def layer(self, block: int) -> int:
+        """The layer that a block's features are shown at: where it reads last."""
+        return max(self.basis[block].reads).layer or 0
+
+    def writing(self, site: Site) -> list[int]:
+        """The blocks that write at a site."""
+        return [b for b, block in enumerate(self.basis) if site in block.writes]
+
+    def here(self, block: int, positions: Tensor) -> dict[Site, Tensor]:
+        """What a block reads at positions (n,), each (n, width)."""
+        return {site: x[positions] for site, x in self.inputs[block].items()}
+
+    def units(self, blocks: Tensor, positions: Tensor, ids: Tensor, others: Sequence[Sequence[Codes]]) -> Units:
+        """Features at positions with their values, and the mean of what other codes (per block) have for them."""
+        found = Units(blocks, ids, positions, self.codes[0].values.new_zeros(len(ids)))
+        found.values = self.values_at(self.codes, found)
+        found.baselines = torch.stack([self.values_at(codes, found) for codes in others]).mean(0)
+        return found
+
+    def values_at(self, codes: Sequence[Codes], units: Units) -> Tensor:
+        """(n,): what codes of this basis (per block) have for units, zero where they are not active."""
+        out = codes[0].values.new_zeros(len(units))
+        for b, block in enumerate(codes):
+            here = units.of_block(b)
+            if len(here):
+                out[here] = block.at(units.positions[here], units.ids[here])
+        return out
+
+    def at_units(self, values: Sequence[Tensor], units: Units) -> Tensor:
+        """(n,): of values for each entry of the codes (per block), those of units; zero for units not active."""
+        return self.values_at([codes.valued(x) for codes, x in zip(self.codes, values, strict=True)], units)
+
+    def written(self, codes: Sequence[Codes]) -> dict[Site, dict[int, Tensor]]:
+        """What features of these values write, (pos, d_model) by site and block, without offsets."""
+        out: dict[Site, dict[int, Tensor]] = {}
+        for b, block in enumerate(self.basis):
+            for site, y in block.decode(codes[b], self.inputs[b]).items():
+                offset = block.offset(site, self.inputs[b])
+                out.setdefault(site, {})[b] = y if offset is None else y - offset
+        return out
+
+
+def check_basis(model: Model, basis: Sequence[Dictionary]) -> None:
+    """Raise HookeError, in one line, for dictionaries that no graph can be drawn in."""
+    for block in basis:
+        for site in (*block.reads, *block.writes):
+            check_site(model.parts, site)
+        odd = [s for s in block.reads if s.point not in READ] + [s for s in block.writes if s.point not in CUT]
+        if odd:
+            points = ", ".join(CUT)
+            raise HookeError(
+                f"the linear view cannot hold {block.hash} at {odd[0]}: a dictionary reads and writes {points}, or "
+                "reads mlp_in and final_norm"
+            )
+        if max(block.reads) > min(block.writes):
+            raise HookeError(
+                f"{block.hash} reads {max(block.reads)} and writes {min(block.writes)} before it: what reads later "
+                "than it writes explains nothing, so no graph is drawn in it"
+            )
+    if len({block.hash for block in basis}) < len(basis):
+        raise HookeError("the same dictionary is given twice")
+
+
+def encode(frozen: Frozen, basis: Sequence[Dictionary]) -> Coded:
+    """Encode a prompt, and find what the features leave over at every site that they write."""
+    inputs = [{site: frozen.value(site) for site in block.reads} for block in basis]
+    codes = [block.encode(x) for block, x in zip(basis, inputs, strict=True)]
+    sums: dict[Site, Tensor] = {}
+    for block, given, x in zip(basis, codes, inputs, strict=True):
+        for site, y in block.decode(given, x).items():
+            sums[site] = sums[site] + y if site in sums else y
+    errors: dict[Site, Tensor] = {}
+    rests: dict[Site, Tensor] = {}
+    for site, total in sums.items():
+        whole = frozen.value(site)
+        left = whole - total
+        small = float(left.norm()) <= EXACT * float(whole.norm())
+        (rests if small else errors)[site] = left
+    return Coded(basis, codes, inputs, errors, rests)
+
+
+def encode_run(basis: Sequence[Dictionary], acts: Mapping[Site, Tensor], dtype: torch.dtype) -> list[Codes]:
+    """The codes of another run, from its reads (1, pos, …)."""
+    return [block.encode({site: acts[site][0].to(dtype) for site in block.reads}) for block in basis]
