@@ -262,7 +262,7 @@ def test_progress_is_told_often_and_can_stop_the_work(glass):
     seen: list[tuple[str, float]] = []
     hooke.trace(glass, PROMPT, nodes=30, progress=lambda stage, done: seen.append((stage, done)))
     stages = list(dict.fromkeys(stage for stage, _ in seen))
-    assert stages == ["forward", "select", "graph", "verification", "write", "interventions"]
+    assert stages == ["forward", "select", "graph", "verification", "interventions", "write"]
     for stage in stages:
         told = [done for name, done in seen if name == stage]
         assert told == sorted(told) and told[0] == 0 and told[-1] == 1

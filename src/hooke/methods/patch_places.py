@@ -48,8 +48,11 @@ class Place:
         acts: reads of one row, (1, pos, …).
         """
         if self.dictionary is not None:
+            assert self.units is not None
             codes = self.dictionary.encode({site: acts[site][0] for site in self.dictionary.reads})
-            return [codes.dense()[:, self.units]]
+            positions = torch.arange(codes.shape[0], device=codes.values.device)[:, None].expand(-1, len(self.units))
+            ids = torch.tensor(self.units, device=positions.device).expand_as(positions)
+            return [codes.at(positions.reshape(-1), ids.reshape(-1)).view(positions.shape)]
         found = []
         for site in self.sites:
             x = acts[site][0]

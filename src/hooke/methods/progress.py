@@ -49,7 +49,7 @@ SHARES = {
     "reads and edits": 5.0,
 }
 VERB_STAGES = {
-    "trace": ("load", "forward", "select", "graph", "verification", "write", "interventions"),
+    "trace": ("load", "forward", "select", "graph", "verification", "interventions", "write"),
     "lens": ("load", "forward"),
 }
 
