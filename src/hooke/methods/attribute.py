@@ -73,7 +73,7 @@ def attribute(
     [layer][position], or [layer][unit][position], for the first pair; payload.exact[site] is the change itself;
     payload.agreement[method] has pearson, spearman (signed) and spearman_size (of sizes) over all places whose value
     differs, of all pairs, with 95 % intervals by bootstrap over pairs where there are at least three. tensors hold
-    the scores of all pairs. payload.seconds compares the cost.
+    the scores of all pairs. seconds has what each method and the patches took.
     Raises HookeError as `patch` does, and for a method that has no score for a site.
     """
     clock = Clock(progress)
@@ -139,7 +139,7 @@ def attribute(
             "seed": seed,
         },
         provenance=model.provenance(),
-        seconds=clock.done(),
+        seconds=clock.done() | {name: round(s, 3) for name, s in spent.items() if exact or name != "exact"},
         claims=[Claim(text=text, verdict="tested" if exact else "untested")],
         payload={
             "pairs": shown,
@@ -149,7 +149,6 @@ def attribute(
             "scores": {m: _by_place(places, rows[0]) for m, rows in estimates.items()},
             "exact": _by_place(places, truth[0]) if exact else None,
             "agreement": agreement,
-            "seconds": {name: round(s, 3) for name, s in spent.items() if exact or name != "exact"},
             "sentence": text + ".",
         },
         tensors=tensors,

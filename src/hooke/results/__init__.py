@@ -9,11 +9,13 @@ from hooke.results.result import (
     load_result,
     tensor_path,
 )
+from hooke.results.payloads import KINDS
 from hooke.results.verdicts import WORDS, Verdict
 
 __all__ = [
     "Claim",
     "Graph",
+    "KINDS",
     "Kind",
     "Node",
     "Result",
