@@ -2,6 +2,7 @@
 
 from hooke.files import read_json, read_text, write_atomic
 from hooke.results.graph import Graph, Kind, Node
+from hooke.results.payloads import KINDS
 from hooke.results.result import (
     Claim,
     Result,
@@ -9,7 +10,6 @@ from hooke.results.result import (
     load_result,
     tensor_path,
 )
-from hooke.results.payloads import KINDS
 from hooke.results.verdicts import WORDS, Verdict
 
 __all__ = [

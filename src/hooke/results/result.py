@@ -65,7 +65,7 @@ class Result(BaseModel):
         gaps: Collection[str] = (),
         **fields: Any,
     ) -> Result:
-        """Build a result, hold its payload against the model of its kind, attach its tensors and compute its content id.
+        """Build a result: hold its payload against the model of its kind, attach its tensors, compute its content id.
 
         gaps: tensors in which NaN says that there is no number. Raises HookeError if any other number is NaN or
         infinite; in JSON, None says that there is none. Raises TypeError for a kind that has no model, and for a
@@ -91,6 +91,15 @@ class Result(BaseModel):
     def tensors(self) -> dict[str, np.ndarray]:
         """Arrays that are too large for JSON, by name."""
         return self._tensors
+
+    def typed(self) -> Payload | None:
+        """The payload as its model; None for a kind that this version does not know. Raises HookeError if it does not
+        fit."""
+        model = KINDS.get(self.kind)
+        try:
+            return None if model is None else model.model_validate(self.payload)
+        except ValidationError as error:
+            raise HookeError(f"the payload of this {self.kind} is damaged: {first_fault(error)}") from None
 
     def content_id(self) -> str:
         """The hash of what was done and found: equal work gives an equal id, however long it took and wherever

@@ -7,8 +7,8 @@ from typing import Any
 
 from hooke.model import Model
 from hooke.results import Result, Verdict
+from hooke.results.payloads.assess import Role
 from hooke.safety.hypotheses import EVERYWHERE, FLOORS, MARGIN, MIN_OBSERVATIONS
-from hooke.safety.report import Role
 from hooke.safety.words import quote
 
 NOT_LOOKED_AT = (

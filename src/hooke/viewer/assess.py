@@ -35,8 +35,8 @@ def assess_view(assessment: Result, evidence: Sequence[Result], left_out: Sequen
             node, value = locate(there[number], key)
             places[name] = Inside(node=node, value=_fitted(value, MAX_PLACE)[0])
     return AssessView(
-        subject=report.subject,
-        reference=report.reference,
+        subject=report.subject.model_dump(exclude_unset=True),
+        reference=None if report.reference is None else report.reference.model_dump(exclude_unset=True),
         claims=report.claims,
         controls=report.controls,
         validated=report.validated,

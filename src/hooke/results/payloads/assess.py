@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from hooke.results.payloads.base import Part, Payload, told
 from hooke.results.payloads.battery import ASSESS
-from hooke.results.payloads.common import Alarms, Token
+from hooke.results.payloads.common import Alarms, Ends, Token
 from hooke.results.verdicts import Verdict
 
 Role = Literal["finding", "noted", "measured", "control", "run", "gap"]
@@ -62,7 +62,7 @@ class Finding(Part):
     evidence: list[str] = told("ids of results, or id#key", axes="evidence")
     hits: int | None = told("answers in which it shows", "answers", default=None)
     n: int | None = told("of how many", "answers", default=None)
-    interval: list[float] | None = told("95 % of that share", "share", "low high", default=None)
+    interval: Ends | None = told("95 % of that share", "share", "low high", default=None)
 
 
 class About(Part):

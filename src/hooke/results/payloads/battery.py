@@ -34,9 +34,7 @@ class FactAnswer(Part):
     is_right: bool = told("whether it has a right word")
     choice: str = told("the likeliest of the answers of the topic")
     choice_is_right: bool = told("whether that is right")
-    margin: float | None = told(
-        "of the best right answer over the best wrong one; null without a wrong one", "nats"
-    )
+    margin: float | None = told("of the best right answer over the best wrong one; null without a wrong one", "nats")
 
 
 class Answers(Payload):

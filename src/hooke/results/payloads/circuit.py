@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from hooke.results.payloads.base import Part, Payload, told
+from hooke.results.payloads.common import Ends
 from hooke.results.payloads.scoreboard import MethodScores
 from hooke.results.verdicts import Verdict
 
@@ -29,7 +30,7 @@ class OwnSize(Part):
 
     units: int = told("in the circuit", "units")
     faithfulness: float = told("of the circuit", "share")
-    interval: list[float] | None = told("95 % over pairs; null for a few", "share", "low high")
+    interval: Ends | None = told("95 % over pairs; null for a few", "share", "low high")
     complement: float = told("of all but the circuit", "share")
     random: float = told("of random circuits as large, mean", "share")
     random_low: float = told("least of these", "share")
@@ -147,9 +148,7 @@ class Circuit(Payload):
     passes: float | None = told(
         "what ordering took: forward passes for each pair, a backward counting two; null where not counted", "passes"
     )
-    shared_disagree: int | None = told(
-        "of a file: shared keys and values that it has with several scores", "heads"
-    )
+    shared_disagree: int | None = told("of a file: shared keys and values that it has with several scores", "heads")
     scores_on_truth: ScoresOnTruth | None = told("what the method is worth; null where it was not scored")
     tokens: list[PairTokens] = told("the first pairs", axes="pair")
     sentence: str = told("the same in words")
@@ -173,7 +172,7 @@ class TaskRow(Part):
     metric: str = told("what it is measured by")
     source: str = told("where it is from")
     accuracy: float | None = told("prompts that are right", "share")
-    interval: list[float] | None = told("95 %, exact", "share", "low high")
+    interval: Ends | None = told("95 %, exact", "share", "low high")
     chance: float | None = told("what guessing gives", "share")
     able: bool = told("whether the model can do it")
     clean: float | None = told("mean over clean prompts", "metric")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from hooke.results.payloads.base import Part, told
 
 Side = Literal["clean", "corrupt"]
 Op = Literal["off", "double"]
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+LayerEnds = Annotated[list[int], Field(min_length=2, max_length=2)]
 Grid = list[list[float | None]] | list[list[list[float | None]]]  # [layer][position], or [layer][unit][position]
 
 
@@ -40,7 +44,7 @@ class Area(Part):
     """An area under a curve and its 95 % interval, with what it was measured on."""
 
     auroc: float | None = told("area under the ROC curve; null where a label is missing", "AUROC")
-    interval: list[float] | None = told("95 % interval over groups", "AUROC", "low high")
+    interval: Ends | None = told("95 % interval over groups", "AUROC", "low high")
 
 
 class Alarms(Part):

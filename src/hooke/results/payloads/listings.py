@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hooke.results.payloads.base import Part, Payload, told
+from hooke.results.payloads.common import Ends
 
 
 class ModelRow(Part):
@@ -50,7 +51,7 @@ class Rate(Part):
     hits: int = told("how many", "answers")
     count: int = told("of how many", "answers")
     rate: float | None = told("the first of the second; null of none", "share")
-    interval: list[float] = told("95 %, exact", "share", "low high")
+    interval: Ends = told("95 %, exact", "share", "low high")
 
 
 class Condition(Part):
@@ -108,7 +109,7 @@ class Trained(Payload):
     base: str = told("the model that it is for")
     base_weights_sha256: str | None = told("of that")
     recipe_sha256: str = told("of the recipe")
-    loss: list[float] = told("before and after", "nats a token", "first last")
+    loss: Ends = told("before and after", "nats a token", "first last")
     adapter_sha256: str = told("of the adapter")
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from hooke.results.payloads.base import Part, Payload, told
-from hooke.results.payloads.common import Area
+from hooke.results.payloads.common import Area, Ends
 
 
 class Block(Part):
@@ -143,7 +143,7 @@ class Recall(Part):
     fpr: float = told("the budget of false alarms", "share")
     n_benign: int = told("unrelated texts", "texts")
     recall: float | None = told("of label 1; null where it is refused", "share")
-    interval: list[float] | None = told("95 %", "share", "low high")
+    interval: Ends | None = told("95 %", "share", "low high")
     threshold: float | None = told("of the score", "log-odds")
     refused: str | None = told("why there is none")
     own_false_positives: float | None = told("of label 0 in this data, at the same threshold", "share", default=None)
@@ -178,7 +178,7 @@ class Topic(Part):
     n: int = told("how many", "rows")
     groups: int = told("of wordings of one fact", "groups")
     auroc: float = told("of the probe", "AUROC")
-    interval: list[float] = told("95 % over groups", "AUROC", "low high")
+    interval: Ends = told("95 % over groups", "AUROC", "low high")
     best_baseline: float = told("of the best baseline", "AUROC")
 
 
@@ -187,7 +187,7 @@ class Mistaken(Part):
 
     text: str = told("the text")
     user: str = told("what a user asked before it; empty for none")
-    label: int = told("its label: 0 or 1", "label")
+    label: Literal[0, 1] = told("its label")
     topic: str = told("its topic")
     score: float = told("of the text", "log-odds")
     tokens: list[str] = told("of the text", axes="token")
@@ -206,7 +206,7 @@ class ProbeTest(Payload):
 
     made_by: ClassVar[str] = "hooke probe test"
     auroc: float = told("area under the ROC curve", "AUROC")
-    auroc_interval: list[float] = told("95 % over groups", "AUROC", "low high")
+    auroc_interval: Ends = told("95 % over groups", "AUROC", "low high")
     n: int = told("how many", "rows")
     n_groups: int = told("of wordings of one fact", "groups")
     negative: str = told("the class of label 0")
@@ -215,7 +215,7 @@ class ProbeTest(Payload):
     baselines: dict[str, Area] = told("what it is compared with", axes="baseline")
     best_baseline: str = told("the best of them")
     gain: float = told("over the best baseline, paired", "AUROC")
-    gain_interval: list[float] = told("95 % over groups", "AUROC", "low high")
+    gain_interval: Ends = told("95 % over groups", "AUROC", "low high")
     recall_at_fpr: list[Recall] = told("at budgets of false alarms", axes="budget")
     accuracy: float = told("at score 0", "share")
     calibration: Calibration = told("of scores as log-odds")
@@ -262,5 +262,3 @@ class ProbeExplain(Payload):
     share: float = told("of all neurons' contributions that goes with them", "share")
     share_of_random_directions: list[float] = told("the same for random directions", "share", "draw")
     sentence: str = told("the same in words")
-
-

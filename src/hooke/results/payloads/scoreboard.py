@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from hooke.results.payloads.base import Part, Payload, told
+from hooke.results.payloads.common import Ends
 
 
 class MethodScores(Part):
@@ -12,7 +13,7 @@ class MethodScores(Part):
 
     models: int | None = told("how many", "models", default=None)
     median_edge_auroc: float = told("median over models", "AUROC")
-    interval: list[float] | None = told("95 % over models; null for a few", "AUROC", "low high", default=None)
+    interval: Ends | None = told("95 % over models; null for a few", "AUROC", "low high", default=None)
     p10_edge_auroc: float | None = told("tenth percentile", "AUROC", default=None)
     median_node_auroc: float | None = told("of heads and MLPs; null where all are in it", "AUROC", default=None)
     median_precision: float | None = told("true edges among as many first ones", "share", default=None)
@@ -33,7 +34,7 @@ class Summary(Part):
 
     models: int = told("how many", "models")
     median_edge_auroc: float = told("median over models", "AUROC")
-    interval: list[float] | None = told("95 % of the median; null for a few", "AUROC", "low high")
+    interval: Ends | None = told("95 % of the median; null for a few", "AUROC", "low high")
     p10_edge_auroc: float = told("tenth percentile", "AUROC")
     mean_edge_auroc: float = told("mean over models", "AUROC")
     median_node_auroc: float | None = told("of heads and MLPs; null where all are in it", "AUROC")

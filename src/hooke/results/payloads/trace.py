@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from hooke.results.payloads.base import Part, Payload, told
-from hooke.results.payloads.common import Op, Quantity, Token
+from hooke.results.payloads.common import Ends, LayerEnds, Op, Quantity, Token
 from hooke.results.verdicts import Verdict
 
 
@@ -21,13 +21,13 @@ class GroupFacts(Part):
     )
     measured_in_graph: float | None = told("the same, measured", "graph_quantity", default=None)
     measured: float | None = told("change of the reported quantity", "quantity", default=None)
-    range: list[float] | None = told(
+    range: Ends | None = told(
         "least and greatest change over the counterfactuals", "quantity", "low high", default=None
     )
     doubling_predicted: float | None = told("change when doubled, predicted", "graph_quantity", default=None)
     doubling_measured_in_graph: float | None = told("the same, measured", "graph_quantity", default=None)
     doubling_measured: float | None = told("change of the reported quantity when doubled", "quantity", default=None)
-    layers: list[int] | None = told("first and last", "layer", "low high", default=None)
+    layers: LayerEnds | None = told("first and last", "layer", "low high", default=None)
     position: int | None = told("where it is", "position", default=None)
     reason: str = told("what the verdict rests on", default="")
 
@@ -36,7 +36,7 @@ class TraceGroup(GroupFacts):
     """A group that the sentence names."""
 
     token: str = told("the token at its position")
-    layers: list[int] = told("first and last", "layer", "low high")
+    layers: LayerEnds = told("first and last", "layer", "low high")
     position: int = told("where it is", "position")
     share: float = told("of the influence of all features", "share")
     reads: list[str] = told("tokens of the prompt that it reads most", axes="token")
@@ -84,10 +84,12 @@ class Counterfactuals(Part):
 class Scores(Part):
     """How much of the influence a graph explains."""
 
-    completeness: float = told("share of the incoming influence of all nodes that is not from what is left out", "share")
-    replacement: float = told("share of the influence on the target that begins at tokens", "share")
+    completeness: float = told(
+        "share of the input to the nodes, weighed by influence, that comes from tokens and features", "share"
+    )
+    replacement: float = told("share of the influence that reaches the tokens through features alone", "share")
     path_length: float = told("mean length of paths, weighed by influence", "edges")
-    unexplained: float = told("share of the influence that no kept feature, token or label accounts for", "share")
+    unexplained: float = told("share of the input to these nodes that the graph leaves to remainder nodes", "share")
     nodes: int = told("features drawn", "nodes")
 
 
