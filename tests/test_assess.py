@@ -25,13 +25,14 @@ from hooke.safety.evidence import load_evidence
 from hooke.safety.hypotheses import FLOORS, effects, hypotheses, signals
 from hooke.safety.report import NOT_VALIDATED, read_report
 from hooke.safety.score import Truth, rank_of_truth, score, seal
+from made_up import filled
 
 SAFETY = Path(hooke.__file__).parent / "safety"
 FEW = Settings(words=40, open_questions=12, facts=20, growth=False)
 
 
 def part(kind: str, payload: dict[str, Any]) -> Result:
-    return Result.make(kind, payload=payload, provenance={"model": "made up"})
+    return Result.make(kind, payload=filled(kind, payload), provenance={"model": "made up"})
 
 
 def evidence(

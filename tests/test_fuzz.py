@@ -39,6 +39,7 @@ from hooke.safety.report import read_report
 from hooke.server.store import Store
 from hooke.truth.program_text import read_program
 from hooke.viewer import page_bytes, read_file
+from made_up import unknown
 from reports import evidence_of, write_folder
 from test_gguf import write_gguf
 from test_graph_file_dialects import neuronpedia_file, tracer_file
@@ -149,7 +150,7 @@ def samples(glass, tmp_path_factory) -> dict[str, Any]:
         "attribution": hooke.attribute(
             glass, "Alice was here", "Alice was there", sites=["z"], target=" a", contrast=" b"
         ),
-        "note": Result.make("note", tensors={"x": np.ones((2, 3))}, payload={"series": [1, 2], "rows": [{"a": 1}]}),
+        "note": unknown("note", tensors={"x": np.ones((2, 3))}, payload={"series": [1, 2], "rows": [{"a": 1}]}),
     }
     made = {name: json.loads(result.to_json()) for name, result in results.items()}
     return {**made, "graph": trace.payload["graph"], "neuronpedia": neuronpedia_file(), "tracer": tracer_file()}
@@ -222,7 +223,7 @@ def test_a_store_keeps_what_it_opens_and_lists_it(samples, tmp_path_factory, kin
 @given(header=values_changed, how=st.one_of(st.none(), bytes_changed))
 def test_arrays_beside_a_result(tmp_path_factory, header, how):
     folder = tmp_path_factory.getbasetemp()
-    made = Result.make("note", tensors={"x": np.ones((2, 3)), "y": np.zeros(4, "f4")}, payload={})
+    made = unknown("note", tensors={"x": np.ones((2, 3)), "y": np.zeros(4, "f4")}, payload={})
     made.save(folder / "beside.json")
     data = (folder / "beside.safetensors").read_bytes()
     (length,) = struct.unpack("<Q", data[:8])

@@ -21,6 +21,7 @@ from hooke.safety.evidence import evidence_path, keep, load_evidence, locate, sp
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, read_report
 from hooke.server.store import Store
 from hooke.viewer import html_page, page_bytes, read_file, script, write_report
+from made_up import unknown
 from reports import HOSTILE, assessment_of, evidence_of, probe_result, probe_test_result, sentences, write_folder
 from serving import Client, running
 from test_viewer import unpacked
@@ -64,7 +65,7 @@ def test_what_is_no_id_is_no_path(name: str, tmp_path: Path) -> None:
 
 
 def test_a_result_that_was_changed_after_it_was_made_is_not_kept(tmp_path: Path) -> None:
-    result = Result.make("table", payload={"a": 1})
+    result = unknown("table", payload={"a": 1})
     result.payload["a"] = 2
     assert "changed after it was made" in refusal(lambda: keep(tmp_path, result))
     assert not list(tmp_path.iterdir())
@@ -72,7 +73,7 @@ def test_a_result_that_was_changed_after_it_was_made_is_not_kept(tmp_path: Path)
 
 def test_altered_evidence_is_refused(tmp_path: Path) -> None:
     """A number in the JSON, a number in the tensors, tensors taken away, another result under this name."""
-    result = Result.make("table", payload={"a": 1}, tensors={"x": np.arange(3.0)})
+    result = unknown("table", payload={"a": 1}, tensors={"x": np.arange(3.0)})
     keep(tmp_path, result)
     path = evidence_path(tmp_path, result.id)
     whole, arrays = path.read_bytes(), tensor_path(path).read_bytes()
@@ -85,7 +86,7 @@ def test_altered_evidence_is_refused(tmp_path: Path) -> None:
     assert "was altered" in refusal(lambda: load_evidence(tmp_path, result.id))
     tensor_path(path).write_bytes(arrays)
     assert load_evidence(tmp_path, result.id).tensors["x"].tolist() == [0, 1, 2]
-    other = Result.make("table", payload={"a": 3})
+    other = unknown("table", payload={"a": 3})
     other.save(path)
     assert "holds another result" in refusal(lambda: load_evidence(tmp_path, result.id))
 
@@ -94,7 +95,7 @@ def test_places_inside(parts: dict[str, Result]) -> None:
     graph = parts["trace"].payload["graph"]
     node = graph["nodes"][5]["node_id"]
     assert locate(parts["trace"], node) == (node, None)
-    table = Result.make("table", payload={"rows": [{"name": "a.b", "x": [1, 2]}, {"token": " Paris"}], "by": {"resid_post.3": {"kl": 0.5}, "none": None}})  # fmt: skip
+    table = unknown("table", payload={"rows": [{"name": "a.b", "x": [1, 2]}, {"token": " Paris"}], "by": {"resid_post.3": {"kl": 0.5}, "none": None}})  # fmt: skip
     for key, value in {
         "rows.0.x.1": 2, "rows.a.b.x": [1, 2], "rows. Paris": {"token": " Paris"}, "by.resid_post.3.kl": 0.5, "by.none": None,
     }.items():  # fmt: skip
@@ -260,14 +261,14 @@ def test_no_page_without_the_evidence(parts: dict[str, Result]) -> None:
 
 def test_large_evidence_is_cut_and_says_so(parts: dict[str, Result]) -> None:
     rows = [{"step": k, "text": "x" * 100} for k in range(50_000)]
-    large = Result.make("large", payload={"rows": rows, "short": [1, 2]}, tensors={"states": np.zeros((3, 4))})
+    large = unknown("large", payload={"rows": rows, "short": [1, 2]}, tensors={"states": np.zeros((3, 4))})
     parts = {**parts, "large": large}
     page, _ = unpacked(page_bytes([assessment_of(parts), *parts.values()]))
     left = page["results"][0]["view"]["evidence"][-1]["left_out"]
     assert left == ["rows: the first 1,000 of 50,000 entries are here", "array states, 3 × 4"]
     shown = page["results"][-1]["view"]["payload"]
     assert len(shown["rows"]) == 1000 and shown["short"] == [1, 2] and page["results"][-1]["id"] == large.id
-    huge = Result.make("huge", payload={str(k): {"text": "y" * 3000} for k in range(5000)})
+    huge = unknown("huge", payload={str(k): {"text": "y" * 3000} for k in range(5000)})
     parts["large"] = huge
     page, _ = unpacked(page_bytes([assessment_of(parts), *parts.values()]))
     left = page["results"][0]["view"]["evidence"][-1]["left_out"]

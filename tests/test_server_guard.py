@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from hooke.results import Result
+from made_up import unknown
 from serving import ask, built, model, page_of, server, traced  # noqa: F401
 
 # ---- who is let in ------------------------------------------------------------------------------
@@ -240,7 +240,7 @@ def test_open_reads_what_hooke_open_reads(ask, traced, server, glass):
     page = page_of(ask.get(f"/api/results/{name}").body)
     assert page["results"][0]["kind"] == "graph" and page["results"][0]["view"]["live"] is False
     # a result of a kind that nobody knows
-    strange = Result.make("steering", payload={"series": [1, 2], "text": "</script><b>\u202e\x00"})
+    strange = unknown("steering", payload={"series": [1, 2], "text": "</script><b>\u202e\x00"})
     name = ask.post("/api/open", strange.to_json().encode()).json["id"]
     assert (
         name == strange.id and page_of(ask.get(f"/api/results/{name}").body)["results"][0]["view"]["type"] == "generic"

@@ -16,6 +16,7 @@ import verbs
 from hooke import tables, terminal
 from hooke.cli.organisms import show_organisms
 from hooke.results import Result
+from made_up import filled
 
 WIDTHS = (60, 80, 200, None)
 PATH = "/home/somebody/a folder with spaces/cache/hooke/models/" + "x" * 40
@@ -52,7 +53,7 @@ def at(monkeypatch):
 
 
 def made(kind, payload):
-    return Result.make(kind, payload=payload)
+    return Result.make(kind, payload=filled(kind, payload))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

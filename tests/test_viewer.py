@@ -20,6 +20,7 @@ from hooke.results import Graph, Node
 from hooke.results.graph_file import graph_to_file, write_graph_file
 from hooke.viewer import gallery, gallery_page, html_page, page_bytes, read_file, script, title, view
 from hooke.viewer.page import MAX_LINKS
+from made_up import unknown
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u0000\u2028"
@@ -172,7 +173,7 @@ def test_a_lens_keeps_its_numbers(glass: Model) -> None:
 
 
 def test_a_result_that_the_page_never_heard_of_is_shown_as_it_is() -> None:
-    result = Result.make("novelty", payload={"rows": [{"a": 1}], "series": [1.0, 2.5], "text": HOSTILE})
+    result = unknown("novelty", payload={"rows": [{"a": 1}], "series": [1.0, 2.5], "text": HOSTILE})
     v = unpacked(page_bytes([result]))[0]["results"][0]["view"]
     assert v == {"type": "generic", "payload": {"rows": [{"a": 1}], "series": [1.0, 2.5], "text": HOSTILE}}
 
