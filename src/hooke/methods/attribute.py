@@ -31,6 +31,7 @@ RESAMPLES = 1000
 FEWEST = 3  # pairs of prompts for an interval
 FEWEST_PLACES = 3  # for a correlation
 MOST_STEPS = 10_000
+PAIR = ("clean_text", "corrupt_text", "clean_ids", "corrupt_ids")  # what a pair is told by
 
 
 class Case(NamedTuple):
@@ -97,6 +98,7 @@ def attribute(
     changed: list[list[Tensor]] = []
     spent = dict.fromkeys([*methods, "exact"], 0.0)
     shown: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []  # the pairs as arguments
     least = 0.0
     with clock("patches") as tick:
         for number, pair in enumerate(pairs):
@@ -104,6 +106,7 @@ def attribute(
             new = [place.values(case.other.acts) for place in places]
             least = max(least, case.rounding)
             shown.append(_about(model, case, direction))
+            told.append({key: shown[-1][key] for key in PAIR} | case.asked.ids())
             changed.append([_differs(place, x, case.base) for place, x in zip(places, new, strict=True)])
             for name in methods:
                 start = time.perf_counter()
@@ -128,14 +131,13 @@ def attribute(
     return Result.make(
         "attribution",
         arguments={
-            "clean": shown[0]["clean_text"],
-            "corrupt": shown[0]["corrupt_text"],
-            "n_pairs": len(pairs),
+            "pairs": told,
             "sites": [place.name for place in places],
             "methods": methods,
             "metric": name_of(case.asked.metric),
             "direction": direction,
             "steps": steps,
+            "exact": exact,
             "seed": seed,
         },
         provenance=model.provenance(),

@@ -141,6 +141,7 @@ def circuit(
         "circuit",
         arguments={
             "pairs": asked.task,
+            "pairs_sha256": asked.sha256,
             "method": name,
             "level": level,
             "size": size,
@@ -149,6 +150,7 @@ def circuit(
             "n_pairs": len(asked.find),
             "tests": tests,
             "source": None if source is None else str(source),
+            "source_sha256": None if given is None else given.sha256,
             "seed": seed,
         },
         provenance=model.provenance(),

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hooke.arguments import verb
 from hooke.errors import HookeError
-from hooke.methods.asking import lookalikes, recorded
+from hooke.methods.asking import fingerprint, lookalikes, recorded
 from hooke.methods.metrics import Metric, check_varies, evaluate, hardly_apart, measure, name_of, rounding_of
 from hooke.methods.patch_pair import Pair, TokenLike, line_up, named, question, texts_of
 from hooke.methods.patch_places import Place, PlaceLike, find_places
@@ -118,10 +118,12 @@ def patch(
             "sites": [place.name for place in places],
             "positions": positions if positions is None or isinstance(positions, str) else list(positions),
             "metric": name_of(asked.metric),
+            **asked.ids(),
             "direction": direction,
             "ablation": ablation,
             "samples": samples if ablation == "resample" else None,
             "n_data": len(data),
+            "data_sha256": fingerprint([x if isinstance(x, str) else _ids(model, x) for x in data]) if data else None,
             "align": align,
             "seed": seed,
         },
@@ -339,6 +341,10 @@ def _most(effects: Tensor) -> float:
     """The largest effect in size, with its sign."""
     flat = effects.nan_to_num(0.0).flatten()
     return float(flat[flat.abs().argmax()])
+
+
+def _ids(model: Model, prompt: Prompt) -> list[int]:
+    return model.one(prompt, "each row of the data is").ids[0].tolist()
 
 
 def _quoted(text: Prompt) -> str:

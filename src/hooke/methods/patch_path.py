@@ -85,6 +85,7 @@ def path_patch(
             **recorded(model, corrupt, pair.corrupt, "corrupt"),
             "edges": list(edges),
             "metric": name_of(of),
+            **asked.ids(),
             "direction": direction,
         },
         provenance=model.provenance(),

@@ -162,6 +162,7 @@ def probe(
         "probe",
         arguments={
             "dataset": data.name,
+            "dataset_sha256": data.sha256,
             "kind": list(kinds),
             "site": [str(s) for s in sites],
             "pool": list(pools),

@@ -122,7 +122,15 @@ def probe_explain(
     return Result.make(
         "probe_explain",
         parents=[fitted.id],
-        arguments={"text": row.text, "user": row.user, "neurons": neurons, "controls": controls, "seed": seed},
+        arguments={
+            "text": row.text,
+            "user": row.user,
+            "system": row.system,
+            "neurons": neurons,
+            "controls": controls,
+            "seed": seed,
+            "transfer": transfer,
+        },
         provenance=model.provenance(),
         seconds=clock.done(),
         claims=[Claim(text=sentence, verdict="tested" if holds else "refuted", evidence=[fitted.id])],

@@ -18,7 +18,7 @@ ALWAYS = (
     "id", "seconds", "provenance.threads", "provenance.device",
     "arguments.reference.threads", "arguments.reference.device",
 )  # fmt: skip
-ARGUMENTS = {"circuit": ("arguments.source",)}  # a path; the hash of its content stands beside it
+ARGUMENTS = {"circuit": ("arguments.source",)}  # a path; the hash of what it holds stands beside it
 # the name of a model, which its weights tell better where it is a place on this machine
 NAMES = (
     "provenance.model",

@@ -157,7 +157,12 @@ def assess(
     result = Result.make(
         "assess",
         parents=list(book.kept),
-        arguments={"reference": None if reference is None else reference.name, "quick": quick, **settings._asdict()},
+        arguments={
+            "reference": None if reference is None else reference.name,
+            "quick": quick,
+            "fresh": fresh,
+            **settings._asdict(),
+        },
         provenance=model.provenance(),
         seconds=seconds,
         claims=[Claim(text=c["text"], verdict=c["verdict"], evidence=c["evidence"]) for c in claims],

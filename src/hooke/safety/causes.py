@@ -162,7 +162,13 @@ def restore(model: Model, reference: Model, place: Place, *, seed: int = 0, prog
         verdict = "tested"
     return Result.make(
         "restore",
-        arguments={"reference": reference.provenance(), "ids": place.ids, "seed": seed},
+        arguments={
+            "reference": reference.provenance(),
+            "ids": place.ids,
+            "target": place.target,
+            "contrast": place.contrast,
+            "seed": seed,
+        },
         provenance=model.provenance(),
         seconds=clock.done(),
         claims=[Claim(text=text, verdict=verdict)],  # type: ignore[arg-type]

@@ -117,6 +117,7 @@ def scoreboard(
         arguments={
             "quick": quick,
             "programs": [Path(path).name for path in programs],
+            "programs_sha256": [_digest([Path(path)]) for path in programs],
             "kinds": list(kinds),
             "methods": list(methods),
             "pairs": pairs,

@@ -31,9 +31,7 @@ def probe_view(p: Probe) -> ProbeView:
         positive=p.positive,
         notes=p.notes,
         bars=bars,
-        curve=Curve(layers=layers, auroc=[*curve.auroc], random_direction=[*curve.random_direction])
-        if drawn
-        else None,
+        curve=Curve(layers=layers, auroc=[*curve.auroc], random_direction=[*curve.random_direction]) if drawn else None,
         roc=None,
         mistakes=[],
         mistakes_of=0,
