@@ -28,6 +28,13 @@ def unknown(kind: str = "note", *, payload: Mapping[str, Any] | None = None, ten
     return result
 
 
+def forged(result: Result, **changes: Any) -> Result:
+    """The same with other fields, unchecked, and an id that fits them: what another program may write."""
+    made = result.model_copy(update=changes)
+    made.id = made.content_id()
+    return made
+
+
 def _of_model(model: type[Part], given: Mapping[str, Any]) -> dict[str, Any]:
     odd = given.keys() - model.model_fields.keys()
     assert not odd, f"{model.__name__} has no {sorted(odd)}"

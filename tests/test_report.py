@@ -21,7 +21,7 @@ from hooke.safety.evidence import evidence_path, keep, load_evidence, locate, sp
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, read_report
 from hooke.server.store import Store
 from hooke.viewer import html_page, page_bytes, read_file, script, write_report
-from made_up import unknown
+from made_up import filled, forged, unknown
 from reports import HOSTILE, assessment_of, evidence_of, probe_result, probe_test_result, sentences, write_folder
 from serving import Client, running
 from test_viewer import unpacked
@@ -120,7 +120,7 @@ def test_a_report_is_read_and_written(folder: Path, parts: dict[str, Result]) ->
     assert [f["rank"] for f in main["view"]["findings"]] == [1, 2]
     places = main["view"]["places"]
     assert {name.partition("#")[2]: place["value"] for name, place in places.items() if not place["node"]} == {
-        "rows.1": {"area": "places", "kl": 0.5}, "prompts": 300,
+        "areas.1": {"area": "places", "n": 0, "kl": 0.5, "first_kl": 0.0}, "looked_at.questions": 300,
     }  # fmt: skip
     assert [place["node"] for place in places.values() if place["node"]]
     outside = re.sub(r'id="hooke-data">[^<]*<', "", text.replace(script().decode(), ""))
@@ -168,7 +168,7 @@ def test_altered_evidence_and_assessments_are_refused_by_name(folder: Path, part
     path.write_text(path.read_text().replace("0.02", "0.12"))
     main = folder / ASSESSMENT
     main.write_text(main.read_text().replace('"refuted"', '"tested"'))
-    assert "the assessment was altered" in refusal(lambda: read_report(folder))
+    assert "assessment.json was altered" in refusal(lambda: read_report(folder))
     main.unlink()
     assert "holds no assessment" in refusal(lambda: read_report(folder))
     parts["lens"].save(main)
@@ -176,7 +176,7 @@ def test_altered_evidence_and_assessments_are_refused_by_name(folder: Path, part
 
 
 def test_evidence_of_another_assessment_is_foreign(folder: Path, parts: dict[str, Result]) -> None:
-    foreign = Result.make("difference", payload={"rows": []})
+    foreign = Result.make("difference", payload=filled("difference"))
     keep(folder, foreign)
     assessment = assessment_of(parts)
     claims = [*assessment.payload["claims"][:-1], assessment.payload["claims"][-1] | {"evidence": [foreign.id]}]
@@ -190,8 +190,7 @@ def broken(parts: dict[str, Result], change: Callable[[dict[str, Any]], None]) -
     whole = assessment_of(parts)
     payload = json.loads(json.dumps(whole.payload))
     change(payload)
-    made = Result.make("assess", parents=whole.parents, claims=whole.claims, payload=payload)
-    return refusal(lambda: check(made, {r.id: r for r in parts.values()}))
+    return refusal(lambda: check(forged(whole, payload=payload), {r.id: r for r in parts.values()}))
 
 
 def test_sentences_need_evidence(parts: dict[str, Result]) -> None:
@@ -211,9 +210,9 @@ def test_sentences_need_evidence(parts: dict[str, Result]) -> None:
         (lambda p: p["controls"][0].update(found="Safe"), "uses the word “safe”"),
         (lambda p: p["sections"][0].update(title="Is it safe?"), "uses the word “safe”"),
         (lambda p: p["claims"][0].update(verdict="safe"), "claims.0.verdict"),
-        (lambda p: p.update(score=0.9), "a score of everything"),
-        (lambda p: p.update(overall="good"), "a score of everything"),
-        (lambda p: p.update(risk_score=3), "a score of everything"),
+        (lambda p: p.update(score=0.9), "Extra inputs are not permitted"),
+        (lambda p: p.update(overall="good"), "Extra inputs are not permitted"),
+        (lambda p: p.update(risk_score=3), "Extra inputs are not permitted"),
         (lambda p: p["findings"][1].update(score=0.2), "without a score that reaches"),
         (lambda p: p["claims"][0].update(section="elsewhere"), "not among the sections"),
         (lambda p: p["sections"][0].update(key="load"), "the same key"),
@@ -237,8 +236,7 @@ def test_quoted_words_of_a_model_are_its_own(parts: dict[str, Result]) -> None:
 
 def test_claims_of_the_result_are_those_of_the_report(parts: dict[str, Result]) -> None:
     one = assessment_of(parts)
-    fields = {"parents": one.parents, "claims": one.claims[1:], "payload": one.payload}
-    two = Result.make("assess", **fields)
+    two = forged(one, claims=one.claims[1:])
     assert "are not the same" in refusal(lambda: check(two, {r.id: r for r in parts.values()}))
 
 
@@ -288,17 +286,12 @@ def test_probes_have_a_view_of_their_own() -> None:
     assert view["rest"]["tests"] == [
         {"part": "everyday", "n": 80, "groups": 40, "auroc": 0.81, "interval": [0.74, 0.87]}
     ]
-    # what is not as expected stays among the tables
-    odd = {
-        "auroc": "high",
-        "baselines": [1],
-        "roc": {"fpr": "x"},
-        "mistakes": [{"no": 1}],
-        "layer_curve": 3,
-        "notes": "n",
-    }
-    view = unpacked(page_bytes([Result.make("probe_test", payload=odd)]))[0]["results"][0]["view"]
-    assert view["rest"] == odd and view["bars"] == [] and view["roc"] is None
+    # a site without a layer has no place in a curve
+    whole = probe_result()
+    curve = {**whole.payload["layer_curve"], "layers": [None] * 30}
+    bare = forged(whole, payload={**whole.payload, "layer_curve": curve})
+    view = unpacked(page_bytes([bare]))[0]["results"][0]["view"]
+    assert view["curve"] is None and view["rest"]["layer_curve"] == curve
 
 
 # ---- the app ------------------------------------------------------------------------------------

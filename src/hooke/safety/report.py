@@ -19,7 +19,6 @@ from hooke.safety.evidence import evidence_path, load_evidence, locate, split
 ASSESSMENT = "assessment.json"
 NOT_VALIDATED = "instrument not validated"
 LEAST = 10  # answers on which anything is flagged
-OVERALL = re.compile(r"overall.*|.*(?:^|_)(?:score|grade|rating)", re.IGNORECASE)  # keys at the top of a payload
 QUOTED = re.compile(r"“[^”]*”|\"[^\"]*\"|‘[^’]*’|(?<!\w)'[^']*'(?!\w)")  # what a model said is not ours to choose
 ORDER = ("subject", "load", "controls", "deception", "difference", "findings", "limits")  # of the sections
 SAFE = re.compile(r"\b(?:un)?safe\b", re.IGNORECASE)
@@ -65,7 +64,7 @@ def check(assessment: Result, evidence: Mapping[str, Result]) -> Assessment:
     """The payload of an assessment, if a report may be rendered from it and this evidence (by id).
 
     Raises HookeError, naming the sentence: one without evidence, or with evidence that is missing, altered, or not
-    among the results that this assessment was made from; the word "safe" or an overall score; a later section without
+    among the results that this assessment was made from; the word "safe"; a later section without
     the stamp "instrument not validated" where the controls did not pass; claims that differ from the result's own.
     """
     report = parsed(assessment)
@@ -92,7 +91,7 @@ def check(assessment: Result, evidence: Mapping[str, Result]) -> Assessment:
             raise HookeError(f"no report: evidence {number} ({kind}) is missing; run the assessment again")
         if evidence[number].id != number or not evidence[number].is_whole():
             raise HookeError(f"no report: evidence {number} ({kind}) was altered: its content is not what its id says")
-    _check_words(assessment, report)
+    _check_words(report)
     _check_stamps(report)
     own = [(claim.text, claim.verdict, claim.evidence) for claim in assessment.claims]
     if own != [(claim.text, claim.verdict, claim.evidence) for claim in report.claims]:
@@ -113,11 +112,8 @@ def _names(names: list[str], number: str) -> bool:
     return any(name.partition("#")[0] == number for name in names)
 
 
-def _check_words(assessment: Result, report: Assessment) -> None:
-    """Never a verdict on the whole: no score of everything, and not the word."""
-    for key, value in assessment.payload.items():
-        if OVERALL.fullmatch(key) and value is not None:
-            raise HookeError(f"no report: {key[:40]!r} would be a score of everything, and there is none")
+def _check_words(report: Assessment) -> None:
+    """Never a verdict on the whole: not the word. A score of everything would be a key that no payload can have."""
     said = [claim.text for claim in report.claims] + [section.title for section in report.sections]
     said += [text for control in report.controls for text in (control.name, control.expected, control.found)]
     said += [section.stamp or "" for section in report.sections]
