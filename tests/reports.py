@@ -50,7 +50,7 @@ def probe_test_result(texts: list[str] | None = None) -> Result:
     return Result.make(
         "probe_test",
         payload=filled("probe_test", payload),
-        claims=[Claim(text="It beats every baseline", verdict="tested")],
+        claims=[Claim(text="It beats every baseline", verdict="tested", evidence=["#gain"])],
     )
 
 

@@ -37,7 +37,7 @@ def circuit_result(graph: Graph | None = None, **payload: Any) -> Result:
         "tokens": [{"clean": ["When", " Mary"], "corrupt": ["When", " Tom"]}],
         "scores_on_truth": {"kinds": {"compiled": {"median_edge_auroc": 0.99, "interval": [0.9, 1.0]}}},
     }  # fmt: skip
-    claims = [Claim(text="It holds.", verdict="tested")]
+    claims = [Claim(text="It holds.", verdict="tested", evidence=["#circuit"])]
     return Result.make("circuit", claims=claims, payload=filled("circuit", own | payload))
 
 

@@ -17,7 +17,8 @@ import pytest
 from hooke import HookeError, Model, Result
 from hooke.cli import main
 from hooke.results import tensor_path
-from hooke.safety.evidence import evidence_path, keep, load_evidence, locate, split
+from hooke.results.evidence import locate
+from hooke.safety.evidence import evidence_path, keep, load_evidence, split
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, read_report
 from hooke.server.store import Store
 from hooke.viewer import html_page, page_bytes, read_file, script, write_report

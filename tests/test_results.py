@@ -21,7 +21,7 @@ def make(**fields):
     return unknown(
         tensors={"x": np.arange(6.0).reshape(2, 3)},
         payload={"a": 1.5, "text": "</script>\u202e\n"},
-        claims=[Claim(text="it is so", verdict="tested", evidence=["n1"])],
+        claims=[Claim(text="it is so", verdict="tested", evidence=["#a"])],
         **fields,
     )
 

@@ -142,7 +142,7 @@ def attribute(
         },
         provenance=model.provenance(),
         seconds=clock.done() | {name: round(s, 3) for name, s in spent.items() if exact or name != "exact"},
-        claims=[Claim(text=text, verdict="tested" if exact else "untested")],
+        claims=[Claim(text=text, verdict="tested" if exact else "untested", evidence=["#agreement"] if exact else [])],
         payload={
             "pairs": shown,
             "base": "corrupt" if direction == "denoise" else "clean",

@@ -262,7 +262,10 @@ def _said(
         f"them{told}; random circuits of that size keep {percent(own['random'])}"
     )
     rest = f"without them {percent(own['complement'])} is left"
-    claims = [Claim(text=first, verdict="tested" if better else "refuted"), Claim(text=rest, verdict="tested")]
+    claims = [
+        Claim(text=first, verdict="tested" if better else "refuted", evidence=["#circuit"]),
+        Claim(text=rest, verdict="tested", evidence=["#circuit.complement"]),
+    ]
     text = f"{first}; {rest}"
     half = stability["by_half"]
     if half is not None:
@@ -271,13 +274,13 @@ def _said(
             f"circuits of two halves of the pairs share {percent(half['mean_edges'])} of their {space.units} "
             f"(random {percent(chance)})"
         )
-        claims.append(Claim(text=alike, verdict="tested"))
+        claims.append(Claim(text=alike, verdict="tested", evidence=["#stability.by_half", "#stability.random"]))
         text += f"; {alike}"
     matter = (
         f"{minimal['matter']} of {minimal['tried']} {space.units} that were taken out of the circuit move the metric"
         + (" more than most random ones" if minimal["controls"] else "; none are left outside to compare with")
     )
-    claims.append(Claim(text=matter, verdict="tested"))
+    claims.append(Claim(text=matter, verdict="tested", evidence=["#minimality"]))
     return text, claims
 
 

@@ -90,6 +90,6 @@ def path_patch(
         },
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested")],
+        claims=[Claim(text=text, verdict="tested", evidence=[f"#edges.{rows.index(best)}"])],
         payload={"clean": low[0], "corrupt": low[1], "edges": rows, "sentence": text + ".", "notes": notes},
     )

@@ -146,7 +146,13 @@ def probe_test(
         },
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=payload["sentence"], verdict="tested" if gain.low > 0 else "refuted", evidence=[fitted.id])],
+        claims=[
+            Claim(
+                text=payload["sentence"],
+                verdict="tested" if gain.low > 0 else "refuted",
+                evidence=["#gain_interval", fitted.id],
+            )
+        ],
         payload=payload,
         tensors={"scores": values, "labels": y, "benign": quiet},
     )

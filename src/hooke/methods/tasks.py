@@ -187,6 +187,6 @@ def tasks(
         arguments={"names": [task.name for task in wanted], "count": count, "seed": seed},
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested")],
+        claims=[Claim(text=text, verdict="tested", evidence=["#tasks"])],
         payload={"tasks": rows, "count": count, "sentence": text + "."},
     )

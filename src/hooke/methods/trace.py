@@ -153,6 +153,8 @@ def trace(
             if weigh(verification, replays[:: len(OPS)]):
                 payload, claims, graph = written()
     payload["interventions"] = replays
+    for k in range(len(replays) // len(OPS)):  # each group was switched off first
+        claims[k].evidence.insert(1, f"#interventions.{len(OPS) * k}")
     return Result.make(
         "trace",
         arguments={

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.files import read_json, write_atomic
+from hooke.results.evidence import locate, parse
 from hooke.results.finite import check_finite
 from hooke.results.identity import left_out
 from hooke.results.payloads import KINDS, Payload
@@ -29,12 +30,17 @@ VERSION = 2  # 2: `arrays` stands in the file
 
 
 class Claim(BaseModel):
-    """One sentence that a result asserts, how it fared, and the ids that carry the evidence."""
+    """One sentence that a result asserts, how it fared, and where the evidence lies (`hooke.results.evidence`).
+
+    A sentence that was tested, however that ended, cites what says so.
+    """
 
     model_config = ConfigDict(extra="forbid")
     text: str
     verdict: Verdict = "untested"
-    evidence: list[str] = Field(default_factory=list, description="ids of nodes, interventions or results")
+    evidence: list[str] = Field(
+        default_factory=list, description="a result, or a place in one: id, id#key, or #key in this one"
+    )
 
 
 class Result(BaseModel):
@@ -68,8 +74,9 @@ class Result(BaseModel):
         """Build a result: hold its payload against the model of its kind, attach its tensors, compute its content id.
 
         gaps: tensors in which NaN says that there is no number. Raises HookeError if any other number is NaN or
-        infinite; in JSON, None says that there is none. Raises TypeError for a kind that has no model, and for a
-        payload that does not fit it: these are faults of the caller.
+        infinite; in JSON, None says that there is none. Raises TypeError for a kind that has no model, for a payload
+        that does not fit it, and for a claim that was tested and cites nothing, or a place that is not there: these
+        are faults of the caller.
         """
         if kind not in KINDS:
             raise TypeError(f"no kind of result called {kind!r}; give it a model in hooke.results.payloads.KINDS")
@@ -83,9 +90,22 @@ class Result(BaseModel):
             KINDS[kind].model_validate(held)
         except ValidationError as error:
             raise TypeError(f"the payload of a {kind} does not fit its model: {first_fault(error)}") from None
+        for claim in result.claims:
+            result._check_evidence(claim)
         result.arrays = _hashes(result._tensors)
         result.id = result.content_id()
         return result
+
+    def _check_evidence(self, claim: Claim) -> None:
+        if claim.verdict != "untested" and not claim.evidence:
+            raise TypeError(f"a claim of a {self.kind} is {claim.verdict} and cites nothing: {claim.text[:80]!r}")
+        for entry in claim.evidence:
+            try:
+                number, key = parse(entry)
+                if number is None and key is not None:
+                    locate(self, key)
+            except HookeError as error:
+                raise TypeError(f"a claim of a {self.kind}: {error}") from None
 
     @property
     def tensors(self) -> dict[str, np.ndarray]:

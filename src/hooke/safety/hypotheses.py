@@ -136,7 +136,7 @@ def hypotheses(parts: Mapping[str, Result], null: Mapping[str, Mapping[str, floa
             Claim(
                 text=f"By the effects and the {len(others)} clean fine-tunes beside them, {said}",
                 verdict="tested" if others else "untested",
-                evidence=[result.id for result in parts.values()],
+                evidence=["#findings", "#null", *(result.id for result in parts.values())],
             )
         ],
         payload={

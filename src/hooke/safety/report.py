@@ -13,8 +13,9 @@ from typing import NoReturn
 
 from hooke.errors import HookeError
 from hooke.results import Result, load_result
+from hooke.results.evidence import locate
 from hooke.results.payloads.assess import Assessment
-from hooke.safety.evidence import evidence_path, load_evidence, locate, split
+from hooke.safety.evidence import evidence_path, load_evidence, split
 
 ASSESSMENT = "assessment.json"
 NOT_VALIDATED = "instrument not validated"

@@ -125,7 +125,7 @@ def scoreboard(
         },
         provenance={"code": spec["code"], "torch": torch.__version__},
         seconds=clock.done(),
-        claims=[Claim(text=sentence, verdict="tested")],
+        claims=[Claim(text=sentence, verdict="tested", evidence=[f"#methods.{default}"])],
         payload={
             "default": default,
             "models": len(each),

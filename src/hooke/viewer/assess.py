@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hooke.results import Result
-from hooke.safety.evidence import locate, split
+from hooke.results.evidence import locate
+from hooke.safety.evidence import split
 from hooke.safety.report import check
 from hooke.viewer.schema import AssessView, Evidence, Inside
 
