@@ -13,8 +13,9 @@ from safetensors.numpy import save
 
 from hooke.errors import HookeError
 from hooke.results import KINDS, Claim, Result, load_result, write_atomic
-from hooke.results.payloads import Part
+from hooke.results.payloads import Part, numbers
 from made_up import filled, unknown
+from test_viewer import script_of
 
 
 def make(**fields):
@@ -202,3 +203,18 @@ def parts_of(annotation):
     for inner in inside:
         if not isinstance(inner, FieldInfo):
             yield from parts_of(inner)
+
+
+def test_the_page_of_results_is_that_of_the_models():
+    script = script_of("results_page")
+    assert script.PAGE.read_text(encoding="utf-8") == script.page_text(), "run `python scripts/results_page.py`"
+    parts = {part for model in KINDS.values() for part in script.inside(model)}
+    heads = [line[4:].lower() for line in script.page_text().splitlines() if line.startswith("### ")]
+    assert len(heads) == len(set(heads)) == len(parts), "two models have one name, and so one anchor"
+
+
+def test_numbers_of_a_payload_are_told_with_their_units():
+    payload = KINDS["toys"].model_validate(filled("toys", {"superposition": [{"near": 3}]}))
+    told = {n.place: n for n in numbers(payload)}
+    assert told["superposition.0.near"][1:] == (3, "features", "features near any")
+    assert told["induction.random.gain"].unit == "nats" and "superposition.0.as_known" not in told

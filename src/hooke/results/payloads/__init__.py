@@ -18,7 +18,7 @@ from hooke.results.payloads import (
     trace,
     triggers,
 )
-from hooke.results.payloads.base import Part, Payload, told
+from hooke.results.payloads.base import Part, Payload, numbers, told
 
 KINDS: dict[str, type[Payload]] = {
     "trace": trace.Trace,
@@ -55,4 +55,4 @@ KINDS: dict[str, type[Payload]] = {
     "doctor": listings.Doctor,
 }
 
-__all__ = ["KINDS", "Part", "Payload", "told"]
+__all__ = ["KINDS", "Part", "Payload", "numbers", "told"]

@@ -3,7 +3,8 @@ is a list. No torch in here."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -35,3 +36,24 @@ def told(
     says = {"unit": unit, "axes": axes, "timed": timed, "place": place}
     extra: dict[str, Any] = {key: value for key, value in says.items() if value}
     return Field(default, description=text, json_schema_extra=extra or None)
+
+
+class Number(NamedTuple):
+    """A number of a payload: its place, what it is counted in, and what it is."""
+
+    place: str
+    value: float
+    unit: str
+    about: str
+
+
+def numbers(part: Part, place: str = "") -> Iterator[Number]:
+    """The single numbers of a payload and of the parts in it, in their order. Not those in lists of numbers."""
+    for name, field in type(part).model_fields.items():
+        value, where = getattr(part, name), f"{place}{name}"
+        says = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            yield Number(where, value, str(says.get("unit", "")), str(field.description))
+        for n, inner in enumerate(value if isinstance(value, list) else [value]):
+            if isinstance(inner, Part):
+                yield from numbers(inner, f"{where}.{n}." if isinstance(value, list) else f"{where}.")
