@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from hooke.results import KINDS, write_atomic
-from hooke.results.payloads import Part
+from hooke.results import write_atomic
+from hooke.results.payloads import KINDS, Part
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "results.md"
 PLAIN = {str: "text", int: "whole number", float: "number", bool: "yes or no", Any: "anything", type(None): "null"}

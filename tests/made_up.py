@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 
-from hooke.results import KINDS, Result
-from hooke.results.payloads import Part
+from hooke.results import Result
+from hooke.results.payloads import KINDS, Part
 from hooke.results.result import _hashes
 
 

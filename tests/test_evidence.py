@@ -14,8 +14,9 @@ from hooke.data.labelled import Dataset, Row
 from hooke.errors import HookeError
 from hooke.methods.patch_path import path_patch
 from hooke.methods.probe_explain import probe_explain
-from hooke.results import KINDS, Claim
+from hooke.results import Claim
 from hooke.results.evidence import Place, locate, parse, resolve
+from hooke.results.payloads import KINDS
 from made_up import filled
 from test_house import FILES, TREES, kinds_made
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import hooke
-from hooke.results import KINDS
+from hooke.results.payloads import KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "hooke"

@@ -21,8 +21,9 @@ from hooke.data.readers import read_rows
 from hooke.dictionaries import neurons
 from hooke.methods.patch_path import path_patch
 from hooke.methods.probe_score import load_probe
-from hooke.results import KINDS, Result, load_result
+from hooke.results import Result, load_result
 from hooke.results.identity import of_payload
+from hooke.results.payloads import KINDS
 from hooke.safety.audit import RECORDED
 from hooke.safety.evidence import keep, load_evidence
 from hooke.truth.plain import word_tokenizer

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from browser import Tab, chromium, expect, out_of_reach, overflow, violations
-from hooke.results import KINDS, Claim, Node, Result
+from hooke.results import Claim, Node, Result
 from hooke.results.graph import Graph
 from hooke.results.graph_file import graph_from_file
 from hooke.results.graph_names import circuit_name
+from hooke.results.payloads import KINDS
 from hooke.terminal import show_circuit
 from hooke.viewer import html_page, page_bytes
 from hooke.viewer.page import VERDICTS

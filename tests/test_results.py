@@ -12,8 +12,8 @@ from pydantic.fields import FieldInfo
 from safetensors.numpy import save
 
 from hooke.errors import HookeError
-from hooke.results import KINDS, Claim, Result, load_result, write_atomic
-from hooke.results.payloads import Part, numbers
+from hooke.results import Claim, Result, load_result, write_atomic
+from hooke.results.payloads import KINDS, Part, numbers
 from made_up import filled, unknown
 from test_viewer import script_of
 

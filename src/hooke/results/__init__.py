@@ -2,7 +2,6 @@
 
 from hooke.files import read_json, read_text, write_atomic
 from hooke.results.graph import Graph, Kind, Node
-from hooke.results.payloads import KINDS
 from hooke.results.result import (
     Claim,
     Result,
@@ -15,7 +14,6 @@ from hooke.results.verdicts import WORDS, Verdict
 __all__ = [
     "Claim",
     "Graph",
-    "KINDS",
     "Kind",
     "Node",
     "Result",

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import PurePath
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
-from hooke.results.payloads import KINDS, Part
+if TYPE_CHECKING:
+    from hooke.results.payloads import Part
 
 # places in a result; * is every entry of a list or an object
 ALWAYS = (
@@ -54,6 +55,8 @@ def left_out(kind: str, parts: Mapping[str, Any]) -> dict[str, Any]:
 @cache
 def of_payload(kind: str) -> tuple[str, ...]:
     """The places in the payload of a kind that hold times and places, as its model says."""
+    from hooke.results.payloads import KINDS
+
     return tuple(f"payload.{place}" for place in _timed(KINDS[kind])) if kind in KINDS else ()
 
 
@@ -68,6 +71,8 @@ def _timed(model: type[Part]) -> Iterator[str]:
 
 def _parts(annotation: Any) -> Iterator[tuple[list[str], type[Part]]]:
     """The models in an annotation, each with a star for every list or mapping around it."""
+    from hooke.results.payloads import Part
+
     if isinstance(annotation, type) and issubclass(annotation, Part):
         yield [], annotation
     star = ["*"] if getattr(annotation, "__origin__", None) in (list, dict) else []

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -22,9 +22,11 @@ from hooke.files import read_json, write_atomic
 from hooke.results.evidence import locate, parse
 from hooke.results.finite import check_finite
 from hooke.results.identity import left_out
-from hooke.results.payloads import KINDS, Payload
 from hooke.results.tensors import read_tensors
 from hooke.results.verdicts import Verdict
+
+if TYPE_CHECKING:
+    from hooke.results.payloads import Payload
 
 VERSION = 2  # 2: `arrays` stands in the file
 
@@ -78,16 +80,17 @@ class Result(BaseModel):
         that does not fit it, and for a claim that was tested and cites nothing, or a place that is not there: these
         are faults of the caller.
         """
-        if kind not in KINDS:
+        model = _model_of(kind)
+        if model is None:
             raise TypeError(f"no kind of result called {kind!r}; give it a model in hooke.results.payloads.KINDS")
-        held = payload.model_dump(exclude_unset=True) if isinstance(payload, Payload) else dict(payload)
+        held = dict(payload) if isinstance(payload, Mapping) else payload.model_dump(exclude_unset=True)
         result = cls(kind=kind, payload=held, **fields)
         result._tensors = dict(tensors or {})
         parts = {"payload": result.payload, "claims": result.claims, "arguments": result.arguments}
         whole = {name: array for name, array in result._tensors.items() if name not in gaps}
         check_finite(kind, parts | {f"tensors.{name}": x for name, x in whole.items()}, result.provenance.get("dtype"))
         try:
-            KINDS[kind].model_validate(held)
+            model.model_validate(held)
         except ValidationError as error:
             raise TypeError(f"the payload of a {kind} does not fit its model: {first_fault(error)}") from None
         for claim in result.claims:
@@ -115,7 +118,7 @@ class Result(BaseModel):
     def typed(self) -> Payload | None:
         """The payload as its model; None for a kind that this version does not know. Raises HookeError if it does not
         fit."""
-        model = KINDS.get(self.kind)
+        model = _model_of(self.kind)
         try:
             return None if model is None else model.model_validate(self.payload)
         except ValidationError as error:
@@ -176,6 +179,13 @@ class Result(BaseModel):
         return path
 
 
+def _model_of(kind: str) -> type[Payload] | None:
+    """The model of a kind, if there is one. Imported late: it takes as long as a command that needs none."""
+    from hooke.results.payloads import KINDS
+
+    return KINDS.get(kind)
+
+
 def tensor_path(path: Path) -> Path:
     """Where the tensors of the result at `path` lie."""
     return path.with_suffix(".safetensors")
@@ -200,7 +210,7 @@ def load_result(path: str | Path) -> Result:
     except ValidationError as error:
         raise HookeError(f"{path} is not a valid result: {first_fault(error)}") from None
     again = "make it again"
-    if (model := KINDS.get(result.kind)) is not None:
+    if (model := _model_of(result.kind)) is not None:
         again += f" ({model.made_by})"
         try:
             model.model_validate(result.payload)
