@@ -30,7 +30,7 @@ def unknown(kind: str = "note", *, payload: Mapping[str, Any] | None = None, ten
 
 def forged(result: Result, **changes: Any) -> Result:
     """The same with other fields, unchecked, and an id that fits them: what another program may write."""
-    made = result.model_copy(update=changes)
+    made = result.model_copy(update={**changes, "arrays": _hashes(result.tensors)})
     made.id = made.content_id()
     return made
 

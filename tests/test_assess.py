@@ -314,7 +314,7 @@ def test_an_assessment_holds_together(reference: Model, people: Population, shel
         for entry in (entry for one in part.claims for entry in one.evidence):
             assert resolve(entry, part, kept), (part.kind, entry)
     kinds = {part.kind for part in kept.values() if part.claims}
-    assert kinds >= {"load_checks", "coverage", "difference", "behaviour", "triggers", "elicitation", "hypotheses"}
+    assert kinds >= {"load_checks", "coverage", "difference", "behaviour", "triggers", "hypotheses"}
     verdicts = {claim["verdict"] for claim in p["claims"] if claim["section"] == "limits"}
     assert verdicts == {"untested"}
     assert "safe" not in json.dumps([claim["text"] for claim in p["claims"]]).lower().split()

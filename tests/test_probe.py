@@ -27,6 +27,7 @@ from hooke.methods.probe_score import blocks_of, check_belongs, directions, load
 from hooke.methods.probe_test import probe_test
 from hooke.methods.splits import folds, hold_out
 from hooke.sites import Site
+from made_up import filled, forged
 
 WHO = ["Alice", "The cat", "A rabbit", "The queen", "My sister", "The cook", "Our king", "A mouse", "The duchess", "He"]
 PLACES = ("wood", "hall", "garden", "kitchen", "river", "pool")
@@ -252,17 +253,17 @@ def test_a_transferred_probe_records_it(glass: Model, fitted: Result) -> None:
 
 def test_damaged_probes_are_refused_in_a_line(fitted: Result, tmp_path: Path) -> None:
     fitted.save(tmp_path / "probe.json")
-    whole = (tmp_path / "probe.json").read_text()
     (tmp_path / "probe.safetensors").unlink()
     with pytest.raises(HookeError, match="missing or damaged"):
         load_probe(tmp_path)
-    (tmp_path / "probe.json").write_text(whole.replace('"kind":"probe"', '"kind":"trace"', 1))
+    Result.make("tasks", payload=filled("tasks")).save(tmp_path / "probe.json")
     with pytest.raises(HookeError, match="not a probe"):
         load_probe(tmp_path)
     with pytest.raises(HookeError, match="no file"):
         load_probe(tmp_path / "nowhere")
     broken = fitted.model_copy(deep=True)
     broken._tensors = {**fitted.tensors, "probe.direction": fitted.tensors["probe.direction"] * np.nan}
+    broken = forged(broken)
     broken.save(tmp_path / "nan.json")
     with pytest.raises(HookeError, match="finite"):
         load_probe(tmp_path / "nan.json")

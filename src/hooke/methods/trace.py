@@ -160,8 +160,8 @@ def trace(
         arguments={
             **kept_prompt,
             "basis": basis if isinstance(basis, str) else [d.hash for d in basis],
-            "target": target,
-            "contrast": contrast,
+            "target": None if target is None else wanted,
+            "contrast": other,
             "counterfactual": [b.name for b in based] if counterfactuals else [],
             "nodes": nodes,
             "verify": verify,

@@ -224,7 +224,11 @@ def load_result(path: str | Path) -> Result:
             result._tensors = read_tensors(beside, folder=path.parent, result=result.id) or {}
         except HookeError as error:
             raise HookeError(f"the arrays of {path} are damaged ({error}); make the result again") from None
-    if not result.is_unaltered():
+    try:
+        unaltered = result.is_unaltered()
+    except (ValueError, RecursionError):  # from serialisers, at a depth that parsers let pass
+        raise HookeError(f"{path} nests too deeply to be read") from None
+    if not unaltered:
         raise HookeError(
             f"{path} was altered after it was made: its content (arrays included) is not what its id says; {again}"
         )
