@@ -40,13 +40,15 @@ export interface Shown {
   view: GraphView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView;
 }
 /**
- * One sentence that a result asserts, how it fared, and the ids that carry the evidence.
+ * One sentence that a result asserts, how it fared, and where the evidence lies (`hooke.results.evidence`).
+ *
+ * A sentence that was tested, however that ended, cites what says so.
  */
 export interface Claim {
   text: string;
   verdict?: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
   /**
-   * ids of nodes, interventions or results
+   * a result, or a place in one: id, id#key, or #key in this one
    */
   evidence?: string[];
 }
