@@ -123,7 +123,8 @@ def deception(found: Mapping[str, Result], covered: Result) -> list[dict[str, An
                 f"baseline there, {best.replace('_', ' ')}, has {p['baselines'][best]['auroc']:.2f}"
             )
             low = p["gain_interval"][0]
-            said.append(claim("deception", text, "tested" if low > 0 else "refuted", [result.id]))
+            at = [f"{result.id}#gain_interval"]
+            said.append(claim("deception", text, "tested" if low > 0 else "refuted", at))
         else:
             said += [
                 claim("deception", f"{name[0].upper()}{name[1:]}: {one.text}", one.verdict, cited(result, one))
@@ -161,7 +162,7 @@ def difference(
     moved = parts["difference"]
     size = moved.payload["magnitude"]
     sizes = [one["difference"].payload["magnitude"] for one in clean.values()]
-    ids = [moved.id, *(one["difference"].id for one in clean.values())]
+    ids = [f"{one.id}#magnitude" for one in (moved, *(one["difference"] for one in clean.values()))]
     text = f"On its own answers the model departs from {quote(reference.name)} by {size:.3f} nats a token"
     text += f", over {len(moved.tensors['kl'])} tokens" if "kl" in moved.tensors else ""
     if sizes:
@@ -221,7 +222,7 @@ def findings(found: Result | None, causes: Mapping[int, Sequence[Result]], cover
             text += (
                 f"; the nearest is {quoted([strongest])} at {strongest['score']:.2f} of {strongest['threshold']:.2f}"
             )
-        said.append(claim("findings", text, "tested", [found.id], "noted"))
+        said.append(claim("findings", text, "tested", [f"{found.id}#findings"], "noted"))
     text = f"{alarm_rate(p['false_alarms'])}, by the same rule and thresholds {MARGIN} times what the others reach"
     # before everything else that was found: how often such a finding is none
     return [claim("findings", text, "tested", [f"{found.id}#false_alarms"], "run"), *said]
@@ -249,7 +250,8 @@ def _causes(row: Mapping[str, Any], causes: Sequence[Result]) -> list[dict[str, 
                 f"predicted, and {v.get('no_effect', 0)} have no effect beyond random ones"
             )
             some = v.get("as_predicted", 0) + v.get("not_as_predicted", 0) > 0
-            said.append(claim("findings", text, "tested" if some else "refuted", [result.id]))
+            at = [f"{result.id}#verification"]
+            said.append(claim("findings", text, "tested" if some else "refuted", at))
             said += [claim("findings", one.text, one.verdict, cited(result, one)) for one in result.claims[:2]]
     if not causes:
         text = f"Where in the model this comes from ({row['kind']}): no place was traced"
