@@ -15,7 +15,7 @@ from hooke.errors import HookeError
 from hooke.results import Claim, Result, load_result, write_atomic
 from hooke.results.payloads import KINDS, Part, numbers
 from made_up import filled, unknown
-from test_viewer import script_of
+from test_viewer import ROOT, script_of
 
 
 def make(**fields):
@@ -218,3 +218,21 @@ def test_numbers_of_a_payload_are_told_with_their_units():
     told = {n.place: n for n in numbers(payload)}
     assert told["superposition.0.near"][1:] == (3, "features", "features near any")
     assert told["induction.random.gain"].unit == "nats" and "superposition.0.as_known" not in told
+
+
+def test_the_command_that_makes_a_result_again_is_one():
+    import typer.main
+
+    from hooke.cli import app
+
+    for kind, model in KINDS.items():
+        program, *words = model.made_by.split()
+        if program != "hooke":
+            assert (ROOT / words[0]).is_file(), kind
+            continue
+        at = typer.main.get_command(app)
+        for word in words:
+            if word.startswith("--"):
+                assert word in {option for p in at.params for option in p.opts}, model.made_by
+            else:
+                at = at.commands[word]

@@ -70,7 +70,7 @@ class EdgeRow(Part):
 class PathPatch(Payload):
     """One node's changed output sent into one other node's input, edge by edge."""
 
-    made_by: ClassVar[str] = "hooke patch --path"
+    made_by: ClassVar[str] = "hooke patch --edge"
     clean: float = told("the metric of the clean prompt", "metric")
     corrupt: float = told("the metric of the corrupt prompt", "metric")
     edges: list[EdgeRow] = told("in the order they were asked for", axes="edge")
