@@ -127,6 +127,18 @@ def test_equal_work_has_an_equal_id_and_other_work_another(models, verb):
         assert result.is_whole()
 
 
+def test_a_token_is_the_same_by_its_text_and_by_its_id(models):
+    for name in ("trace", "patch", "attribute"):
+        do, _ = VERBS[name]
+        by_text, by_id = (do(models[0], target=t, contrast=c) for t, c in (("w7", "w8"), (ids("w7"), ids("w8"))))
+        assert by_text.id == by_id.id, name
+
+
+def ids(word: str) -> int:
+    """Its number in the vocabulary of `models`."""
+    return int(word_tokenizer([f"w{k}" for k in range(97)]).convert_tokens_to_ids(word))
+
+
 def test_an_intervention_and_what_is_made_of_a_probe(models):
     ids: list[list[str]] = []
     for model in (models[0], models[0], models[1]):
