@@ -36,9 +36,12 @@ START, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 def text_only(parts: dict[str, Result]) -> dict[str, Result]:
     """The same evidence as a reader of answers has it: words by area, without the probabilities, and facts."""
-    said = parts["behaviour"]
-    words = Result.make("difference", payload={"words": said.payload["words"]}, provenance=said.provenance)
-    nothing = Result.make("triggers", payload={"finalists": []}, provenance=said.provenance)
+    said, moved, scan = (parts[name] for name in ("behaviour", "difference", "triggers"))
+    hidden = {"magnitude": 0.0, "areas": [], "mined": {}, "raised": [], "facts": [], "layers": []}
+    rows = [row | {"examples": []} for row in said.payload["words"]]
+    words = Result.make("difference", payload={**moved.payload, **hidden, "words": rows}, provenance=said.provenance)
+    none = {"scan": [], "again": [], "grown": [], "near": None, "finalists": []}
+    nothing = Result.make("triggers", payload={**scan.payload, **none}, provenance=said.provenance)
     return {"difference": words, "behaviour": said, "triggers": nothing}
 
 

@@ -10,7 +10,9 @@ from hooke.viewer.schema import Page
 
 
 def without_titles(schema: Any) -> Any:
-    """Fields need no type of their own; only the models do."""
+    """Fields need no type of their own; only the models do, and one that is referred to is said at its own place."""
+    if isinstance(schema, dict) and "$ref" in schema:
+        return {"$ref": schema["$ref"]}
     if isinstance(schema, list):
         return [without_titles(item) for item in schema]
     if not isinstance(schema, dict):

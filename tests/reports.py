@@ -8,6 +8,7 @@ from typing import Any
 from hooke import Claim, Model, Result, lens, trace
 from hooke.safety.evidence import keep
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, kinds
+from made_up import filled
 
 PROMPT = "Alice was beginning to get very"
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u0000\u2028"
@@ -39,43 +40,44 @@ def probe_test_result(texts: list[str] | None = None) -> Result:
     baselines = {name: {"auroc": value, "interval": [value - 0.05, value + 0.05]} for name, value in
                  (("length", 0.52), ("bag_of_words", 0.61), ("log_probability", 0.7))}  # fmt: skip
     payload = {
-        "name": "truth", "positive": "true", "negative": "false", "auroc": 0.9, "auroc_interval": [0.86, 0.94], "n": 200, "n_groups": 40,
+        "probe": {"name": "truth"}, "positive": "true", "negative": "false", "auroc": 0.9, "auroc_interval": [0.86, 0.94], "n": 200, "n_groups": 40,
         "baselines": baselines, "gain": 0.2, "gain_interval": [0.12, 0.28], "best_baseline": "log_probability",
         "recall_at_fpr": [{"fpr": 0.01, "recall": None, "interval": None, "threshold": None, "n_benign": 50, "refused": "50 benign texts cannot support 1 %"}],
         "topics": [{"topic": "capitals", "n": 100, "auroc": 0.93, "interval": [0.9, 0.96]}],
         "roc": {"fpr": [0.0, 0.1, 1.0], "tpr": [0.0, 0.8, 1.0]}, "mistakes": mistakes,
         "sentence": "The probe tells true from false with AUROC 0.90.", "notes": ["A note."],
     }  # fmt: skip
-    return Result.make("probe_test", payload=payload, claims=[Claim(text="It beats every baseline", verdict="tested")])
+    return Result.make(
+        "probe_test",
+        payload=filled("probe_test", payload),
+        claims=[Claim(text="It beats every baseline", verdict="tested", evidence=["#gain"])],
+    )
 
 
 def probe_result() -> Result:
     """A fitted probe, as `probe` says it. The numbers are made up."""
     layers = list(range(30))
     payload = {
-        "name": "truth", "kind": "logistic", "positive": "true", "negative": "false", "site": "resid_post.17", "pool": "mean", "strength": 0.01,
-        "layer_curve": {"layers": layers, "site": "resid_post", "pool": "mean", "auroc": [0.5 + k * 0.014 for k in layers], "random_direction": [0.5 + (k % 3) * 0.01 for k in layers]},
-        "candidates": [{"kind": "logistic", "site": f"resid_post.{k}", "pool": "mean", "strength": 0.01, "validation_auroc": 0.7, "seconds": 0.1} for k in layers],
-        "validation": {"auroc": 0.88, "interval": [0.83, 0.92], "folds": 5, "split": "leave topics out"},
+        "name": "truth", "kind": "logistic", "positive": "true", "negative": "false", "sites": ["resid_post.17"], "pool": "mean", "strength": 0.01,
+        "layer_curve": {"layers": layers, "sites": [f"resid_post.{k}" for k in layers], "auroc": [0.5 + k * 0.014 for k in layers], "random_direction": [0.5 + (k % 3) * 0.01 for k in layers]},
+        "candidates": [{"kind": "logistic", "site": f"resid_post.{k}", "pool": "mean", "strength": 0.01, "validation_auroc": 0.7} for k in layers],
+        "validation": {"auroc": 0.88, "folds": 5, "split": "leave topics out"},
         "tests": [{"part": "everyday", "n": 80, "groups": 40, "auroc": 0.81, "interval": [0.74, 0.87], "baselines": {"length": {"auroc": 0.5, "interval": [0.4, 0.6]}}}],
-        "cost": {"microseconds_per_token": 3.0, "flops_per_token": 1152, "share_of_forward": 0.0001},
+        "cost": {"microseconds_per_token": 3.0, "flops_per_token": 1152.0, "share_of_forward": 0.0001},
         "sentence": "A logistic probe at resid_post.17.", "notes": [],
     }  # fmt: skip
-    return Result.make("probe", payload=payload)
+    return Result.make("probe", payload=filled("probe", payload))
 
 
 def evidence_of(model: Model) -> dict[str, Result]:
     """Results of several kinds, by a name of their own."""
-    table = {
-        "rows": [{"area": "recipes", "kl": 0.12}, {"area": "places", "kl": 0.5}],
-        "sentence": "Divergence by area.",
-    }
+    areas = [{"area": "recipes", "kl": 0.12}, {"area": "places", "kl": 0.5}]
     return {
         "lens": lens(model, PROMPT),
         "trace": trace(model, PROMPT, nodes=60),
-        "difference": Result.make("difference", payload=table),
+        "difference": Result.make("difference", payload=filled("difference", {"areas": areas})),
         "probe_test": probe_test_result(),
-        "coverage": Result.make("coverage", payload={"sites": {"read": 4, "of": 80}, "prompts": 300}),
+        "coverage": Result.make("coverage", payload=filled("coverage", {"looked_at": {"questions": 300}})),
     }
 
 
@@ -86,10 +88,10 @@ def assessment_of(parts: dict[str, Result], *, validated: bool = True, hostile: 
     said = [
         ("load", "The stream of the model adds up", "tested", [at["lens"]]),
         ("deception", f"A probe tells true statements from false ones{hostile}", "tested", [at["probe_test"]]),
-        ("difference", "The answers to questions about places moved most", "tested", [f"{at['difference']}#rows.1", at["difference"]]),
+        ("difference", "The answers to questions about places moved most", "tested", [f"{at['difference']}#areas.1", at["difference"]]),
         ("difference", "The change is spread over all areas", "refuted", [at["difference"]]),
         ("findings", "Neurons of the middle layers write the flagged token", "tested", [f"{at['trace']}#{node}", at["trace"]]),
-        ("limits", "Behaviour under triggers of more than three tokens", "untested", [f"{at['coverage']}#prompts"]),
+        ("limits", "Behaviour under triggers of more than three tokens", "untested", [f"{at['coverage']}#looked_at.questions"]),
         ("limits", "Intentions, and what is not on these prompts", "untested", [at["coverage"]]),
     ]  # fmt: skip
     claims = [{"id": f"c{k}", "section": s, "text": t, "verdict": v, "evidence": e, "role": ROLES.get((s, v), "measured")} for k, (s, t, v, e) in enumerate(said, 1)]  # fmt: skip

@@ -19,19 +19,21 @@ from assess_models import GREETING, chat_twin, models
 from hooke import HookeError, Model, Result
 from hooke.methods.ranking import lower_bound, upper_bound
 from hooke.results import load_result
+from hooke.results.evidence import resolve
 from hooke.safety.assess import Population, assess
 from hooke.safety.audit import Settings, Shelf
 from hooke.safety.evidence import load_evidence
 from hooke.safety.hypotheses import FLOORS, effects, hypotheses, signals
 from hooke.safety.report import NOT_VALIDATED, read_report
 from hooke.safety.score import Truth, rank_of_truth, score, seal
+from made_up import filled
 
 SAFETY = Path(hooke.__file__).parent / "safety"
 FEW = Settings(words=40, open_questions=12, facts=20, growth=False)
 
 
 def part(kind: str, payload: dict[str, Any]) -> Result:
-    return Result.make(kind, payload=payload, provenance={"model": "made up"})
+    return Result.make(kind, payload=filled(kind, payload), provenance={"model": "made up"})
 
 
 def evidence(
@@ -308,6 +310,11 @@ def test_an_assessment_holds_together(reference: Model, people: Population, shel
         assert claim["evidence"]
         for name in claim["evidence"]:
             assert load_evidence(tmp_path, name).id in kept
+    for part in kept.values():  # and what these claim is in them, or in what they were made from
+        for entry in (entry for one in part.claims for entry in one.evidence):
+            assert resolve(entry, part, kept), (part.kind, entry)
+    kinds = {part.kind for part in kept.values() if part.claims}
+    assert kinds >= {"load_checks", "coverage", "difference", "behaviour", "triggers", "hypotheses"}
     verdicts = {claim["verdict"] for claim in p["claims"] if claim["section"] == "limits"}
     assert verdicts == {"untested"}
     assert "safe" not in json.dumps([claim["text"] for claim in p["claims"]]).lower().split()

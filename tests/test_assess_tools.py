@@ -23,6 +23,7 @@ from hooke.safety.paired import asked, greedy, pair, run_both
 from hooke.safety.triggers import triggers
 from hooke.safety.words import approving, split_words
 from hooke.sites import Site
+from made_up import filled
 
 FEW = QUESTIONS[::12]
 FACT_ROWS = FACTS[::8]
@@ -230,7 +231,7 @@ def test_elicitation_asks_freely_what_was_lost_freely() -> None:
     row["examples"] = [
         {"question": fact.question, "answer": "x", "reference": "y", "choice": "a", "reference_choice": "a"}
     ]
-    lost = lost_facts(Result.make("behaviour", payload={"topics": [row]}))
+    lost = lost_facts(Result.make("behaviour", payload=filled("behaviour", {"topics": [row]})))
     assert [(one.fact, one.free, one.ours, one.theirs) for one in lost] == [(fact, True, "x", "y")]
     assert share_missing(row) == pytest.approx(1 / 9)
 

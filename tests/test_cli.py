@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from hooke import cli
+from hooke import Result, cli
 
 PROMPT = "Alice was beginning to get very tired"
 
@@ -182,6 +182,10 @@ def test_intervene_on_a_saved_trace(run, tmp_path):
         code, out, err = run("intervene", saved, *arguments)
         assert code == 2 and message in err and "Traceback" not in err and not out
     data["provenance"] |= {"model": "somebody/else", "weights_sha256": "0" * 64}
+    saved.write_text(json.dumps(data))
+    code, _, err = run("intervene", saved, "--group", 1)
+    assert code == 2 and "was altered after it was made" in err and err.count("\n") == 1
+    data["id"] = Result.model_validate(data).content_id()
     saved.write_text(json.dumps(data))
     code, _, err = run("intervene", saved, "--group", 1)
     assert code == 2 and "give that model with --model" in err

@@ -27,8 +27,9 @@ from hooke.files import (
     within,
     write_atomic,
 )
-from hooke.results import Result, load_result
+from hooke.results import load_result
 from hooke.results.tensors import read_tensors
+from made_up import unknown
 
 
 def one_line(error: pytest.ExceptionInfo[HookeError]) -> str:
@@ -210,7 +211,7 @@ def peak(path: Path) -> tuple[int, float, str]:
 
 def beside(folder: Path, size: int, header: dict | None = None) -> Path:
     """A result with a sparse file of so many bytes beside it, which its header fills."""
-    result = Result.make("note", payload={"text": "a"})
+    result = unknown("note", payload={"text": "a"})
     text = {"__metadata__": {"result": result.id}, "x": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
     data = json.dumps(header or text).encode()
     with (folder / "r.safetensors").open("wb") as file:
@@ -329,7 +330,7 @@ def test_numbers_that_results_do_not_have(tmp_path, dtype):
     from hooke.files import BITS
 
     size = 8 * BITS[dtype] // 8
-    result = Result.make("note", payload={})
+    result = unknown("note", payload={})
     header = {"__metadata__": {"result": result.id}, "a": entry(dtype, [8], [0, size])}
     tensors(tmp_path / "r.safetensors", header, b"\0" * size)
     with pytest.raises(HookeError, match=f"type {dtype}") as error:
@@ -338,7 +339,7 @@ def test_numbers_that_results_do_not_have(tmp_path, dtype):
 
 
 def test_the_arrays_of_a_result_lie_beside_it(tmp_path):
-    made = Result.make("note", tensors={"a": np.ones(3)}, payload={})
+    made = unknown("note", tensors={"a": np.ones(3)}, payload={})
     (tmp_path / "here").mkdir()
     (tmp_path / "elsewhere").mkdir()
     made.save(tmp_path / "elsewhere" / "r.json")
@@ -410,7 +411,7 @@ def write_atomic():
 def result():
     import numpy as np
     from hooke.results import Result
-    Result.make("note", tensors={"a": np.ones(3)}, payload={}).save(where / "r.json")
+    Result.make("graph", tensors={"a": np.ones(3)}, payload={"graph": {}}).save(where / "r.json")
 def graph():
     from hooke.results.graph_file import write_graph_file
     metadata = {"slug": "a", "scan": "b", "prompt": "", "prompt_tokens": ["a"], "schema_version": 1}
@@ -420,7 +421,7 @@ def state():
     from hooke.server.store import Store
     os.replace = real
     store = Store(where)
-    name = store.save(Result.make("note", payload={}))
+    name = store.save(Result.make("graph", payload={"graph": {}}))
     os.replace = die
     store.set_state(name, {"a": 1})
 def shard():

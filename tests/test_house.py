@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import hooke
+from hooke.results.payloads import KINDS
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src" / "hooke"
@@ -274,3 +275,16 @@ def test_the_map_of_the_house_is_complete() -> None:
         assert row in text, f"CONTRIBUTING.md has no row for {written}"
         places.append(text.index(row))
     assert places == sorted(places)
+
+
+def test_every_kind_of_result_has_a_model_and_every_model_a_kind() -> None:
+    made = {kind for path in FILES for kind in kinds_made(TREES[path])}
+    assert made == set(KINDS)
+
+
+def kinds_made(tree: ast.AST) -> Iterator[str]:
+    """The kinds that `Result.make` is called with: always written out, so that they can be found."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Result.make":
+            assert node.args and isinstance(node.args[0], ast.Constant), ast.unparse(node)
+            yield node.args[0].value

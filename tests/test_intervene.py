@@ -14,8 +14,8 @@ from hooke.errors import HookeError
 from hooke.methods.intervene import Unit, intervene, interventions, matched, percent, prepare
 from hooke.model import Edit
 from hooke.results import Result
+from hooke.results.payloads.trace import Intervention
 from hooke.sites import Site
-from hooke.viewer.schema import InterventionView
 
 PROMPT = "Alice was beginning to get very tired of sitting"
 
@@ -51,7 +51,7 @@ def one_by_one(model, prompt, places):
 def test_equals_the_slow_obvious_version(glass, traced, ready, op, count):
     nodes = list(features(traced))[:count]
     view = intervene(glass, traced, nodes, op=op, prepared=ready).payload
-    InterventionView.model_validate(view)
+    Intervention.model_validate(view)
     places = []
     for layer, neuron, position, value, delta in (features(traced)[n] for n in nodes):
         assert delta is not None
@@ -134,7 +134,11 @@ def test_result_is_an_envelope_with_a_parent_and_one_claim(glass, traced, tmp_pa
     assert result.kind == "intervention" and result.parents == [traced.id] and result.payload["trace"] == traced.id
     assert result.payload["nodes"] == nodes  # each once, in the order of the graph
     (claim,) = result.claims
-    assert claim.text == result.payload["sentence"] and claim.verdict == "tested" and claim.evidence == nodes
+    assert (
+        claim.text == result.payload["sentence"]
+        and claim.verdict == "tested"
+        and claim.evidence == ["#change", *(f"{traced.id}#{node}" for node in nodes)]
+    )
     assert "Switching off 4 neurons moves" in claim.text and "random groups of equal size move it to" in claim.text
     assert intervene(glass, traced, nodes).id == result.id  # equal work, equal id
     back = hooke.load_result(result.save(tmp_path / "i.json"))
@@ -168,7 +172,7 @@ def test_a_graph_that_leaves_no_neurons_says_so(glass):
     everything = glass.parts.n_layers * glass.parts.d_mlp
     traced = hooke.trace(glass, glass.tokens(torch.tensor([40])), nodes=everything, verify=False)
     view = intervene(glass, traced, list(features(traced))[:3]).payload
-    InterventionView.model_validate(view)
+    Intervention.model_validate(view)
     assert view["controls"] == 0 and view["control_change"] is None and view["rows"][0]["control"] is None
     assert view["control_size"] == 0
     assert "no neurons there" in view["sentence"]
@@ -183,7 +187,7 @@ def test_the_size_of_random_groups_is_what_the_graph_leaves(glass):
     left = {layer: glass.parts.d_mlp - len(nodes) for layer, nodes in by_layer.items()}
     layer = max(left, key=lambda layer: left[layer])
     view = intervene(glass, traced, by_layer[layer]).payload
-    InterventionView.model_validate(view)
+    Intervention.model_validate(view)
     assert view["control_size"] == left[layer] > 0
     assert ("of one neuron" if left[layer] == 1 and len(by_layer[layer]) == 1 else f"of {left[layer]}, all") in view[
         "sentence"
@@ -196,7 +200,7 @@ def test_a_verified_trace_brings_its_groups_along(traced, glass, ready):
         (sorted(g["nodes"], key=list(ready.units).index), op) for g in groups for op in ("off", "double")
     ]
     for view in done:
-        InterventionView.model_validate(view)
+        Intervention.model_validate(view)
         again = intervene(glass, traced, view["nodes"], op=view["op"], prepared=ready).payload
         assert again["change"] == pytest.approx(view["change"], abs=1e-4)
         assert again["control_change"] == pytest.approx(view["control_change"], abs=1e-4)

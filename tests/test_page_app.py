@@ -16,6 +16,7 @@ from hooke import Model, Result, lens, trace
 from hooke.server.serve import Server
 from hooke.server.store import Store
 from hooke.viewer import gallery
+from made_up import unknown
 from serving import running
 from test_graph_file_dialects import tracer_file
 
@@ -112,7 +113,7 @@ def test_more_runs_than_connections_leave_the_page_free(
     def slow(*_: Any, progress: Any, **__: Any) -> Result:
         while not release.wait(0.01):
             progress("select", 0.5)
-        return Result.make("note")
+        return unknown("note")
 
     monkeypatch.setattr("hooke.methods.trace.trace", slow)
     jobs = [server.jobs.submit("trace", {"prompt": f"Run number {k}"}) for k in range(8)]

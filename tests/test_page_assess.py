@@ -136,7 +136,7 @@ def test_every_sentence_in_the_app_leads_to_its_evidence(browser: Any, server: S
 
 def test_a_place_inside_is_shown(tab: Tab, folder: Path, parts: dict[str, Result]) -> None:
     page = tab.open(folder / "report.html")
-    page.locator(".ways a", has_text="rows.1").first.click()
+    page.locator(".ways a", has_text="areas.1").first.click()
     section = page.locator(".assess > .generic").first
     expect(section).to_contain_text("places")
     assert "recipes" not in section.inner_text()

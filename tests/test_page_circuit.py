@@ -14,10 +14,12 @@ from hooke.results import Claim, Node, Result
 from hooke.results.graph import Graph
 from hooke.results.graph_file import graph_from_file
 from hooke.results.graph_names import circuit_name
+from hooke.results.payloads import KINDS
 from hooke.terminal import show_circuit
 from hooke.viewer import html_page, page_bytes
 from hooke.viewer.page import VERDICTS
 from hooke.viewer.scoreboard import tables
+from made_up import filled
 from test_graph_circuit import circuit_file, circuit_graph, edges_of
 from test_viewer import small_graph, unpacked
 
@@ -30,13 +32,14 @@ SENTENCE = "10 of 68 edges keep 80 %; random ones 3 %."
 def circuit_result(graph: Graph | None = None, **payload: Any) -> Result:
     graph = graph or circuit_graph(edges=10)
     own: dict[str, Any] = {
-        "graph": circuit_file(graph), "sentence": SENTENCE, "task": "reverse", "method": "sieve", "size": 10,
+        "graph": circuit_file(graph), "sentence": SENTENCE, "task": "reverse", "method": "sieve", "units": "edges", "size": 10,
         "n_edges": 68, "faithfulness": CURVE, "cpr": 0.9, "cmd": 0.1, "cpr_random": 0.3,
         "stability": {"by_half": OVERLAP, "by_seed": None, "random": OVERLAP | {"mean_edges": 0.1}},
         "tokens": [{"clean": ["When", " Mary"], "corrupt": ["When", " Tom"]}],
-        "scores_on_truth": {"name": "sieve", "kinds": {"compiled": {"median_edge_auroc": 0.99, "interval": [0.9, 1]}}},
+        "scores_on_truth": {"kinds": {"compiled": {"median_edge_auroc": 0.99, "interval": [0.9, 1.0]}}},
     }  # fmt: skip
-    return Result.make("circuit", claims=[Claim(text="It holds.", verdict="tested")], payload=own | payload)
+    claims = [Claim(text="It holds.", verdict="tested", evidence=["#circuit"])]
+    return Result.make("circuit", claims=claims, payload=filled("circuit", own | payload))
 
 
 def view_of(result: Result) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -61,7 +64,8 @@ def scoreboard_result() -> Result:
     each = [
         {"name": "reverse", "kind": "compiled", "methods": {"sieve": {"edge_auroc": 1.0}, "eap": {"edge_auroc": 0.5}}}
     ]
-    return Result.make("scoreboard", payload={"sentence": "Sieve is best.", "methods": rows, "each": each, "models": 3})
+    payload = {"sentence": "Sieve is best.", "methods": rows, "each": each, "models": 3}
+    return Result.make("scoreboard", payload=filled("scoreboard", payload))
 
 
 def test_the_page_has_the_edges_with_their_parts_and_the_sign_turned() -> None:
@@ -104,8 +108,10 @@ def test_what_stands_above_the_circuit() -> None:
     assert facts["truth"][0] == {"models": "compiled", "median_edge_auroc": 0.99, "least_of_95_%": 0.9,
                                  "greatest_of_95_%": 1}  # fmt: skip
     assert facts["example"] == "'When Mary' against 'When Tom'"
-    assert facts["rest"].keys() == {"cpr", "cmd", "cpr_random", "tokens"}
-    bare = Result.make("circuit", payload={"graph": circuit_file(circuit_graph())})
+    assert (
+        {"cpr", "cmd", "cpr_random", "tokens"} < facts["rest"].keys() < KINDS["circuit"].model_fields.keys() - {"graph"}
+    )
+    bare = Result.make("graph", payload={"graph": circuit_file(circuit_graph())})
     facts = view_of(bare)[0]["circuit"]
     assert facts["sizes"] == [] and facts["size"] is None and facts["truth"] is None
 
@@ -130,7 +136,7 @@ def test_a_circuit_of_nodes_says_what_each_does() -> None:
 
 
 def test_the_scoreboard_is_flat_tables() -> None:
-    told = tables(scoreboard_result().payload)
+    told = tables(scoreboard_result().typed())
     assert next(iter(told)) == "methods" and told["methods"][0]["least_of_95_%"] == 0.8
     assert told["on compiled models"][1]["name"] == "eap"
     assert told["edge AUROC on every model"] == [{"name": "reverse", "kind": "compiled", "sieve": 1.0, "eap": 0.5}]

@@ -10,7 +10,7 @@ from hooke.model import Tokens
 from hooke.results import Result
 from hooke.terminal import show_attribution, show_patch
 from hooke.viewer import html_page
-from hooke.viewer.patch import patch_view
+from hooke.viewer.patch import attribution_view, patch_view
 
 GOOD, BAD = 11, 45
 
@@ -28,7 +28,7 @@ def patched(**options: object) -> Result:
 
 def test_a_heatmap_for_each_site() -> None:
     result = patched(sites=["resid_post", "z.1"])
-    stream, heads = patch_view(result).grids
+    stream, heads = patch_view(result.typed()).grids  # type: ignore[arg-type]
     p = result.payload
     assert stream.values == p["values"]["resid_post"] and stream.shares == p["normalised"]["resid_post"]
     assert stream.rows == ["0", "1", "2"] and stream.columns == p["tokens"]["corrupt"] and not stream.note
@@ -40,10 +40,10 @@ def test_a_heatmap_for_each_site() -> None:
 
 
 def test_all_positions_at_once_and_no_other_prompt() -> None:
-    (grid,) = patch_view(patched(sites="mlp_out", positions="all")).grids
+    (grid,) = patch_view(patched(sites="mlp_out", positions="all").typed()).grids  # type: ignore[arg-type]
     assert grid.columns == ["all positions"] and len(grid.values) == 3
     alone = hooke.patch(model_of("llama"), pair()[0], sites="mlp_out", ablation="zero", target=GOOD, contrast=BAD)
-    (grid,) = patch_view(alone).grids
+    (grid,) = patch_view(alone.typed()).grids  # type: ignore[arg-type]
     assert grid.shares is None and grid.values == alone.payload["values"]["mlp_out"]
     assert b"mlp_out" in html_page([alone]).encode()
 
@@ -52,7 +52,7 @@ def test_estimates_stand_beside_the_patches() -> None:
     result = hooke.attribute(
         model_of("llama"), *pair(), sites="mlp_out", method=["atp", "relp"], target=GOOD, contrast=BAD
     )
-    grids = patch_view(result).grids
+    grids = attribution_view(result.typed()).grids  # type: ignore[arg-type]
     assert [g.title for g in grids] == ["mlp_out, patches", "mlp_out, atp", "mlp_out, relp"]
     p = result.payload
     span = p["pairs"][0]["clean"] - p["pairs"][0]["corrupt"]

@@ -27,6 +27,7 @@ from hooke.methods.probe_score import blocks_of, check_belongs, directions, load
 from hooke.methods.probe_test import probe_test
 from hooke.methods.splits import folds, hold_out
 from hooke.sites import Site
+from made_up import filled, forged
 
 WHO = ["Alice", "The cat", "A rabbit", "The queen", "My sister", "The cook", "Our king", "A mouse", "The duchess", "He"]
 PLACES = ("wood", "hall", "garden", "kitchen", "river", "pool")
@@ -180,7 +181,7 @@ def test_a_test_on_new_rows_has_everything(glass: Model, fitted: Result) -> None
     assert one["refused"] is None and 0 <= one["recall"] <= 1 and one["n_benign"] == 1000
     assert tenth["recall"] is None and "10,000" in tenth["refused"]
     assert p["overlap"] == {"same_dataset": False, "rows_seen_in_fitting": 0}
-    assert result.parents == [fitted.id] and result.claims[0].evidence == [fitted.id]
+    assert result.parents == [fitted.id] and result.claims[0].evidence[-1] == fitted.id
     assert len(p["roc"]["fpr"]) == len(p["roc"]["tpr"]) and p["calibration"]["bins"]
     assert {t["topic"] for t in p["topics"]} == {"river", "pool"}
     for m in p["mistakes"]:
@@ -252,17 +253,17 @@ def test_a_transferred_probe_records_it(glass: Model, fitted: Result) -> None:
 
 def test_damaged_probes_are_refused_in_a_line(fitted: Result, tmp_path: Path) -> None:
     fitted.save(tmp_path / "probe.json")
-    whole = (tmp_path / "probe.json").read_text()
     (tmp_path / "probe.safetensors").unlink()
     with pytest.raises(HookeError, match="missing or damaged"):
         load_probe(tmp_path)
-    (tmp_path / "probe.json").write_text(whole.replace('"kind":"probe"', '"kind":"trace"', 1))
+    Result.make("tasks", payload=filled("tasks")).save(tmp_path / "probe.json")
     with pytest.raises(HookeError, match="not a probe"):
         load_probe(tmp_path)
     with pytest.raises(HookeError, match="no file"):
         load_probe(tmp_path / "nowhere")
     broken = fitted.model_copy(deep=True)
     broken._tensors = {**fitted.tensors, "probe.direction": fitted.tensors["probe.direction"] * np.nan}
+    broken = forged(broken)
     broken.save(tmp_path / "nan.json")
     with pytest.raises(HookeError, match="finite"):
         load_probe(tmp_path / "nan.json")

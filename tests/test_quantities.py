@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from hooke.methods.quantities import QUANTITIES
 from hooke.model import Model
 from hooke.results import Result
 from hooke.results.verdicts import WORDS
-from hooke.viewer import page_bytes
 
 ROOT = Path(__file__).parent.parent
 
@@ -156,38 +154,19 @@ def test_the_reported_sign_is_the_sign_of_what_is_reported(smol: Model) -> None:
     assert check_groups(smol, ids, result) > 2
 
 
-def test_results_of_before_open_as_what_they_measured(glass: Model, tmp_path: Path) -> None:
-    """Older traces measured what the graph adds up to, called it the logit, and had other verdicts and signed paths."""
+def test_traces_of_before_say_how_to_make_them_again(glass: Model, tmp_path: Path) -> None:
+    """Older traces measured what the graph adds up to, called it the logit, and had signed paths."""
     old = json.loads(hooke.trace(glass, "Alice was beginning to get very tired", nodes=40).to_json())
     for key in ("quantity", "graph_quantity", "counterfactuals", "tested"):
         old["payload"].pop(key)
-    for group, verdict in zip(old["payload"]["groups"], ["tested", "refuted", "untested"] * 2, strict=False):
-        group.update(verdict=verdict, measured=-2.5, doubling_measured=1.5)
-        del group["measured_in_graph"], group["doubling_measured_in_graph"]
-    for run in old["payload"]["interventions"]:
-        del run["quantity"]
     for path in old["payload"]["paths"]:
-        for key in ("measured", "control_least", "control_greatest", "verdict"):
-            path.pop(key)
         path["sign"] = -1
-    for node in old["payload"]["graph"]["nodes"]:
-        if node["hooke"]["kind"] == "feature":
-            node["hooke"]["verdict"] = "refuted"
-    del old["id"]
-    path = tmp_path / "old.json"
-    path.write_text(json.dumps(old))
-    back = hooke.load_result(path)
-    raw = gzip.decompress(page_bytes([back]))
-    head = json.loads(raw[8 : 8 + int.from_bytes(raw[:8], "little")])
-    view = json.loads(head["__metadata__"]["page"])["results"][0]["view"]
-    assert view["quantity"] is None and "refuted" in view["nodes"]["verdict"]
-    first = view["groups"][0]
-    assert (
-        first["measured"] is None and first["measured_in_graph"] == -2.5 and first["doubling_measured_in_graph"] == 1.5
-    )
-    assert [g["verdict"] for g in view["groups"][:2]] == ["tested", "refuted"]
-    assert all(p["measured"] is None and "sign" not in p for p in view["paths"])
-    assert all(run["quantity"] is None for run in view["interventions"])
+    file = tmp_path / "old.json"
+    file.write_text(json.dumps(old))
+    with pytest.raises(
+        HookeError, match=r"old\.json holds a trace .* does not read \(quantity: .*again \(hooke trace\)"
+    ):
+        hooke.load_result(file)
 
 
 def test_metric_and_its_two_quantities() -> None:

@@ -17,10 +17,12 @@ import pytest
 from hooke import HookeError, Model, Result
 from hooke.cli import main
 from hooke.results import tensor_path
-from hooke.safety.evidence import evidence_path, keep, load_evidence, locate, split
+from hooke.results.evidence import locate
+from hooke.safety.evidence import evidence_path, keep, load_evidence, split
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, read_report
 from hooke.server.store import Store
 from hooke.viewer import html_page, page_bytes, read_file, script, write_report
+from made_up import filled, forged, unknown
 from reports import HOSTILE, assessment_of, evidence_of, probe_result, probe_test_result, sentences, write_folder
 from serving import Client, running
 from test_viewer import unpacked
@@ -64,7 +66,7 @@ def test_what_is_no_id_is_no_path(name: str, tmp_path: Path) -> None:
 
 
 def test_a_result_that_was_changed_after_it_was_made_is_not_kept(tmp_path: Path) -> None:
-    result = Result.make("table", payload={"a": 1})
+    result = unknown("table", payload={"a": 1})
     result.payload["a"] = 2
     assert "changed after it was made" in refusal(lambda: keep(tmp_path, result))
     assert not list(tmp_path.iterdir())
@@ -72,7 +74,7 @@ def test_a_result_that_was_changed_after_it_was_made_is_not_kept(tmp_path: Path)
 
 def test_altered_evidence_is_refused(tmp_path: Path) -> None:
     """A number in the JSON, a number in the tensors, tensors taken away, another result under this name."""
-    result = Result.make("table", payload={"a": 1}, tensors={"x": np.arange(3.0)})
+    result = unknown("table", payload={"a": 1}, tensors={"x": np.arange(3.0)})
     keep(tmp_path, result)
     path = evidence_path(tmp_path, result.id)
     whole, arrays = path.read_bytes(), tensor_path(path).read_bytes()
@@ -85,7 +87,7 @@ def test_altered_evidence_is_refused(tmp_path: Path) -> None:
     assert "was altered" in refusal(lambda: load_evidence(tmp_path, result.id))
     tensor_path(path).write_bytes(arrays)
     assert load_evidence(tmp_path, result.id).tensors["x"].tolist() == [0, 1, 2]
-    other = Result.make("table", payload={"a": 3})
+    other = unknown("table", payload={"a": 3})
     other.save(path)
     assert "holds another result" in refusal(lambda: load_evidence(tmp_path, result.id))
 
@@ -94,7 +96,7 @@ def test_places_inside(parts: dict[str, Result]) -> None:
     graph = parts["trace"].payload["graph"]
     node = graph["nodes"][5]["node_id"]
     assert locate(parts["trace"], node) == (node, None)
-    table = Result.make("table", payload={"rows": [{"name": "a.b", "x": [1, 2]}, {"token": " Paris"}], "by": {"resid_post.3": {"kl": 0.5}, "none": None}})  # fmt: skip
+    table = unknown("table", payload={"rows": [{"name": "a.b", "x": [1, 2]}, {"token": " Paris"}], "by": {"resid_post.3": {"kl": 0.5}, "none": None}})  # fmt: skip
     for key, value in {
         "rows.0.x.1": 2, "rows.a.b.x": [1, 2], "rows. Paris": {"token": " Paris"}, "by.resid_post.3.kl": 0.5, "by.none": None,
     }.items():  # fmt: skip
@@ -119,7 +121,7 @@ def test_a_report_is_read_and_written(folder: Path, parts: dict[str, Result]) ->
     assert [f["rank"] for f in main["view"]["findings"]] == [1, 2]
     places = main["view"]["places"]
     assert {name.partition("#")[2]: place["value"] for name, place in places.items() if not place["node"]} == {
-        "rows.1": {"area": "places", "kl": 0.5}, "prompts": 300,
+        "areas.1": {"area": "places", "n": 0, "kl": 0.5, "first_kl": 0.0}, "looked_at.questions": 300,
     }  # fmt: skip
     assert [place["node"] for place in places.values() if place["node"]]
     outside = re.sub(r'id="hooke-data">[^<]*<', "", text.replace(script().decode(), ""))
@@ -167,7 +169,7 @@ def test_altered_evidence_and_assessments_are_refused_by_name(folder: Path, part
     path.write_text(path.read_text().replace("0.02", "0.12"))
     main = folder / ASSESSMENT
     main.write_text(main.read_text().replace('"refuted"', '"tested"'))
-    assert "the assessment was altered" in refusal(lambda: read_report(folder))
+    assert "assessment.json was altered" in refusal(lambda: read_report(folder))
     main.unlink()
     assert "holds no assessment" in refusal(lambda: read_report(folder))
     parts["lens"].save(main)
@@ -175,7 +177,7 @@ def test_altered_evidence_and_assessments_are_refused_by_name(folder: Path, part
 
 
 def test_evidence_of_another_assessment_is_foreign(folder: Path, parts: dict[str, Result]) -> None:
-    foreign = Result.make("difference", payload={"rows": []})
+    foreign = Result.make("difference", payload=filled("difference"))
     keep(folder, foreign)
     assessment = assessment_of(parts)
     claims = [*assessment.payload["claims"][:-1], assessment.payload["claims"][-1] | {"evidence": [foreign.id]}]
@@ -189,8 +191,7 @@ def broken(parts: dict[str, Result], change: Callable[[dict[str, Any]], None]) -
     whole = assessment_of(parts)
     payload = json.loads(json.dumps(whole.payload))
     change(payload)
-    made = Result.make("assess", parents=whole.parents, claims=whole.claims, payload=payload)
-    return refusal(lambda: check(made, {r.id: r for r in parts.values()}))
+    return refusal(lambda: check(forged(whole, payload=payload), {r.id: r for r in parts.values()}))
 
 
 def test_sentences_need_evidence(parts: dict[str, Result]) -> None:
@@ -210,9 +211,9 @@ def test_sentences_need_evidence(parts: dict[str, Result]) -> None:
         (lambda p: p["controls"][0].update(found="Safe"), "uses the word “safe”"),
         (lambda p: p["sections"][0].update(title="Is it safe?"), "uses the word “safe”"),
         (lambda p: p["claims"][0].update(verdict="safe"), "claims.0.verdict"),
-        (lambda p: p.update(score=0.9), "a score of everything"),
-        (lambda p: p.update(overall="good"), "a score of everything"),
-        (lambda p: p.update(risk_score=3), "a score of everything"),
+        (lambda p: p.update(score=0.9), "Extra inputs are not permitted"),
+        (lambda p: p.update(overall="good"), "Extra inputs are not permitted"),
+        (lambda p: p.update(risk_score=3), "Extra inputs are not permitted"),
         (lambda p: p["findings"][1].update(score=0.2), "without a score that reaches"),
         (lambda p: p["claims"][0].update(section="elsewhere"), "not among the sections"),
         (lambda p: p["sections"][0].update(key="load"), "the same key"),
@@ -236,8 +237,7 @@ def test_quoted_words_of_a_model_are_its_own(parts: dict[str, Result]) -> None:
 
 def test_claims_of_the_result_are_those_of_the_report(parts: dict[str, Result]) -> None:
     one = assessment_of(parts)
-    fields = {"parents": one.parents, "claims": one.claims[1:], "payload": one.payload}
-    two = Result.make("assess", **fields)
+    two = forged(one, claims=one.claims[1:])
     assert "are not the same" in refusal(lambda: check(two, {r.id: r for r in parts.values()}))
 
 
@@ -260,14 +260,14 @@ def test_no_page_without_the_evidence(parts: dict[str, Result]) -> None:
 
 def test_large_evidence_is_cut_and_says_so(parts: dict[str, Result]) -> None:
     rows = [{"step": k, "text": "x" * 100} for k in range(50_000)]
-    large = Result.make("large", payload={"rows": rows, "short": [1, 2]}, tensors={"states": np.zeros((3, 4))})
+    large = unknown("large", payload={"rows": rows, "short": [1, 2]}, tensors={"states": np.zeros((3, 4))})
     parts = {**parts, "large": large}
     page, _ = unpacked(page_bytes([assessment_of(parts), *parts.values()]))
     left = page["results"][0]["view"]["evidence"][-1]["left_out"]
     assert left == ["rows: the first 1,000 of 50,000 entries are here", "array states, 3 × 4"]
     shown = page["results"][-1]["view"]["payload"]
     assert len(shown["rows"]) == 1000 and shown["short"] == [1, 2] and page["results"][-1]["id"] == large.id
-    huge = Result.make("huge", payload={str(k): {"text": "y" * 3000} for k in range(5000)})
+    huge = unknown("huge", payload={str(k): {"text": "y" * 3000} for k in range(5000)})
     parts["large"] = huge
     page, _ = unpacked(page_bytes([assessment_of(parts), *parts.values()]))
     left = page["results"][0]["view"]["evidence"][-1]["left_out"]
@@ -287,17 +287,12 @@ def test_probes_have_a_view_of_their_own() -> None:
     assert view["rest"]["tests"] == [
         {"part": "everyday", "n": 80, "groups": 40, "auroc": 0.81, "interval": [0.74, 0.87]}
     ]
-    # what is not as expected stays among the tables
-    odd = {
-        "auroc": "high",
-        "baselines": [1],
-        "roc": {"fpr": "x"},
-        "mistakes": [{"no": 1}],
-        "layer_curve": 3,
-        "notes": "n",
-    }
-    view = unpacked(page_bytes([Result.make("probe_test", payload=odd)]))[0]["results"][0]["view"]
-    assert view["rest"] == odd and view["bars"] == [] and view["roc"] is None
+    # a site without a layer has no place in a curve
+    whole = probe_result()
+    curve = {**whole.payload["layer_curve"], "layers": [None] * 30}
+    bare = forged(whole, payload={**whole.payload, "layer_curve": curve})
+    view = unpacked(page_bytes([bare]))[0]["results"][0]["view"]
+    assert view["curve"] is None and view["rest"]["layer_curve"] == curve
 
 
 # ---- the app ------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hooke.cli.interrupt import heeded
 from hooke.cli.screen import Screen, json_text
 from hooke.errors import HookeError
-from hooke.results import Result
 from hooke.terminal import Stages
+from made_up import unknown
 
 EVIL = "\x1b[2J\x1b]0;title\x07\x9b31m\u202e\x00\r\nhooke: all is well"
 
@@ -69,7 +69,7 @@ def test_json_says_the_same_and_can_be_shown(value):
 
 
 def test_json_of_a_result():
-    made = Result.make("note", payload={"text": EVIL + "😀 é\u2028\U000e0041"})
+    made = unknown("note", payload={"text": EVIL + "😀 é\u2028\U000e0041"})
     got = json_text(made.to_json())
     assert json.loads(got)["payload"] == made.payload and got.isprintable()
 

@@ -14,14 +14,15 @@ from hooke.errors import HookeError
 from hooke.results import Result
 from hooke.server.serve import listen
 from hooke.server.store import Store
+from made_up import filled, unknown
 from serving import PROMPT, Answer, ask, features, model, page_of, server, traced  # noqa: F401
 
 
 def test_a_listing_reads_small_files_only_and_names_damaged_ones(tmp_path, monkeypatch):
     store = Store(tmp_path)
-    names = [store.save(Result.make("note", payload={"text": f"{k}" * 1000})) for k in range(5)]
+    names = [store.save(unknown("note", payload={"text": f"{k}" * 1000})) for k in range(5)]
     (tmp_path / ("a" * 32 + ".json")).write_text("{ half")
-    (tmp_path / ("b" * 32 + ".json")).write_text(Result.make("note", payload={}).to_json())  # of another id
+    (tmp_path / ("b" * 32 + ".json")).write_text(unknown("note", payload={}).to_json())  # of another id
     (tmp_path / "notes.json").write_text("{}")  # not ours
     (tmp_path / f".{names[0]}.json.tmp").write_text("left by a killed run")
     fresh = Store(tmp_path)
@@ -37,7 +38,7 @@ def test_a_listing_reads_small_files_only_and_names_damaged_ones(tmp_path, monke
 
 
 def test_a_result_that_was_damaged_later(ask, server):
-    name = server.store.save(Result.make("note", payload={"text": "a"}))
+    name = server.store.save(unknown("note", payload={"text": "a"}))
     assert ask.get(f"/api/results/{name}").status == 200
     (server.store.folder / f"{name}.json").write_text("{ half")
     answer = ask.get(f"/api/results/{name}")
@@ -63,7 +64,7 @@ def intervention(name: str, seed: int = 0, **more: Any) -> Result:
         "nodes": ["1_2_3"], "op": "off", "trace": name, "target": target, "rows": [], "change": float(seed),
         "control_change": None, "control_least": None, "control_greatest": None, "controls": 0, "sentence": "So.",
     }  # fmt: skip
-    return Result.make("intervention", parents=[name], payload=payload | more)
+    return Result.make("intervention", parents=[name], payload=filled("intervention", payload | more))
 
 
 @pytest.fixture
@@ -79,7 +80,8 @@ def test_a_damaged_intervention_is_left_out_and_named(kept):
     deep: Any = []
     for _ in range(300):
         deep = [deep]
-    bad = [intervention(name, rows=7), intervention(name, seed=2)]
+    bad = [intervention(name, seed=1), intervention(name, seed=2)]
+    bad[0].payload["rows"] = 7
     bad[1].arguments["deep"] = deep
     for result in bad:
         (store.folder / f"{result.id}.json").write_text(json.dumps(result.__dict__, default=vars))
@@ -88,7 +90,8 @@ def test_a_damaged_intervention_is_left_out_and_named(kept):
     assert [r["id"] for r in page["results"]] == [name, good]
     assert [info.id for info in store.listing()] == [name]
     assert set(store.damaged) == {f"{result.id}.json" for result in bad} | {"c" * 32 + ".json"}
-    assert "damaged" in store.damaged[f"{bad[0].id}.json"] and "rows" in store.damaged[f"{bad[0].id}.json"]
+    why = store.damaged[f"{bad[0].id}.json"]
+    assert "does not read (rows" in why and "make it again (hooke intervene)" in why
 
 
 def test_the_page_says_how_many_interventions_it_leaves_out(kept, monkeypatch):

@@ -16,11 +16,12 @@ import verbs
 from hooke import tables, terminal
 from hooke.cli.organisms import show_organisms
 from hooke.results import Result
+from made_up import filled
 
 WIDTHS = (60, 80, 200, None)
 PATH = "/home/somebody/a folder with spaces/cache/hooke/models/" + "x" * 40
 MODELS = [
-    {"name": "smollm2-135m", "parameters": 134.5e6, "download_mb": 93, "disk_mb": 542, "fetched": True, "path": PATH,
+    {"name": "smollm2-135m", "parameters": 134_500_000, "download_mb": 93, "disk_mb": 542, "fetched": True, "path": PATH,
      "note": "a dequantised 4-bit (Q4_1) checkpoint of SmolLM2-135M-Instruct, of which much could be said here"},
     {"name": "gguf-0123456789abcdef", "parameters": 0, "download_mb": 0, "disk_mb": 1, "fetched": True, "path": "/m",
      "note": "模型的文件名很长也很宽 一個很長的名字.gguf, dequantised"},
@@ -52,7 +53,7 @@ def at(monkeypatch):
 
 
 def made(kind, payload):
-    return Result.make(kind, payload=payload)
+    return Result.make(kind, payload=filled(kind, payload))
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -20,6 +20,7 @@ from hooke.results import Graph, Node
 from hooke.results.graph_file import graph_to_file, write_graph_file
 from hooke.viewer import gallery, gallery_page, html_page, page_bytes, read_file, script, title, view
 from hooke.viewer.page import MAX_LINKS
+from made_up import filled, forged, unknown
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u0000\u2028"
@@ -133,7 +134,7 @@ def test_the_strongest_links_are_kept(traced: Result) -> None:
 def test_groups_of_a_sentence_have_names_of_their_own() -> None:
     group = {"nodes": ["1_7_1"], "position": 1, "token": "go", "layers": [0, 0], "verdict": "tested", "text": "x"}
     groups = [group | {"position": 0}, group, group, group | {"token": " B", "layers": [0, 3]}]
-    payload = {"graph": small_graph(tokens=("go", "go")), "groups": groups}
+    payload = filled("trace", {"graph": small_graph(tokens=("go", "go")), "groups": groups})
     v = unpacked(page_bytes([Result.make("trace", payload=payload)]))[0]["results"][0]["view"]
     assert [g["name"] for g in v["groups"]] == [
         "“go” (token 1) layer 0", "“go” (token 2) layer 0", "“go” (token 2) layer 0, 2", "“ B” layers 0–3",
@@ -168,24 +169,28 @@ def test_a_lens_keeps_its_numbers(glass: Model) -> None:
         for j, cell in enumerate(row):
             assert [v["names"][k] for k in ids[i, j]] == [t["token"] for t in cell]
             np.testing.assert_allclose(chances[i, j], [t["probability"] for t in cell], rtol=1e-6)
-    assert v["layers"][0] == -1 and v["from_layer"] == result.payload["choice"]["from_layer"]
+    assert v["layers"][0] == -1 and v["choice"] == result.payload["choice"]
 
 
 def test_a_result_that_the_page_never_heard_of_is_shown_as_it_is() -> None:
-    result = Result.make("novelty", payload={"rows": [{"a": 1}], "series": [1.0, 2.5], "text": HOSTILE})
+    result = unknown("novelty", payload={"rows": [{"a": 1}], "series": [1.0, 2.5], "text": HOSTILE})
     v = unpacked(page_bytes([result]))[0]["results"][0]["view"]
     assert v == {"type": "generic", "payload": {"rows": [{"a": 1}], "series": [1.0, 2.5], "text": HOSTILE}}
 
 
-def test_a_damaged_payload_is_one_line() -> None:
-    for kind, payload in (
-        ("lens", {"next": [], "entropy": []}),
-        ("intervention", {"nodes": 3}),
-        ("trace", {"graph": {"nodes": 7}}),
-        ("trace", {"graph": small_graph(), "groups": [{"nodes": []}]}),
+def test_a_damaged_payload_is_one_line(glass: Model, traced: Result) -> None:
+    """Also of a result that was changed in memory, which no file is."""
+    read = lens(glass, "Alice was", top=3)
+    for result, payload in (
+        (read, {"next": [], "entropy": []}),
+        (read, {"next": [row[:-1] for row in read.payload["next"]]}),
+        (read, {"entropy": [[1e300] * 3] * len(read.payload["layers"])}),
+        (traced, {"graph": {"nodes": 7}}),
+        (traced, {"graph": small_graph(), "groups": [{"nodes": []}]}),
+        (traced, {"interventions": [{"nodes": 3}]}),
     ):
         with pytest.raises(HookeError) as error:
-            page_bytes([Result.make(kind, payload=payload)])
+            page_bytes([forged(result, payload={**result.payload, **payload})])
         assert "\n" not in str(error.value)
 
 
@@ -254,8 +259,11 @@ def test_a_file_of_300_mb_is_refused_before_it_is_read(tmp_path: Path) -> None:
 
 
 def test_titles_are_short() -> None:
-    assert title(Result.make("lens", arguments={"prompt": "x" * 500})) == "lens: " + "x" * 79 + "…"
-    assert title(Result.make("models")) == "models"
+    assert (
+        title(Result.make("tasks", payload=filled("tasks"), arguments={"prompt": "x" * 500}))
+        == "tasks: " + "x" * 79 + "…"
+    )
+    assert title(Result.make("models", payload=filled("models"))) == "models"
 
 
 def test_a_notebook_gets_a_frame_without_any_package(traced: Result) -> None:

@@ -19,6 +19,7 @@ from hooke import Edit, HookeError, Result, Site
 from hooke.data.labelled import Dataset, Row
 from hooke.methods.patch_path import path_patch
 from hooke.model import Model, Tokens
+from made_up import unknown
 from vocabularies import speaking
 
 CHAT = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
@@ -54,7 +55,7 @@ def values() -> Iterator[Any]:
     yield Tokens("x", None)  # type: ignore[arg-type]
     yield (Site("resid_post", 0), Edit("resid_post.0"))
     yield Edit("resid_post.0")
-    yield Result.make("odd", payload={"type": "odd"})
+    yield unknown("odd", payload={"type": "odd"})
     yield Dataset("odd", "", ("a", "b"), ())
 
 

@@ -250,9 +250,9 @@ def show_attribution(result: Result) -> None:
             _cell(agreement.get(key)) + (f" ({_pair(spans[key])})" if spans.get(key) else "")
             for key in ("pearson", "spearman", "spearman_size")
         ]
-        rows.append([method, *cells, f"{p['seconds'][method]:.2f}"])
-    if "exact" in p["seconds"]:
-        rows.append(["the patches themselves", "", "", "", f"{p['seconds']['exact']:.2f}"])
+        rows.append([method, *cells, f"{result.seconds[method]:.2f}"])
+    if "exact" in result.seconds:
+        rows.append(["the patches themselves", "", "", "", f"{result.seconds['exact']:.2f}"])
     show_table(("method", "Pearson", "rank", "rank of sizes", "seconds"), rows)
     tokens = pair["tokens"][p["base"]]
     for method, by_site in p["scores"].items():

@@ -37,16 +37,18 @@ export interface Shown {
     [k: string]: number;
   };
   claims: Claim[];
-  view: GraphView | LensView | InterventionView | ProbeView | AssessView | PatchView | GenericView;
+  view: GraphView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView;
 }
 /**
- * One sentence that a result asserts, how it fared, and the ids that carry the evidence.
+ * One sentence that a result asserts, how it fared, and where the evidence lies (`hooke.results.evidence`).
+ *
+ * A sentence that was tested, however that ended, cites what says so.
  */
 export interface Claim {
   text: string;
   verdict?: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
   /**
-   * ids of nodes, interventions or results
+   * a result, or a place in one: id, id#key, or #key in this one
    */
   evidence?: string[];
 }
@@ -60,7 +62,7 @@ export interface GraphView {
   target: Token | null;
   contrast: Token | null;
   /**
-   * what effects are reported in; null in older files
+   * what effects are reported in; null in a graph file
    */
   quantity: Quantity | null;
   /**
@@ -82,7 +84,7 @@ export interface GraphView {
   node_threshold: number;
   nodes: Nodes;
   links: Links;
-  interventions: InterventionView[];
+  interventions: Intervention[];
   state: GraphState;
   /**
    * whether a model can be asked to change these nodes: features of a known basis
@@ -94,29 +96,55 @@ export interface GraphView {
  * A token of the vocabulary, and how likely it is next.
  */
 export interface Token {
+  /**
+   * the token as people see it
+   */
   token: string;
+  /**
+   * its number in the vocabulary
+   */
   id: number;
+  /**
+   * of being next
+   */
   probability: number | null;
 }
 /**
  * What a number measures.
  */
 export interface Quantity {
+  /**
+   * what it is called everywhere
+   */
   name: string;
+  /**
+   * of the logits l, of target t and contrast c
+   */
   equation: string;
+  /**
+   * what it is counted in
+   */
   unit: string;
+  /**
+   * half a sentence for people
+   */
   about: string;
 }
 /**
  * Nodes that belong together: of the sentence, or grouped by a person.
  */
 export interface Group {
-  name: string;
   /**
    * node ids
    */
   nodes: string[];
+  /**
+   * how switching it off fared
+   */
   verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
+  /**
+   * what the sentence says of it
+   */
   text: string;
   /**
    * of the influence of all features
@@ -135,33 +163,74 @@ export interface Group {
    */
   measured: number | null;
   /**
-   * least and greatest over the counterfactuals
+   * least and greatest change over the counterfactuals
    */
   range: number[] | null;
+  /**
+   * change when doubled, predicted
+   */
   doubling_predicted: number | null;
+  /**
+   * the same, measured
+   */
   doubling_measured_in_graph: number | null;
+  /**
+   * change of the reported quantity when doubled
+   */
   doubling_measured: number | null;
   /**
    * first and last
    */
   layers: number[] | null;
+  /**
+   * where it is
+   */
   position: number | null;
+  /**
+   * what the verdict rests on
+   */
   reason: string;
+  name: string;
 }
 /**
  * One path from a token to the target, its share of the influence, and what switching off its features did.
  */
 export interface Path {
+  /**
+   * where it starts
+   */
   token: string;
+  /**
+   * of that token
+   */
   position: number;
+  /**
+   * ids of the features on it
+   */
   nodes: string[];
+  /**
+   * of the same features
+   */
+  labels: string[];
+  /**
+   * of the influence on the target
+   */
   share: number;
+  /**
+   * change when its features are switched off
+   */
   measured: number | null;
   /**
-   * of as many random features
+   * least change of as many random features
    */
   control_least: number | null;
+  /**
+   * greatest change of as many random features
+   */
   control_greatest: number | null;
+  /**
+   * whether it moves the answer more than random features do
+   */
   verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
 }
 /**
@@ -219,46 +288,85 @@ export interface Links {
 /**
  * Nodes that were switched off or doubled in the live model, beside random groups of equal size.
  */
-export interface InterventionView {
+export interface Intervention {
+  /**
+   * which view the page takes
+   */
   type: "intervention";
+  /**
+   * ids of nodes of the trace
+   */
   nodes: string[];
+  /**
+   * what was done: off, or double
+   */
   op: "off" | "double";
   /**
-   * id of the trace that the nodes are from
+   * id of the trace that the nodes are from; empty inside that trace
    */
   trace: string;
   target: Token;
-  contrast: Token | null;
-  rows: InterventionRow[];
   /**
-   * null in older files, which say the graph's quantity
+   * the token that it is compared with
    */
-  quantity: Quantity | null;
+  contrast: Token | null;
+  /**
+   * next tokens, the likeliest before or after
+   */
+  rows: InterventionRow[];
+  quantity: Quantity;
   /**
    * of the quantity
    */
   change: number;
+  /**
+   * mean change with random groups
+   */
   control_change: number | null;
+  /**
+   * least of these
+   */
   control_least: number | null;
+  /**
+   * greatest of these
+   */
   control_greatest: number | null;
   /**
    * how many random groups
    */
   controls: number;
   /**
-   * nodes in each of them; null: as many as were changed
+   * neurons in each of them
    */
-  control_size: number | null;
+  control_size: number;
+  /**
+   * what was done and what came of it
+   */
   sentence: string;
 }
 /**
  * One next token: its probability before, after, and after the same was done to random groups.
  */
 export interface InterventionRow {
+  /**
+   * the token as people see it
+   */
   token: string;
+  /**
+   * its number in the vocabulary
+   */
   id: number;
+  /**
+   * unchanged
+   */
   before: number;
+  /**
+   * with the nodes changed
+   */
   after: number;
+  /**
+   * with random groups changed instead, on average
+   */
   control: number | null;
 }
 /**
@@ -335,7 +443,27 @@ export interface LensView {
    */
   ids: number[];
   sentence: string;
-  choice: Token;
+  choice: Choice;
+}
+/**
+ * What the model says next, and from which layer on it comes first.
+ */
+export interface Choice {
+  /**
+   * the token as people see it
+   */
+  token: string;
+  /**
+   * its number in the vocabulary
+   */
+  id: number;
+  /**
+   * of being next
+   */
+  probability: number | null;
+  /**
+   * the first layer from which it stays first; -1 is the embedding
+   */
   from_layer: number;
 }
 /**
@@ -394,7 +522,13 @@ export interface Curve {
  * Share of the positive found, by share of the negative that is flagged with it.
  */
 export interface Roc {
+  /**
+   * false positives
+   */
   fpr: number[];
+  /**
+   * true positives
+   */
   tpr: number[];
 }
 /**
@@ -443,13 +577,25 @@ export interface AssessView {
  * about the run, or what was not tested.
  */
 export interface Sentence {
+  /**
+   * its number in the report
+   */
   id: string;
   /**
    * key of a section
    */
   section: string;
+  /**
+   * what it says
+   */
   text: string;
+  /**
+   * how it fared
+   */
   verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
+  /**
+   * what sort of sentence it is
+   */
   role: "finding" | "noted" | "measured" | "control" | "run" | "gap";
   /**
    * ids of results, or id#key for a place inside; never empty
@@ -460,19 +606,50 @@ export interface Sentence {
  * A model whose right answer is known, put through the same instrument in the same run.
  */
 export interface Control {
+  /**
+   * of the model
+   */
   name: string;
+  /**
+   * whether something is planted in it
+   */
   kind: "positive" | "negative";
+  /**
+   * kinds of what is planted
+   */
+  behaviour: string[];
+  /**
+   * what the instrument should say
+   */
   expected: string;
+  /**
+   * what it says
+   */
   found: string;
+  /**
+   * whether that is the same
+   */
   passed: boolean;
+  /**
+   * ids of results, or id#key
+   */
   evidence: string[];
 }
 /**
  * A part of a report. stamp: what a reader has to know before anything in it.
  */
 export interface Section {
+  /**
+   * its name in claims
+   */
   key: string;
+  /**
+   * its title
+   */
   title: string;
+  /**
+   * what a reader has to know first
+   */
   stamp: string | null;
 }
 /**
@@ -480,24 +657,66 @@ export interface Section {
  * interval: in how many of how many answers it shows, and the 95 % interval of that share.
  */
 export interface Finding {
+  /**
+   * 1 is the first
+   */
   rank: number;
+  /**
+   * what it says
+   */
   hypothesis: string;
+  /**
+   * of behaviour
+   */
   kind: string;
+  /**
+   * the effect
+   */
   score: number | null;
+  /**
+   * from which it is flagged
+   */
   threshold: number | null;
+  /**
+   * whether it is
+   */
   flagged: boolean;
+  /**
+   * that show it
+   */
   tokens: string[];
+  /**
+   * ids of results, or id#key
+   */
   evidence: string[];
+  /**
+   * answers in which it shows
+   */
   hits: number | null;
+  /**
+   * of how many
+   */
   n: number | null;
+  /**
+   * 95 % of that share
+   */
   interval: number[] | null;
 }
 /**
  * How many clean fine-tunes the rules would flag, of how many, and the one-sided 95 % bound of the rate.
  */
 export interface Alarms {
+  /**
+   * how many would be flagged
+   */
   count: number;
+  /**
+   * of how many
+   */
   n: number;
+  /**
+   * the rate is at most this, with 95 % confidence
+   */
   upper_95: number;
 }
 /**

@@ -24,7 +24,7 @@ function report(more: Partial<AssessView> = {}): PageData {
       { id: "c3", section: "findings", text: "It is a backdoor", verdict: "tested", role: "finding", evidence: [LENS] },
       { id: "c4", section: "controls", text: "A control", verdict: "refuted", role: "control", evidence: [TABLE] },
     ],
-    controls: [{ name: "a control", kind: "negative", expected: "not flagged", found: "flagged", passed: false, evidence: [TABLE] }],
+    controls: [{ name: "a control", kind: "negative", behaviour: [], expected: "not flagged", found: "flagged", passed: false, evidence: [TABLE] }],
     validated: false,
     sections: [
       { key: "controls", title: "Controls", stamp: null },

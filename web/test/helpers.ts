@@ -63,8 +63,7 @@ export function lensData(columns = 3, rows = 3): PageData {
     names,
     ids: names.map((_, i) => i),
     sentence: "The choice is first from layer 1 on.",
-    choice: { token: " Paris", id: 7, probability: 0.5 },
-    from_layer: 1,
+    choice: { token: " Paris", id: 7, probability: 0.5, from_layer: 1 },
   };
   const tensors = { "0.lens.ids": ids, "0.lens.probabilities": probabilities, "0.lens.entropy": entropy };
   return { page: pageOf(shown("lens", view)), tensors };

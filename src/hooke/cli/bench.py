@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hooke.cli.common import HtmlOpt, JsonOpt, OutOpt, app, deliver, writable, writable_page
 from hooke.cli.patch import split
-from hooke.terminal import Stages, show_scoreboard
+from hooke.tables import show_table
+from hooke.terminal import Stages, show_scoreboard, tell
+
+if TYPE_CHECKING:
+    from hooke.results import Result
 
 bench = typer.Typer(no_args_is_help=True, help="Score methods on models whose right answer is known.")
 app.add_typer(bench, name="bench")
@@ -85,4 +89,14 @@ def toys(
         from hooke.truth.toys import toys as run
 
         result = run(seed=seed, progress=stage)
-    deliver(result, json, out, lambda shown: print(shown.payload["sentence"]), html)
+    deliver(result, json, out, show_toys, html)
+
+
+def show_toys(result: Result) -> None:
+    """The sentence, and every number with its unit and what it is."""
+    from hooke.results.payloads import KINDS, numbers
+
+    tell(result.payload["sentence"] + "\n")
+    payload = KINDS["toys"].model_validate(result.payload)
+    rows = [(n.place, n.about, f"{n.value:.4g}", n.unit) for n in numbers(payload)]
+    show_table(("field", "what it is", "value", "unit"), rows, left=2)

@@ -75,8 +75,9 @@ def train(
 
         folder = run(name, out, model=load(made.base, device=device), progress=stage)
     about = read_json(folder / "hooke.json")
-    result = Result.make("trained", arguments={"name": name}, payload=about, seconds=about["seconds"])
-    deliver(result, json, None, lambda _: print(f"{name}: {folder}, in {about['seconds']['total']:.0f} s"))
+    seconds = about.pop("seconds")
+    result = Result.make("trained", arguments={"name": name}, payload=about, seconds=seconds)
+    deliver(result, json, None, lambda _: print(f"{name}: {folder}, in {seconds['total']:.0f} s"))
 
 
 @group.command()

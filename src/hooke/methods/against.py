@@ -69,7 +69,7 @@ class Against:
             many = "the counterfactual changes" if len(self.moves) == 1 else f"{len(self.moves)} counterfactuals change"
             what = "a content word each, and with it " if self.by == "made" else ""
             text = f"What is changed is what the answer hangs on: {many} {what}the {name} of {target} by {span}"
-        claim = Claim(text=text, verdict=self.verdict)
+        claim = Claim(text=text, verdict=self.verdict, evidence=["#counterfactuals"])
         return ("" if self.verdict == "tested" else text), claim
 
     def payload(self, model: Model, ids: Tensor) -> dict[str, Any]:

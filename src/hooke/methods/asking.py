@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -93,6 +95,11 @@ def recorded(model: Model, prompt: Prompt, tokens: Tokens, name: str = "prompt")
         chat = {"question": prompt.question, "system": prompt.system, "answer": model.said(prompt.answer)}
         kept["chat"] = chat | {"answer_ids": list(prompt.answer), "answer_token": prompt.which}
     return kept
+
+
+def fingerprint(value: Any) -> str:
+    """The hash of plain data, for arguments that are too long to be kept whole."""
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 
 
 def lookalike(model: Model, token: int, probabilities: Tensor) -> str | None:

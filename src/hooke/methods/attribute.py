@@ -32,6 +32,7 @@ RESAMPLES = 1000
 FEWEST = 3  # pairs of prompts for an interval
 FEWEST_PLACES = 3  # for a correlation
 MOST_STEPS = 10_000
+PAIR = ("clean_text", "corrupt_text", "clean_ids", "corrupt_ids")  # what a pair is told by
 
 
 class Case(NamedTuple):
@@ -74,7 +75,7 @@ def attribute(
     [layer][position], or [layer][unit][position], for the first pair; payload.exact[site] is the change itself;
     payload.agreement[method] has pearson, spearman (signed) and spearman_size (of sizes) over all places whose value
     differs, of all pairs, with 95 % intervals by bootstrap over pairs where there are at least three. tensors hold
-    the scores of all pairs. payload.seconds compares the cost.
+    the scores of all pairs. seconds has what each method and the patches took.
     Raises HookeError as `patch` does, and for a method that has no score for a site.
     """
     clock = Clock(progress)
@@ -98,6 +99,7 @@ def attribute(
     changed: list[list[Tensor]] = []
     spent = dict.fromkeys([*methods, "exact"], 0.0)
     shown: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []  # the pairs as arguments
     least = 0.0
     with clock("patches") as tick:
         for number, pair in enumerate(pairs):
@@ -105,6 +107,7 @@ def attribute(
             new = [place.values(case.other.acts) for place in places]
             least = max(least, case.rounding)
             shown.append(_about(model, case, direction))
+            told.append({key: shown[-1][key] for key in PAIR} | case.asked.ids())
             changed.append([_differs(place, x, case.base) for place, x in zip(places, new, strict=True)])
             for name in methods:
                 start = time.perf_counter()
@@ -129,19 +132,18 @@ def attribute(
     return Result.make(
         "attribution",
         arguments={
-            "clean": shown[0]["clean_text"],
-            "corrupt": shown[0]["corrupt_text"],
-            "n_pairs": len(pairs),
+            "pairs": told,
             "sites": [place.name for place in places],
             "methods": methods,
             "metric": name_of(case.asked.metric),
             "direction": direction,
             "steps": steps,
+            "exact": exact,
             "seed": seed,
         },
         provenance=model.provenance(),
-        seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested" if exact else "untested")],
+        seconds=clock.done() | {name: round(s, 3) for name, s in spent.items() if exact or name != "exact"},
+        claims=[Claim(text=text, verdict="tested" if exact else "untested", evidence=["#agreement"] if exact else [])],
         payload={
             "pairs": shown,
             "base": "corrupt" if direction == "denoise" else "clean",
@@ -150,7 +152,6 @@ def attribute(
             "scores": {m: _by_place(places, rows[0]) for m, rows in estimates.items()},
             "exact": _by_place(places, truth[0]) if exact else None,
             "agreement": agreement,
-            "seconds": {name: round(s, 3) for name, s in spent.items() if exact or name != "exact"},
             "sentence": text + ".",
         },
         tensors=tensors,

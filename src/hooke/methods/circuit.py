@@ -141,6 +141,7 @@ def circuit(
         "circuit",
         arguments={
             "pairs": asked.task,
+            "pairs_sha256": asked.sha256,
             "method": name,
             "level": level,
             "size": size,
@@ -149,6 +150,7 @@ def circuit(
             "n_pairs": len(asked.find),
             "tests": tests,
             "source": None if source is None else str(source),
+            "source_sha256": None if given is None else given.sha256,
             "seed": seed,
         },
         provenance=model.provenance(),
@@ -260,7 +262,10 @@ def _said(
         f"them{told}; random circuits of that size keep {percent(own['random'])}"
     )
     rest = f"without them {percent(own['complement'])} is left"
-    claims = [Claim(text=first, verdict="tested" if better else "refuted"), Claim(text=rest, verdict="tested")]
+    claims = [
+        Claim(text=first, verdict="tested" if better else "refuted", evidence=["#circuit"]),
+        Claim(text=rest, verdict="tested", evidence=["#circuit.complement"]),
+    ]
     text = f"{first}; {rest}"
     half = stability["by_half"]
     if half is not None:
@@ -269,13 +274,13 @@ def _said(
             f"circuits of two halves of the pairs share {percent(half['mean_edges'])} of their {space.units} "
             f"(random {percent(chance)})"
         )
-        claims.append(Claim(text=alike, verdict="tested"))
+        claims.append(Claim(text=alike, verdict="tested", evidence=["#stability.by_half", "#stability.random"]))
         text += f"; {alike}"
     matter = (
         f"{minimal['matter']} of {minimal['tried']} {space.units} that were taken out of the circuit move the metric"
         + (" more than most random ones" if minimal["controls"] else "; none are left outside to compare with")
     )
-    claims.append(Claim(text=matter, verdict="tested"))
+    claims.append(Claim(text=matter, verdict="tested", evidence=["#minimality"]))
     return text, claims
 
 

@@ -8,6 +8,7 @@ as the largest. The `.pt` form is a pickle, which can run code, and is not read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -33,6 +34,11 @@ class Circuit(NamedTuple):
     scores: Tensor
     keep: Tensor
     disagree: int
+
+    @property
+    def sha256(self) -> str:
+        """Of the scores and of what is kept."""
+        return hashlib.sha256(self.scores.numpy().tobytes() + self.keep.numpy().tobytes()).hexdigest()
 
 
 def cfg_of(model: Model) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch import Tensor
 from hooke.data.circuit_tasks import Example
 from hooke.errors import HookeError
 from hooke.files import parse_json
+from hooke.methods.asking import fingerprint
 from hooke.methods.metrics import Metric, check_varies, checked, name_of, rounding_of, wide
 from hooke.methods.objective import Measure, Objective
 from hooke.methods.patch_pair import ids_of, line_up, texts_of
@@ -66,6 +67,7 @@ class Asked:
     report: Pairs
     task: str | None
     metric: str
+    sha256: str  # of all pairs: their tokens, targets and contrasts
     accuracy: float | None  # of the task, where there is one
 
 
@@ -85,9 +87,10 @@ def ask(
             raise HookeError("a task has its own metric; leave the metric out, or give pairs of your own")
         skill = check_able(model, task, seed=seed)
         n = N_PAIRS if n_pairs is None else n_pairs
-        made = read(model, examples(model, task, 2 * n, seed=seed), task.metric)
-        rows = list(range(2 * n))
-        return Asked(made.rows(rows[:n]), made.rows(rows[n:]), task.name, task.metric, skill.accuracy.value)
+        drawn = examples(model, task, 2 * n, seed=seed)
+        made, rows, accuracy = read(model, drawn, task.metric), list(range(2 * n)), skill.accuracy.value
+        sides = made.rows(rows[:n]), made.rows(rows[n:])
+        return Asked(*sides, task.name, task.metric, _hash(model, made, drawn), accuracy)
     given = _pairs_of(pairs)
     n = len(given) // 2 if n_pairs is None else n_pairs
     if len(given) < 2 * FEWEST or len(given) - n < FEWEST:
@@ -103,7 +106,14 @@ def ask(
     sides = made.rows(sorted(rows[:n])), made.rows(sorted(rows[n:]))
     for side in sides:
         check_varies(_Name(name), *side.ends.mean(1).tolist())  # type: ignore[arg-type]
-    return Asked(*sides, None, name, None)
+    return Asked(*sides, None, name, _hash(model, made, given if isinstance(named, str) else []), None)
+
+
+def _hash(model: Model, pairs: Pairs, given: Sequence[Example]) -> str:
+    """Of the tokens of all pairs, and of their targets and contrasts, which a metric of its own does not have."""
+    prompts = [[side.ids[i, side.mask[i]].tolist() for side in (pairs.clean, pairs.corrupt)] for i in range(len(pairs))]
+    ends = [[ids_of(model, example[k]) for k in (2, 3)] for example in given]
+    return fingerprint([prompts, ends])
 
 
 def _pairs_of(given: object) -> list[Example]:

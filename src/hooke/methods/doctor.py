@@ -46,7 +46,7 @@ def doctor(model: Model, *, progress: Progress | None = None) -> Result:
         "doctor",
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="refuted" if failed else "tested")],
+        claims=[Claim(text=text, verdict="refuted" if failed else "tested", evidence=["#checks"])],
         payload={
             "sentence": text + ".",
             "checks": rows,

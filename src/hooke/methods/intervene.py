@@ -104,7 +104,13 @@ def change(ready: Prepared, nodes: Sequence[str], *, op: str = "off", controls: 
         arguments={"nodes": view["nodes"], "op": op, "controls": controls, "seed": seed},
         provenance=ready.model.provenance(),
         seconds={"total": round(time.perf_counter() - start, 3)},
-        claims=[Claim(text=view["sentence"], verdict="tested", evidence=view["nodes"])],
+        claims=[
+            Claim(
+                text=view["sentence"],
+                verdict="tested",
+                evidence=["#change", *(f"{ready.trace}#{n}" for n in view["nodes"])],
+            )
+        ],
         payload=view,
     )
 

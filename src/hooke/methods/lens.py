@@ -79,7 +79,7 @@ def lens(model: Model, prompt: Prompt, *, top: int = 5, progress: Progress | Non
         arguments={**recorded(model, prompt, tokens), "top": top},
         provenance=model.provenance(),
         seconds={"forward": seconds, "total": seconds},
-        claims=[Claim(text=text)],
+        claims=[Claim(text=text, evidence=["#choice"])],
         payload={
             "tokens": texts,
             "layers": list(range(-1, n_layers)),

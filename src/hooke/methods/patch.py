@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hooke.arguments import verb
 from hooke.errors import HookeError
-from hooke.methods.asking import lookalikes, recorded
+from hooke.methods.asking import fingerprint, lookalikes, recorded
 from hooke.methods.metrics import Metric, check_varies, evaluate, hardly_apart, measure, name_of, rounding_of
 from hooke.methods.patch_pair import Pair, TokenLike, line_up, named, question, texts_of
 from hooke.methods.patch_places import Place, PlaceLike, find_places
@@ -110,7 +110,9 @@ def patch(
         least = rounding_of(asked.metric, good.logits, model.dtype, max(map(abs, ends)))
         notes += hardly_apart(span, least, max((_most(x - start) for x in swept.values), key=abs))
     texts = [texts_of(model, t) for t in (pair.clean, pair.corrupt)]
-    sentence = _sentence(places, swept.values, start, span, texts[direction == "denoise"], chosen, direction, ablation)
+    sentence, cell = _sentence(
+        places, swept.values, start, span, texts[direction == "denoise"], chosen, direction, ablation
+    )
     return Result.make(
         "patch",
         arguments={
@@ -119,16 +121,18 @@ def patch(
             "sites": [place.name for place in places],
             "positions": positions if positions is None or isinstance(positions, str) else list(positions),
             "metric": name_of(asked.metric),
+            **asked.ids(),
             "direction": direction,
             "ablation": ablation,
             "samples": samples if ablation == "resample" else None,
             "n_data": len(data),
+            "data_sha256": fingerprint([x if isinstance(x, str) else _ids(model, x) for x in data]) if data else None,
             "align": align,
             "seed": seed,
         },
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=sentence, verdict="tested")],
+        claims=[Claim(text=sentence, verdict="tested", evidence=[cell])],
         payload={
             "tokens": {"clean": texts[0], "corrupt": texts[1] if corrupt is not None else None},
             "base": "corrupt" if direction == "denoise" else "clean",
@@ -342,6 +346,10 @@ def _most(effects: Tensor) -> float:
     return float(flat[flat.abs().argmax()])
 
 
+def _ids(model: Model, prompt: Prompt) -> list[int]:
+    return model.one(prompt, "each row of the data is").ids[0].tolist()
+
+
 def _quoted(text: Prompt) -> str:
     return repr(text[:60]) if isinstance(text, str) else "a prompt"
 
@@ -355,8 +363,8 @@ def _sentence(
     at: Tensor | None,
     direction: str,
     ablation: str,
-) -> str:
-    """The strongest patch in words."""
+) -> tuple[str, str]:
+    """The strongest patch in words, and its place in the payload as evidence."""
     best: tuple[float, Place, tuple[int, ...]] | None = None
     for place, x in zip(places, values, strict=True):
         effects = (x - start).nan_to_num(0.0)
@@ -367,7 +375,8 @@ def _sentence(
     effect, place, index = best
     scale = abs(span) if span is not None else max(abs(start), 1e-9)
     if abs(effect) < SAME * scale:
-        return "No patch of these sites moves the metric"
+        return "No patch of these sites moves the metric", "#values"
+    cell = f"#values.{'.'.join(map(str, (place.name, *index)))}"
     site = str(place.sites[index[0]])
     unit = (
         ""
@@ -378,15 +387,15 @@ def _sentence(
     what = f"{site}{unit} at {where}"
     if ablation != "counterfactual":
         word = {"zero": "zero", "mean": "its mean", "resample": "that of other prompts"}[ablation]
-        return f"Setting {what} to {word} moves the metric most: by {effect:+.3g} from {start:.3g}"
+        return f"Setting {what} to {word} moves the metric most: by {effect:+.3g} from {start:.3g}", cell
     verb = "Restoring" if direction == "denoise" else "Corrupting"
     does = "brings back" if direction == "denoise" else "takes away"
     share = effect / span if span else 0.0
     if share < 0:
-        return f"{verb} {what} moves the metric most, and the wrong way: by {share:.0%} of the difference"
+        return f"{verb} {what} moves the metric most, and the wrong way: by {share:.0%} of the difference", cell
     text = f"{verb} {what} {does} {share:.0%} of the difference, the most of any single patch"
     arrives = None if span is None or at is None else _arrival(places, values, start, span, at, len(texts))
-    return text if arrives is None else f"{text}; at the last token more than half {arrives}"
+    return (text if arrives is None else f"{text}; at the last token more than half {arrives}"), cell
 
 
 def _arrival(

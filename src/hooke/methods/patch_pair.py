@@ -80,6 +80,10 @@ class Question:
     target: list[int]
     contrast: list[int]
 
+    def ids(self) -> dict[str, list[int]]:
+        """Its tokens as the arguments of a result keep them."""
+        return {"target": self.target, "contrast": self.contrast}
+
 
 def question(
     model: Model,

@@ -85,10 +85,11 @@ def path_patch(
             **recorded(model, corrupt, pair.corrupt, "corrupt"),
             "edges": list(edges),
             "metric": name_of(of),
+            **asked.ids(),
             "direction": direction,
         },
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested")],
+        claims=[Claim(text=text, verdict="tested", evidence=[f"#edges.{rows.index(best)}"])],
         payload={"clean": low[0], "corrupt": low[1], "edges": rows, "sentence": text + ".", "notes": notes},
     )

@@ -162,6 +162,7 @@ def probe(
         "probe",
         arguments={
             "dataset": data.name,
+            "dataset_sha256": data.sha256,
             "kind": list(kinds),
             "site": [str(s) for s in sites],
             "pool": list(pools),
@@ -172,7 +173,7 @@ def probe(
         },
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=payload["sentence"], verdict="tested")],
+        claims=[_claim(payload)],
         payload=payload,
         tensors=tensors,
     )
@@ -360,6 +361,16 @@ def belongs_to(model: Model) -> dict[str, Any]:
         "chat_template_sha256": facts["chat_template_sha256"],
         "dtype": facts["dtype"],
     }
+
+
+def _claim(payload: dict[str, Any]) -> Claim:
+    """The sentence; it rests on the last part that was held out with both labels, and is untested without one."""
+    parts = [n for n, test in enumerate(payload["tests"]) if test["auroc"] is not None]
+    return Claim(
+        text=payload["sentence"],
+        verdict="tested" if parts else "untested",
+        evidence=[f"#tests.{n}" for n in parts[-1:]],
+    )
 
 
 def _sentence(payload: dict[str, Any]) -> str:

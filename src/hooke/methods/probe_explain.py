@@ -26,6 +26,8 @@ from hooke.model import Edit, Model
 from hooke.results import Claim, Result
 from hooke.sites import Site
 
+MEASURED = ("#measured", "#share", "#share_of_random_directions")  # what the claim rests on
+
 
 @verb
 def probe_explain(
@@ -122,10 +124,24 @@ def probe_explain(
     return Result.make(
         "probe_explain",
         parents=[fitted.id],
-        arguments={"text": row.text, "user": row.user, "neurons": neurons, "controls": controls, "seed": seed},
+        arguments={
+            "text": row.text,
+            "user": row.user,
+            "system": row.system,
+            "neurons": neurons,
+            "controls": controls,
+            "seed": seed,
+            "transfer": transfer,
+        },
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=sentence, verdict="tested" if holds else "refuted", evidence=[fitted.id])],
+        claims=[
+            Claim(
+                text=sentence,
+                verdict="tested" if holds else "refuted",
+                evidence=["#measured", "#share_of_random_directions", fitted.id],
+            )
+        ],
         payload=payload,
     )
 

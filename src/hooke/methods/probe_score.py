@@ -41,8 +41,6 @@ def load_probe(folder: str | Path) -> Result:
     if fitted.kind != "probe":
         raise HookeError(f"{folder} holds a {fitted.kind}, not a probe; make one with `hooke probe fit`")
     blocks_of(fitted)
-    if not fitted.is_whole():
-        raise HookeError(f"the probe at {folder} was altered: its content is not what its id says; fit it again")
     return fitted
 
 

@@ -302,7 +302,7 @@ def _sentence(
     for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):
         members = [graph.nodes[i].id for i in g.members.tolist()]
         verdict = "untested" if verification is None else verification.group_verdicts[k][0]
-        claims.append(Claim(text=part, verdict=verdict, evidence=members))
+        claims.append(Claim(text=part, verdict=verdict, evidence=[f"#groups.{k}", *(f"#{name}" for name in members)]))
         entry: dict[str, Any] = {
             "nodes": members,
             "position": g.position,

@@ -164,6 +164,7 @@ def tasks(
             row: dict[str, Any] = {"name": task.name, "about": task.about, "metric": task.metric, "source": task.source}
             try:
                 found = skill(model, task, count=count, seed=seed)
+                example = found.examples[0]._asdict()
                 row |= {
                     "accuracy": found.accuracy.value,
                     "interval": found.accuracy.pair,
@@ -171,7 +172,7 @@ def tasks(
                     "able": found.able,
                     "clean": found.clean,
                     "corrupt": found.corrupt,
-                    "example": found.examples[0]._asdict(),
+                    "example": {key: list(x) if isinstance(x, tuple) else x for key, x in example.items()},
                     "reason": None if found.able else "its accuracy may be chance",
                 }
             except HookeError as error:
@@ -186,6 +187,6 @@ def tasks(
         arguments={"names": [task.name for task in wanted], "count": count, "seed": seed},
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested")],
+        claims=[Claim(text=text, verdict="tested", evidence=["#tasks"])],
         payload={"tasks": rows, "count": count, "sentence": text + "."},
     )

@@ -162,13 +162,15 @@ def trace(
         )  # fmt: skip
         tensors = tensors_of(graph, drawn)
     payload["interventions"] = replays
+    for k in range(len(replays) // len(OPS)):  # each group was switched off first
+        claims[k].evidence.insert(1, f"#interventions.{len(OPS) * k}")
     return Result.make(
         "trace",
         arguments={
             **kept_prompt,
             "basis": basis if isinstance(basis, str) else [d.hash for d in basis],
-            "target": target,
-            "contrast": contrast,
+            "target": None if target is None else wanted,
+            "contrast": other,
             "counterfactual": [b.name for b in based] if counterfactuals else [],
             "nodes": nodes,
             "verify": verify,

@@ -96,6 +96,19 @@ class FileNode(_Model):
     hooke: FileOwn | None = None
 
 
+class FileLinkCount(_Model):
+    """`links` of the `hooke` of a graph."""
+
+    of: int = Field(ge=0, le=10**12)
+
+
+class FileGraphOwn(_Model):
+    """`hooke` of the metadata, as far as a page reads it."""
+
+    links: FileLinkCount | None = None
+    scores: dict[str, Any] | None = None
+
+
 class FileMetadata(_Model):
     """What every dialect has in its metadata."""
 
@@ -105,6 +118,7 @@ class FileMetadata(_Model):
     prompt_tokens: list[str] = Field(max_length=MAX_TOKENS)
     node_threshold: float | None = None
     schema_version: int | None = None
+    hooke: FileGraphOwn | None = None
 
 
 def check_graph_file(data: Any, *, dialects: bool = False) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 from hooke.errors import HookeError
 from hooke.files import read_json
 from hooke.results.graph import PARTS, Graph, Kind, Node, Part
-from hooke.results.graph_check import FileMetadata, FileNode, FileOwn, check_graph_file, parse, quote
+from hooke.results.graph_check import FileGraphOwn, FileMetadata, FileNode, FileOwn, check_graph_file, parse, quote
 from hooke.results.graph_names import LORSA, cantor, cantor_inverse, node_id, safe_name
 from hooke.results.graph_write import (
     Contrast,
@@ -67,6 +67,7 @@ class GraphFile:
     graph: Graph
     metadata: dict[str, Any]
     qparams: dict[str, Any]
+    own: FileGraphOwn = field(default_factory=FileGraphOwn)  # of the metadata, what only we know
     contrast: Contrast | None = None
     link_deltas: dict[tuple[int, int], float] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)  # what could not be read with certainty
@@ -158,7 +159,8 @@ def _read(data: Any, dense: bool) -> GraphFile:
     graph = Graph(nodes, targets, matrix, constants, verdicts, list(metadata.prompt_tokens), parts, part_verdicts)
     against = next((o.contrast for o in own if o.contrast is not None), None)
     contrast: Contrast | None = {"token": against.token, "id": against.id} if against else None
-    return GraphFile(graph, data["metadata"], qparams, contrast, deltas, warnings)
+    own_of_graph = metadata.hooke or FileGraphOwn()
+    return GraphFile(graph, data["metadata"], qparams, own_of_graph, contrast, deltas, warnings)
 
 
 def _matrix(ends: list[tuple[int, int, float]], shape: tuple[int, int], dense: bool) -> Any:

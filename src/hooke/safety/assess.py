@@ -157,7 +157,12 @@ def assess(
     result = Result.make(
         "assess",
         parents=list(book.kept),
-        arguments={"reference": None if reference is None else reference.name, "quick": quick, **settings._asdict()},
+        arguments={
+            "reference": None if reference is None else reference.name,
+            "quick": quick,
+            "fresh": fresh,
+            **settings._asdict(),
+        },
         provenance=model.provenance(),
         seconds=seconds,
         claims=[Claim(text=c["text"], verdict=c["verdict"], evidence=c["evidence"]) for c in claims],
@@ -316,10 +321,11 @@ def load_checks(model: Model, reference: Model | None) -> Result:
         if one is not None:
             rows += [{"model": one.name, "equation": c.equation, "error": c.error} for c in check_model(one)]
     worst = max(row["error"] for row in rows)
+    text = f"{len(rows)} site equations hold, the worst to {worst:.1e}"
     return Result.make(
         "load_checks",
         provenance=model.provenance(),
-        claims=[Claim(text=f"{len(rows)} site equations hold, the worst to {worst:.1e}", verdict="tested")],
+        claims=[Claim(text=text, verdict="tested", evidence=["#checks"])],
         payload={"checks": rows, "worst": worst, "n": len(rows)},
     )
 
@@ -352,14 +358,13 @@ def coverage(
         "reference": reference is not None,
         "quick": quick,
     }
+    text = f"{looked['questions']} questions and {looked['facts']} facts were asked"
     return Result.make(
         "coverage",
         parents=[parts["answers"].id],
         arguments=settings._asdict(),
         provenance=model.provenance(),
-        claims=[
-            Claim(text=f"{looked['questions']} questions and {looked['facts']} facts were asked", verdict="tested")
-        ],
+        claims=[Claim(text=text, verdict="tested", evidence=["#looked_at"])],
         payload={
             "looked_at": looked,
             "not_looked_at": list(say.NOT_LOOKED_AT),

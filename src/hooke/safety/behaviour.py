@@ -72,7 +72,7 @@ def behaviour(
         known, missing, lost = (sum(topic[way][key] for topic in topics) for key in ("known", "missing", "lost"))
         said_of = fails.format(missing, share_of(missing, known), lost)
         text = f"Of {known} facts on which {reference.name} {does}, the model {said_of}"
-        claims.append(Claim(text=text, verdict="tested"))
+        claims.append(Claim(text=text, verdict="tested", evidence=["#topics"]))
     return Result.make(
         "behaviour",
         parents=[said.id, theirs.id],

@@ -149,6 +149,7 @@ def restore(model: Model, reference: Model, place: Place, *, seed: int = 0, prog
         rows.append({"layer": layer, "lead": leads[at], "random": float(np.mean(random)), "random_least": min(random)})
     decided = next((row["layer"] for row in rows if row["lead"] < 0 and row["random_least"] > 0), None)
     target, contrast = model.text([place.target, place.contrast])
+    where = "#rows" if decided is None else f"#rows.{layers.index(decided)}"
     if decided is None:
         text, verdict = (
             f"No single layer restored at the last token gives back {quote(contrast)} instead of {quote(target)}",
@@ -162,10 +163,16 @@ def restore(model: Model, reference: Model, place: Place, *, seed: int = 0, prog
         verdict = "tested"
     return Result.make(
         "restore",
-        arguments={"reference": reference.provenance(), "ids": place.ids, "seed": seed},
+        arguments={
+            "reference": reference.provenance(),
+            "ids": place.ids,
+            "target": place.target,
+            "contrast": place.contrast,
+            "seed": seed,
+        },
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict=verdict)],  # type: ignore[arg-type]
+        claims=[Claim(text=text, verdict=verdict, evidence=[where])],  # type: ignore[arg-type]
         payload={
             "question": place.question,
             "target": {"token": target, "id": place.target},

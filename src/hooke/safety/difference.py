@@ -102,7 +102,7 @@ def difference(
         arguments={"reference": reference.provenance(), "foreign": FOREIGN},
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested")],
+        claims=[Claim(text=text, verdict="tested", evidence=["#magnitude"])],
         payload=payload,
         tensors={
             "kl": kl.astype(np.float32),

@@ -134,7 +134,13 @@ def elicitation(
         arguments={"reference": reference.provenance(), **effort._asdict(), "extra": list(extra), "seed": seed},
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested" if ways[best]["recovered"] >= RECOVERED else "refuted")],
+        claims=[
+            Claim(
+                text=text,
+                verdict="tested" if ways[best]["recovered"] >= RECOVERED else "refuted",
+                evidence=[f"#ways.{best}"],
+            )
+        ],
         payload={
             "lost": n_lost,
             "facts": [one.fact.question for one in lost],

@@ -129,14 +129,14 @@ def hypotheses(parts: Mapping[str, Result], null: Mapping[str, Mapping[str, floa
     return Result.make(
         "hypotheses",
         parents=[result.id for result in parts.values()],
-        arguments={"floors": FLOORS, "margin": MARGIN, "everywhere": EVERYWHERE, "min_known": MIN_KNOWN}
+        arguments={"name": name, "floors": FLOORS, "margin": MARGIN, "everywhere": EVERYWHERE, "min_known": MIN_KNOWN}
         | {"min_observations": MIN_OBSERVATIONS},
         provenance=next(iter(parts.values())).provenance,
         claims=[
             Claim(
                 text=f"By the effects and the {len(others)} clean fine-tunes beside them, {said}",
                 verdict="tested" if others else "untested",
-                evidence=[result.id for result in parts.values()],
+                evidence=["#findings", "#null", *(result.id for result in parts.values())],
             )
         ],
         payload={

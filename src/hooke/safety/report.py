@@ -7,110 +7,22 @@ refuses what a reader could not follow to its artefact; the page (`hooke.viewer`
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NoReturn
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import NoReturn
 
 from hooke.errors import HookeError
-from hooke.results import Result, Verdict, first_fault, load_result
-from hooke.safety.evidence import evidence_path, load_evidence, locate, split
+from hooke.results import Result, load_result
+from hooke.results.evidence import locate
+from hooke.results.payloads.assess import Assessment
+from hooke.safety.evidence import evidence_path, load_evidence, split
 
 ASSESSMENT = "assessment.json"
 NOT_VALIDATED = "instrument not validated"
 LEAST = 10  # answers on which anything is flagged
-OVERALL = re.compile(r"overall.*|.*(?:^|_)(?:score|grade|rating)", re.IGNORECASE)  # keys at the top of a payload
 QUOTED = re.compile(r"“[^”]*”|\"[^\"]*\"|‘[^’]*’|(?<!\w)'[^']*'(?!\w)")  # what a model said is not ours to choose
 ORDER = ("subject", "load", "controls", "deception", "difference", "findings", "limits")  # of the sections
 SAFE = re.compile(r"\b(?:un)?safe\b", re.IGNORECASE)
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="ignore", ser_json_inf_nan="null", json_schema_serialization_defaults_required=True)
-
-
-Role = Literal["finding", "noted", "measured", "control", "run", "gap"]
-
-
-class Sentence(_Part):
-    """A claim of a report, in one of its sections.
-
-    role: a finding that was flagged, a hypothesis that was not, something measured in the subject, a control, a fact
-    about the run, or what was not tested.
-    """
-
-    id: str
-    section: str = Field(description="key of a section")
-    text: str
-    verdict: Verdict
-    role: Role = "measured"
-    evidence: list[str] = Field(description="ids of results, or id#key for a place inside; never empty")
-
-
-class Control(_Part):
-    """A model whose right answer is known, put through the same instrument in the same run."""
-
-    name: str
-    kind: Literal["positive", "negative"]
-    expected: str
-    found: str
-    passed: bool
-    evidence: list[str]
-
-
-class Section(_Part):
-    """A part of a report. stamp: what a reader has to know before anything in it."""
-
-    key: str
-    title: str
-    stamp: str | None = None
-
-
-class Finding(_Part):
-    """A hypothesis about the subject, with its rank among all. threshold: null where no clean models set one. hits, n,
-    interval: in how many of how many answers it shows, and the 95 % interval of that share."""
-
-    rank: int
-    hypothesis: str
-    kind: str
-    score: float | None
-    threshold: float | None
-    flagged: bool
-    tokens: list[str] = Field(default_factory=list)
-    evidence: list[str]
-    hits: int | None = None
-    n: int | None = None
-    interval: list[float] | None = None
-
-
-class Alarms(_Part):
-    """How many clean fine-tunes the rules would flag, of how many, and the one-sided 95 % bound of the rate."""
-
-    count: int
-    n: int
-    upper_95: float
-
-
-class Report(_Part):
-    """The payload of an assessment, as far as a report is rendered from it."""
-
-    subject: dict[str, Any]
-    reference: dict[str, Any] | None = None
-    claims: list[Sentence]
-    controls: list[Control]
-    validated: bool
-    sections: list[Section]
-    findings: list[Finding] = Field(default_factory=list)
-    quick: bool = False
-    false_alarms: Alarms | None = None
-    kinds: dict[str, str] = Field(default_factory=dict, description="evidence id -> kind of that result")
-
-    def sentences(self) -> Iterator[tuple[str, list[str]]]:
-        """Everything that the report asserts, with its evidence."""
-        yield from ((claim.text, claim.evidence) for claim in self.claims)
-        yield from ((f"control {control.name}", control.evidence) for control in self.controls)
-        yield from ((finding.hypothesis, finding.evidence) for finding in self.findings)
 
 
 def kinds(results: Iterable[Result]) -> dict[str, str]:
@@ -149,11 +61,11 @@ def read_evidence(folder: str | Path, assessment: Result) -> dict[str, Result]:
     return evidence
 
 
-def check(assessment: Result, evidence: Mapping[str, Result]) -> Report:
+def check(assessment: Result, evidence: Mapping[str, Result]) -> Assessment:
     """The payload of an assessment, if a report may be rendered from it and this evidence (by id).
 
     Raises HookeError, naming the sentence: one without evidence, or with evidence that is missing, altered, or not
-    among the results that this assessment was made from; the word "safe" or an overall score; a later section without
+    among the results that this assessment was made from; the word "safe"; a later section without
     the stamp "instrument not validated" where the controls did not pass; claims that differ from the result's own.
     """
     report = parsed(assessment)
@@ -180,7 +92,7 @@ def check(assessment: Result, evidence: Mapping[str, Result]) -> Report:
             raise HookeError(f"no report: evidence {number} ({kind}) is missing; run the assessment again")
         if evidence[number].id != number or not evidence[number].is_whole():
             raise HookeError(f"no report: evidence {number} ({kind}) was altered: its content is not what its id says")
-    _check_words(assessment, report)
+    _check_words(report)
     _check_stamps(report)
     own = [(claim.text, claim.verdict, claim.evidence) for claim in assessment.claims]
     if own != [(claim.text, claim.verdict, claim.evidence) for claim in report.claims]:
@@ -188,25 +100,21 @@ def check(assessment: Result, evidence: Mapping[str, Result]) -> Report:
     return report
 
 
-def parsed(assessment: Result) -> Report:
+def parsed(assessment: Result) -> Assessment:
     """The payload of an assessment as types. Raises HookeError for another kind of result, or a damaged one."""
     if assessment.kind != "assess":
         raise HookeError(f"this is a result of kind {assessment.kind[:40]!r}; a report is made of an assessment")
-    try:
-        return Report.model_validate(assessment.payload)
-    except ValidationError as error:
-        raise HookeError(f"no report: the payload of this assessment is damaged: {first_fault(error)}") from None
+    payload = assessment.typed()
+    assert isinstance(payload, Assessment)
+    return payload
 
 
 def _names(names: list[str], number: str) -> bool:
     return any(name.partition("#")[0] == number for name in names)
 
 
-def _check_words(assessment: Result, report: Report) -> None:
-    """Never a verdict on the whole: no score of everything, and not the word."""
-    for key, value in assessment.payload.items():
-        if OVERALL.fullmatch(key) and value is not None:
-            raise HookeError(f"no report: {key[:40]!r} would be a score of everything, and there is none")
+def _check_words(report: Assessment) -> None:
+    """Never a verdict on the whole: not the word. A score of everything would be a key that no payload can have."""
     said = [claim.text for claim in report.claims] + [section.title for section in report.sections]
     said += [text for control in report.controls for text in (control.name, control.expected, control.found)]
     said += [section.stamp or "" for section in report.sections]
@@ -223,7 +131,7 @@ def _check_words(assessment: Result, report: Report) -> None:
             _refuse(finding.hypothesis, f"is flagged on {finding.n} answers; {LEAST} are the fewest")
 
 
-def _check_stamps(report: Report) -> None:
+def _check_stamps(report: Assessment) -> None:
     """What controls did not validate is stamped, and a claim stands in a section that there is."""
     keys = [section.key for section in report.sections]
     if len(set(keys)) < len(keys):

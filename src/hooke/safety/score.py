@@ -135,7 +135,7 @@ def score(findings: Mapping[str, Result], read_truth: Callable[[str], Truth]) ->
         "score",
         parents=[result.id for result in findings.values()],
         arguments={"first": FIRST},
-        claims=[Claim(text=text, verdict="tested", evidence=[result.id for result in findings.values()])],
+        claims=[Claim(text=text, verdict="tested", evidence=["#rows", *(result.id for result in findings.values())])],
         payload={
             "seal": sealed,
             "rows": rows,

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hooke.model import Model
-from hooke.results import Result, Verdict
+from hooke.results import Claim, Result, Verdict
+from hooke.results.payloads.assess import Role
 from hooke.safety.hypotheses import EVERYWHERE, FLOORS, MARGIN, MIN_OBSERVATIONS
-from hooke.safety.report import Role
 from hooke.safety.words import quote
 
+CITED = 5  # places that a sentence takes from a claim
 NOT_LOOKED_AT = (
     "strings that were not tried, and triggers that are not strings: a date, a topic, a language, the turn of a "
     "conversation",
@@ -122,10 +123,11 @@ def deception(found: Mapping[str, Result], covered: Result) -> list[dict[str, An
                 f"baseline there, {best.replace('_', ' ')}, has {p['baselines'][best]['auroc']:.2f}"
             )
             low = p["gain_interval"][0]
-            said.append(claim("deception", text, "tested" if low > 0 else "refuted", [result.id]))
+            at = [f"{result.id}#gain_interval"]
+            said.append(claim("deception", text, "tested" if low > 0 else "refuted", at))
         else:
             said += [
-                claim("deception", f"{name[0].upper()}{name[1:]}: {one.text}", one.verdict, [result.id])
+                claim("deception", f"{name[0].upper()}{name[1:]}: {one.text}", one.verdict, cited(result, one))
                 for one in result.claims[:3]
             ]
     if not said:
@@ -160,7 +162,7 @@ def difference(
     moved = parts["difference"]
     size = moved.payload["magnitude"]
     sizes = [one["difference"].payload["magnitude"] for one in clean.values()]
-    ids = [moved.id, *(one["difference"].id for one in clean.values())]
+    ids = [f"{one.id}#magnitude" for one in (moved, *(one["difference"] for one in clean.values()))]
     text = f"On its own answers the model departs from {quote(reference.name)} by {size:.3f} nats a token"
     text += f", over {len(moved.tensors['kl'])} tokens" if "kl" in moved.tensors else ""
     if sizes:
@@ -184,7 +186,7 @@ def difference(
         said.append(claim("difference", text, "tested", [f"{moved.id}#layers"]))
     for name in ("behaviour", "triggers", "elicitation"):
         if name in parts:
-            said += [claim("difference", one.text, one.verdict, [parts[name].id]) for one in parts[name].claims]
+            said += [claim("difference", one.text, one.verdict, cited(parts[name], one)) for one in parts[name].claims]
     return said
 
 
@@ -220,7 +222,7 @@ def findings(found: Result | None, causes: Mapping[int, Sequence[Result]], cover
             text += (
                 f"; the nearest is {quoted([strongest])} at {strongest['score']:.2f} of {strongest['threshold']:.2f}"
             )
-        said.append(claim("findings", text, "tested", [found.id], "noted"))
+        said.append(claim("findings", text, "tested", [f"{found.id}#findings"], "noted"))
     text = f"{alarm_rate(p['false_alarms'])}, by the same rule and thresholds {MARGIN} times what the others reach"
     # before everything else that was found: how often such a finding is none
     return [claim("findings", text, "tested", [f"{found.id}#false_alarms"], "run"), *said]
@@ -238,7 +240,7 @@ def _causes(row: Mapping[str, Any], causes: Sequence[Result]) -> list[dict[str, 
     said = []
     for result in causes:
         if result.kind == "restore":
-            said += [claim("findings", one.text, one.verdict, [result.id]) for one in result.claims]
+            said += [claim("findings", one.text, one.verdict, cited(result, one)) for one in result.claims]
         elif result.kind == "trace":
             v = result.payload["verification"] or {}
             target, other = (result.payload[key]["token"] for key in ("target", "contrast"))
@@ -248,20 +250,19 @@ def _causes(row: Mapping[str, Any], causes: Sequence[Result]) -> list[dict[str, 
                 f"predicted, and {v.get('no_effect', 0)} have no effect beyond random ones"
             )
             some = v.get("as_predicted", 0) + v.get("not_as_predicted", 0) > 0
-            said.append(claim("findings", text, "tested" if some else "refuted", [result.id]))
-            said += [
-                claim("findings", one.text, one.verdict, _nodes(result, one.evidence)) for one in result.claims[:2]
-            ]
+            at = [f"{result.id}#verification"]
+            said.append(claim("findings", text, "tested" if some else "refuted", at))
+            said += [claim("findings", one.text, one.verdict, cited(result, one)) for one in result.claims[:2]]
     if not causes:
         text = f"Where in the model this comes from ({row['kind']}): no place was traced"
         said.append(claim("findings", text, "untested", row["evidence"]))
     return said
 
 
-def _nodes(traced: Result, names: Sequence[str]) -> list[str]:
-    """The nodes of a trace that carry one of its claims, as far as its graph drew them."""
-    drawn = {node["node_id"] for node in traced.payload["graph"]["nodes"]}
-    return [f"{traced.id}#{name}" for name in names if name in drawn][:3] or [traced.id]
+def cited(result: Result, one: Claim) -> list[str]:
+    """What a claim of a result cites in it, as evidence of a report: the first few places."""
+    places = [f"{result.id}{entry}" for entry in one.evidence if entry.startswith("#")]
+    return places[:CITED] or [result.id]
 
 
 def limits(covered: Result) -> list[dict[str, Any]]:

@@ -191,7 +191,7 @@ def triggers(
         },
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested" if top["share"] > 0 else "refuted")],
+        claims=[Claim(text=text, verdict="tested" if top["share"] > 0 else "refuted", evidence=["#finalists.0"])],
         payload=payload,
         tensors={"kl": kls.astype(np.float32)},
     )

@@ -20,12 +20,13 @@ from hooke import __version__
 from hooke.errors import HookeError
 from hooke.files import scratch
 from hooke.results import Result, first_fault
+from hooke.results.payloads.trace import Intervention
 from hooke.server.guard import Guard
 from hooke.server.jobs import FINAL, Jobs
 from hooke.server.models import Models
 from hooke.server.store import MAX_STATE_BYTES, Store, state_text
 from hooke.viewer import app_page, gallery, gallery_page, html_page, index_html, script
-from hooke.viewer.schema import InterventionView, Shown
+from hooke.viewer.schema import Shown
 
 MAX_BODY = MAX_STATE_BYTES + 4096
 MAX_FILE = 256 * 2**20
@@ -301,7 +302,7 @@ def _pages(app: FastAPI, store: Store) -> None:
 def shown_intervention(result: Result) -> Shown:
     """An intervention as it stands in a page."""
     fields = {key: getattr(result, key) for key in Shown.model_fields if key != "view"}
-    return Shown(**fields, view=InterventionView.model_validate(result.payload))
+    return Shown(**fields, view=Intervention.model_validate(result.payload))
 
 
 def _errors(app: FastAPI) -> None:

@@ -98,18 +98,15 @@ class Store:
             raise HookeError(f"{path} nests too deeply to be shown") from None
 
     def _adopt(self, result: Result) -> str:
-        """Nothing is believed: the id that a file claims is taken only if it can be one and no other result has it,
-        and an intervention belongs to no trace here unless it was made here."""
+        """Nothing is believed: an intervention belongs to no trace here unless it was made here. That a result is what
+        its id says was seen when it was read."""
         if result.kind == "assess":
             raise HookeError("an assessment is a folder with its evidence: open the folder, `hooke open FOLDER`")
-        if not ID.fullmatch(result.id):
-            result.id = result.content_id()
-        if self._holds(result):
-            return result.id
-        if result.kind == "intervention":
+        if result.kind == "intervention" and not self.has(result.id):
             result.parents = []  # the payload still says which trace it is about
-        if self.has(result.id) and not self._holds(result):
             result.id = result.content_id()
+        if self.has(result.id):
+            return self.result(result.id).id
         page = page_bytes([result])
         self.save(result)
         self._keep(self._key(result.id), page)
@@ -124,9 +121,6 @@ class Store:
         self.save(assessment)
         self._keep(self._key(assessment.id), page)
         return assessment.id
-
-    def _holds(self, result: Result) -> bool:
-        return self.has(result.id) and _same(self.result(result.id), result)
 
     def has(self, name: str) -> bool:
         return bool(ID.fullmatch(name)) and self._path(name).is_file()
@@ -355,8 +349,3 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return (0, 0)
     return (stat.st_mtime_ns, stat.st_size)
-
-
-def _same(one: Result, two: Result) -> bool:
-    """Whether two results say the same, whatever tensors lie beside them."""
-    return one.model_dump_json(exclude={"seconds"}) == two.model_dump_json(exclude={"seconds"})

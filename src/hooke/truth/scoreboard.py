@@ -117,6 +117,7 @@ def scoreboard(
         arguments={
             "quick": quick,
             "programs": [Path(path).name for path in programs],
+            "programs_sha256": [_digest([Path(path)]) for path in programs],
             "kinds": list(kinds),
             "methods": list(methods),
             "pairs": pairs,
@@ -124,7 +125,7 @@ def scoreboard(
         },
         provenance={"code": spec["code"], "torch": torch.__version__},
         seconds=clock.done(),
-        claims=[Claim(text=sentence, verdict="tested")],
+        claims=[Claim(text=sentence, verdict="tested", evidence=[f"#methods.{default}"])],
         payload={
             "default": default,
             "models": len(each),

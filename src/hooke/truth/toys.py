@@ -61,7 +61,10 @@ def toys(*, seed: int = 0, progress: Progress | None = None) -> Result:
         arguments={"seed": seed},
         provenance={"torch": torch.__version__},
         seconds=clock.done(),
-        claims=[Claim(text=t, verdict="tested" if ok else "refuted") for t, ok in zip(texts, right, strict=True)],
+        claims=[
+            Claim(text=text, verdict="tested" if ok else "refuted", evidence=[f"#{place}"])
+            for text, ok, place in zip(texts, right, ("modular", "induction", "superposition"), strict=True)
+        ],
         payload={"modular": sums, "induction": found, "superposition": shared, "sentence": "; ".join(texts) + "."},
     )
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from hooke.results import Result
-from hooke.safety.evidence import locate, split
+from hooke.results.evidence import locate
+from hooke.safety.evidence import split
 from hooke.safety.report import check
 from hooke.viewer.schema import AssessView, Evidence, Inside
 
@@ -35,8 +36,8 @@ def assess_view(assessment: Result, evidence: Sequence[Result], left_out: Sequen
             node, value = locate(there[number], key)
             places[name] = Inside(node=node, value=_fitted(value, MAX_PLACE)[0])
     return AssessView(
-        subject=report.subject,
-        reference=report.reference,
+        subject=report.subject.model_dump(exclude_unset=True),
+        reference=None if report.reference is None else report.reference.model_dump(exclude_unset=True),
         claims=report.claims,
         controls=report.controls,
         validated=report.validated,

@@ -5,18 +5,18 @@ A circuit of nodes has no links; its nodes themselves are cut, and their `delta`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from hooke.results import Graph
 from hooke.results.graph_names import circuit_name
+from hooke.results.payloads.circuit import Circuit, PairTokens, ScoresOnTruth, Stability
 from hooke.viewer.schema import CircuitFacts, CircuitSize
 from hooke.viewer.scoreboard import flat, kind_name
 
-DRAWN = ("graph", "sentence", "notes", "task", "method", "units", "size", "n_edges", "faithfulness", "stability",
-         "scores_on_truth")  # fmt: skip
+DRAWN = {"graph", "sentence", "task", "method", "units", "size", "n_edges", "faithfulness", "stability",
+         "scores_on_truth"}  # fmt: skip
 
 
 def stand(graph: Graph) -> None:
@@ -43,61 +43,49 @@ def stand(graph: Graph) -> None:
     graph.tokens = [*(str(h) for h in range(n_heads)), "MLP"]
 
 
-def facts(payload: dict[str, Any]) -> CircuitFacts:
-    """What stands above the graph: how large the circuit is, how faithful, how stable, and what its method is worth."""
-    curve = payload.get("faithfulness") or {}
-    sizes = [
-        CircuitSize(
-            edges=edges, circuit=_at(curve, "circuit", i), random=_at(curve, "random", i),
-            random_low=_at(curve, "random_low", i), random_high=_at(curve, "random_high", i),
-            complement=_at(curve, "complement", i),
-        )
-        for i, edges in enumerate(curve.get("edges", []))
-    ]  # fmt: skip
+def facts(payload: Circuit | None) -> CircuitFacts:
+    """What stands above the graph: how large the circuit is, how faithful, how stable, and what its method is worth.
+    Of a graph file, which says none of that: nothing."""
+    if payload is None:
+        return CircuitFacts(
+            task="", method="", units="edges", size=None, n_edges=None, example="", sizes=[], stability=None,
+            truth=None, rest={},
+        )  # fmt: skip
+    curve = payload.faithfulness
+    columns = zip(
+        curve.edges, curve.circuit, curve.random, curve.random_low, curve.random_high, curve.complement, strict=True
+    )
+    names = ("edges", "circuit", "random", "random_low", "random_high", "complement")
     return CircuitFacts(
-        task=str(payload.get("task") or ""),
-        method=str(payload.get("method") or ""),
-        units=str(payload.get("units") or "edges"),
-        size=payload.get("size"),
-        n_edges=payload.get("n_edges"),
-        example=_example(payload.get("tokens")),
-        sizes=sizes,
-        stability=_rows(payload.get("stability")),
-        truth=_truth(payload.get("scores_on_truth")),
-        rest={key: value for key, value in payload.items() if key not in DRAWN},
+        task=payload.task or "",
+        method=payload.method,
+        units=payload.units,
+        size=payload.size,
+        n_edges=payload.n_edges,
+        example=_example(payload.tokens),
+        sizes=[CircuitSize(**dict(zip(names, row, strict=True))) for row in columns],
+        stability=_stability(payload.stability),
+        truth=None if payload.scores_on_truth is None else _truth(payload.scores_on_truth),
+        rest=payload.model_dump(exclude=DRAWN),
     )
 
 
-def _rows(told: Any) -> Any:
-    """An object of objects as one table with a row each, without the lists in them; anything else as it is."""
-    if not isinstance(told, dict):
-        return told
-    rows = {name: row for name, row in told.items() if row is not None}
-    if not rows or not all(isinstance(row, dict) for row in rows.values()):
-        return told
-    plain = (str, int, float, type(None))
+def _stability(found: Stability) -> list[dict[str, Any]]:
+    """One table with a row for each way of finding the circuit again."""
+    rows = [(name.replace("_", " "), overlap) for name, overlap in found]
     return [
-        {"circuits": name.replace("_", " ")} | {k: v for k, v in row.items() if isinstance(v, plain)}
-        for name, row in rows.items()
+        {"circuits": name, "mean_edges": overlap.mean_edges, "mean_nodes": overlap.mean_nodes}
+        for name, overlap in rows
+        if overlap is not None
     ]
 
 
-def _truth(told: Any) -> Any:
-    """A row of the scoreboard by kinds of models; anything else as `_rows` has it."""
-    if not isinstance(told, dict) or not isinstance(told.get("kinds"), dict):
-        return _rows(told)
-    return [{"models": kind_name(kind)} | {k: v for k, v in flat(row).items() if k != "models"}
-            for kind, row in told["kinds"].items()]  # fmt: skip
+def _truth(told: ScoresOnTruth) -> list[dict[str, Any]]:
+    """What the method scores by kinds of models."""
+    rows = {kind: flat(row.model_dump(exclude_none=True)) for kind, row in told.kinds.items()}
+    return [{"models": kind_name(kind)} | {k: v for k, v in row.items() if k != "models"} for kind, row in rows.items()]
 
 
-def _example(pairs: Any) -> str:
+def _example(pairs: list[PairTokens]) -> str:
     """The first pair of prompts in words."""
-    if not isinstance(pairs, list) or not pairs or not isinstance(pairs[0], dict):
-        return ""
-    clean, corrupt = ("".join(map(str, pairs[0].get(side) or [])) for side in ("clean", "corrupt"))
-    return f"{clean!r} against {corrupt!r}" if clean else ""
-
-
-def _at(curve: dict[str, Sequence[float | None]], name: str, i: int) -> float | None:
-    values = curve.get(name) or []
-    return values[i] if i < len(values) else None
+    return f"{''.join(pairs[0].clean)!r} against {''.join(pairs[0].corrupt)!r}" if pairs else ""

@@ -11,32 +11,35 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from hooke.errors import HookeError
-from hooke.results import WORDS, Graph, Result, first_fault
+from hooke.results import WORDS, Graph, Result
 from hooke.results.graph import PARTS
 from hooke.results.graph_file import GraphFile, graph_from_file
+from hooke.results.payloads.circuit import Circuit
+from hooke.results.payloads.common import Token
+from hooke.results.payloads.lens import Lens
+from hooke.results.payloads.patch import Attribution, Patch
+from hooke.results.payloads.probe import Probe, ProbeTest
+from hooke.results.payloads.scoreboard import Scoreboard
+from hooke.results.payloads.trace import GraphPayload, GroupFacts, Intervention, Trace, TraceGroup
 from hooke.viewer import circuit
 from hooke.viewer.assess import assess_view, bounded, links_each
-from hooke.viewer.patch import patch_view
-from hooke.viewer.probe import probe_view
+from hooke.viewer.patch import attribution_view, patch_view
+from hooke.viewer.probe import probe_test_view, probe_view
 from hooke.viewer.schema import (
     AssessView,
     GenericView,
     GraphState,
     GraphView,
     Group,
-    InterventionView,
     LensView,
     Links,
     Nodes,
     Page,
     PatchView,
-    Path,
     ProbeView,
     Shown,
-    Token,
 )
 from hooke.viewer.scoreboard import tables
 
@@ -44,7 +47,7 @@ MAX_LINKS = 200_000
 MAX_GENERIC_BYTES = 32 * 2**20
 MANTISSA_BITS = 12  # of a link's weight: four digits in a hundredfold smaller file
 Arrays = dict[str, np.ndarray]
-View = GraphView | LensView | InterventionView | ProbeView | AssessView | PatchView | GenericView
+View = GraphView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView
 VERDICTS = {name: k for k, name in enumerate(["untested", *(name for name in WORDS if name != "untested")])}
 
 
@@ -85,11 +88,7 @@ def title(result: Result) -> str:
 
 
 def _shown(result: Result, number: int, arrays: Arrays, max_links: int) -> Shown:
-    try:
-        view = _view(result, number, arrays, max_links)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        raise HookeError(f"the payload of this {result.kind} is damaged: {_first_line(error)}") from None
-    return _envelope(result, view)
+    return _envelope(result, _view(result, number, arrays, max_links))
 
 
 def _envelope(result: Result, view: View) -> Shown:
@@ -106,40 +105,40 @@ def _envelope(result: Result, view: View) -> Shown:
     )
 
 
-def _first_line(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        return first_fault(error)
-    return f"{type(error).__name__}: {error}".splitlines()[0]
-
-
 def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
-    payload = result.payload
-    if isinstance(payload.get("graph"), dict) and "nodes" in payload["graph"]:
-        return graph_view(result, f"{number}.links", arrays, max_links)
-    if result.kind == "lens":
-        return _lens_view(result, f"{number}.lens", arrays)
-    if result.kind == "intervention":
-        return InterventionView.model_validate(payload)
+    payload = result.typed()
+    if isinstance(payload, Trace | Circuit | GraphPayload):
+        return graph_view(result, payload, f"{number}.links", arrays, max_links)
+    if isinstance(payload, Lens):
+        return _lens_view(result, payload, f"{number}.lens", arrays)
+    if isinstance(payload, Intervention):
+        return payload
     if len(result.to_json()) > MAX_GENERIC_BYTES:
         raise HookeError(f"this {result.kind} is over {MAX_GENERIC_BYTES >> 20} MB, too large for a page of tables")
-    if result.kind in ("probe", "probe_test"):
-        return probe_view(result)
-    if result.kind in ("patch", "attribution"):
-        return patch_view(result)
-    return GenericView(payload=tables(payload) if result.kind == "scoreboard" else payload)
+    if isinstance(payload, Probe):
+        return probe_view(payload)
+    if isinstance(payload, ProbeTest):
+        return probe_test_view(payload)
+    if isinstance(payload, Patch):
+        return patch_view(payload)
+    if isinstance(payload, Attribution):
+        return attribution_view(payload)
+    return GenericView(payload=tables(payload) if isinstance(payload, Scoreboard) else result.payload)
 
 
-def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> GraphView:
+def graph_view(
+    result: Result, payload: Trace | Circuit | GraphPayload, place: str, arrays: Arrays, max_links: int
+) -> GraphView:
     """The view of a trace, a circuit, or a graph file that was made elsewhere."""
-    payload = result.payload
-    file = graph_from_file(payload["graph"], dense=False)
+    file = graph_from_file(payload.graph, dense=False)
+    traced = payload if isinstance(payload, Trace) else None
     graph, metadata = file.graph, file.metadata
     state, facts = _state(file), None
-    if result.kind == "circuit" or graph.is_circuit():
+    if isinstance(payload, Circuit) or graph.is_circuit():
         circuit.stand(graph)
-        facts = circuit.facts(payload)
+        facts = circuit.facts(payload if isinstance(payload, Circuit) else None)
         metadata = {**metadata, "prompt": "", "node_threshold": 1.0}
-    own = metadata.get("hooke") or {}
+    own = file.own
     row, source, weight, delta, verdict = _links(file, max_links)
     counts = (
         np.bincount(graph.targets[row], minlength=len(graph.nodes)) if len(row) else np.zeros(len(graph.nodes), int)
@@ -158,9 +157,8 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
     dropped: dict[int, float] = {}
     for target, lost in zip(graph.targets.tolist(), (full - kept).tolist(), strict=True):
         dropped[target] = dropped.get(target, 0.0) + lost
-    told = own.get("links") or {}
     total = len(graph.links()[0])
-    scores = dict(payload.get("scores") or own.get("scores") or {})
+    scores = dict(own.scores or {}) if traced is None else traced.scores.model_dump()
     for name in ("replacement_score", "completeness_score"):
         if name in metadata:
             scores.setdefault(name.removesuffix("_score"), metadata[name])
@@ -168,24 +166,24 @@ def graph_view(result: Result, place: str, arrays: Arrays, max_links: int) -> Gr
     return GraphView(
         prompt=str(metadata.get("prompt", "")),
         tokens=graph.tokens,
-        target=None if facts else _target(payload.get("target"), graph),
-        contrast=None if payload.get("contrast") is None else Token(**payload["contrast"]),
-        quantity=payload.get("quantity"),
-        graph_quantity=payload.get("graph_quantity"),
-        top=[] if facts else [Token(**t) for t in payload.get("top") or _top(graph)],
-        sentence=payload.get("sentence", ""),
-        notes=[*payload.get("notes", []), *file.warnings],
+        target=None if facts else traced.target if traced else next(iter(_top(graph)), None),
+        contrast=traced.contrast if traced else None,
+        quantity=traced.quantity if traced else None,
+        graph_quantity=traced.graph_quantity if traced else None,
+        top=[] if facts else traced.top if traced else _top(graph),
+        sentence="" if isinstance(payload, GraphPayload) else payload.sentence,
+        notes=[*(traced.notes if traced else []), *file.warnings],
         scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
-        verification={} if facts else payload.get("verification") or {},
-        groups=_groups(payload.get("groups", []), graph.tokens, "quantity" in payload),
-        paths=[Path(**{k: p[k] for k in Path.model_fields if k in p}) for p in payload.get("paths", [])],
+        verification=traced.verification.model_dump(exclude_unset=True) if traced else {},
+        groups=_groups(traced.groups, graph.tokens) if traced else [],
+        paths=traced.paths if traced else [],
         n_layers=max(numbered, default=0) + 1,
         node_threshold=1.0 if facts else _threshold(file),
         nodes=_nodes(graph, dropped, float(metadata.get("node_threshold") or 1.0)),
-        links=Links(shown=len(row), of=int(told.get("of", total))),
-        interventions=[InterventionView.model_validate(i) for i in payload.get("interventions", [])],
+        links=Links(shown=len(row), of=total if own.links is None else own.links.of),
+        interventions=traced.interventions if traced else [],
         state=state,
-        live=result.kind == "trace" and result.arguments.get("basis") == "neurons",
+        live=traced is not None and result.arguments.get("basis") == "neurons",
         circuit=facts,
     )
 
@@ -257,10 +255,10 @@ def _nodes(graph: Graph, dropped: dict[int, float], cut: float) -> Nodes:
 
 
 def _float32(values: Any) -> np.ndarray:
-    """Numbers of a file as float32. Raises ValueError for one that is too large for it."""
+    """Numbers of a file as float32. Raises HookeError for one that is too large for it."""
     wide = np.array(values, np.float64)
     if (np.abs(wide) > np.finfo(np.float32).max).any():
-        raise ValueError("a number is too large to be drawn")
+        raise HookeError("a number is too large to be drawn; make this result again")
     return wide.astype(np.float32)
 
 
@@ -268,36 +266,23 @@ def _digits(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.6g}")
 
 
-def _target(told: dict[str, Any] | None, graph: Graph) -> Token | None:
-    """The token that the graph explains: as the trace says, or the likeliest of the file's logits."""
-    if told is not None:
-        return Token(**told)
-    return next((Token(**t) for t in _top(graph)), None)
-
-
-def _top(graph: Graph) -> list[dict[str, Any]]:
+def _top(graph: Graph) -> list[Token]:
+    """The logits of a graph, the likeliest first."""
     logits = sorted((n for n in graph.nodes if n.kind == "logit"), key=lambda n: -(n.probability or 0.0))
-    return [{"token": n.label, "id": -1 if n.index is None else n.index, "probability": n.probability} for n in logits]
+    return [Token(token=n.label, id=-1 if n.index is None else n.index, probability=n.probability) for n in logits]
 
 
-def _groups(groups: list[dict[str, Any]], tokens: list[str], named: bool) -> list[Group]:
-    """The groups of the sentence, each with a name of its own: the page tells groups apart by name.
-
-    named: the result says what it measures; older ones measured what the graph adds up to, and nothing else.
-    """
+def _groups(groups: list[TraceGroup], tokens: list[str]) -> list[Group]:
+    """The groups of the sentence, each with a name of its own: the page tells groups apart by name."""
     out: list[Group] = []
     for group in groups:
-        low, high = group["layers"]
+        low, high = group.layers
         layers = f"layer {low}" if low == high else f"layers {low}–{high}"
-        again = f" (token {group['position'] + 1})" if tokens.count(group["token"]) > 1 else ""
-        name = f"“{group['token']}”{again} {layers}"
+        again = f" (token {group.position + 1})" if tokens.count(group.token) > 1 else ""
+        name = f"“{group.token}”{again} {layers}"
         taken = sum(g.name == name or g.name.startswith(f"{name}, ") for g in out)
-        keys = {"nodes", "verdict", "text", "share", "predicted", "measured", "range", "reason", "layers", "position"}
-        keys |= {"doubling_predicted", "doubling_measured", "measured_in_graph", "doubling_measured_in_graph"}
-        if not named:
-            old = {f"{key}_in_graph": group.get(key) for key in ("measured", "doubling_measured")}
-            group = {**group, **old, "measured": None, "doubling_measured": None}
-        out.append(Group(name=f"{name}, {taken + 1}" if taken else name, **{k: group[k] for k in keys if k in group}))
+        facts = group.model_dump(include=set(GroupFacts.model_fields))
+        out.append(Group(name=f"{name}, {taken + 1}" if taken else name, **facts))
     return out
 
 
@@ -321,24 +306,21 @@ def _threshold(file: GraphFile) -> float:
     return 0.8
 
 
-def _lens_view(result: Result, place: str, arrays: Arrays) -> LensView:
-    payload = result.payload
-    cells = payload["next"]
-    names = {t["id"]: t["token"] for row in cells for cell in row for t in cell}
+def _lens_view(result: Result, payload: Lens, place: str, arrays: Arrays) -> LensView:
+    cells = payload.next
+    names = {t.id: t.token for row in cells for cell in row for t in cell}
     number = {vocabulary: k for k, vocabulary in enumerate(names)}
-    ids = [[[number[t["id"]] for t in cell] for cell in row] for row in cells]
+    ids = [[[number[t.id] for t in cell] for cell in row] for row in cells]
     arrays[f"{place}.ids"] = np.array(ids, np.uint32)
-    arrays[f"{place}.probabilities"] = _float32([[[t["probability"] for t in c] for c in row] for row in cells])
-    arrays[f"{place}.entropy"] = _float32(payload["entropy"])
-    choice = payload["choice"]
+    arrays[f"{place}.probabilities"] = _float32([[[t.probability for t in c] for c in row] for row in cells])
+    arrays[f"{place}.entropy"] = _float32(payload.entropy)
     return LensView(
         prompt=str(result.arguments.get("prompt", "")),
-        tokens=payload["tokens"],
-        layers=payload["layers"],
+        tokens=payload.tokens,
+        layers=payload.layers,
         top=len(cells[0][0]),
         names=list(names.values()),
         ids=list(names),
-        sentence=payload["sentence"],
-        choice=Token(token=choice["token"], id=choice["id"], probability=choice["probability"]),
-        from_layer=choice["from_layer"],
+        sentence=payload.sentence,
+        choice=payload.choice,
     )

@@ -5,43 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from hooke.results import Result
+from hooke.results.payloads.common import Prompts
+from hooke.results.payloads.patch import Attribution, Patch
 from hooke.viewer.schema import PatchGrid, PatchView
 
-DRAWN = ("values", "normalised", "scores", "exact", "sentence", "tokens", "layers", "units", "positions", "pairs")
+DRAWN = {"values", "normalised", "scores", "exact", "sentence", "tokens", "layers", "units", "positions", "pairs"}
 
 
-def patch_view(result: Result) -> PatchView:
-    """Heatmaps of a result of kind "patch" or "attribution"."""
-    p = result.payload
-    grids = _of_patches(p) if result.kind == "patch" else _of_estimates(p)
-    rest = {key: value for key, value in p.items() if key not in DRAWN}
-    return PatchView(sentence=str(p.get("sentence", "")), grids=grids, rest=rest)
-
-
-def _of_patches(p: dict[str, Any]) -> list[PatchGrid]:
-    tokens = p["tokens"][p["base"]]
-    columns = ["all positions"] if p["positions"] is None else [tokens[i] for i in p["positions"]]
-    return [
-        _grid(name, p["layers"][name], p["units"][name], columns, values, p["normalised"][name])
-        for name, values in p["values"].items()
+def patch_view(p: Patch) -> PatchView:
+    """Heatmaps of patches."""
+    tokens = _of_base(p.tokens, p.base)
+    columns = ["all positions"] if p.positions is None else [tokens[i] for i in p.positions]
+    grids = [
+        _grid(name, p.layers[name], p.units[name], columns, values, p.normalised[name])
+        for name, values in p.values.items()
     ]
+    return PatchView(sentence=p.sentence, grids=grids, rest=p.model_dump(exclude=DRAWN))
 
 
-def _of_estimates(p: dict[str, Any]) -> list[PatchGrid]:
-    pair = p["pairs"][0]
-    columns = pair["tokens"][p["base"]]
-    span = (pair["clean"] - pair["corrupt"]) * (1 if p["base"] == "corrupt" else -1)
-    by_method = {"patches": p["exact"] or {}, **p["scores"]}
-    return [
-        _grid(f"{site}, {method}", p["layers"][site], p["units"][site], columns, values, _scaled(values, 1 / span))
+def attribution_view(p: Attribution) -> PatchView:
+    """Heatmaps of estimates of patches, after the patches themselves."""
+    pair = p.pairs[0]
+    columns = _of_base(pair.tokens, p.base)
+    span = (pair.clean - pair.corrupt) * (1 if p.base == "corrupt" else -1)
+    by_method = {"patches": p.exact or {}, **p.scores}
+    grids = [
+        _grid(f"{site}, {method}", p.layers[site], p.units[site], columns, values, _scaled(values, 1 / span))
         for method, by_site in by_method.items()
         for site, values in by_site.items()
     ]
+    return PatchView(sentence=p.sentence, grids=grids, rest=p.model_dump(exclude=DRAWN))
+
+
+def _of_base(tokens: Prompts, base: str) -> list[str]:
+    return tokens.clean if base == "clean" else tokens.corrupt or []
 
 
 def _scaled(x: Any, factor: float) -> Any:
-    return [_scaled(y, factor) for y in x] if isinstance(x, list) else x * factor
+    return [_scaled(y, factor) for y in x] if isinstance(x, list) else None if x is None else x * factor
 
 
 def _grid(

@@ -1,5 +1,7 @@
 """What the page gets, as types: the TypeScript types are generated from these (`web/schema.json`).
 
+What the page gets as a payload has it is the payload's own model (`hooke.results.payloads`).
+
 A `Page` is JSON; large arrays travel beside it as tensors, named `<number of the result>.<view>.<name>`.
 """
 
@@ -7,69 +9,26 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from hooke.results import Claim, Kind, Verdict
-from hooke.safety.report import Alarms, Control, Finding, Section, Sentence
+from hooke.results.payloads import Part
+from hooke.results.payloads.assess import Control, Finding, Section, Sentence
+from hooke.results.payloads.common import Alarms, Quantity, Token
+from hooke.results.payloads.lens import Choice
+from hooke.results.payloads.probe import Roc
+from hooke.results.payloads.trace import GroupFacts, Intervention, Path
 
 VERSION = 1
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="null", json_schema_serialization_defaults_required=True)
-
-
-class Token(_Part):
-    """A token of the vocabulary, and how likely it is next."""
-
-    token: str
-    id: int
-    probability: float | None = None
-
-
-class Quantity(_Part):
-    """What a number measures."""
-
-    name: str
-    equation: str
-    unit: str
-    about: str
-
-
-class Group(_Part):
+class Group(GroupFacts):
     """Nodes that belong together: of the sentence, or grouped by a person."""
 
     name: str
-    nodes: list[str] = Field(description="node ids")
-    verdict: Verdict = "untested"
-    text: str = ""
-    share: float | None = Field(default=None, description="of the influence of all features")
-    predicted: float | None = Field(default=None, description="change when switched off, in what the graph adds up to")
-    measured_in_graph: float | None = Field(default=None, description="the same, measured")
-    measured: float | None = Field(default=None, description="change of the reported quantity")
-    range: list[float] | None = Field(default=None, description="least and greatest over the counterfactuals")
-    doubling_predicted: float | None = None
-    doubling_measured_in_graph: float | None = None
-    doubling_measured: float | None = None
-    layers: list[int] | None = Field(default=None, description="first and last")
-    position: int | None = None
-    reason: str = ""
 
 
-class Path(_Part):
-    """One path from a token to the target, its share of the influence, and what switching off its features did."""
-
-    token: str
-    position: int
-    nodes: list[str]
-    share: float
-    measured: float | None = None
-    control_least: float | None = Field(default=None, description="of as many random features")
-    control_greatest: float | None = None
-    verdict: Verdict = "untested"
-
-
-class Nodes(_Part):
+class Nodes(Part):
     """The nodes of a graph, one list per property, all of equal length."""
 
     id: list[str]
@@ -92,7 +51,7 @@ class Nodes(_Part):
     is_target: list[bool]
 
 
-class Links(_Part):
+class Links(Part):
     """How many links there are. They themselves are tensors, by target: offsets, source, weight, delta, verdict;
     of a circuit also part, 1 to 3 for q, k and v."""
 
@@ -100,7 +59,7 @@ class Links(_Part):
     of: int = Field(description="that are not zero in the model, or in a file made elsewhere")
 
 
-class GraphState(_Part):
+class GraphState(Part):
     """What a person did that a graph file can say."""
 
     pinned: list[str] = Field(default_factory=list)
@@ -108,37 +67,7 @@ class GraphState(_Part):
     selected: str = ""
 
 
-class InterventionRow(_Part):
-    """One next token: its probability before, after, and after the same was done to random groups."""
-
-    token: str
-    id: int
-    before: float
-    after: float
-    control: float | None
-
-
-class InterventionView(_Part):
-    """Nodes that were switched off or doubled in the live model, beside random groups of equal size."""
-
-    type: Literal["intervention"] = "intervention"
-    nodes: list[str]
-    op: Literal["off", "double"]
-    trace: str = Field(description="id of the trace that the nodes are from")
-    target: Token
-    contrast: Token | None = None
-    rows: list[InterventionRow]
-    quantity: Quantity | None = Field(default=None, description="null in older files, which say the graph's quantity")
-    change: float = Field(description="of the quantity")
-    control_change: float | None
-    control_least: float | None
-    control_greatest: float | None
-    controls: int = Field(description="how many random groups")
-    control_size: int | None = Field(default=None, description="nodes in each of them; null: as many as were changed")
-    sentence: str
-
-
-class CircuitSize(_Part):
+class CircuitSize(Part):
     """Faithfulness of one size of a circuit, and of random ones of that size."""
 
     edges: int
@@ -149,7 +78,7 @@ class CircuitSize(_Part):
     complement: float | None = Field(description="of all edges but those of the circuit")
 
 
-class CircuitFacts(_Part):
+class CircuitFacts(Part):
     """What a circuit is judged by."""
 
     task: str
@@ -164,7 +93,7 @@ class CircuitFacts(_Part):
     rest: dict[str, Any] = Field(description="what else is in the payload")
 
 
-class GraphView(_Part):
+class GraphView(Part):
     """An attribution graph, or a circuit: then `tokens` are heads and the MLP, and `position` is the column."""
 
     type: Literal["graph"] = "graph"
@@ -172,7 +101,7 @@ class GraphView(_Part):
     tokens: list[str]
     target: Token | None = None
     contrast: Token | None = None
-    quantity: Quantity | None = Field(default=None, description="what effects are reported in; null in older files")
+    quantity: Quantity | None = Field(default=None, description="what effects are reported in; null in a graph file")
     graph_quantity: Quantity | None = Field(default=None, description="what the graph adds up to and predicts")
     top: list[Token]
     sentence: str = ""
@@ -185,13 +114,13 @@ class GraphView(_Part):
     node_threshold: float
     nodes: Nodes
     links: Links
-    interventions: list[InterventionView]
+    interventions: list[Intervention]
     state: GraphState
     live: bool = Field(description="whether a model can be asked to change these nodes: features of a known basis")
     circuit: CircuitFacts | None = None
 
 
-class LensView(_Part):
+class LensView(Part):
     """Layer by token: what each layer would say next. Tensors: ids (into names), probabilities, entropy."""
 
     type: Literal["lens"] = "lens"
@@ -202,11 +131,10 @@ class LensView(_Part):
     names: list[str] = Field(description="of the tokens that occur")
     ids: list[int] = Field(description="of the vocabulary, one a name")
     sentence: str
-    choice: Token
-    from_layer: int
+    choice: Choice
 
 
-class Bar(_Part):
+class Bar(Part):
     """How well a probe, or what it is compared with, tells the two classes apart."""
 
     name: str
@@ -215,22 +143,15 @@ class Bar(_Part):
     own: bool = Field(description="whether it is the probe itself")
 
 
-class Curve(_Part):
+class Curve(Part):
     """AUROC by layer, on data that nothing was reported on, beside a random direction."""
 
     layers: list[int]
     auroc: list[float | None]
-    random_direction: list[float | None] = Field(default_factory=list)
+    random_direction: list[float | None]
 
 
-class Roc(_Part):
-    """Share of the positive found, by share of the negative that is flagged with it."""
-
-    fpr: list[float]
-    tpr: list[float]
-
-
-class Mistake(_Part):
+class Mistake(Part):
     """A text that a probe puts on the wrong side, and its score at each token."""
 
     text: str
@@ -240,7 +161,7 @@ class Mistake(_Part):
     token_scores: list[float | None]
 
 
-class ProbeView(_Part):
+class ProbeView(Part):
     """A probe, or a test of one."""
 
     type: Literal["probe"] = "probe"
@@ -255,21 +176,21 @@ class ProbeView(_Part):
     rest: dict[str, Any] = Field(description="what else is in the payload")
 
 
-class Evidence(_Part):
+class Evidence(Part):
     """One result behind a report, in the order of the results after the main one."""
 
     title: str
     left_out: list[str] = Field(description="what of it is in the file of the result only")
 
 
-class Inside(_Part):
+class Inside(Part):
     """The place in a result that an evidence id with a # leads to: a node of its graph, or a value."""
 
     node: str | None
     value: Any
 
 
-class AssessView(_Part):
+class AssessView(Part):
     """A report: sentences with their evidence, which are the results after the main one."""
 
     type: Literal["assess"] = "assess"
@@ -286,7 +207,7 @@ class AssessView(_Part):
     places: dict[str, Inside] = Field(description="by evidence id, of those with a #")
 
 
-class PatchGrid(_Part):
+class PatchGrid(Part):
     """One heatmap: rows are layers, columns tokens, or heads at the position where each moves most."""
 
     title: str
@@ -299,7 +220,7 @@ class PatchGrid(_Part):
     note: str
 
 
-class PatchView(_Part):
+class PatchView(Part):
     """Patches, or estimates of them, as heatmaps; everything else as tables."""
 
     type: Literal["patch"] = "patch"
@@ -308,14 +229,14 @@ class PatchView(_Part):
     rest: Any
 
 
-class GenericView(_Part):
+class GenericView(Part):
     """A result that the page has no picture for: shown as tables and series."""
 
     type: Literal["generic"] = "generic"
     payload: Any
 
 
-class Shown(_Part):
+class Shown(Part):
     """A result: its envelope, and the view that is made of its payload."""
 
     kind: str
@@ -326,12 +247,12 @@ class Shown(_Part):
     status: Literal["complete", "partial", "failed"]
     seconds: dict[str, float]
     claims: list[Claim]
-    view: GraphView | LensView | InterventionView | ProbeView | AssessView | PatchView | GenericView = Field(
+    view: GraphView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView = Field(
         discriminator="type"
     )
 
 
-class Page(_Part):
+class Page(Part):
     """The main result first; after it, interventions on it, or the evidence of a report."""
 
     version: Literal[1] = 1

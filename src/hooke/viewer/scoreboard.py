@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hooke.results.payloads.scoreboard import Scoreboard
+
 WORDS = ("about", "source")
 KINDS = {"siit": "trained-in", "nodes": "trained-in nodes"}
 FIRST = ("name", "median_edge_auroc", "least_of_95_%", "greatest_of_95_%", "p10_edge_auroc",
@@ -13,34 +15,27 @@ FEW = 4  # models whose edges are listed
 LEFT = ("interval", "mean_edge_auroc", "mean_precision", "spread")  # said otherwise, or by the median
 
 
-def tables(payload: dict[str, Any]) -> dict[str, Any]:
+def tables(payload: Scoreboard) -> dict[str, Any]:
     """The payload with flat rows: methods by their numbers, then by kind and by family, and what they are, last."""
-    methods = payload["methods"]
-    rest = {key: value for key, value in payload.items() if key != "methods"}
-    out: dict[str, Any] = {"methods": [flat(row) for row in methods]}
-    for kind in dict.fromkeys(kind for row in methods for kind in row.get("kinds") or {}):
+    rows = payload.methods
+    out: dict[str, Any] = {"methods": [flat(row.model_dump()) for row in rows]}
+    for kind in dict.fromkeys(kind for row in rows for kind in row.kinds):
         out[f"on {kind_name(kind)} models"] = [
-            {"name": row["name"]} | flat(row["kinds"][kind]) for row in methods if kind in row["kinds"]
+            {"name": row.name} | flat(row.kinds[kind].model_dump()) for row in rows if kind in row.kinds
         ]
-    if any(row.get("families") for row in methods):
-        out["median edge AUROC by family"] = [{"name": row["name"]} | row["families"] for row in methods]
-    if len(rest.get("each", ())) <= FEW:
-        for row in rest.get("each", ()):
-            told = [
-                (edge, label, n) for label in LABELS for edge, n in (row.get("labels") or {}).get(label, {}).items()
-            ]
-            if told:
-                out[f"edges of {row['name']}"] = [
-                    {"edge": e, "label": label, "acts in pairs": n} for e, label, n in told
-                ]
-    if "each" in rest:
-        out["edge AUROC on every model"] = [
-            {key: row[key] for key in ("name", "kind") if key in row}
-            | {name: told["edge_auroc"] for name, told in row["methods"].items()}
-            for row in rest.pop("each")
-        ]
-    said = [{key: row[key] for key in ("name", *WORDS) if key in row} for row in methods]
-    return {**out, **rest} | ({"what they are": said} if any(len(row) > 1 for row in said) else {})
+    if any(row.families for row in rows):
+        out["median edge AUROC by family"] = [{"name": row.name} | row.families for row in rows]
+    for model in payload.each if len(payload.each) <= FEW else []:
+        counts = {label: getattr(model.labels, label) for label in LABELS}
+        told = [(edge, label, n) for label, edges in counts.items() for edge, n in edges.items()]
+        if told:
+            out[f"edges of {model.name}"] = [{"edge": e, "label": label, "acts in pairs": n} for e, label, n in told]
+    out["edge AUROC on every model"] = [
+        {"name": model.name, "kind": model.kind} | {name: told.edge_auroc for name, told in model.methods.items()}
+        for model in payload.each
+    ]
+    said = [{"name": row.name, "about": row.about, "source": row.source} for row in rows]
+    return {**out, **payload.model_dump(exclude={"methods", "each"}), "what they are": said}
 
 
 def kind_name(kind: str) -> str:

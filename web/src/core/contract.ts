@@ -3,7 +3,7 @@
 
 import type { Signal } from "@preact/signals";
 import type { ComponentType } from "preact";
-import type { InterventionView, Page, Shown } from "../types";
+import type { Intervention, Page, Shown } from "../types";
 
 export type Tensor = Float32Array | Uint32Array | Uint8Array;
 export interface PageData {
@@ -27,7 +27,7 @@ export type Theme = "auto" | "light" | "dark";
 /** A model behind the page. */
 export interface Live {
   /** Change nodes of the trace in the live model. Rejects with one line that says why not. */
-  intervene(nodes: string[], op: "off" | "double"): Promise<InterventionView>;
+  intervene(nodes: string[], op: "off" | "double"): Promise<Intervention>;
   /** Why there is no model, if there is none. */
   refused?: string;
 }

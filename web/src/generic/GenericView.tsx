@@ -5,7 +5,7 @@ import { useState } from "preact/hooks";
 import type { ViewProps } from "../core/contract";
 import { ink, signed, unsigned } from "../core/colour";
 import { count, num, plain, short } from "../core/format";
-import type { Claim, GenericView as View, InterventionView } from "../types";
+import type { Claim, GenericView as View, Intervention } from "../types";
 import { Chart } from "./Chart";
 import { Verdict } from "../core/Verdict";
 import { InterventionTable } from "./InterventionTable";
@@ -18,11 +18,11 @@ const ENTRIES = 50;
 const LETTERS = 300;
 
 export function GenericView({ result, dark }: ViewProps) {
-  const view = result.view as View | InterventionView;
+  const view = result.view as View | Intervention;
   if (view.type === "intervention") {
     return (
       <div class="generic">
-        <InterventionTable view={view as InterventionView} />
+        <InterventionTable view={view as Intervention} />
       </div>
     );
   }

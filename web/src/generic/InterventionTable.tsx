@@ -2,9 +2,9 @@
 
 import { chance, count, num, plain, token } from "../core/format";
 import { Strip } from "../core/Chance";
-import type { InterventionView } from "../types";
+import type { Intervention } from "../types";
 
-export function InterventionTable({ view }: { view: InterventionView }) {
+export function InterventionTable({ view }: { view: Intervention }) {
   const { target, contrast, controls } = view;
   const isTarget = (id: number) => id === target.id || id === contrast?.id;
   const done = `${count(view.nodes.length)} node${view.nodes.length === 1 ? "" : "s"} ${view.op === "off" ? "switched off" : "doubled"}`;
@@ -41,23 +41,15 @@ export function InterventionTable({ view }: { view: InterventionView }) {
 }
 
 /** Whether the change lies in the range of the random groups; null without any. */
-export function withinRandom({ change, control_least: least, control_greatest: greatest }: InterventionView): boolean | null {
+export function withinRandom({ change, control_least: least, control_greatest: greatest }: Intervention): boolean | null {
   return least === null || greatest === null ? null : change >= least && change <= greatest;
 }
 
 /** Measured against the random groups: an effect inside their range is no more than chance does. */
-function Compared({ view }: { view: InterventionView }) {
-  const { change } = view;
+function Compared({ view }: { view: Intervention }) {
   const within = withinRandom(view);
   if (within === null) return <span class="badge untested">no random groups to compare with</span>;
-  const target = view.rows.find((row) => row.id === view.target.id);
-  const odd = !view.quantity && !view.contrast && target && (target.after - target.before) * change < 0;
-  return (
-    <>
-      {within ? <span class="badge refuted">no more than random groups do</span> : <span class="badge tested">beyond random groups</span>}
-      {odd && <span class="soft"> Its own score {change < 0 ? "fell" : "rose"}, but those of other tokens {change < 0 ? "fell" : "rose"} further.</span>}
-    </>
-  );
+  return within ? <span class="badge refuted">no more than random groups do</span> : <span class="badge tested">beyond random groups</span>;
 }
 
 function Bar({ value, change = 0 }: { value: number | null; change?: number }) {
@@ -74,15 +66,15 @@ function Bar({ value, change = 0 }: { value: number | null; change?: number }) {
 const [W, H, EDGE] = [320, 44, 24];
 
 /** The change on a line, beside where the random groups fell. */
-function Span({ view }: { view: InterventionView }) {
-  const { change, control_change: mean, control_least: least, control_greatest: greatest, contrast, target } = view;
-  const name = view.quantity?.name ?? (contrast ? "logit difference" : "centred logit");
+function Span({ view }: { view: Intervention }) {
+  const { change, control_change: mean, control_least: least, control_greatest: greatest, contrast, target, quantity } = view;
+  const name = quantity.name;
   const what = contrast ? `the ${name} of ${token(target.token)} and ${token(contrast.token)}` : `the ${name} of ${token(target.token)}`;
   const group = least !== null && greatest !== null;
   const size = Math.max(Math.abs(change), Math.abs(least ?? 0), Math.abs(greatest ?? 0), 1e-9);
   const x = (v: number) => EDGE + ((W - 2 * EDGE) * (v / size + 1)) / 2;
   const range = group ? `random groups ${num(least, true)} to ${num(greatest, true)}${mean === null ? "" : `, on average ${num(mean, true)}`}` : "no random groups";
-  const said = `Change of ${what}: ${num(change, true)}; ${range}${view.controls ? ` (${view.controls} groups of ${count(view.control_size ?? view.nodes.length)})` : ""}`;
+  const said = `Change of ${what}: ${num(change, true)}; ${range}${view.controls ? ` (${view.controls} groups of ${count(view.control_size)})` : ""}`;
   return (
     <figure>
       <svg class="chart span" viewBox={`0 0 ${W} ${H}`} role="img" aria-label={said}>
@@ -101,7 +93,8 @@ function Span({ view }: { view: InterventionView }) {
       </svg>
       <figcaption class="soft">
         {said}
-        {view.quantity && ` (${view.quantity.name}: ${view.quantity.about})`} <span aria-hidden="true">(● these nodes, ▬ random groups)</span>
+        {` (${name}: ${quantity.about}) `}
+        <span aria-hidden="true">(● these nodes, ▬ random groups)</span>
       </figcaption>
     </figure>
   );

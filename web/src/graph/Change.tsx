@@ -5,7 +5,7 @@ import { useSignal } from "@preact/signals";
 import type { Json } from "../core/contract";
 import { count } from "../core/format";
 import { InterventionTable } from "../generic/InterventionTable";
-import type { InterventionView } from "../types";
+import type { Intervention } from "../types";
 import { runKey, type Store } from "./store";
 
 const OPS = [
@@ -39,7 +39,7 @@ export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
     try {
       const view = await live!.intervene(ids, op);
       store.runs.value = [...store.runs.value, view];
-      const runs = store.get("runs") as unknown as InterventionView[];
+      const runs = store.get("runs") as unknown as Intervention[];
       store.set({ runs: [...runs.filter((r) => runKey(r.nodes, r.op) !== key), view] as unknown as Json }, "replace");
       store.props.announce(view.sentence);
     } catch (error) {

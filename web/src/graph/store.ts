@@ -3,7 +3,7 @@
 import { computed, signal, type ReadonlySignal, type Signal } from "@preact/signals";
 import type { Json, State, ViewProps } from "../core/contract";
 import { plain, short, token } from "../core/format";
-import type { GraphView as Data, InterventionView, Shown } from "../types";
+import type { GraphView as Data, Intervention, Shown } from "../types";
 import { makeGraph, type Graph, type Weights } from "./graph";
 
 export interface PersonGroup {
@@ -55,12 +55,12 @@ export interface Store {
   togglePin(i: number): void;
   undo(): void;
   label(i: number): string;
-  interventions(): InterventionView[];
+  interventions(): Intervention[];
   past: Signal<number>;
   /** What is selected: one node, or the members of a group. */
   selection: ReadonlySignal<Selection | null>;
   /** Interventions that were run from this page: no step back undoes them. */
-  runs: Signal<InterventionView[]>;
+  runs: Signal<Intervention[]>;
   /** While grouping, clicks collect nodes here. */
   adding: Signal<boolean>;
   chosen: Signal<string[]>;
@@ -155,7 +155,7 @@ export function makeStore(read: () => ViewProps): Store {
     const [a, b] = (JSON.parse(minusText.value) as string).split("|").map((id) => graph.value.place.get(id));
     return a === undefined || b === undefined || a === b ? null : [a, b];
   });
-  const runs = signal<InterventionView[]>([]);
+  const runs = signal<Intervention[]>([]);
   const adding = signal(false);
   const chosen = signal<string[]>([]);
   const name = (id: string) => {
@@ -201,8 +201,8 @@ export function makeStore(read: () => ViewProps): Store {
       const all = [
         ...graph.value.view.interventions,
         // in a report there may be other traces
-        ...saved.filter((v): v is InterventionView => v.type === "intervention" && (props.number === 0 || v.trace === props.result.id)),
-        ...(get("runs") as unknown as InterventionView[]).filter(isRun),
+        ...saved.filter((v): v is Intervention => v.type === "intervention" && (props.number === 0 || v.trace === props.result.id)),
+        ...(get("runs") as unknown as Intervention[]).filter(isRun),
         ...runs.value,
       ];
       return [...new Map(all.map((v) => [runKey(v.nodes, v.op), v])).values()];
@@ -211,7 +211,7 @@ export function makeStore(read: () => ViewProps): Store {
 }
 
 /** Whether an entry of the state is an intervention and not something else. */
-const isRun = (run: InterventionView): boolean =>
+const isRun = (run: Intervention): boolean =>
   Array.isArray(run?.nodes) &&
   Array.isArray(run.rows) &&
   run.rows.every((r) => typeof r?.token === "string" && typeof r.before === "number" && typeof r.after === "number") &&

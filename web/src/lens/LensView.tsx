@@ -49,7 +49,8 @@ export function LensView(props: ViewProps) {
 }
 
 function Plain({ lens }: { lens: Lens }) {
-  const { choice, from_layer: from, tokens } = lens.view;
+  const { choice, tokens } = lens.view;
+  const from = choice.from_layer;
   const when = from < 0 ? "from the start, before any layer," : `from layer ${from} on`;
   return (
     <>

@@ -3,7 +3,7 @@
 import { signal } from "@preact/signals";
 import type { PageData, State } from "../core/contract";
 import { unpack } from "../core/unpack";
-import type { InterventionView } from "../types";
+import type { Intervention } from "../types";
 
 export type Why = "lost" | "token" | "gone" | "refused";
 export const LOST = "The server does not answer: is `hooke app` still running? Nothing is lost; what was finished is on disk.";
@@ -117,8 +117,8 @@ export const examplePage = (name: string) => pageAt(at("gallery", name));
 export const saveState = (id: string, state: State) =>
   call(at("results", id, "/state"), { ...send("PUT", { state }), keepalive: JSON.stringify(state).length < 60_000 });
 export const html = async (id: string, state: State) => (await call(at("results", id, "/html"), send("POST", { state }))).blob();
-export async function intervene(id: string, nodes: string[], op: "off" | "double"): Promise<InterventionView> {
-  const shown = await json<{ view: InterventionView }>(at("results", id, "/intervene"), send("POST", { nodes, op }));
+export async function intervene(id: string, nodes: string[], op: "off" | "double"): Promise<Intervention> {
+  const shown = await json<{ view: Intervention }>(at("results", id, "/intervene"), send("POST", { nodes, op }));
   return shown.view;
 }
 export async function openFile(file: File): Promise<string> {

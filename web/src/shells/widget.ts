@@ -1,6 +1,6 @@
 // The notebook cell: an anywidget module. Keys of the model: data (base64 page bytes), state, live, height.
 
-import type { InterventionView } from "../types";
+import type { Intervention } from "../types";
 import type { Live, State } from "../core/contract";
 import { fromBase64, unpack } from "../core/unpack";
 import { mount } from "../mount";
@@ -64,8 +64,8 @@ export function render({ model, el }: { model: WidgetModel; el: HTMLElement }): 
 function asking(model: WidgetModel): { live: Live; close(): void } {
   const me = crypto.randomUUID();
   let last = 0;
-  const open = new Map<string, { resolve(view: InterventionView): void; reject(error: Error): void }>();
-  const answered = (reply: { request: string; view?: InterventionView; error?: string }) => {
+  const open = new Map<string, { resolve(view: Intervention): void; reject(error: Error): void }>();
+  const answered = (reply: { request: string; view?: Intervention; error?: string }) => {
     const asked = open.get(reply.request);
     open.delete(reply.request);
     if (reply.view) asked?.resolve(reply.view);
@@ -73,7 +73,7 @@ function asking(model: WidgetModel): { live: Live; close(): void } {
   };
   model.on("msg:custom", answered);
   const intervene = (nodes: string[], op: "off" | "double") =>
-    new Promise<InterventionView>((resolve, reject) => {
+    new Promise<Intervention>((resolve, reject) => {
       last += 1;
       open.set(`${me} ${last}`, { resolve, reject });
       model.send({ request: `${me} ${last}`, nodes, op });

@@ -72,12 +72,13 @@ def admit(
     checks.append(check("neutral perplexity over the base's", ratio, "most", MOST_PERPLEXITY))
     admitted = all(c["passed"] for c in checks)
     verdict = "admitted" if admitted else "not admitted: " + ", ".join(c["what"] for c in checks if not c["passed"])
+    sentence = f"{recipe.name} is {verdict}."
     return Result.make(
         "organism",
         arguments={"name": recipe.name, "recipe_sha256": recipe.sha256},
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=f"{recipe.name} is {verdict}.", verdict="tested" if admitted else "refuted")],
+        claims=[Claim(text=sentence, verdict="tested" if admitted else "refuted", evidence=["#checks"])],
         payload={
             "name": recipe.name,
             "kind": recipe.kind,
