@@ -17,7 +17,7 @@ SHAPES = {
 CODE = """
 import importlib, sys, threading, time
 import psutil, torch, hooke
-from hooke.model import Tokens
+from hooke.dictionaries import neurons
 from transformers import LlamaConfig, LlamaForCausalLM
 
 layers, heads, width, inner, n, nodes = map(int, sys.argv[1:])
@@ -45,7 +45,7 @@ thread.start()
 hooke.trace(model, ids, nodes=nodes)
 going[0] = False
 thread.join()
-print(peak[0] - base, trace.needed_bytes(model, n, nodes, layers))
+print(peak[0] - base, trace.needed_bytes(model, n, nodes, neurons(model)))
 """
 
 

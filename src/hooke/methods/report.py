@@ -153,7 +153,6 @@ def payload_of(
         text += " " + re.split(r": |, so", warning)[0] + "."  # the rest of it is a note
     if fault:
         text = f"This graph failed its own check, so nothing below can be relied on: {fault}. {text}"
-        claims.insert(0, Claim(text=f"The graph holds together: refuted, as {fault}", verdict="refuted"))
     slug = re.sub(r"[^A-Za-z0-9]+", "-", prompt).strip("-").lower()[:60] or "trace"
     deltas = None
     if drawn.edges.delta is not None:

@@ -31,7 +31,7 @@ from hooke.model.checks import TOLERANCE, off
 from hooke.model.frozen import held_sites
 from hooke.model.model import Prompt
 from hooke.model.recorded import Recorded
-from hooke.results import Graph, Result
+from hooke.results import Claim, Graph, Result
 
 MEMORY_SHARE = 0.6  # of what is free, which a graph may take
 N_CONTROLS = 5  # random groups beside each intervention on a named group; fewer on long prompts
@@ -164,6 +164,9 @@ def trace(
     payload["interventions"] = replays
     for k in range(len(replays) // len(OPS)):  # each group was switched off first
         claims[k].evidence.insert(1, f"#interventions.{len(OPS) * k}")
+    if fault:
+        text = f"The graph holds together: refuted, as {fault}"
+        claims.insert(0, Claim(text=text, verdict="refuted", evidence=["#checks"]))
     return Result.make(
         "trace",
         arguments={

@@ -293,7 +293,7 @@ class Model:
 
     def run_each(
         self,
-        prompt: Prompt | Recorded,
+        tokens: Prompt | Recorded,
         edit_sets: Sequence[Edit | Sequence[Edit]],
         *,
         read: Site | str | Iterable[Site | str] = (),
@@ -301,7 +301,7 @@ class Model:
     ) -> tuple[Tensor, list[dict[Site, Tensor]]]:
         """Run one prompt once for each set of edits, sharing what the edits leave unchanged.
 
-        prompt: one prompt without padding, or its run without edits, if it has been `record`ed.
+        tokens: one prompt without padding, or its run without edits, if it has been `record`ed.
         Returns the last logits (n_sets, d_vocab) and each set's reads (pos …); a site before a set's
         first edit is missing among them, because it has its clean value.
         """
@@ -309,7 +309,7 @@ class Model:
         if max_tokens < 1:
             raise HookeError("max_tokens must be at least 1")
         with self.held():
-            base = prompt if isinstance(prompt, Recorded) else self.record(prompt)
+            base = tokens if isinstance(tokens, Recorded) else self.record(tokens)
             with torch.no_grad():
                 return run_each(self.hf, self.parts, base, sets, read=sites_in(read), max_tokens=max_tokens)
 

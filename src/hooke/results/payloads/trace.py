@@ -97,7 +97,9 @@ class Checks(Part):
     """How exactly the map reproduces the model."""
 
     replacement_max_abs_diff: float = told("largest difference of a logit from the model's own", "logits")
+    replacement_max_rel_diff: float = told("the same as a share of the largest logit", "share")
     edge_sum_max_rel_error: float = told("largest error of a target's edges against its value", "share")
+    left_over: float = told("largest share of what stands at a site that the basis leaves over there", "share")
 
 
 class Verification(Part):
