@@ -19,6 +19,7 @@ from hooke.methods import metrics
 from hooke.methods.patch_pair import question
 from hooke.model import Tokens
 from hooke.sites import Site
+from transcoders import Transcoder
 
 N_POS, GOOD, BAD = 5, 11, 45
 HEADED = ("q", "k", "v", "z", "pattern")
@@ -139,6 +140,24 @@ def test_neurons_and_features() -> None:
         edit = direction.edits(torch.tensor([0]), value[None], torch.tensor([position]))
         expected = difference(model.run(corrupt, edits=edit, logits="last").logits)
         assert payload["values"][direction.hash][0][0][position] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("way", ["denoise", "noise"])
+def test_features_that_write_several_layers_are_patched_in_the_live_run(way: str) -> None:
+    """What a feature writes first moves what stands where it writes later, as an edit of the feature has it."""
+    model, (clean, corrupt) = model_of("llama"), a_pair()
+    block = Transcoder("mlp_in.0", ["mlp_out.0", "attn_out.1", "resid_post.2"], 32, 40, seed=3)
+    read = block.reads[0]
+    there, here = (clean, corrupt) if way == "denoise" else (corrupt, clean)
+    values = block.dense(model.run(there, read=[read]).acts[read][0])
+    moved = (values - block.dense(model.run(here, read=[read]).acts[read][0])).abs().amax(0)
+    ids = moved.topk(2).indices.tolist()
+    payload = hooke.patch(model, clean, corrupt, sites=[(block, ids)], target=GOOD, contrast=BAD, direction=way).payload
+    for k, feature in enumerate(ids):
+        for position in range(N_POS):
+            edits = block.edits(torch.tensor([feature]), values[position, feature], torch.tensor([position]))
+            expected = difference(model.run(here, edits=edits, logits="last").logits)
+            assert payload["values"][block.hash][0][k][position] == pytest.approx(expected, abs=1e-4)
 
 
 def test_ablations() -> None:

@@ -91,7 +91,8 @@ class Place:
             here = {s: base.acts[s][0][positions] for s in self.dictionary.reads}
             for target in self.dictionary.writes:
                 change = (new - old)[:, None] * self.dictionary.writer(units, target, here).to(new)
-                made.append(Writes(target, runs, positions, None, base.acts[target][0][positions] + change))
+                # added to what the run has there: what it writes earlier has moved that already
+                made.append(Writes(target, runs, positions, None, change, add=True))
             return made
         if site.point == "pattern":  # one query's pattern moves only its z, which the base's values give
             assert units is not None

@@ -44,6 +44,7 @@ class Writes(NamedTuple):
     """What is set at one site: entry i, in run `runs[i]` at position `positions[i]`, to `values[i]`.
 
     units: which head or unit (the first axis of features), or None for all of the site's value there.
+    add: whether the values are added to what the run has there. No place of a run is named twice.
     """
 
     site: Site
@@ -51,11 +52,12 @@ class Writes(NamedTuple):
     positions: Tensor  # (n,)
     units: Tensor | None  # (n,)
     values: Tensor  # (n, …)
+    add: bool = False
 
     def take(self, keep: Tensor) -> Writes:
         """Some of the entries."""
         units = None if self.units is None else self.units[keep]
-        return Writes(self.site, self.runs[keep], self.positions[keep], units, self.values[keep])
+        return Writes(self.site, self.runs[keep], self.positions[keep], units, self.values[keep], self.add)
 
 
 def substitute(
@@ -181,7 +183,8 @@ def _pass(
             return x
         x = x.clone()
         for w, rows in by_site[site]:
-            x[(0, rows) if w.units is None else (0, rows, w.units.to(device))] = w.values.to(x)
+            at = (0, rows) if w.units is None else (0, rows, w.units.to(device))
+            x[at] = x[at] + w.values.to(x) if w.add else w.values.to(x)
         return x
 
     def visit(site: Site, x: Tensor) -> Tensor:
