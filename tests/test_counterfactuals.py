@@ -97,7 +97,7 @@ def test_a_sum_has_none_and_says_so(glass: Model, tmp_path: Path, monkeypatch, c
     """Where no change of a content word moves the answer, no prompt is passed off as a counterfactual."""
     prompt = "Alice was beginning to get very"
     monkeypatch.setattr("hooke.methods.variants.LEAST_FALL", 1e6)
-    rows = select.contrasts(glass, glass.tokens(prompt), hooke.dictionaries.neurons(glass), 5, extra=3)
+    rows = select.contrasts(glass, glass.tokens(prompt), 5, extra=3)
     assert rows == []
     result = hooke.trace(glass, prompt, nodes=30)
     payload = json.loads(result.to_json())["payload"]

@@ -78,7 +78,7 @@ def loaded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     import hooke.model.load
 
     module = sys.modules["hooke.model.load"]
-    real = module.load
+    real = hooke.load  # fetched now: what is put back afterwards is what is there before the change
 
     def load(name: Any = None, **options: Any) -> Any:
         plain = all(value == "auto" for value in options.values()) and (name is None or name == "glassllm")

@@ -395,7 +395,7 @@ def test_when_applies_an_edit_only_where_a_feature_fires(threshold: float) -> No
         batch, read=[site], edits=[shift, Edit(site, "set", 1.0, when=(Above("resid_post.1", direction), 50.0))]
     )
     assert bool((twice.acts[site][batch.mask] == 1.0).all())
-    with pytest.raises(HookeError, match="computed after it"):
+    with pytest.raises(HookeError, match="not computed before it"):
         model.run(batch, edits=[Edit("resid_post.0", when=(Above("resid_post.1", direction), 0.0))])
 
 

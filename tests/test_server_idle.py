@@ -15,6 +15,7 @@ from contextlib import suppress
 import pytest
 
 from hooke.server import connections
+from made_up import unknown
 from serving import Client, model, running, slowly  # noqa: F401
 
 MANY = 320
@@ -151,11 +152,11 @@ def test_a_client_that_goes_away_is_no_error(brisk, capfd):
 def test_a_slow_body_that_goes_on_is_taken(brisk, monkeypatch):
     monkeypatch.setattr(connections, "BODY", 3.0)
     monkeypatch.setattr(connections, "RATE", 10.0)
-    data = b'{"kind": "note", "payload": {}}'
+    data = unknown("note").to_json().encode()
     with connect(brisk.port) as sock:
         sock.sendall(head(brisk, len(data)))
-        for start in range(0, len(data), 4):
-            sock.sendall(data[start : start + 4])
+        for start in range(0, len(data), 8):
+            sock.sendall(data[start : start + 8])
             time.sleep(0.1)
         assert b"200 OK" in sock.recv(4096)
 

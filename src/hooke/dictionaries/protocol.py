@@ -94,8 +94,9 @@ class Dictionary(Protocol):
 
     def edits(self, ids: Tensor, value: Tensor | float, positions: Tensor | None = None, n_pos: int = 0) -> list[Edit]:
         """Edits that set features `ids` (n,) to `value` in a live run: everywhere, or feature i at
-        positions[i] of a prompt of n_pos tokens. What the dictionary does not reconstruct stays as it is."""
-        index = ids if positions is None else (positions, ids)
+        positions[i] of a prompt of n_pos tokens (one feature by itself: at each of them). What the dictionary does not
+        reconstruct stays as it is."""
+        index = ids if positions is None else (positions, ids.expand(len(positions)) if len(ids) == 1 else ids)
         return [Edit(site, "feature", value, index=index, feature=(self, "set")) for site in sorted(self.writes)]
 
 
