@@ -31,7 +31,7 @@ from hooke.safety.hypotheses import MARGIN, effects, hypotheses
 from hooke.safety.score import FIRST, read_truth, score
 
 TRAINED = 1e-3  # nats a token above which an auditor of size alone says "changed"
-START, END = "<!-- table: begin -->", "<!-- table: end -->"
+START, END = "<!-- {}table: begin -->", "<!-- {}table: end -->"  # of a page, with "quick " for those settings
 
 
 def text_only(parts: dict[str, Result]) -> dict[str, Result]:
@@ -86,9 +86,10 @@ def main() -> None:
         write_atomic(chosen.findings, json.dumps(kept, indent=1).encode())
     if chosen.write:
         page = chosen.write.read_text(encoding="utf-8")
-        before, rest = page.split(START)
-        after = rest.split(END)[1]
-        write_atomic(chosen.write, f"{before}{START}\n{chr(10).join(lines)}\n{END}{after}".encode())
+        start, end = (mark.format("quick " if chosen.quick else "") for mark in (START, END))
+        before, rest = page.split(start)
+        after = rest.split(end)[1]
+        write_atomic(chosen.write, f"{before}{start}\n{chr(10).join(lines)}\n{end}{after}".encode())
 
 
 def record(clean: list[str], reference: hooke.Model, shelf: Shelf, many: Sequence[Settings]) -> None:
