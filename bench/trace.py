@@ -54,7 +54,7 @@ def main() -> None:
     from hooke.methods.coded import encode
     from hooke.methods.edges import edges
     from hooke.methods.metric import Metric
-    from hooke.methods.select import relp, top
+    from hooke.methods.select import relp, units_at
     from hooke.model import freeze
 
     imports = time.perf_counter() - start
@@ -75,7 +75,7 @@ def main() -> None:
     scores = relp(frozen, coded, metric, based)
 
     def graph(count: int) -> None:
-        edges(frozen, coded, top(coded, scores, count, based), metric.row(frozen))
+        edges(frozen, coded, units_at(coded, strongest(scores, count), based), metric.row(frozen))
 
     def plain() -> None:
         with torch.no_grad():
@@ -109,6 +109,13 @@ def main() -> None:
             compare(args.peer_python, folder, args.nodes, backend, ours)
 
 
+def strongest(scores, count: int):  # type: ignore[no-untyped-def]
+    """Which entries of the codes have the largest scores."""
+    import torch
+
+    return torch.cat([s.abs() for s in scores]).topk(count).indices
+
+
 def compare(python: str, folder: str, nodes: int, backend: str, ours: float) -> None:
     """Run circuit-tracer in its own environment and print its seconds as multiples of ours."""
     peer = Path(__file__).with_name("circuit_tracer_peer.py")
@@ -137,7 +144,7 @@ def long_prompt(model, basis, length: int, nodes: int) -> None:  # type: ignore[
     from hooke.methods.coded import encode
     from hooke.methods.edges import edges
     from hooke.methods.metric import Metric
-    from hooke.methods.select import relp, top
+    from hooke.methods.select import relp, units_at
     from hooke.model import Tokens, freeze
 
     ids = passages(model, model.tokens(torch.zeros(1, length, dtype=torch.long) + 1), 2)
@@ -151,7 +158,7 @@ def long_prompt(model, basis, length: int, nodes: int) -> None:  # type: ignore[
     coded = encode(frozen, basis)
     based = [run_baseline(model, "other", Tokens(ids[1][None], one.mask), basis, frozen.dtype)]
     metric = Metric(int(frozen.logits.argmax()), None, model.parts.softcap)
-    kept = top(coded, relp(frozen, coded, metric, based), nodes, based)
+    kept = units_at(coded, strongest(relp(frozen, coded, metric, based), nodes), based)
     middle = time.perf_counter()
     edges(frozen, coded, kept, metric.row(frozen))
     done = time.perf_counter() - middle

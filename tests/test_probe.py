@@ -21,8 +21,8 @@ from hooke.dictionaries import Direction, check_dictionary, neurons
 from hooke.harvest import harvest
 from hooke.methods.probe import probe, random_twin
 from hooke.methods.probe_choice import KINDS
-from hooke.methods.probe_explain import _neurons, _parts, _pool_weights, probe_explain
-from hooke.methods.probe_parts import Block, pooled
+from hooke.methods.probe_explain import _neurons, _parts, probe_explain
+from hooke.methods.probe_parts import Block
 from hooke.methods.probe_score import blocks_of, check_belongs, directions, load_probe, score
 from hooke.methods.probe_test import probe_test
 from hooke.methods.splits import folds, hold_out
@@ -363,18 +363,6 @@ def test_a_sparse_probe_reads_the_features_of_a_dictionary(glass: Model) -> None
         probe_explain(glass, coded, rows[0].text)
 
 
-@pytest.mark.parametrize("pool", ["last", "mean", "max", "ema", "rolling", "attention"])
-def test_calibration_moves_a_score_and_changes_no_ranking(pool: str) -> None:
-    rng = np.random.default_rng(1)
-    block = Block(Site("resid_post", 0), pool, rng.standard_normal(6).astype(np.float32), 0.3)
-    moved = block.scaled(2.0, -5.0)
-    for length in (1, 4, 25):
-        x = rng.standard_normal((length, 6)).astype(np.float32)
-        logits = x[:, 0]
-        before, after = (pooled(pool, x @ b.direction + b.bias, logits) for b in (block, moved))
-        assert after == pytest.approx(2 * before - 5, abs=1e-5)
-
-
 @pytest.mark.parametrize("kind", ["lat", "ccs", "logistic"])
 def test_shuffled_labels_teach_nothing(glass: Model, kind: str) -> None:
     found = probe(glass, tense(), kind=kind, site="resid_post.3", random_weights=False)
@@ -415,17 +403,6 @@ def test_weights_in_memory_have_a_hash_of_their_own(glass: Model, fitted: Result
     with pytest.raises(HookeError, match="in its weights"):
         check_belongs(twin, own)
     check_belongs(bare, own)
-
-
-@pytest.mark.parametrize("pool", ["max", "ema", "rolling", "attention"])
-def test_pool_weights_give_the_pooled_value(pool: str) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((25, 6)).astype(np.float32)
-    block = Block(Site("resid_post", 0), pool, rng.standard_normal(6).astype(np.float32), 0.3, x[0])
-    weight = _pool_weights(block, x, 3, 25)
-    values = x @ block.direction + block.bias
-    expected = pooled(pool, values[3:], x[3:] @ block.query)
-    assert weight @ values == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("family", ["gemma2", "olmo2", "qwen2"])

@@ -20,7 +20,7 @@ from hooke.methods.edges import edges
 from hooke.methods.effects import Verification, judge, weigh
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.scores import unit_effects
-from hooke.methods.select import relp, top
+from hooke.methods.select import relp, units_at
 from hooke.model import Edit, freeze
 from hooke.results import WORDS
 from hooke.results.graph_file import check_graph_file, graph_from_file
@@ -184,6 +184,10 @@ def test_one_token_prompt_and_one_node(glass):
     check_graph_file(result.payload["graph"])
 
 
+def strongest(scores, count):
+    return torch.cat([s.abs() for s in scores]).topk(count).indices
+
+
 def test_prediction_is_the_sum_over_paths_of_the_exported_graph(glass):
     tokens = glass.tokens(PROMPT)
     frozen = freeze(glass, tokens)
@@ -191,7 +195,7 @@ def test_prediction_is_the_sum_over_paths_of_the_exported_graph(glass):
     coded = encode(frozen, basis)
     based = baselines(glass, tokens, [], basis, frozen.dtype)
     metric = Metric(int(frozen.logits.argmax()), None, None)
-    kept = top(coded, relp(frozen, coded, metric, based), 50, based)
+    kept = units_at(coded, strongest(relp(frozen, coded, metric, based), 50), based)
     found = edges(frozen, coded, kept, metric.row(frozen))
     masks = [torch.zeros_like(codes.dense(), dtype=torch.bool) for codes in coded.codes]
     for b, p, i in zip(kept.blocks, kept.positions, kept.ids, strict=True):
@@ -221,12 +225,12 @@ def test_faithfulness_of_everything_is_one_and_of_nothing_zero(glass):
     metric = Metric(int(frozen.logits.argmax()), None, None)
     bench = Bench(glass, glass.record(tokens), frozen, coded, metric, based)
     scores = [torch.ones_like(codes.values) for codes in coded.codes]
-    everything = top(coded, scores, sum(len(codes) for codes in coded.codes), based)
+    everything = units_at(coded, strongest(scores, sum(len(codes) for codes in coded.codes)), based)
     found = faithfulness(bench, everything, based[0])
     assert found["fit"] == pytest.approx(1, abs=1e-3) and found["complement"] == pytest.approx(0, abs=1e-3)
     assert found["kl"] == pytest.approx(0, abs=1e-4)
     # against a slow obvious version: one plain run with every neuron set
-    kept = top(coded, relp(frozen, coded, metric, based), 100, based)
+    kept = units_at(coded, strongest(relp(frozen, coded, metric, based), 100), based)
     slow_edits = []
     for b in range(len(basis)):
         values = based[0].codes[b].dense().clone()
@@ -334,13 +338,14 @@ def test_nodes_that_a_counterfactual_cannot_move_are_not_sampled(glass, monkeypa
     ids = glass.tokens(PROMPT).ids.clone()
     ids[0, -2] = 500
     seen = []
-    real = ver._summary
+    real = ver.tries
 
-    def summary(bench, tried, groups, *rest):
-        seen.extend(tried + groups)
-        return real(bench, tried, groups, *rest)
+    def tries(*given):
+        made = real(*given)
+        seen.extend(made.sampled() + made.controls + made.groups)
+        return made
 
-    monkeypatch.setattr(ver, "_summary", summary)
+    monkeypatch.setattr(ver, "tries", tries)
     start = ids.shape[1] - 2
     result = hooke.trace(glass, PROMPT, counterfactual=[glass.tokens(ids)], nodes=60)
     assert seen and all(bool((e.members.positions >= start).all()) for e in seen)

@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hooke.errors import HookeError
-
 
 @dataclass
 class Codes:
@@ -33,20 +31,6 @@ class Codes:
             return cls(flat, None, shape)
         keys = active.nonzero()[:, 0]
         return cls(flat[keys], keys, shape)
-
-    @classmethod
-    def entries(cls, positions: Tensor, ids: Tensor, values: Tensor, shape: tuple[int, int]) -> Codes:
-        """From features `ids` (n,) at `positions` (n,), in any order. Raises HookeError if one is named twice or lies
-        outside the shape."""
-        if len(ids) and not (
-            0 <= int(ids.min()) <= int(ids.max()) < shape[1]
-            and 0 <= int(positions.min()) <= int(positions.max()) < shape[0]
-        ):
-            raise HookeError(f"codes lie outside their shape of {shape[0]} positions and {shape[1]} features")
-        keys, order = (positions.long() * shape[1] + ids.long()).sort()
-        if bool((keys[1:] == keys[:-1]).any()):
-            raise HookeError("codes name one feature twice at one position")
-        return cls(values[order], keys, shape)
 
     def __len__(self) -> int:
         return len(self.values)
@@ -97,6 +81,10 @@ class Codes:
     def valued(self, values: Tensor) -> Codes:
         """The same entries with other values (n,)."""
         return replace(self, values=values)
+
+    def take(self, mask: Tensor) -> Codes:
+        """Some of the entries, (n,) True for those."""
+        return Codes(self.values[mask], self.places()[mask], self.shape)
 
     def until(self, n_pos: int) -> Codes:
         """The codes of the first positions."""

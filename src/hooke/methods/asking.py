@@ -97,7 +97,7 @@ def recorded(model: Model, prompt: Prompt, tokens: Tokens, name: str = "prompt")
     return kept
 
 
-def fingerprint(value: Any) -> str:
+def data_hash(value: Any) -> str:
     """The hash of plain data, for arguments that are too long to be kept whole."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from hooke.data.circuit_tasks import Example
 from hooke.errors import HookeError
 from hooke.files import parse_json
-from hooke.methods.asking import fingerprint
+from hooke.methods.asking import data_hash
 from hooke.methods.metrics import Metric, check_varies, checked, name_of, rounding_of, wide
 from hooke.methods.objective import Measure, Objective
 from hooke.methods.patch_pair import ids_of, line_up, texts_of
@@ -113,7 +113,7 @@ def _hash(model: Model, pairs: Pairs, given: Sequence[Example]) -> str:
     """Of the tokens of all pairs, and of their targets and contrasts, which a metric of its own does not have."""
     prompts = [[side.ids[i, side.mask[i]].tolist() for side in (pairs.clean, pairs.corrupt)] for i in range(len(pairs))]
     ends = [[ids_of(model, example[k]) for k in (2, 3)] for example in given]
-    return fingerprint([prompts, ends])
+    return data_hash([prompts, ends])
 
 
 def _pairs_of(given: object) -> list[Example]:

@@ -74,6 +74,15 @@ class Coded:
         found.baselines = torch.stack([self.values_at(codes, found) for codes in others]).mean(0)
         return found
 
+    def masks(self, units: Units) -> list[Tensor]:
+        """Per block (n_entries,), True for the entries of its codes that are among active units."""
+        out = []
+        for b, codes in enumerate(self.codes):
+            own, mask = units.of_block(b), torch.zeros_like(codes.values, dtype=torch.bool)
+            mask[codes.find(units.positions[own], units.ids[own])] = True
+            out.append(mask)
+        return out
+
     def values_at(self, codes: Sequence[Codes], units: Units) -> Tensor:
         """(n,): what codes of this basis (per block) have for units, zero where they are not active."""
         out = codes[0].values.new_zeros(len(units))

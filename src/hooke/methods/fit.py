@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hooke.dictionaries import Codes
 from hooke.methods.baselines import Baseline
 from hooke.methods.coded import Units
 from hooke.methods.verify import JOB_BYTES, Bench
@@ -21,12 +20,7 @@ def faithfulness(bench: Bench, kept: Units, baseline: Baseline, *, seed: int = 0
     it a random set of equal size, the complement (C at its baseline), and the KL from the model's own
     next-token distribution in nats. No shares of an effect that is next to nothing."""
     generator = torch.Generator().manual_seed(seed)
-    everything = bench.coded.codes
-    sizes = [len(codes) for codes in everything]
-    inside = [torch.zeros(n, dtype=torch.bool, device=codes.values.device) for n, codes in zip(sizes, everything)]
-    for b, here in enumerate(inside):
-        own = kept.of_block(b)
-        here[everything[b].find(kept.positions[own], kept.ids[own])] = True
+    sizes, inside = [len(codes) for codes in bench.coded.codes], bench.coded.masks(kept)
     random = torch.zeros(sum(sizes), dtype=torch.bool)
     random[torch.randperm(sum(sizes), generator=generator)[: len(kept)]] = True
     chance = [r.to(here.device) for r, here in zip(random.split(sizes), inside, strict=True)]
@@ -63,7 +57,7 @@ def _holding(bench: Bench, keep: Sequence[Tensor], baseline: Baseline) -> list[E
     everything = all(bool(each.all()) for each in keep)
     for b, block in enumerate(bench.coded.basis):
         codes, other = bench.coded.codes[b], baseline.codes[b]
-        gone = Codes(codes.values[~keep[b]], codes.places()[~keep[b]], codes.shape)
+        gone = codes.take(~keep[b])
         positions, ids = gone.positions, gone.ids
         if other.keys is not None and not everything:
             alone = codes.find(other.positions, other.ids) < 0

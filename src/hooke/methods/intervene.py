@@ -6,7 +6,7 @@ import bisect
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from hooke.model import Edit, Model
 from hooke.model.recorded import Recorded
 from hooke.results import Claim, Result
 from hooke.results.graph_check import parse
+from hooke.results.payloads.common import Op
 from hooke.sites import Site
 
-Op = Literal["off", "double"]
 OPS: tuple[Op, ...] = ("off", "double")
 TOP = 5  # next tokens that are shown, of before and of after
 NEAR = 8  # of the neurons with the nearest activation, a control is any
@@ -40,6 +40,11 @@ class Unit(NamedTuple):
     neuron: int
     value: float
     baseline: float
+
+    @classmethod
+    def of(cls, layer: int, position: int, neuron: int, value: float, delta: float | None) -> Unit:
+        """From what a graph says of it; without a counterfactual value its baseline is zero."""
+        return cls(layer, position, neuron, value, 0.0 if delta is None else value - delta)
 
 
 @dataclass
@@ -91,7 +96,7 @@ def intervene(
 def change(ready: Prepared, nodes: Sequence[str], *, op: str = "off", controls: int = 5, seed: int = 0) -> Result:
     """`intervene` on what was prepared, without the trace itself."""
     start = time.perf_counter()
-    if op not in ("off", "double"):
+    if op not in OPS:
         raise HookeError(f"no operation called {op!r}; use 'off' or 'double'")
     if not 1 <= controls <= MOST_CONTROLS:
         raise HookeError(f"controls must lie between 1 and {MOST_CONTROLS}")
@@ -156,8 +161,7 @@ def _read(model: Model, graph: dict[str, Any], metric: Metric, trace: str) -> Pr
         if not 0 <= layer < parts.n_layers or not 0 <= number < parts.d_mlp:
             raise HookeError(f"node {node.node_id} is no neuron of {model.name}; load the model of this trace")
         moved = moved or own.delta is not None
-        baseline = 0.0 if own.delta is None else own.value - own.delta
-        units[node.node_id] = Unit(layer, node.ctx_idx, number, own.value, baseline)
+        units[node.node_id] = Unit.of(layer, node.ctx_idx, number, own.value, own.delta)
     known = [i for i in ids if i is not None]
     if not n_pos or len(known) < n_pos:
         raise HookeError("the graph does not say which tokens the prompt is made of; make the trace again")

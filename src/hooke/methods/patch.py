@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hooke.arguments import verb
 from hooke.errors import HookeError
-from hooke.methods.asking import fingerprint, lookalikes, recorded
+from hooke.methods.asking import data_hash, lookalikes, recorded
 from hooke.methods.metrics import Metric, check_varies, evaluate, hardly_apart, measure, name_of, rounding_of
 from hooke.methods.patch_pair import Pair, TokenLike, line_up, named, question, texts_of
 from hooke.methods.patch_places import Place, PlaceLike, find_places
@@ -126,7 +126,7 @@ def patch(
             "ablation": ablation,
             "samples": samples if ablation == "resample" else None,
             "n_data": len(data),
-            "data_sha256": fingerprint([x if isinstance(x, str) else _ids(model, x) for x in data]) if data else None,
+            "data_sha256": data_hash([x if isinstance(x, str) else _ids(model, x) for x in data]) if data else None,
             "align": align,
             "seed": seed,
         },

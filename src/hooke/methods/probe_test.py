@@ -13,7 +13,7 @@ from hooke.data.benign import benign as benign_rows
 from hooke.data.labelled import Dataset, Row, check_rows
 from hooke.dictionaries import Dictionary
 from hooke.errors import HookeError
-from hooke.methods.asking import fingerprint
+from hooke.methods.asking import data_hash
 from hooke.methods.comparators import score_words
 from hooke.methods.probe import random_twin
 from hooke.methods.probe_parts import score_harvest, token_scores
@@ -141,7 +141,7 @@ def probe_test(
             "dataset": dataset.name,
             "dataset_sha256": dataset.sha256,
             "benign": len(calm),
-            "benign_sha256": fingerprint([row.key for row in calm]),
+            "benign_sha256": data_hash([row.key for row in calm]),
             "transfer": transfer,
         },
         provenance=model.provenance(),

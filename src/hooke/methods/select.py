@@ -217,12 +217,6 @@ def _rows(ids: Tensor) -> Tokens:
     return Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
 
 
-def top(coded: Coded, scores: list[Tensor], count: int, baselines: list[Baseline]) -> Units:
-    """The `count` features with the largest |score|, strongest first."""
-    flat = torch.cat([s.abs() for s in scores])
-    return units_at(coded, flat.topk(min(count, len(flat))).indices, baselines)
-
-
 def units_at(coded: Coded, flat: Tensor, baselines: list[Baseline]) -> Units:
     """Units from indices into the entries of all codes, in the given order."""
     ends = torch.tensor([len(codes) for codes in coded.codes], device=flat.device).cumsum(0)

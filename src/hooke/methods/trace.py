@@ -16,8 +16,8 @@ from hooke.methods import explain, select
 from hooke.methods import verify as ver
 from hooke.methods.against import Against
 from hooke.methods.asking import Asked, recorded, several
-from hooke.methods.baselines import baselines
-from hooke.methods.coded import Coded, check_basis, encode
+from hooke.methods.baselines import Baseline, baselines
+from hooke.methods.coded import Coded, Units, check_basis, encode
 from hooke.methods.draw import Drawn, Logits, draw
 from hooke.methods.edges import ROW_BYTES
 from hooke.methods.effects import Verification, weigh
@@ -26,6 +26,7 @@ from hooke.methods.intervene import OPS, Op, Prepared, Unit, interventions
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.report import build_graph, payload_of, tensors_of
+from hooke.methods.tries import FULL_TOKENS
 from hooke.model import Frozen, Model, Tokens, freeze
 from hooke.model.checks import TOLERANCE, off
 from hooke.model.frozen import held_sites
@@ -94,60 +95,28 @@ def trace(
         coded = encode(frozen, dictionaries)
         given = baselines(model, tokens, counterfactuals, dictionaries, frozen.dtype) if counterfactuals else []
     probabilities = clean.logits.float().softmax(-1)
-    own = int(probabilities.argmax())
-    if target is None and isinstance(prompt, Asked):
-        target = prompt.next
-    wanted = own if target is None else model.token(target)
-    other = None if contrast is None else model.token(contrast)
-    if other == wanted:
-        raise HookeError("the target and the contrast are the same token")
-    metric = Metric(wanted, other, model.parts.softcap)
+    chosen = target is not None or isinstance(prompt, Asked)
+    metric = _metric(model, prompt, target, contrast, int(probabilities.argmax()))
     with clock("select") as tick:
-        others, extra = [b.ids for b in given], 0 if given else N_HELD_OUT
-        rows = select.contrasts(
-            model, tokens, wanted, others, extra=extra, seed=seed,
-            tick=stretch(tick, 0.0, 0.35),
-        )  # fmt: skip
-        tick(0.36)
-        based, made = given, False
-        if not given:  # some of Hooke's own counterfactuals, which the ranking does not see; else passages
-            made, few = bool(rows), max(1, min(N_HELD_OUT, len(rows) // 2))
-            held_out = [Tokens(row[None], tokens.mask) for row in rows[:few]]
-            rows = rows[few:]
-            based = baselines(model, tokens, held_out, dictionaries, frozen.dtype)
+        based, rows, by = _baselines(model, tokens, metric, given, dictionaries, frozen.dtype, seed, tick)
         order = select.ranking(model, tokens, frozen, coded, metric, based, rows, stretch(tick, 0.4, 1.0))
         kept = select.units_at(coded, order[:nodes], based)
     with clock("graph") as tick:
-        logits = _logit_nodes(frozen, probabilities, metric, target is not None)
-        contrasted = bool(given) or made
-        drawn = draw(frozen, coded, kept, logits, metric, based, given=contrasted, seed=seed, tick=tick)
+        logits = _logit_nodes(frozen, probabilities, metric, chosen)
+        drawn = draw(frozen, coded, kept, logits, metric, based, given=by != "passages", seed=seed, tick=tick)
         paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), frozen.n_tokens)
     verification: Verification | None = None
     summary: dict[str, Any] = {}
     if verify:
         with clock("verification") as tick:
             bench = ver.Bench(model, clean, frozen, coded, metric, based)
-            named = [g.members for g in drawn.groups]
-            words, through = [g.promotes for g in drawn.groups], [p.units for p in paths]
-            verification = ver.verify(
-                bench, kept, drawn.matrix, named, words, through, seed=seed, tick=stretch(tick, 0.0, 0.8)
-            )
-            fits: list[dict[str, float]] = []
-            for b in based:
-                tick(0.8 + 0.2 * len(fits) / len(based))
-                fits.append(faithfulness(bench, kept, b, seed=seed))
-            summary = {"fit": None, "random_fit": None} | verification.summary
-            summary |= {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
+            verification, summary = _verified(bench, kept, drawn, paths, seed, tick)
     moves = [float(metric(b.logits) - metric(clean.logits)) for b in based]
-    by: Literal["given", "made", "passages"] = "given" if given else "made" if made else "passages"
     against = Against(by, select.searched(tokens), based, moves, metric)
     kept_prompt = recorded(model, prompt, tokens)
     checks = _checks(frozen, coded, drawn)
     fault = _fault(checks, model.dtype)
-
-    graph = build_graph(
-        model, frozen, coded, kept, drawn, logits, probabilities, verification, metric.target
-    )  # fmt: skip
+    graph = build_graph(model, frozen, coded, kept, drawn, logits, probabilities, verification, metric.target)
     replays: list[dict[str, Any]] = []
     if verification is not None and basis == "neurons":
         with clock("interventions") as tick:
@@ -172,8 +141,8 @@ def trace(
         arguments={
             **kept_prompt,
             "basis": basis if isinstance(basis, str) else [d.hash for d in basis],
-            "target": None if target is None else wanted,
-            "contrast": other,
+            "target": metric.target if chosen else None,
+            "contrast": metric.contrast,
             "counterfactual": [b.name for b in based] if counterfactuals else [],
             "nodes": nodes,
             "verify": verify,
@@ -196,6 +165,56 @@ def _basis(model: Model, basis: str | Sequence[Dictionary]) -> Sequence[Dictiona
     if not basis:
         raise HookeError("no dictionaries given; use 'neurons', or give one for each layer")
     return tuple(basis)
+
+
+def _metric(model: Model, prompt: Prompt, target: str | int | None, contrast: str | int | None, own: int) -> Metric:
+    """What is explained. own: the model's choice. Raises HookeError for a contrast that is the target."""
+    if target is None and isinstance(prompt, Asked):
+        target = prompt.next
+    wanted = own if target is None else model.token(target)
+    other = None if contrast is None else model.token(contrast)
+    if other == wanted:
+        raise HookeError("the target and the contrast are the same token")
+    return Metric(wanted, other, model.parts.softcap)
+
+
+def _baselines(
+    model: Model,
+    tokens: Tokens,
+    metric: Metric,
+    given: list[Baseline],
+    basis: Sequence[Dictionary],
+    dtype: torch.dtype,
+    seed: int,
+    tick: Tick,
+) -> tuple[list[Baseline], list[Tensor], Literal["given", "made", "passages"]]:
+    """What the prompt is contrasted with, what the ranking is learned against, and who chose the former: a person, or
+    some of Hooke's own counterfactuals that the ranking does not see, or passages."""
+    others, extra = [b.ids for b in given], 0 if given else N_HELD_OUT
+    part = stretch(tick, 0.0, 0.35)
+    rows = select.contrasts(model, tokens, metric.target, others, extra=extra, seed=seed, tick=part)
+    tick(0.36)
+    if given:
+        return given, rows, "given"
+    few = max(1, min(N_HELD_OUT, len(rows) // 2))
+    held_out = [Tokens(row[None], tokens.mask) for row in rows[:few]]
+    return baselines(model, tokens, held_out, basis, dtype), rows[few:], "made" if rows else "passages"
+
+
+def _verified(
+    bench: ver.Bench, kept: Units, drawn: Drawn, paths: Sequence[explain.Path], seed: int, tick: Tick
+) -> tuple[Verification, dict[str, Any]]:
+    """What interventions say of a graph, with how much of the effect its nodes carry alone."""
+    named, words = [g.members for g in drawn.groups], [g.promotes for g in drawn.groups]
+    found = ver.verify(
+        bench, kept, drawn.matrix, named, words, [p.units for p in paths], seed=seed, tick=stretch(tick, 0.0, 0.8)
+    )
+    fits: list[dict[str, float]] = []
+    for b in bench.baselines:
+        tick(0.8 + 0.2 * len(fits) / len(bench.baselines))
+        fits.append(faithfulness(bench, kept, b, seed=seed))
+    means = {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
+    return found, {"fit": None, "random_fit": None} | found.summary | means
 
 
 def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary]) -> float:
@@ -273,7 +292,7 @@ def _replays(
     ready: Prepared, groups: Sequence[Sequence[str]], n_tokens: int, seed: int, tick: Tick
 ) -> list[dict[str, Any]]:
     """Each named group switched off and doubled beside random groups, so that a saved file can show it."""
-    controls = max(2, round(N_CONTROLS * min(1.0, ver.FULL_TOKENS / n_tokens)))
+    controls = max(2, round(N_CONTROLS * min(1.0, FULL_TOKENS / n_tokens)))
     wanted: list[tuple[Sequence[str], Op]] = [(nodes, op) for nodes in groups for op in OPS]
     size = max(1, ver.JOB_TOKENS // (n_tokens * (1 + controls)))
     out = []

@@ -22,16 +22,14 @@ from hooke.methods.metric import Metric
 from hooke.methods.metrics import WIDE_SPACINGS, rounding
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.scores import unit_effects
+from hooke.methods.tries import Tries, tries
 from hooke.model import Edit, Frozen, Model
 from hooke.model.recorded import Recorded
 from hooke.results import Verdict
 from hooke.sites import Site
 
-N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
-N_GROUP_CONTROLS, N_NAMED_CONTROLS, N_PATH_CONTROLS = 10, 5, 4
 JOB_TOKENS = 1024  # of interventions run together: about a second's work on a small model
 JOB_BYTES = 2**28  # of their edits, which are dense over a prompt, and of what is read: fewer together on a long prompt
-FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
 
 ALONE: tuple[Verdict, str] = ("untested", "the graph leaves no feature outside it to compare with")
 
@@ -166,47 +164,6 @@ def _direct(bench: Bench, kept: Units, unit: list[Tensor], matrix: Tensor) -> Te
     return total - total @ matrix
 
 
-def first_change(bench: Bench) -> int:
-    """The first position at which the first baseline differs from the prompt: before it, nothing can."""
-    differs = (bench.baselines[0].ids != bench.frozen.ids.view(-1)).nonzero()
-    return int(differs[0]) if len(differs) else 0
-
-
-def matched(bench: Bench, like: Units, kept: Units, generator: torch.Generator) -> Units:
-    """For each unit, a random feature outside the graph whose |activation| is close to its own, at a position
-    that the first baseline changes."""
-    picks = []
-    taken = set(zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist()))
-    n_pos = bench.frozen.n_tokens
-    start = max(first_change(bench), 1 if n_pos > 1 else 0)
-    rows = [dict(codes.by_position()) for codes in bench.coded.codes]
-    for value in like.values.abs().tolist():
-        best: tuple[float, tuple[int, int, int]] | None = None
-        for _ in range(4):
-            b = int(torch.randint(len(rows), (1,), generator=generator))
-            p = int(torch.randint(start, n_pos, (1,), generator=generator))
-            if p not in rows[b]:
-                continue
-            codes, here = bench.coded.codes[b], rows[b][p]
-            row = codes.values[here].abs()
-            near = (row - value).abs().topk(min(8, len(row)), largest=False).indices.tolist()
-            k = near[int(torch.randint(len(near), (1,), generator=generator))]
-            gap = abs(float(row[k]) - value)
-            i = codes.id_of(here.start + k)
-            if (b, p, i) not in taken and (best is None or gap < best[0]):
-                best = (gap, (b, p, i))
-        if best is not None:
-            taken.add(best[1])
-            picks.append(best[1])
-    return units_of(bench, picks) if picks else kept.take(kept.ids.new_empty(0))
-
-
-def units_of(bench: Bench, picks: Sequence[tuple[int, int, int]]) -> Units:
-    """Units from (block, position, feature) triples."""
-    b, p, i = (torch.tensor(x, dtype=torch.long, device=bench.frozen.ids.device) for x in zip(*picks, strict=True))
-    return bench.coded.units(b, p, i, [other.codes for other in bench.baselines])
-
-
 def gradient(bench: Bench) -> list[Tensor]:
     """The plain gradient of what the graph adds up to, for every active feature; per block (n_entries,)."""
     sites = bench.coded.cuts  # the slope at a site is that of something that is added there
@@ -241,105 +198,63 @@ def verify(
     named: indices of kept units for each group that the sentence names; words: tokens that each may promote.
     paths: indices of kept units on each path.
     """
-    generator = torch.Generator().manual_seed(seed)
-    thin = max(0.2, min(1.0, FULL_TOKENS / bench.frozen.n_tokens))
-    n_sample, n_groups, n_strongest = (round(thin * n) for n in (N_SAMPLE, N_GROUPS, N_STRONGEST))
-    masks = [torch.zeros_like(codes.values, dtype=torch.bool) for codes in bench.coded.codes]
-    for b, mask in enumerate(masks):
-        own = kept.of_block(b)
-        mask[bench.coded.codes[b].find(kept.positions[own], kept.ids[own])] = True
-    unit, _ = unit_effects(bench.frozen, bench.coded, bench.metric.row(bench.frozen), keep=masks)
-    assert kept.baselines is not None
-    totals = bench.coded.at_units(unit, kept)
-    strength = (totals * (kept.baselines - kept.values)).abs()
-    ranked = strength.argsort(descending=True)
-    strongest = ranked[:n_strongest]
-    # the rest, and groups, are drawn from what the first baseline changes: elsewhere nothing is done
-    movable = ranked[kept.positions[ranked] >= first_change(bench)]
-    sample = movable[torch.linspace(0, max(len(movable) - 1, 0), min(n_sample, len(movable))).round().long().unique()]
-
-    def chance(like: Units, count: int, watch: Sequence[int] = ()) -> list[Effect]:
-        """Random groups outside the graph; none where it leaves no feature."""
-        found = [matched(bench, like, kept, generator) for _ in range(count)]
-        return [Effect(members, 0.0, once=True, watch=watch) for members in found if len(members)]
-
-    # what is claimed (the strongest nodes, the named groups) is run against every baseline, samples against one
-    claimed = set(strongest.tolist())
-    both = torch.cat([strongest, sample]).unique().tolist()
-    singles = {i: Effect(kept.take(torch.tensor([i])), 0.0, once=i not in claimed) for i in both}
-    doubles = [Effect(kept.take(i[None]), 2.0) for i in strongest]
-    others = matched(bench, kept.take(sample), kept, generator)
-    controls = [Effect(others.take(torch.tensor([i])), 0.0, once=True) for i in range(len(others))]
-    groups: list[Effect] = []
-    group_controls: list[Effect] = []
-    for _ in range(n_groups if len(movable) > 1 else 0):
-        members = kept.take(movable[torch.randperm(len(movable), generator=generator)[:GROUP_SIZE].to(movable.device)])
-        groups.append(Effect(members, 0.0, once=True))
-        if len(group_controls) < thin * N_GROUP_CONTROLS:
-            group_controls += chance(members, 1)
-    follow = [list(w) for w in words] or [[] for _ in named]
-    named_effects = [Effect(kept.take(at), 0.0, watch=w) for at, w in zip(named, follow, strict=True)]
-    named_doubles = [Effect(kept.take(at), 2.0) for at in named]
-
-    named_controls = []
-    for at, w in zip(named, follow, strict=True):
-        like = kept.take(at[torch.randperm(len(at), generator=generator)[:200].to(at.device)])
-        named_controls.append(chance(like, N_NAMED_CONTROLS, w))
-    path_effects = [Effect(kept.take(torch.tensor(list(path), dtype=torch.long)), 0.0) for path in paths]
-    path_controls = [chance(effect.members, N_PATH_CONTROLS) for effect in path_effects]
-
-    everything = [*singles.values(), *doubles, *controls, *groups, *group_controls, *named_effects, *named_doubles]
+    unit, _ = unit_effects(bench.frozen, bench.coded, bench.metric.row(bench.frozen), keep=bench.coded.masks(kept))
+    made = tries(bench, kept, bench.coded.at_units(unit, kept), named, words, paths, seed)
     tick(0.1)
-    predict(bench, [*everything], unit, kept, matrix)
-    pairs = _pairs(bench, kept, matrix, strongest)
-    watched = [singles[int(i)] for i in strongest]
+    predict(bench, made.predicted(), unit, kept, matrix)
+    pairs = _pairs(bench, kept, matrix, made.strongest)
+    watched = [made.singles[int(i)] for i in made.strongest] + made.controls
     places = [p for target in sorted({target for _, target, _ in pairs}) for p in _places(bench, kept, target)]
-    measure(bench, [*watched, *controls], places=places, tick=stretch(tick, 0.15, 0.5))
-    seen = set(map(id, [*watched, *controls]))
-    rest = [e for e in everything if id(e) not in seen] + path_effects
-    rest += [c for cs in named_controls + path_controls for c in cs]
-    measure(bench, rest, tick=stretch(tick, 0.5, 0.9))
+    measure(bench, watched, places=places, tick=stretch(tick, 0.15, 0.5))
+    seen = set(map(id, watched))
+    measure(bench, [e for e in made.all() if id(e) not in seen], tick=stretch(tick, 0.5, 0.9))
     tick(0.9)
 
     least = bench.rounding
-    bar = max(least, float(np.quantile([abs(c.measured) for c in controls], 0.95)) if controls else 0.0)
-    verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in singles.items()}
-    if not controls:
+    bar = _bar(made.controls, least)
+    verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in made.singles.items()}
+    if not made.controls:
         verdicts = dict.fromkeys(verdicts, ALONE)
-    group_verdicts: list[tuple[Verdict, str]] = []
-    promoted = []
-    for effect, random in zip(named_effects, named_controls, strict=True):
-        control = max([least, *np.quantile([abs(c.measured) for c in random], [0.95])] if random else [least])
-        found = judge(effect.predicted, effect.in_graph, float(control), effect.measured)
-        group_verdicts.append(found if random else ALONE)
-        less = [min([-least, *(c.words[k] for c in random)]) for k in range(len(effect.watch))]
-        promoted.append([w for w, by, least in zip(effect.watch, effect.words, less, strict=True) if by < least])
-    edge_verdicts = _edges(bench, kept, pairs, singles, controls)
-
-    tried = [singles[int(i)] for i in sample] + controls
-    grads = gradient(bench)
-    summary = _summary(bench, tried, groups, group_controls, named_effects, grads, len(sample))
+    edge_verdicts = _edges(bench, kept, pairs, made.singles, made.controls)
+    summary = _summary(bench, made, gradient(bench))
     for prefix, said in (("", [v for v, _ in verdicts.values()]), ("edges_", list(edge_verdicts.values()))):
         for verdict in ("as-predicted", "not-as-predicted", "no-effect"):
             summary[prefix + verdict.replace("-", "_")] = said.count(verdict)
     summary |= {
         "untested": len(kept) - len(verdicts),
         "control_95th_percentile": bar,
-        "doubling_spearman": _rank([e.predicted for e in doubles], [e.in_graph for e in doubles], least),
+        "doubling_spearman": _rank([e.predicted for e in made.doubles], [e.in_graph for e in made.doubles], least),
     }
-    controls_of = [[c.measured for c in random] for random in path_controls]
+    group_verdicts, promoted = _groups(made, least)
     return Verification(
         summary,
         verdicts,
         edge_verdicts,
-        named_effects,
+        made.named,
         group_verdicts,
-        named_doubles,
+        made.named_doubles,
         promoted,
-        path_effects,
-        controls_of,
+        made.paths,
+        [[c.measured for c in random] for random in made.path_controls],
         least,
     )
+
+
+def _bar(controls: Sequence[Effect], least: float) -> float:
+    """What 95 % of the controls stay under, and rounding at least."""
+    return max(least, float(np.quantile([abs(c.measured) for c in controls], 0.95)) if controls else 0.0)
+
+
+def _groups(made: Tries, least: float) -> tuple[list[tuple[Verdict, str]], list[list[int]]]:
+    """The verdict of each named group, and of its words those that switching it off makes less likely."""
+    verdicts: list[tuple[Verdict, str]] = []
+    promoted = []
+    for effect, random in zip(made.named, made.named_controls, strict=True):
+        found = judge(effect.predicted, effect.in_graph, _bar(random, least), effect.measured)
+        verdicts.append(found if random else ALONE)
+        less = [min([-least, *(c.words[k] for c in random)]) for k in range(len(effect.watch))]
+        promoted.append([w for w, by, bar in zip(effect.watch, effect.words, less, strict=True) if by < bar])
+    return verdicts, promoted
 
 
 def triples(units: Units) -> list[tuple[int, int, int]]:
@@ -363,16 +278,9 @@ def _mean_size(effects: Sequence[Effect]) -> float | None:
     return float(np.mean([abs(e.measured) for e in effects])) if effects else None
 
 
-def _summary(
-    bench: Bench,
-    tried: Sequence[Effect],
-    groups: Sequence[Effect],
-    group_controls: Sequence[Effect],
-    named: Sequence[Effect],
-    grads: list[Tensor],
-    n_kept: int,
-) -> dict[str, object]:
+def _summary(bench: Bench, made: Tries, grads: list[Tensor]) -> dict[str, object]:
     """Predictions are compared with what was measured in their own quantity; mean effects are in the reported one."""
+    tried, groups, n_kept = made.sampled() + made.controls, made.groups, len(made.sample)
     measured = [e.in_graph for e in tried]
     plain = [_by_gradient(bench, grads, e) for e in tried]
     size = [abs(float(e.members.values[0])) for e in tried]
@@ -387,9 +295,9 @@ def _summary(
         "groups_spearman": _rank([e.predicted for e in groups], together, least),
         "groups_gradient_spearman": _rank([_by_gradient(bench, grads, e) for e in groups], together, least),
         "groups_sign_agreement": _signs(groups, least),
-        "random_groups_mean_effect": _mean_size(group_controls),
+        "random_groups_mean_effect": _mean_size(made.group_controls),
         "groups_mean_effect": _mean_size(groups),
-        "named_sign_agreement": _signs(named, least),
+        "named_sign_agreement": _signs(made.named, least),
         "nodes_tried": len(tried),
         "groups_tried": len(groups),
         "baselines": [{"ids": b.ids.tolist(), "text": b.name} for b in bench.baselines],

@@ -36,11 +36,8 @@ class Descent:
     cuts: frozenset[Site] = frozenset()
     see: frozenset[Site] = frozenset()
     carry: dict[Site, Tensor] | None = None
-    first: int = 0  # rows before this one have nothing left below
-    active: int = 0  # rows up to this one have entered
-    reading: dict[Site, list[Part]] = field(default_factory=dict)
-    entering: dict[Site, int] = field(default_factory=dict)
-    lowest: list[Site] = field(default_factory=list)  # the first site that each row reads
+    first: int = field(default=0, init=False)  # rows before this one have nothing left below
+    active: int = field(default=0, init=False)  # rows up to this one have entered
 
     def __post_init__(self) -> None:
         for site in (*self.cuts, *(part.site for part in self.rows.parts)):
@@ -49,7 +46,9 @@ class Descent:
         last = self.rows.last_sites()
         if any(a < b for a, b in pairwise(last)):
             raise HookeError("rows must be sorted from the last site to the first")
-        self.lowest = list(last)
+        self.lowest = list(last)  # the first site that each row reads
+        self.reading: dict[Site, list[Part]] = {}
+        self.entering: dict[Site, int] = {}
         for part in self.rows.parts:
             self.reading.setdefault(part.site, []).append(part)
             for i in part.rows.tolist():
