@@ -20,15 +20,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import hooke
-from hooke.data.battery import QUESTIONS
-from hooke.data.battery_facts import FACTS
+from hooke.data.audit.battery import QUESTIONS
+from hooke.data.audit.facts import FACTS
 from hooke.methods.ranking import lower_bound, upper_bound
 from hooke.model.adapter import packaged
 from hooke.results import Result, read_json, write_atomic
 from hooke.safety.assess import DEVELOPED
 from hooke.safety.audit import QUICK, RECORDED, Settings, Shelf, asked_of, audit, null_effects
+from hooke.safety.blind import FIRST, read_truth, score
 from hooke.safety.hypotheses import MARGIN, effects, hypotheses
-from hooke.safety.score import FIRST, read_truth, score
 
 TRAINED = 1e-3  # nats a token above which an auditor of size alone says "changed"
 START, END = "<!-- {}table: begin -->", "<!-- {}table: end -->"  # of a page, with "quick " for those settings

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 
 import hooke
-from hooke.data.benign import benign
-from hooke.data.labelled import Dataset, Row
-from hooke.data.registry import dataset
+from hooke.data.labelled.benign import benign
+from hooke.data.labelled.registry import dataset
+from hooke.data.labelled.rows import Dataset, Row
 from hooke.methods.probe import probe
-from hooke.methods.probe_score import load_probe, score
-from hooke.methods.probe_test import probe_test
+from hooke.methods.probe.judge import probe_test
+from hooke.methods.probe.score import load_probe, score
 from hooke.methods.ranking import auroc_interval, rate_interval, threshold_at, weights
 
 BASELINES = ("bag_of_words", "log_probability", "length", "random_direction", "shuffled_labels", "random_weights")

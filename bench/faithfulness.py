@@ -21,12 +21,12 @@ from torch import Tensor
 import hooke
 from hooke.data import DEVELOPMENT, EARLIER, HELD_OUT, Flip
 from hooke.dictionaries import neurons
-from hooke.methods import select
-from hooke.methods import verify as ver
-from hooke.methods.baselines import Baseline, baselines, run_baseline
-from hooke.methods.coded import Coded, encode
-from hooke.methods.fit import faithfulness
 from hooke.methods.metric import Metric
+from hooke.methods.trace import select
+from hooke.methods.trace import verify as ver
+from hooke.methods.trace.coded import Coded, encode
+from hooke.methods.trace.counterfactuals import Baseline, baselines, run_baseline
+from hooke.methods.trace.fit import faithfulness
 from hooke.model import Frozen, Model, freeze
 
 SIZES = (100, 300, 1000, 3000)

@@ -29,14 +29,14 @@ import torch
 from torch import Tensor
 
 import hooke
-from hooke.methods.acdc import acdc
-from hooke.methods.attribute_gradients import atp
-from hooke.methods.edge_scores import eap, exact
+from hooke.methods.attribute.gradients import atp
+from hooke.methods.circuit.acdc import acdc_edges
+from hooke.methods.circuit.scores import eap, exact
+from hooke.methods.computation_graph import ComputationGraph
 from hooke.methods.metrics import logit_difference
 from hooke.methods.objective import Objective
 from hooke.methods.patch import sweep
-from hooke.methods.patch_places import find_places
-from hooke.methods.wiring import Wiring
+from hooke.methods.patch.places import find_places
 from hooke.model import Model, Tokens
 from hooke.model.recorded import record
 
@@ -192,7 +192,7 @@ def compare_eap(model: Model, clean: Tensor, ids: list[int], repeats: int) -> No
         partial(two_and_back, model, rows, other, ids),
         partial(two_and_back, model, rows, other, ids, last),
     )
-    n = int(Wiring.of(model.parts).edges.sum())
+    n = int(ComputationGraph.of(model.parts).edges.sum())
     print(
         f"  edge attribution, {PAIRS} pairs, {n} edges: hooke {min(x[0] for x in a):.2f} s, "
         f"{ratio(a[1:], b[1:]):.2f} times two plain runs and a backward pass ({min(x[0] for x in b):.2f} s), "
@@ -202,10 +202,10 @@ def compare_eap(model: Model, clean: Tensor, ids: list[int], repeats: int) -> No
 
 def compare_cuts(model: Model, clean: Tensor, corrupt: Tensor, ids: list[int], n_edges: int) -> None:
     """Exact cuts of edges drawn at random, and ACDC over them, against one plain run for each edge."""
-    wiring, objective = Wiring.of(model.parts), objective_of(ids)
-    every = wiring.edges.nonzero()
+    computation, objective = ComputationGraph.of(model.parts), objective_of(ids)
+    every = computation.edges.nonzero()
     drawn = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))[:n_edges].sort()[0]]
-    mask = torch.zeros_like(wiring.edges)
+    mask = torch.zeros_like(computation.edges)
     mask[drawn[:, 0], drawn[:, 1]] = True
     pair = (model.tokens(clean), model.tokens(corrupt))
     forward(model, clean)
@@ -213,7 +213,7 @@ def compare_cuts(model: Model, clean: Tensor, corrupt: Tensor, ids: list[int], n
     plain = spent(lambda: [forward(model, clean) for _ in range(runs)])
     one = plain[0] / runs
     cuts = spent(partial(exact, model, *pair, objective, edges=mask))
-    removed = spent(partial(acdc, model, *pair, objective, threshold=1e-3, order=drawn.flip(0)))
+    removed = spent(partial(acdc_edges, model, *pair, objective, threshold=1e-3, order=drawn.flip(0)))
     for name, took in (("exact cuts", cuts), ("ACDC", removed)):
         print(
             f"  {name} of {n_edges} edges of {len(every)}, one pair: {n_edges / took[0]:.1f} edges a second of "
@@ -293,11 +293,11 @@ def differences(task: str, small: Model | None, theirs: Any, mine: Tensor, layer
     """The largest difference between a peer's values and ours, and the largest value."""
     if task == "eap":
         assert small is not None
-        wiring, scores = Wiring.of(small.parts), mine[0]
+        computation, scores = ComputationGraph.of(small.parts), mine[0]
         own = {
-            f"{wiring.writers[u]}->{name}": float(scores[r, u])
-            for r, u in wiring.edges.nonzero().tolist()
-            for name in wiring.names(r)
+            f"{computation.writers[u]}->{name}": float(scores[r, u])
+            for r, u in computation.edges.nonzero().tolist()
+            for name in computation.names(r)
         }
         if theirs.keys() != own.keys():
             print(f"  eap: it has {len(theirs)} edges, we have {len(own)}")

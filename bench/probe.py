@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 import hooke
-from hooke.data.registry import dataset
+from hooke.data.labelled.registry import dataset
 from hooke.harvest import batches, harvest, prompts
 from hooke.methods.probe import probe
 

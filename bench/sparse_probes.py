@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 
 import hooke
-from hooke.data.labelled import Row
-from hooke.data.registry import dataset
+from hooke.data.labelled.registry import dataset
+from hooke.data.labelled.rows import Row
 from hooke.harvest import harvest
-from hooke.methods import probe_choice as choice
-from hooke.methods.comparators import fit_words, score_words
-from hooke.methods.probe_parts import score_harvest
+from hooke.methods.probe import choice
+from hooke.methods.probe.baselines import fit_words, score_words
+from hooke.methods.probe.parts import score_harvest
 from hooke.methods.ranking import auroc_interval, gain_interval, weights
 from hooke.methods.splits import folds, hold_out
 from hooke.results import write_atomic

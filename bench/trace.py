@@ -50,11 +50,11 @@ def main() -> None:
 
     import hooke
     from hooke.dictionaries import neurons
-    from hooke.methods.baselines import baselines
-    from hooke.methods.coded import encode
-    from hooke.methods.edges import edges
     from hooke.methods.metric import Metric
-    from hooke.methods.select import relp, units_at
+    from hooke.methods.trace.coded import encode
+    from hooke.methods.trace.counterfactuals import baselines
+    from hooke.methods.trace.edges import edges
+    from hooke.methods.trace.select import relp, units_at
     from hooke.model import freeze
 
     imports = time.perf_counter() - start
@@ -140,11 +140,11 @@ def long_prompt(model, basis, length: int, nodes: int) -> None:  # type: ignore[
     """One graph on a long prompt: seconds for each kept node against one forward pass of that length."""
     import torch
 
-    from hooke.methods.baselines import passages, run_baseline
-    from hooke.methods.coded import encode
-    from hooke.methods.edges import edges
     from hooke.methods.metric import Metric
-    from hooke.methods.select import relp, units_at
+    from hooke.methods.trace.coded import encode
+    from hooke.methods.trace.counterfactuals import passages, run_baseline
+    from hooke.methods.trace.edges import edges
+    from hooke.methods.trace.select import relp, units_at
     from hooke.model import Tokens, freeze
 
     ids = passages(model, model.tokens(torch.zeros(1, length, dtype=torch.long) + 1), 2)

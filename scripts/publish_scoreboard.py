@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from hooke.methods.circuit_methods import SCORES
+from hooke.methods.circuit.find import SCORES
 from hooke.results import load_result, write_atomic
 from hooke.truth.scoreboard import ABOUT
 

@@ -3,7 +3,7 @@
     python -m venv tracr && tracr/bin/pip install tracr-pypi && PYTHONPATH=src tracr/bin/python scripts/tracr_check.py
 
 Tracr runs in an environment of its own, which needs neither torch nor anything else of Hooke's. The interpreter is
-`truth/rasp.py`; the tests compare Hooke's own compiled models with it on every input.
+`truth/programs/rasp.py`; the tests compare Hooke's own compiled models with it on every input.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 from tracr.compiler import compiling
 from tracr.rasp import rasp as tracr
 
-from hooke.truth import rasp
-from hooke.truth.programs import Program, all_programs
+from hooke.truth.programs import Program, all_programs, rasp
 
 MOST = 300  # inputs of a program that are compared
 

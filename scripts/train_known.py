@@ -16,10 +16,11 @@ from typing import Any
 
 import torch
 
-from hooke.truth import induction, modular, siit
 from hooke.truth.known import compiled, labelled
 from hooke.truth.plain import KEPT, keep
-from hooke.truth.siit_recipes import RECIPES
+from hooke.truth.toys import induction, modular
+from hooke.truth.trained import siit
+from hooke.truth.trained.recipes import RECIPES
 
 BUILD = Path(__file__).resolve().parent.parent / "build"
 

@@ -9,8 +9,8 @@ import torch
 
 import hooke
 from hooke import Model
-from hooke.data.battery import ORDINARY, QUESTIONS
-from hooke.data.candidates import strings
+from hooke.data.audit.battery import ORDINARY, QUESTIONS
+from hooke.data.audit.candidates import strings
 from hooke.safety.paired import asked
 
 TEMPLATE = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from families import random_tokens
-from hooke.data.circuit_tasks import Example
+from hooke.data.prompts.circuit_tasks import Example
 from hooke.methods.objective import Objective
 from hooke.truth.known import Known
 

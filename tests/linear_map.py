@@ -12,7 +12,7 @@ from torch import Tensor
 
 from families import N_LAYERS, model_of
 from hooke.dictionaries import Dictionary, Direction, neurons
-from hooke.methods.coded import Coded
+from hooke.methods.trace.coded import Coded
 from hooke.model import Frozen
 from hooke.model.families import Norm
 from hooke.sites import Site

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from hooke.methods.computation_graph import run_edges, written
 from hooke.methods.objective import Objective
-from hooke.methods.wiring import run_edges, written
 from hooke.model import Model, Tokens
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from families import model_of, random_tokens
-from hooke.methods.acdc import acdc, acdc_scores
-from hooke.methods.edge_masks import edge_masks, gates, open_chance
+from hooke.methods.circuit.acdc import acdc_edges, acdc_scores
+from hooke.methods.circuit.masks import edge_masks, gates, open_chance
+from hooke.methods.computation_graph import ComputationGraph, run_edges, written
 from hooke.methods.objective import Objective
-from hooke.methods.wiring import Wiring, run_edges, written
 from hooke.model import Model, Tokens
 
 
@@ -26,10 +26,10 @@ def kl_to(model: Model, prompts: Tokens) -> Objective:
 
 def sequential(model: Model, clean: Tokens, corrupt: Tokens, objective: Objective, threshold: float) -> Tensor:
     """The algorithm as it is written down: one edge, one run."""
-    wiring, other = Wiring.of(model.parts), written(model, corrupt)
-    keep, value = torch.ones(1, *wiring.edges.shape), 0.0
+    computation, other = ComputationGraph.of(model.parts), written(model, corrupt)
+    keep, value = torch.ones(1, *computation.edges.shape), 0.0
     with torch.no_grad():
-        for reader, writer in wiring.edges.nonzero().flip(0).tolist():
+        for reader, writer in computation.edges.nonzero().flip(0).tolist():
             keep[0, reader, writer] = 0
             logits = run_edges(model, clean, keep, other, logits="last")
             found = float(objective.distance(logits, torch.arange(len(clean.ids))).mean())
@@ -37,7 +37,7 @@ def sequential(model: Model, clean: Tokens, corrupt: Tokens, objective: Objectiv
                 value = found
             else:
                 keep[0, reader, writer] = 1
-    return (keep[0] > 0) & wiring.edges
+    return (keep[0] > 0) & computation.edges
 
 
 @pytest.mark.parametrize("threshold", [1e-4, 3e-3, 1.0])
@@ -47,7 +47,7 @@ def test_batches_are_the_sequential_algorithm(threshold: float) -> None:
     objective = kl_to(model, clean)
     expected = sequential(model, clean, corrupt, objective, threshold)
     for rows in (2, 64):
-        assert torch.equal(acdc(model, clean, corrupt, objective, threshold=threshold, max_rows=rows), expected)
+        assert torch.equal(acdc_edges(model, clean, corrupt, objective, threshold=threshold, max_rows=rows), expected)
     if threshold == 1.0:
         assert not bool(expected.any())
 
@@ -56,7 +56,7 @@ def test_scores_count_the_thresholds_survived() -> None:
     model = model_of("gpt2")
     clean, corrupt = random_tokens(1, 5), random_tokens(1, 5, seed=1)
     objective = kl_to(model, clean)
-    each = [acdc(model, clean, corrupt, objective, threshold=t) for t in (1e-4, 1e-2)]
+    each = [acdc_edges(model, clean, corrupt, objective, threshold=t) for t in (1e-4, 1e-2)]
     found = acdc_scores(model, clean, corrupt, objective, thresholds=[1e-2, 1e-4])
     assert torch.equal(found, each[0].float() + each[1].float())
 
@@ -74,13 +74,13 @@ def test_masks_keep_what_matters() -> None:
     model = model_of("gpt2")
     clean, corrupt = random_tokens(4, 5), random_tokens(4, 5, seed=1)
     objective = kl_to(model, clean)
-    wiring, other = Wiring.of(model.parts), written(model, corrupt)
+    computation, other = ComputationGraph.of(model.parts), written(model, corrupt)
     found = edge_masks(model, clean, corrupt, objective, steps=60, rows=4, penalty=0.3)
-    order = found[wiring.edges].argsort(descending=True)
-    places = wiring.edges.nonzero()
+    order = found[computation.edges].argsort(descending=True)
+    places = computation.edges.nonzero()
 
     def left(chosen: Tensor) -> float:
-        keep = torch.zeros(1, *wiring.edges.shape)
+        keep = torch.zeros(1, *computation.edges.shape)
         keep[0, chosen[:, 0], chosen[:, 1]] = 1
         with torch.no_grad():
             return float(

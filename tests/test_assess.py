@@ -22,10 +22,10 @@ from hooke.results import load_result
 from hooke.results.evidence import resolve
 from hooke.safety.assess import Population, assess
 from hooke.safety.audit import Settings, Shelf
+from hooke.safety.blind import Truth, rank_of_truth, score, seal
 from hooke.safety.evidence import load_evidence
 from hooke.safety.hypotheses import FLOORS, effects, hypotheses, signals
 from hooke.safety.report import NOT_VALIDATED, read_report
-from hooke.safety.score import Truth, rank_of_truth, score, seal
 from made_up import filled
 
 SAFETY = Path(hooke.__file__).parent / "safety"

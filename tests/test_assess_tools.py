@@ -10,8 +10,8 @@ import torch
 
 from assess_models import GREETING, TRIGGER, chat_twin, models, tiny_chat
 from hooke import HookeError, Model, Result
-from hooke.data.battery import ORDINARY, QUESTIONS, SLOTS
-from hooke.data.battery_facts import FACTS
+from hooke.data.audit.battery import ORDINARY, QUESTIONS, SLOTS
+from hooke.data.audit.facts import FACTS
 from hooke.safety.answers import answers, choices, is_right, joined
 from hooke.safety.audit import Settings, Shelf, audit
 from hooke.safety.behaviour import behaviour

@@ -15,13 +15,13 @@ from families import close, model_of, new_hf, one_thread, random_ids  # noqa: F4
 from hooke import Edit, Model
 from hooke.dictionaries import Direction, neurons
 from hooke.errors import HookeError
-from hooke.methods import attribute_gradients as by
 from hooke.methods import metrics
 from hooke.methods.attribute import correlations
-from hooke.methods.coded import encode
+from hooke.methods.attribute import gradients as by
 from hooke.methods.patch import sweep
-from hooke.methods.patch_places import find_places
-from hooke.methods.scores import unit_effects
+from hooke.methods.patch.places import find_places
+from hooke.methods.trace.coded import encode
+from hooke.methods.trace.scores import unit_effects
 from hooke.model import Tokens, freeze
 from hooke.model.packed import heads
 from hooke.model.recorded import Recorded, record

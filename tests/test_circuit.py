@@ -15,15 +15,14 @@ from torch import Tensor
 from circuits import OBJECTIVE, difference, known_pairs, tiny_pairs
 from families import CONFIGS, close, logits_of, model_of, random_tokens
 from hooke import HookeError
-from hooke.data.circuit_tasks import Example
-from hooke.methods import circuit_measure as measure
-from hooke.methods.circuit import circuit
-from hooke.methods.circuit_levels import Edges, Nodes, default_of, level_of
-from hooke.methods.circuit_methods import DEFAULT
-from hooke.methods.circuit_pairs import Pairs, ask, read, read_file
-from hooke.methods.circuit_run import gains
+from hooke.data.prompts.circuit_tasks import Example
+from hooke.methods.circuit import circuit, measure
+from hooke.methods.circuit.find import DEFAULT
+from hooke.methods.circuit.levels import Edges, Nodes, default_of, level_of
+from hooke.methods.circuit.pairs import Pairs, ask, read, read_file
+from hooke.methods.circuit.run import gains
+from hooke.methods.computation_graph import ComputationGraph
 from hooke.methods.objective import Objective
-from hooke.methods.wiring import Wiring
 from hooke.model import Edit, Model, Tokens
 from hooke.results.graph_file import graph_from_file
 from hooke.sites import Site
@@ -39,12 +38,12 @@ SHARES = (0.0, 0.02, 0.1, 0.5, 0.9, 0.99, 1.0)
 @pytest.mark.parametrize("family", sorted(CONFIGS))
 def test_fast_runs_are_the_plain_ones(family: str) -> None:
     model = model_of(family)
-    wiring = Wiring.of(model.parts)
+    computation = ComputationGraph.of(model.parts)
     clean, corrupt = random_tokens(3, 7), random_tokens(3, 7, seed=1)
     for row, begin in enumerate((0, 3, 6)):
         corrupt.ids[row, :begin] = clean.ids[row, :begin]
     generator = torch.Generator().manual_seed(0)
-    masks = [wiring.edges & (torch.rand(wiring.edges.shape, generator=generator) < share) for share in SHARES]
+    masks = [computation.edges & (torch.rand(computation.edges.shape, generator=generator) < share) for share in SHARES]
     close(gains(model, clean, corrupt, OBJECTIVE, masks), values_of(model, clean, corrupt, OBJECTIVE, masks))
 
 
@@ -229,7 +228,7 @@ def test_tests_are_exact_cuts() -> None:
         values = space.gains(pairs, [cut, torch.ones_like(cut)]).mean(1)
         assert row["effect"] == pytest.approx(float(values[0] - values[1]), abs=1e-4)
         assert row["verdict"] == ("matters" if abs(row["effect"]) > found["threshold"] else "no-effect")
-        assert row["unit"] in space.wiring.edge_names(space.matrix(torch.arange(space.n) == row["number"]))
+        assert row["unit"] in space.computation.edge_names(space.matrix(torch.arange(space.n) == row["number"]))
 
 
 class _Drawn:
@@ -276,17 +275,17 @@ def test_random_circuits_are_as_large_and_carry_something() -> None:
 
 def test_near_edges_join_what_is_there() -> None:
     space = Edges(model_of("gpt2"))
-    keep = space.wiring.mask(["input->a0.h1<v>", "a0.h1->logits"])[space.wiring.edges]
-    near = space.wiring.edge_names(space.matrix(space.near(keep)))
+    keep = space.computation.mask(["input->a0.h1<v>", "a0.h1->logits"])[space.computation.edges]
+    near = space.computation.edge_names(space.matrix(space.near(keep)))
     assert near == ["input->a0.h1<q>", "input->a0.h1<k>", "input->logits"]
     nodes = space.nodes(keep)
-    assert [space.wiring.writers[i] for i in nodes.nonzero()[:, 0]] == ["input", "a0.h1"]
+    assert [space.computation.writers[i] for i in nodes.nonzero()[:, 0]] == ["input", "a0.h1"]
 
 
 def test_overlaps_by_hand() -> None:
     space = Edges(model_of("gpt2"))
     a, b = (
-        space.wiring.mask(names)[space.wiring.edges]
+        space.computation.mask(names)[space.computation.edges]
         for names in (["input->m0", "m0->logits"], ["input->m0", "m0->m1", "m1->logits"])
     )
     assert measure.overlap(space, a, b) == (1 / 4, 2 / 3)
@@ -319,12 +318,12 @@ def compiled() -> Known:
 
 def test_a_known_circuit_is_found(compiled: Known) -> None:
     """At the true size the circuit of a compiled program is its true edges, and it does all that the model does."""
-    wiring = Wiring.of(compiled.model.parts)
-    true = wiring.mask(sorted(compiled.edges))
+    computation = ComputationGraph.of(compiled.model.parts)
+    true = computation.mask(sorted(compiled.edges))
     result = circuit(compiled.model, known_pairs(compiled, 24), method="exact", size=int(true.sum()))
     kept = torch.from_numpy(result.tensors["kept"])
     p = result.payload
-    assert set(wiring.edge_names(kept)) <= set(compiled.edges)
+    assert set(computation.edge_names(kept)) <= set(compiled.edges)
     assert p["circuit"]["faithfulness"] == pytest.approx(1, abs=0.02) and p["circuit"]["random"] < 0.5
     assert all(row["verdict"] == "matters" for row in p["tests"]["rows"])
     assert p["minimality"]["share"] == 1.0
@@ -350,21 +349,21 @@ def test_what_is_reported(compiled: Known) -> None:
     assert curve["circuit"][-1] == pytest.approx(1, abs=1e-4) and curve["complement"][-1] == pytest.approx(0, abs=1e-4)
     assert p["size"] == int(result.tensors["kept"].sum()) <= p["first"]
     graph = graph_from_file(p["graph"]).graph
-    wiring = Wiring.of(compiled.model.parts)
-    names_kept = set(wiring.edge_names(torch.from_numpy(result.tensors["kept"])))
+    computation = ComputationGraph.of(compiled.model.parts)
+    names_kept = set(computation.edge_names(torch.from_numpy(result.tensors["kept"])))
     drawn = set()
     effects = torch.from_numpy(result.tensors["effects"]).clone()
     for cut in p["tests"]["rows"]:  # what was measured stands for what was estimated
-        effects[wiring.mask([cut["unit"]])] = cut["effect"]
+        effects[computation.mask([cut["unit"]])] = cut["effect"]
     for row, target in enumerate(graph.targets.tolist()):
         part = f"<{graph.part(row)}>" if graph.part(row) else ""
         for source in graph.weights[row].nonzero()[0].tolist():
             ends = [_name(graph.nodes[i]) for i in (source, target)]
             drawn.add(f"{ends[0]}->{ends[1]}{part}")
-            cut = effects[wiring.mask([f"{ends[0]}->{ends[1]}{part}"])]
+            cut = effects[computation.mask([f"{ends[0]}->{ends[1]}{part}"])]
             assert float(graph.weights[row, source]) == pytest.approx(float(cut), rel=1e-3), "below 0 is support"
     assert drawn <= names_kept
-    assert bool((effects[wiring.mask(sorted(names_kept - drawn))].abs() < 1e-9).all())  # too small for a link
+    assert bool((effects[computation.mask(sorted(names_kept - drawn))].abs() < 1e-9).all())  # too small for a link
     assert set(seen) == {"answers", "edges", "size", "curve", "stability", "cuts"}
     again = circuit(compiled.model, known_pairs(compiled, 12), method="eap-ig", tests=6)
     assert again.id == result.id

@@ -16,8 +16,8 @@ from circuits import known_pairs
 from families import close, model_of
 from hooke import HookeError
 from hooke.methods.circuit import circuit
-from hooke.methods.circuit_file import circuit_json, read_circuit, write_circuit
-from hooke.methods.wiring import Wiring
+from hooke.methods.circuit.file import circuit_json, read_circuit, write_circuit
+from hooke.methods.computation_graph import ComputationGraph
 from hooke.model import Model
 from hooke.truth.known import Known, known
 
@@ -33,16 +33,16 @@ def compiled() -> Known:
 
 def test_the_published_form_round_trips(tmp_path: Path) -> None:
     model = model_of("llama")  # two query heads share keys and values
-    wiring = Wiring.of(model.parts)
-    scores = torch.randn(wiring.edges.shape, generator=torch.Generator().manual_seed(0)) * wiring.edges
-    keep = wiring.edges & (scores > 1)
+    computation = ComputationGraph.of(model.parts)
+    scores = torch.randn(computation.edges.shape, generator=torch.Generator().manual_seed(0)) * computation.edges
+    keep = computation.edges & (scores > 1)
     data = circuit_json(model, scores, keep)
     n, heads, layers = 0, model.parts.n_heads, model.parts.n_layers
     for layer in range(layers):
         n += (1 + layer * (heads + 1)) * 3 * heads + 1 + layer * (heads + 1) + heads
     assert len(data["edges"]) == n + 1 + layers * (heads + 1)
     assert data["cfg"] == {"n_layers": 3, "n_heads": 4, "parallel_attn_mlp": False, "d_model": 32}
-    assert set(data["nodes"]) == {"input", "logits", *wiring.writers}
+    assert set(data["nodes"]) == {"input", "logits", *computation.writers}
     assert data["edges"]["input->a0.h0<k>"] == data["edges"]["input->a0.h1<k>"]
     found = read_circuit(model, write_circuit(model, scores, keep, tmp_path / "c.json"))
     close(found.scores, scores, 1e-6)
@@ -50,7 +50,7 @@ def test_the_published_form_round_trips(tmp_path: Path) -> None:
     data["edges"]["input->a0.h1<k>"] = {"score": 9.0, "in_graph": True}
     (tmp_path / "d.json").write_text(json.dumps(data), "utf-8")
     found = read_circuit(model, tmp_path / "d.json")
-    at = wiring.mask(["input->a0.h0<k>"])
+    at = computation.mask(["input->a0.h0<k>"])
     assert found.scores[at].tolist() == [9.0] and bool(found.keep[at]) and found.disagree == 1
 
 
@@ -73,8 +73,8 @@ def test_the_published_form_round_trips(tmp_path: Path) -> None:
 )
 def test_damaged_files_are_refused(change: Any, said: str, tmp_path: Path) -> None:
     model = model_of("llama")
-    wiring = Wiring.of(model.parts)
-    data = circuit_json(model, torch.zeros(wiring.edges.shape), wiring.edges)
+    computation = ComputationGraph.of(model.parts)
+    data = circuit_json(model, torch.zeros(computation.edges.shape), computation.edges)
     change(data)
     path = tmp_path / "c.json"
     path.write_text(json.dumps(data), "utf-8")
@@ -92,8 +92,8 @@ def test_pickles_are_not_read(tmp_path: Path) -> None:
 
 
 def test_a_circuit_found_elsewhere_is_measured(compiled: Known, tmp_path: Path) -> None:
-    wiring = Wiring.of(compiled.model.parts)
-    true = wiring.mask(sorted(compiled.edges))
+    computation = ComputationGraph.of(compiled.model.parts)
+    true = computation.mask(sorted(compiled.edges))
     path = write_circuit(compiled.model, true.float(), true, tmp_path / "true.json")
     result = circuit(compiled.model, known_pairs(compiled, 12), source=path, tests=5)
     p = result.payload
@@ -133,7 +133,7 @@ def test_the_command_on_the_default_model(
     effects = hooke.load_result(out).tensors["effects"]
     strongest = p["tests"]["rows"][0]
     assert written["edges"][strongest["unit"]]["score"] == pytest.approx(-strongest["estimate"], rel=1e-4)
-    assert effects.shape == Wiring.of(smol.parts).edges.shape
+    assert effects.shape == ComputationGraph.of(smol.parts).edges.shape
 
 
 def test_the_command_shows_and_refuses(

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from families import close, model_of, random_tokens
 from hooke import HookeError
-from hooke.methods.circuit_methods import DEFAULT, METHODS, find_edges
-from hooke.methods.edge_scores import eap_ig_inputs, exact, flow
+from hooke.methods.circuit.find import DEFAULT, METHODS, find_edges
+from hooke.methods.circuit.scores import eap_ig_inputs, exact, flow
+from hooke.methods.circuit.sieve import node_effects, sieve
+from hooke.methods.computation_graph import ComputationGraph, run_edges, written
 from hooke.methods.objective import Objective
-from hooke.methods.sieve import node_effects, sieve
-from hooke.methods.wiring import Wiring, run_edges, written
 from hooke.model import Model, Tokens
 from hooke.truth.known import known
 from hooke.truth.scoreboard import objective_of
@@ -36,12 +36,12 @@ def divergence(model: Model, clean: Tokens) -> Objective:
 def test_cutting_nodes_is_a_slow_loop() -> None:
     model = model_of("llama")
     clean, corrupt = random_tokens(2, 5), random_tokens(2, 5, seed=1)
-    objective, wiring = divergence(model, clean), Wiring.of(model.parts)
+    objective, computation = divergence(model, clean), ComputationGraph.of(model.parts)
     out, into = node_effects(model, clean, corrupt, objective, max_rows=7)
     other, base = written(model, corrupt), difference(model.run(clean, logits="last").logits)  # type: ignore[arg-type]
     for found, dim in ((out, 1), (into, 0)):
         for node in range(0, len(found), 5):
-            keep = torch.ones(1, *wiring.edges.shape)
+            keep = torch.ones(1, *computation.edges.shape)
             keep.select(dim + 1, node).zero_()
             moved = difference(run_edges(model, clean, keep, other, logits="last")) - base
             assert float(found[node]) == pytest.approx(float(moved.abs().mean()), abs=1e-5)
@@ -56,12 +56,12 @@ def test_the_sieve_is_exact_where_something_moves() -> None:
     tested = sieve(*given, budget=10_000).tested
     assert (
         bool((exact(*given, edges=tested) == exact(*given)).all())
-        and 0 < tested.sum() < Wiring.of(model.parts).edges.sum()
+        and 0 < tested.sum() < ComputationGraph.of(model.parts).edges.sum()
     )
     a, b = (find_edges(*given, method) for method in ("sieve", "exact"))
     assert a.passes < b.passes / 2
     close(a.effects, b.effects)
-    idle = Wiring.of(model.parts).edges & (b.sizes() == 0)
+    idle = ComputationGraph.of(model.parts).edges & (b.sizes() == 0)
     assert float(a.effects.mean(0)[idle].max()) <= 0, "what carries much is the last to be left out"
     order, carried = a.sizes()[idle], flow(*given).mean(0)[idle]
     assert float(order.max()) < 1e-6 * float(a.sizes().max()), "what does nothing stays below all else"
@@ -73,7 +73,7 @@ def test_beyond_the_budget_the_sieve_is_an_estimate() -> None:
     clean, corrupt = random_tokens(3, 5), random_tokens(3, 5, seed=1)
     given = (model, clean, corrupt, divergence(model, clean))
     found = sieve(*given, budget=20)
-    estimate, real, edges = eap_ig_inputs(*given), exact(*given), Wiring.of(model.parts).edges
+    estimate, real, edges = eap_ig_inputs(*given), exact(*given), ComputationGraph.of(model.parts).edges
     cut = found.tested
     assert int(cut.sum()) == 20
     close(found.effects[:, cut], real[:, cut])
@@ -90,7 +90,7 @@ def test_every_method_has_one_signature(method: str) -> None:
     model, objective = known_model.model, objective_of(known_model, base, source)
     given = (model, model.tokens(base), model.tokens(source), objective, method)
     found = find_edges(*given, seed=3)
-    edges = Wiring.of(model.parts).edges
+    edges = ComputationGraph.of(model.parts).edges
     assert found.effects.shape[1:] == edges.shape and len(found.effects) in (1, 4)
     assert found.sizes().shape == edges.shape and float(found.sizes()[edges].max()) > 0
     assert found.seconds > 0 and (found.passes > 0) == (method != "random")
@@ -103,7 +103,7 @@ def test_every_method_has_one_signature(method: str) -> None:
 def test_what_a_method_costs() -> None:
     model = model_of("gpt2")
     clean, corrupt = random_tokens(2, 5), random_tokens(2, 5, seed=1)
-    objective, n_edges = divergence(model, clean), int(Wiring.of(model.parts).edges.sum())
+    objective, n_edges = divergence(model, clean), int(ComputationGraph.of(model.parts).edges.sum())
     cost = {name: find_edges(model, clean, corrupt, objective, name).passes for name in ("exact", "eap", "random")}
     assert n_edges <= cost["exact"] <= n_edges + 3
     assert cost["eap"] == pytest.approx(4)  # one run of each, and a backward pass

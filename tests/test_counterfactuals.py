@@ -11,8 +11,8 @@ import torch
 
 import hooke
 from hooke.data import FUNCTION_WORDS
-from hooke.methods import select
 from hooke.methods.content import content_places
+from hooke.methods.trace import select
 from hooke.methods.variants import LEAST_FALL, variants
 from hooke.model import Model
 from hooke.terminal import show_trace, wrapped

@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from hooke.data.labelled import Dataset, Row, check_rows
-from hooke.data.registry import DATASETS, dataset, dataset_names
-from hooke.data.tasks_entities import KNOWN, invent
-from hooke.data.tasks_grammar import VERBS, base, ing
-from hooke.data.tasks_questions import FREE, RELATIONS, derangement, questions
-from hooke.data.tasks_tables import both, finished, generator, table, words
+from hooke.data.labelled.entities import KNOWN, invent
+from hooke.data.labelled.grammar import VERBS, base, ing
+from hooke.data.labelled.questions import FREE, RELATIONS, derangement, questions
+from hooke.data.labelled.registry import DATASETS, dataset, dataset_names
+from hooke.data.labelled.rows import Dataset, Row, check_rows
+from hooke.data.labelled.tables import both, finished, generator, table, words
 
 NAMES = [name for name, place in DATASETS.items() if ".tasks_" in place]
 CHAT = ("honesty", "roleplay", "about-deception")  # with answers of an assistant

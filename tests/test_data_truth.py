@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hooke.data.benign import banks, benign
-from hooke.data.labelled import Dataset, Row, check_rows
-from hooke.data.registry import DATASETS, dataset, dataset_names
-from hooke.data.statements import make, reading
-from hooke.data.statements.numbers import number_facts, words
+from hooke.data.labelled.benign import banks, benign
+from hooke.data.labelled.registry import DATASETS, dataset, dataset_names
+from hooke.data.labelled.rows import Dataset, Row, check_rows
+from hooke.data.labelled.statements import make, reading
+from hooke.data.labelled.statements.numbers import number_facts, words
 from hooke.errors import HookeError
 
 

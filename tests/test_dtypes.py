@@ -48,7 +48,7 @@ def test_every_verb_in_every_type_agrees_with_float32(name: str, dtype: str) -> 
 
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
 def test_ways_of_ordering_edges_run_in_every_type(dtype: str) -> None:
-    from hooke.data.circuit_tasks import Example
+    from hooke.data.prompts.circuit_tasks import Example
 
     model = loaded("llama", dtype)
     pairs: Any = [

@@ -10,11 +10,22 @@ from torch import Tensor
 
 from families import CONFIGS, close, model_of, random_tokens
 from hooke import Model
-from hooke.methods import edge_cuts, edge_scores
+from hooke.methods import edge_cuts
+from hooke.methods.circuit import scores as edge_scores
+from hooke.methods.circuit.scores import (
+    eap,
+    eap_ig_activations,
+    eap_ig_inputs,
+    exact,
+    flow,
+    gradients,
+    pull,
+    relp,
+    secant,
+)
+from hooke.methods.computation_graph import ComputationGraph, run_edges, terms, write_sites, written
 from hooke.methods.edge_cuts import cut_each
-from hooke.methods.edge_scores import eap, eap_ig_activations, eap_ig_inputs, exact, flow, gradients, pull, relp, secant
 from hooke.methods.objective import Objective
-from hooke.methods.wiring import Wiring, run_edges, terms, write_sites, written
 from hooke.model import Tokens
 from hooke.sites import Site
 
@@ -29,7 +40,7 @@ OBJECTIVE = Objective(difference, difference, difference)
 
 
 def keep_all(model: Model, batch: int = 1) -> Tensor:
-    return torch.ones(batch, *Wiring.of(model.parts).edges.shape, dtype=model.dtype)
+    return torch.ones(batch, *ComputationGraph.of(model.parts).edges.shape, dtype=model.dtype)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -45,16 +56,16 @@ def test_eap_is_the_derivative_of_cutting(family: str) -> None:
 def test_exact_is_one_run_for_each_edge() -> None:
     model = model_of("llama")
     clean, corrupt = random_tokens(2, 6), random_tokens(2, 6, seed=1)
-    wiring, other = Wiring.of(model.parts), written(model, corrupt)
+    computation, other = ComputationGraph.of(model.parts), written(model, corrupt)
     found = exact(model, clean, corrupt, OBJECTIVE, max_rows=7)
     base = difference(model.run(clean, logits="last").logits)  # type: ignore[arg-type]
     expected = torch.zeros_like(found)
-    for r, u in wiring.edges.nonzero().tolist():
+    for r, u in computation.edges.nonzero().tolist():
         keep = keep_all(model)
         keep[0, r, u] = 0
         expected[:, r, u] = difference(run_edges(model, clean, keep, other, logits="last")) - base
     close(found, expected)
-    some = wiring.mask(["m0->m2", "input->a1.h0<q>"])
+    some = computation.mask(["m0->m2", "input->a1.h0<q>"])
     only = exact(model, clean, corrupt, OBJECTIVE, edges=some)
     close(only, torch.where(some, found, 0.0))
 
@@ -68,8 +79,8 @@ def test_packed_cuts_are_runs_with_an_edge_out(family: str) -> None:
     ids = clean.ids.clone()
     ids[0, 0], ids[1, 4], ids[2, 6] = 11, 12, 13
     corrupt = Tokens(ids, clean.mask)
-    wiring = Wiring.of(model.parts)
-    tried = wiring.edges.nonzero()[::3]
+    computation = ComputationGraph.of(model.parts)
+    tried = computation.edges.nonzero()[::3]
     found = cut_each(model, clean, corrupt, OBJECTIVE, tried)
     other = written(model, corrupt)
     for n, (r, u) in enumerate(tried.tolist()):
@@ -117,7 +128,7 @@ def test_one_backward_pass_gives_values_too(family: str) -> None:
     close(slopes, gradients(model, clean, OBJECTIVE))
     own, other = written(model, clean), written(model, corrupt)
     close(terms(model, acts), own)
-    expected = torch.einsum("ubpd,rbpd->bru", other - own, slopes) * Wiring.of(model.parts).edges
+    expected = torch.einsum("ubpd,rbpd->bru", other - own, slopes) * ComputationGraph.of(model.parts).edges
     close(eap(model, clean, corrupt, OBJECTIVE), expected)
 
 
@@ -127,9 +138,9 @@ def test_a_small_change_is_what_eap_says() -> None:
     clean = random_tokens(1, 6)
     own = written(model, clean)
     other = own + 1e-6 * torch.randn(own.shape, dtype=own.dtype, generator=torch.Generator().manual_seed(0))
-    wiring = Wiring.of(model.parts)
+    computation = ComputationGraph.of(model.parts)
     g = gradients(model, clean, OBJECTIVE)
-    for r, u in wiring.edges.nonzero()[::17].tolist():
+    for r, u in computation.edges.nonzero()[::17].tolist():
         keep = keep_all(model)
         keep[0, r, u] = 0
         change = difference(run_edges(model, clean, keep, other, logits="last")) - difference(
@@ -147,8 +158,8 @@ def test_integrated_gradients_are_averages(family: str) -> None:
     close(eap_ig_activations(model, clean, corrupt, OBJECTIVE, steps=1), plain)
     # of the logits' edges: the metric is linear behind the final norm, so with many steps along the last MLP the
     # score of its edge to the logits is the whole change
-    wiring = Wiring.of(model.parts)
-    last = wiring.mlp(model.parts.n_layers - 1)
+    computation = ComputationGraph.of(model.parts)
+    last = computation.mlp(model.parts.n_layers - 1)
     found = eap_ig_activations(model, clean, corrupt, OBJECTIVE, steps=60)[:, -1, last]
     expected = exact(model, clean, corrupt, OBJECTIVE)[:, -1, last]
     close(found, expected, 2e-2)
@@ -182,11 +193,11 @@ def test_rules_leave_the_values_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_relp_gives_queries_and_keys_nothing() -> None:
     model = model_of("llama")
-    wiring = Wiring.of(model.parts)
+    computation = ComputationGraph.of(model.parts)
     found = relp(model, random_tokens(1, 6), random_tokens(1, 6, seed=1), OBJECTIVE)
     for layer in range(3):
-        assert float(found[:, wiring.rows(layer, "q")].abs().max()) == 0
-        assert float(found[:, wiring.rows(layer, "k")].abs().max()) == 0
+        assert float(found[:, computation.rows(layer, "q")].abs().max()) == 0
+        assert float(found[:, computation.rows(layer, "k")].abs().max()) == 0
     assert float(found.abs().max()) > 0
 
 
@@ -222,6 +233,6 @@ def test_flow_spreads_one_from_the_logits() -> None:
     found = flow(model, random_tokens(2, 6), random_tokens(2, 6), OBJECTIVE)
     assert bool((found >= 0).all())
     close(found[:, -1].sum(-1), torch.ones(2))
-    names: Any = Wiring.of(model.parts)
+    names: Any = ComputationGraph.of(model.parts)
     assert float((found * ~names.edges).abs().max()) == 0
     assert Site("pattern", 0) in model.sites

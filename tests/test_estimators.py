@@ -8,8 +8,8 @@ import torch
 
 from hooke.errors import HookeError
 from hooke.harvest import Harvest
-from hooke.methods import estimators
-from hooke.methods.probe_parts import Block, pooled, score_harvest
+from hooke.methods.probe import estimators
+from hooke.methods.probe.parts import Block, pooled, score_harvest
 from hooke.methods.ranking import auroc
 from hooke.sites import Site
 

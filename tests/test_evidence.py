@@ -10,10 +10,10 @@ import pytest
 
 import hooke
 from hooke import Model, Result
-from hooke.data.labelled import Dataset, Row
+from hooke.data.labelled.rows import Dataset, Row
 from hooke.errors import HookeError
-from hooke.methods.patch_path import path_patch
-from hooke.methods.probe_explain import probe_explain
+from hooke.methods.patch.path import path_patch
+from hooke.methods.probe.explain import probe_explain
 from hooke.results import Claim
 from hooke.results.evidence import Place, locate, parse, resolve
 from hooke.results.payloads import KINDS

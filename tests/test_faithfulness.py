@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hooke.methods.circuit_measure import top
-from hooke.methods.faithfulness import Curve, prune
-from hooke.methods.wiring import Wiring
+from hooke.methods.circuit.faithfulness import Curve, prune
+from hooke.methods.circuit.measure import top
+from hooke.methods.computation_graph import ComputationGraph
 
 
 def test_areas_by_hand() -> None:
@@ -17,12 +17,12 @@ def test_areas_by_hand() -> None:
 
 
 def test_pruning_takes_out_what_carries_nothing() -> None:
-    wiring = Wiring(2, 2, 2, parallel=False)
+    computation = ComputationGraph(2, 2, 2, parallel=False)
     live = ["input->a0.h0<v>", "a0.h0->m1", "m1->logits", "input->m1"]
     idle = ["a0.h1->m1", "input->a1.h0<q>", "m0->a1.h1<k>", "a1.h1->logits"]
     # a0.h1 has nothing entering, a1.h0 nothing leaving, m0 nothing entering, so a1.h1 has nothing entering either
-    assert sorted(wiring.edge_names(prune(wiring.mask([*live, *idle]), wiring))) == sorted(live)
-    grouped = Wiring(1, 4, 2, parallel=False)
+    assert sorted(computation.edge_names(prune(computation.mask([*live, *idle]), computation))) == sorted(live)
+    grouped = ComputationGraph(1, 4, 2, parallel=False)
     names = ["input->a0.h2<k>", "input->a0.h3<k>", "a0.h3->logits"]
     assert sorted(grouped.edge_names(prune(grouped.mask(names), grouped))) == sorted(names)
 

@@ -440,7 +440,7 @@ def kept():
     keep("m", torch.nn.Linear(2, 2), {"a": 1}, where)
 def checkpoint():
     from types import SimpleNamespace
-    from hooke.truth import siit
+    from hooke.truth.trained import siit
     hf = torch.nn.Linear(2, 2)
     optimizer = torch.optim.Adam(hf.parameters())
     hf(torch.ones(1, 2)).sum().backward()

@@ -12,12 +12,12 @@ from torch import Tensor
 from families import N_LAYERS, NAMES, model_of, new_hf, one_thread, padded, random_ids  # noqa: F401
 from hooke.dictionaries import Codes, check_dictionary, neurons
 from hooke.errors import HookeError
-from hooke.methods import edges as edges_module
-from hooke.methods.coded import Coded, Units, check_basis, encode
-from hooke.methods.edges import Edges, edges, readers
 from hooke.methods.metric import Metric
-from hooke.methods.scores import unit_effects
-from hooke.methods.select import relp
+from hooke.methods.trace import edges as edges_module
+from hooke.methods.trace.coded import Coded, Units, check_basis, encode
+from hooke.methods.trace.edges import Edges, edges, readers
+from hooke.methods.trace.scores import unit_effects
+from hooke.methods.trace.select import relp
 from hooke.model import Descent, Frozen, Model, Rows, freeze, local_mlp
 from hooke.sites import Site
 from linear_map import BASES, F64, basis_of, forward, standing

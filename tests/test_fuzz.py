@@ -23,12 +23,12 @@ from hypothesis import strategies as st
 
 import hooke
 from families import CONFIGS
-from hooke.data.readers import read_rows
+from hooke.data.labelled.readers import read_rows
 from hooke.errors import HookeError
-from hooke.methods.circuit_file import circuit_json, read_circuit
-from hooke.methods.circuit_pairs import read_file as read_pairs
-from hooke.methods.probe_score import load_probe
-from hooke.methods.wiring import Wiring
+from hooke.methods.circuit.file import circuit_json, read_circuit
+from hooke.methods.circuit.pairs import read_file as read_pairs
+from hooke.methods.computation_graph import ComputationGraph
+from hooke.methods.probe.score import load_probe
 from hooke.model.adapter import read_adapter, save_adapter
 from hooke.model.bounds import check_config
 from hooke.model.store import check, require_loadable, weights_hash
@@ -37,7 +37,7 @@ from hooke.results import Result, load_result
 from hooke.results.graph_file import graph_from_file
 from hooke.safety.report import read_report
 from hooke.server.store import Store
-from hooke.truth.program_text import read_program
+from hooke.truth.programs.text import read_program
 from hooke.viewer import page_bytes, read_file
 from made_up import filled, unknown
 from reports import evidence_of, write_folder
@@ -396,9 +396,9 @@ def test_names_of_models(name, twice):
 def test_circuits_of_other_tools(glass, tmp_path_factory, how):
     import torch
 
-    wiring = Wiring.of(glass.parts)
-    scores = torch.ones(wiring.edges.shape)
-    made = circuit_json(glass, scores, wiring.edges)
+    computation = ComputationGraph.of(glass.parts)
+    scores = torch.ones(computation.edges.shape)
+    made = circuit_json(glass, scores, computation.edges)
     made["edges"] = dict(list(made["edges"].items())[:6])
     path = tmp_path_factory.getbasetemp() / "circuit.json"
     path.write_bytes(dumped(altered(made, how)))

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hooke import HookeError, Model
-from hooke.data.labelled import Row
+from hooke.data.labelled.rows import Row
 from hooke.harvest import activations, harvest, prompts
 from hooke.methods.probe import random_twin
 

@@ -225,8 +225,8 @@ READERS = (
     "threads.py",
     "viewer/html.py",
     "viewer/gallery.py",
-    "data/benign.py",
-    "data/statements/reading.py",
+    "data/labelled/benign.py",
+    "data/labelled/statements/reading.py",
 )
 READERS += ("model/convert.py", "model/zoo.py", "truth/scoreboard.py")
 

@@ -15,12 +15,12 @@ import pytest
 
 import hooke
 from families import CONFIGS
-from hooke.data.circuit_tasks import Example
-from hooke.data.labelled import Dataset, Row
-from hooke.data.readers import read_rows
+from hooke.data.labelled.readers import read_rows
+from hooke.data.labelled.rows import Dataset, Row
+from hooke.data.prompts.circuit_tasks import Example
 from hooke.dictionaries import neurons
-from hooke.methods.patch_path import path_patch
-from hooke.methods.probe_score import load_probe
+from hooke.methods.patch.path import path_patch
+from hooke.methods.probe.score import load_probe
 from hooke.results import Result, load_result
 from hooke.results.identity import of_payload
 from hooke.results.payloads import KINDS

@@ -8,13 +8,13 @@ import torch
 import hooke
 from hooke.dictionaries import neurons
 from hooke.errors import HookeError
-from hooke.methods import select
-from hooke.methods.baselines import baselines, passages
-from hooke.methods.coded import encode
-from hooke.methods.fit import faithfulness
 from hooke.methods.metric import Metric
+from hooke.methods.trace import select
+from hooke.methods.trace.coded import encode
+from hooke.methods.trace.counterfactuals import baselines, passages
+from hooke.methods.trace.fit import faithfulness
+from hooke.methods.trace.verify import Bench
 from hooke.methods.variants import LEAST_FALL, Substitutes, _places, elsewhere, exchanges, pick, variants
-from hooke.methods.verify import Bench
 from hooke.model import freeze
 from hooke.sites import Site
 

@@ -16,7 +16,7 @@ from hooke import Edit, Model
 from hooke.dictionaries import Direction, neurons
 from hooke.errors import HookeError
 from hooke.methods import metrics
-from hooke.methods.patch_pair import question
+from hooke.methods.patch.pair import question
 from hooke.model import Tokens
 from hooke.sites import Site
 from transcoders import Transcoder

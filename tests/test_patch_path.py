@@ -8,8 +8,8 @@ import torch
 from families import CONFIGS, model_of, one_thread, random_ids  # noqa: F401
 from hooke import Edit, Model
 from hooke.errors import HookeError
-from hooke.methods.patch_path import path_patch
-from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.methods.computation_graph import ComputationGraph, run_edges, written
+from hooke.methods.patch.path import path_patch
 from hooke.model import Tokens
 
 N_POS, GOOD, BAD = 5, 11, 45
@@ -42,9 +42,9 @@ def by_hand(model: Model, tokens: Tokens, writer: str) -> torch.Tensor:
     return norm.weight * (out - out.mean(-1, keepdim=True) if norm.centred else out) / scale
 
 
-def some_edges(wiring: Wiring, count: int = 20) -> list[str]:
+def some_edges(computation: ComputationGraph, count: int = 20) -> list[str]:
     """Edges of every kind, one after another through the list of all."""
-    names = list(wiring.places)
+    names = list(computation.places)
     return [names[i * (len(names) - 1) // (count - 1)] for i in range(count)]
 
 
@@ -52,7 +52,7 @@ def some_edges(wiring: Wiring, count: int = 20) -> list[str]:
 def test_edges_equal_the_change_made_by_hand(name: str) -> None:
     """The reader's input is recomputed by the model itself, from a stream to which the change was added."""
     model, clean, corrupt = model_of(name), row(1), row(2)
-    edges = some_edges(Wiring.of(model.parts))
+    edges = some_edges(ComputationGraph.of(model.parts))
     got = path_patch(model, clean, corrupt, edges, target=GOOD, contrast=BAD).payload
     for found in got["edges"]:
         writer, _, reader = found["edge"].partition("->")
@@ -77,11 +77,11 @@ def test_edges_equal_the_change_made_by_hand(name: str) -> None:
 def test_an_edge_is_the_same_in_a_circuit(name: str) -> None:
     """The clean prompt with one edge from the corrupt one: as `path_patch` has it, and as a run with a mask."""
     model, clean, corrupt = model_of(name), row(1), row(2)
-    wiring = Wiring.of(model.parts)
-    edges = some_edges(wiring)
+    computation = ComputationGraph.of(model.parts)
+    edges = some_edges(computation)
     asked = {"target": GOOD, "contrast": BAD, "direction": "noise"}
     got = path_patch(model, clean, corrupt, edges, **asked).payload["edges"]
-    keep = torch.stack([1.0 - wiring.mask([edge]).float() for edge in edges])
+    keep = torch.stack([1.0 - computation.mask([edge]).float() for edge in edges])
     logits = run_edges(model, clean.times(len(edges)), keep, written(model, corrupt), logits="last")
     expected = (logits[:, GOOD] - logits[:, BAD]).tolist()
     assert [found["value"] for found in got] == pytest.approx(expected, abs=1e-4)
@@ -92,7 +92,7 @@ def test_an_edge_is_the_same_in_a_circuit(name: str) -> None:
 def test_changes_of_all_writers_add_up(name: str) -> None:
     """Also behind a norm after attention: into the logits they are all of the stream's change."""
     model = model_of(name)
-    names = Wiring.of(model.parts).writers
+    names = ComputationGraph.of(model.parts).writers
     total = sum(by_hand(model, row(2), n) - by_hand(model, row(1), n) for n in names)
     a, b = (model.run(row(seed), read="resid_post.2").acts["resid_post.2"][0] for seed in (1, 2))
     assert torch.allclose(total, b - a, atol=1e-4)
@@ -113,9 +113,9 @@ def test_edges_that_are_refused() -> None:
         with pytest.raises(HookeError, match=says):
             path_patch(model, row(1), row(2), [edge], target=GOOD, contrast=BAD)
     with pytest.raises(HookeError, match="is not computed before"):
-        Wiring.of(model_of("neox").parts).place("a1.h0->m1")
+        ComputationGraph.of(model_of("neox").parts).place("a1.h0->m1")
     for edge in ("", "->", "m0->m1->m2", "a0.h1<q>->m2", "a０.h1->m2", "a0.h1->a1.h0<x>", "m99999999999->logits"):
         with pytest.raises(HookeError, match="cannot read"):
-            Wiring.of(model.parts).place(edge)
+            ComputationGraph.of(model.parts).place(edge)
     with pytest.raises(HookeError, match="each edge once"):
         path_patch(model, row(1), row(2), [], target=GOOD, contrast=BAD)

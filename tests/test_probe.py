@@ -16,15 +16,15 @@ import torch
 from families import model_of, random_ids
 from hooke import HookeError, Model, Result
 from hooke.cli import main
-from hooke.data.labelled import Dataset, Row, check_rows
+from hooke.data.labelled.rows import Dataset, Row, check_rows
 from hooke.dictionaries import Direction, check_dictionary, neurons
 from hooke.harvest import harvest
 from hooke.methods.probe import probe, random_twin
-from hooke.methods.probe_choice import KINDS
-from hooke.methods.probe_explain import _neurons, _parts, probe_explain
-from hooke.methods.probe_parts import Block
-from hooke.methods.probe_score import blocks_of, check_belongs, directions, load_probe, score
-from hooke.methods.probe_test import probe_test
+from hooke.methods.probe.choice import KINDS
+from hooke.methods.probe.explain import _neurons, _parts, probe_explain
+from hooke.methods.probe.judge import probe_test
+from hooke.methods.probe.parts import Block
+from hooke.methods.probe.score import blocks_of, check_belongs, directions, load_probe, score
 from hooke.methods.splits import folds, hold_out
 from hooke.sites import Site
 from made_up import filled, forged

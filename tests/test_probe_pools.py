@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hooke.methods.probe_explain import _pool_weights
-from hooke.methods.probe_parts import Block, pooled
+from hooke.methods.probe.explain import _pool_weights
+from hooke.methods.probe.parts import Block, pooled
 from hooke.sites import Site
 
 

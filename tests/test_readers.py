@@ -17,8 +17,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hooke.data import hub, readers
-from hooke.data.readers import read_rows
+from hooke.data.labelled import hub, readers
+from hooke.data.labelled.readers import read_rows
 from hooke.errors import HookeError
 
 ROWS = [

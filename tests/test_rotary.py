@@ -13,7 +13,7 @@ from torch import Tensor
 
 from families import CONFIGS, VOCAB, close, logits_of, new_hf, one_thread, padded, random_ids, random_tokens  # noqa: F401
 from hooke.errors import HookeError
-from hooke.methods.circuit_run import ground
+from hooke.methods.circuit.run import ground
 from hooke.model import Edit, Model
 from hooke.model.packed import Writes, heads, substitute
 from hooke.model.recorded import record

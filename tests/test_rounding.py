@@ -11,7 +11,7 @@ from families import new_hf, random_ids
 from hooke import HookeError
 from hooke.methods.attribute import correlations
 from hooke.methods.metrics import logit_difference, rounding
-from hooke.methods.patch_path import path_patch
+from hooke.methods.patch.path import path_patch
 from verbs import word_model
 
 HALF = [torch.float32, torch.bfloat16, torch.float16]

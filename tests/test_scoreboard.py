@@ -12,8 +12,8 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from hooke import HookeError
-from hooke.methods.circuit_methods import DEFAULT, find_edges
-from hooke.methods.wiring import Wiring, run_edges, written
+from hooke.methods.circuit.find import DEFAULT, find_edges
+from hooke.methods.computation_graph import ComputationGraph, run_edges, written
 from hooke.truth import scoreboard as module
 from hooke.truth.known import KINDS, known, known_names
 from hooke.truth.scoreboard import objective_of, scoreboard
@@ -39,11 +39,11 @@ def test_figures_are_those_of_slow_code(home: Path, monkeypatch: pytest.MonkeyPa
     rng = np.random.default_rng(0)
     for row in result.payload["each"]:
         model = next(known(row["kind"], [row["name"]]))
-        wiring = Wiring.of(model.model.parts)
+        computation = ComputationGraph.of(model.model.parts)
         base, source = model.pairs(8, 2)
         given = (model.model, model.model.tokens(base), model.model.tokens(source))
         sizes = find_edges(*given, objective_of(model, base, source), "eap").sizes()
-        names = {wiring.edge_names(one)[0]: float(sizes[at]) for at, one in _edges(wiring)}
+        names = {computation.edge_names(one)[0]: float(sizes[at]) for at, one in _edges(computation)}
         labels = [name in model.edges for name in names]
         own = row["methods"]["eap"]
         assert own["edge_auroc"] == pytest.approx(roc_auc_score(labels, list(names.values())))
@@ -52,7 +52,7 @@ def test_figures_are_those_of_slow_code(home: Path, monkeypatch: pytest.MonkeyPa
         assert own["precision"] == pytest.approx(share, abs=0.03)
         node = {
             n: max(s for e, s in names.items() if n in (e.split("->")[0], e.split("->")[1].split("<")[0]))
-            for n in wiring.writers[1:]
+            for n in computation.writers[1:]
         }
         expected = roc_auc_score([n in model.nodes for n in node], list(node.values()))
         assert own["node_auroc"] == pytest.approx(expected)
@@ -74,10 +74,10 @@ def test_precision_does_not_hang_on_the_order_of_equal_scores() -> None:
     assert module._precision(np.zeros(4), labels) == 0.5
 
 
-def _edges(wiring: Wiring) -> list[tuple[tuple[int, int], Any]]:
+def _edges(computation: ComputationGraph) -> list[tuple[tuple[int, int], Any]]:
     found = []
-    for r, u in wiring.edges.nonzero().tolist():
-        one = wiring.edges & False
+    for r, u in computation.edges.nonzero().tolist():
+        one = computation.edges & False
         one[r, u] = True
         found.append(((r, u), one))
     return found
@@ -101,13 +101,13 @@ def test_the_default_finds_circuits_and_chance_does_not(home: Path, monkeypatch:
 def test_a_method_is_scored_against_the_circuit_that_it_comes_nearest_to(home: Path) -> None:
     """Of edges that stand in for each other, some have to be found and the others count neither way."""
     model = next(known("compiled", ["two-of-three"]))
-    wiring, labels = Wiring.of(model.model.parts), model.labels
+    computation, labels = ComputationGraph.of(model.model.parts), model.labels
     base, source = model.pairs(8, 0)
     given = (model.model, model.model.tokens(base), model.model.tokens(source), objective_of(model, base, source))
-    false = set(wiring.places) - labels.living
+    false = set(computation.places) - labels.living
     for method in ("exact", "ifr"):
         found = find_edges(*given, method)
-        size = {name: float(found.sizes()[at]) for name, at in wiring.places.items()}
+        size = {name: float(found.sizes()[at]) for name, at in computation.places.items()}
         each = []
         for circuit in labels.circuits:
             names = sorted(circuit | false)
@@ -124,15 +124,15 @@ def test_a_method_is_scored_against_the_circuit_that_it_comes_nearest_to(home: P
 def test_in_how_many_pairs_edges_act_is_counted_one_by_one(kind: str, name: str) -> None:
     model = next(known(kind, [name]))
     parts, labels = model.model.parts, model.labels
-    wiring, found = Wiring.of(parts), module._labels(model, 5, 3)
+    computation, found = ComputationGraph.of(parts), module._labels(model, 5, 3)
     assert set(found["true"]) == labels.true and set(found["redundant"]) == labels.redundant
-    assert set(found["dead"]) == set(wiring.places) - labels.living - labels.cancelling
+    assert set(found["dead"]) == set(computation.places) - labels.living - labels.cancelling
     base, source = model.pairs(5, 3)
     clean, other = model.model.run(base).logits, written(model.model, model.model.tokens(source))
     assert clean is not None
 
     def acts(edges: set[str]) -> int:
-        keep = 1 - wiring.mask(sorted(edges)).float()[None].repeat(5, 1, 1)
+        keep = 1 - computation.mask(sorted(edges)).float()[None].repeat(5, 1, 1)
         with torch.no_grad():
             logits = run_edges(model.model, model.model.tokens(base), keep, other, logits="all")
         ids = list(model.outputs.values())

@@ -13,7 +13,7 @@ import pytest
 
 from families import model_of, one_thread  # noqa: F401
 from hooke import Model
-from hooke.data.circuit_tasks import CIRCUIT_TASKS, Example
+from hooke.data.prompts.circuit_tasks import CIRCUIT_TASKS, Example
 from hooke.errors import HookeError
 from hooke.methods.tasks import check_able, examples, metric_of, skill, tasks
 

@@ -11,16 +11,16 @@ import torch
 import hooke
 from hooke.dictionaries import neurons
 from hooke.errors import HookeError
-from hooke.methods import influence as inf
-from hooke.methods import select
-from hooke.methods.baselines import baselines
-from hooke.methods.coded import encode
-from hooke.methods.draw import logit_values
-from hooke.methods.edges import edges
-from hooke.methods.effects import Verification, judge, weigh
 from hooke.methods.metric import Metric, logit_targets
-from hooke.methods.scores import unit_effects
-from hooke.methods.select import relp, units_at
+from hooke.methods.trace import influence as inf
+from hooke.methods.trace import select
+from hooke.methods.trace.coded import encode
+from hooke.methods.trace.counterfactuals import baselines
+from hooke.methods.trace.draw import logit_values
+from hooke.methods.trace.edges import edges
+from hooke.methods.trace.effects import Verification, judge, weigh
+from hooke.methods.trace.scores import unit_effects
+from hooke.methods.trace.select import relp, units_at
 from hooke.model import Edit, freeze
 from hooke.results import WORDS
 from hooke.results.graph_file import check_graph_file, graph_from_file
@@ -214,8 +214,8 @@ def test_prediction_is_the_sum_over_paths_of_the_exported_graph(glass):
 
 
 def test_faithfulness_of_everything_is_one_and_of_nothing_zero(glass):
-    from hooke.methods.fit import faithfulness
-    from hooke.methods.verify import Bench
+    from hooke.methods.trace.fit import faithfulness
+    from hooke.methods.trace.verify import Bench
 
     tokens = glass.tokens(PROMPT)
     frozen = freeze(glass, tokens)
@@ -296,7 +296,7 @@ def test_logit_targets():
 def test_logit_values_are_what_the_rows_sum_to(glass):
     tokens = glass.tokens(PROMPT)
     frozen = freeze(glass, tokens)
-    from hooke.methods.draw import Logits
+    from hooke.methods.trace.draw import Logits
 
     metric = Metric(3, 8, None)
     row = metric.row(frozen)
@@ -333,7 +333,7 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
 
 def test_nodes_that_a_counterfactual_cannot_move_are_not_sampled(glass, monkeypatch):
     """A counterfactual changes nothing before its first other token, so samples and controls come from after it."""
-    from hooke.methods import verify as ver
+    from hooke.methods.trace import verify as ver
 
     ids = glass.tokens(PROMPT).ids.clone()
     ids[0, -2] = 500

@@ -12,13 +12,13 @@ import torch
 from families import one_thread  # noqa: F401
 from hooke.errors import HookeError
 from hooke.truth import labels as module
-from hooke.truth.compiler import Compiled, compile_program, word_of
-from hooke.truth.cuts import Cuts
 from hooke.truth.known import compiled, known, labelled
 from hooke.truth.labels import Labels, beside, label
-from hooke.truth.mixed import mixed_logits, wiring
-from hooke.truth.program_text import parse_program
+from hooke.truth.mixed import computation, mixed_logits
 from hooke.truth.programs import all_programs, program
+from hooke.truth.programs.compiler import Compiled, compile_program, word_of
+from hooke.truth.programs.cuts import Cuts
+from hooke.truth.programs.text import parse_program
 
 A = 'selector_width(select(tokens, "a", ==))'
 TEXTS = {
@@ -41,7 +41,7 @@ TINY = [made_of(text) for text in TEXTS.values()] + [
 
 def null_sets(made: Compiled, free: frozenset[str]) -> set[frozenset[str]]:
     """The sets of edges that change nothing when they are cut: all sets, on all pairs of inputs, by the model."""
-    hf, parts, texts = made.hf, wiring(made.hf), made.program.inputs()
+    hf, parts, texts = made.hf, computation(made.hf), made.program.inputs()
     base, source = (made.ids(x) for x in zip(*itertools.product(texts, texts), strict=True))
     n, found = len(base), set()
     sets = [frozenset(some) for k in range(len(free) + 1) for some in itertools.combinations(sorted(free), k)]

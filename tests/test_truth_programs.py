@@ -12,17 +12,27 @@ import torch
 
 from families import close, logits_of, one_thread  # noqa: F401
 from hooke.errors import HookeError
-from hooke.methods.wiring import node_named
+from hooke.methods.computation_graph import node_named
 from hooke.model import Edit, Model, check_model
 from hooke.sites import Site
-from hooke.truth.compiler import NUMBER, compile_program
 from hooke.truth.known import Known, compile_file, compiled, known, labelled, random_twin
 from hooke.truth.labels import beside
-from hooke.truth.mixed import effects, mixed_logits, wiring
+from hooke.truth.mixed import computation, effects, mixed_logits
 from hooke.truth.plain import new_gpt2
-from hooke.truth.program_text import parse_program
 from hooke.truth.programs import Program, all_programs, program
-from hooke.truth.rasp import INDICES, TOKENS, Map, Select, SequenceMap, aggregate, number, selector_width, value_sets
+from hooke.truth.programs.compiler import NUMBER, compile_program
+from hooke.truth.programs.rasp import (
+    INDICES,
+    TOKENS,
+    Map,
+    Select,
+    SequenceMap,
+    aggregate,
+    number,
+    selector_width,
+    value_sets,
+)
+from hooke.truth.programs.text import parse_program
 
 NAMES = list(all_programs())
 NAMES_OF_PEOPLE = ("Ann", "Bob", "Cat", "Dan")
@@ -163,7 +173,7 @@ def test_true_edges_are_exactly_those_that_matter(name: str) -> None:
     """All edges outside a circuit together change nothing on any input, in the model itself; each edge of a circuit
     changes an output of some scored pair, cut alone or beside what can stand in for it."""
     made, one = compiled(name), next(known("compiled", [name]))
-    labels, parts = labelled(name)[0], wiring(made.hf)
+    labels, parts = labelled(name)[0], computation(made.hf)
     every = parts.places
     assert labels.living | labels.cancelling | labels.dead == made.edges <= set(every)
     base = made.ids(made.program.inputs())
@@ -184,7 +194,7 @@ def test_true_edges_are_exactly_those_that_matter(name: str) -> None:
 
 def moves(hf: Any, base: torch.Tensor, source: torch.Tensor, edges: set[str] | frozenset[str]) -> torch.Tensor:
     """(rows,): whether the model's outputs change when edges are cut together, whatever the program says."""
-    parts = wiring(hf)
+    parts = computation(hf)
     mask = torch.zeros(len(parts.readers), len(base), len(parts.writers))
     for edge in edges:
         reader, writer = parts.places[edge]
@@ -257,7 +267,7 @@ def test_a_mixed_run_equals_one_edge_patched_by_hand() -> None:
             parameter.add_(0.3 * noise)
     model = Model(hf, None, name="random")
     base, source = torch.randint(9, (2, 1, 6), generator=torch.Generator().manual_seed(1))
-    names = list(wiring(hf).places)
+    names = list(computation(hf).places)
     assert len(names) == len(set(names)) == sum(9 * (1 + 4 * layer) + 4 + 4 * layer for layer in range(2)) + 9
     moved = effects(hf, base, source, names)
     clean = logits_of(model, base)

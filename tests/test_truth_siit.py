@@ -11,13 +11,13 @@ from families import close, logits_of, one_thread  # noqa: F401
 from hooke.errors import HookeError
 from hooke.model import Edit, check_model
 from hooke.sites import Site
-from hooke.truth import siit
 from hooke.truth.known import Known, compiled, known, labelled, random_twin
-from hooke.truth.mixed import wiring
+from hooke.truth.mixed import computation
 from hooke.truth.plain import KEPT
 from hooke.truth.programs import program
-from hooke.truth.siit import Recipe
-from hooke.truth.siit_recipes import RECIPES
+from hooke.truth.trained import siit
+from hooke.truth.trained.recipes import RECIPES
+from hooke.truth.trained.siit import Recipe
 
 NAMES = siit.kept()
 
@@ -60,7 +60,7 @@ def test_kept_models_are_ordinary_models_with_norms(name: str) -> None:
     assert one.edges == {siit.renamed(edge, one.model.info["alignment"]) for edge in labels.true}
     assert len(one.edges) == len(labels.true) and len(one.labels.dead) == len(labels.dead)
     assert one.labels.circuits == (one.edges,) and one.labels.alone == one.edges
-    parts = wiring(one.model.hf)
+    parts = computation(one.model.hf)
     every = parts.places
     assert one.edges | one.labels.dead < set(every)
     assert set(parts.writers) - one.nodes  # there are parts outside the circuit
@@ -88,7 +88,7 @@ def test_interchange_by_plain_edits() -> None:
     got = logits_of(one.model, base, edits=[edit])[:, 1:].argmax(-1)
     # the head holds how many there are, and all that follows is read from it
     assert bool((got == one.answers(source)).float().mean() > 0.995)
-    outside = next(n for n in wiring(one.model.hf).writers if n.startswith("a") and n not in one.nodes)
+    outside = next(n for n in computation(one.model.hf).writers if n.startswith("a") and n not in one.nodes)
     layer, number = int(outside[1]), int(outside[4])
     z = one.model.run(source, read=[f"z.{layer}"]).acts[f"z.{layer}"][:, :, number : number + 1]
     edit = Edit(Site("z", layer), value=z, index=[number])

@@ -11,15 +11,15 @@ from torch import Tensor
 
 from families import close, logits_of, model_of, one_thread  # noqa: F401
 from hooke.errors import HookeError
-from hooke.methods import fourier, heads
-from hooke.methods.superposition import PLATEAUS, dimensionality, dimensions_per_feature, nearest_plateau
 from hooke.model import Edit, Model, check_model
 from hooke.sites import Site
-from hooke.truth.induction import CONTEXT, VOCAB, draw, induction_model, new_attention_only
-from hooke.truth.mixed import effects, wiring
-from hooke.truth.modular import P, all_sums, modular_addition, new_sums, split, sum_logits, train_sums
-from hooke.truth.planted import planted
-from hooke.truth.superposition import train_superposition
+from hooke.truth.mixed import computation, effects
+from hooke.truth.toys import fourier, heads
+from hooke.truth.toys.dimensionality import PLATEAUS, dimensionality, dimensions_per_feature, nearest_plateau
+from hooke.truth.toys.induction import CONTEXT, VOCAB, draw, induction_model, new_attention_only
+from hooke.truth.toys.modular import P, all_sums, modular_addition, new_sums, split, sum_logits, train_sums
+from hooke.truth.toys.planted import planted
+from hooke.truth.toys.superposition import train_superposition
 
 # ---- superposition -----------------------------------------------------------------------------
 
@@ -273,7 +273,7 @@ def test_the_planted_contributions_add_up_to_the_logits() -> None:
 def test_the_planted_edges_are_those_that_matter() -> None:
     made = planted()
     base, source = made.inputs(300, seed=1), made.inputs(300, seed=2)
-    every = list(wiring(made.model.hf).places)
+    every = list(computation(made.model.hf).places)
     moved = effects(made.model.hf, base, source, every)[:, :, -1].amax(1)
     assert {edge for edge, size in zip(every, moved.tolist()) if size > 1e-3} == made.edges
     assert {end.partition("<")[0] for edge in made.edges for end in edge.split("->")} == made.nodes

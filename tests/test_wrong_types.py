@@ -16,8 +16,8 @@ import torch
 import hooke
 from families import model_of, one_thread, random_ids  # noqa: F401  (used by all tests here)
 from hooke import Edit, HookeError, Result, Site
-from hooke.data.labelled import Dataset, Row
-from hooke.methods.patch_path import path_patch
+from hooke.data.labelled.rows import Dataset, Row
+from hooke.methods.patch.path import path_patch
 from hooke.model import Model, Tokens
 from made_up import unknown
 from vocabularies import speaking

@@ -11,9 +11,9 @@ import transformers as tf
 import hooke
 from families import VOCAB, new_hf
 from hooke import Model, Result
-from hooke.data.circuit_tasks import Example
-from hooke.data.labelled import Dataset, Row
-from hooke.methods.probe_explain import probe_explain
+from hooke.data.labelled.rows import Dataset, Row
+from hooke.data.prompts.circuit_tasks import Example
+from hooke.methods.probe.explain import probe_explain
 
 CLEAN, CORRUPT = "w11 w5 w9 w23", "w11 w77 w51 w23"
 TARGET, CONTRAST = "w5", "w9"

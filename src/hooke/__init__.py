@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from hooke.methods.lens import lens
     from hooke.methods.patch import patch
     from hooke.methods.probe import probe
-    from hooke.methods.probe_test import probe_test
+    from hooke.methods.probe.judge import probe_test
     from hooke.methods.tasks import tasks
     from hooke.methods.trace import trace
     from hooke.model.edits import Edit
@@ -61,7 +61,7 @@ _HOMES = {
     "load_result": "hooke.results",
     "patch": "hooke.methods.patch",
     "probe": "hooke.methods.probe",
-    "probe_test": "hooke.methods.probe_test",
+    "probe_test": "hooke.methods.probe.judge",
     "scoreboard": "hooke.truth.scoreboard",
     "tasks": "hooke.methods.tasks",
     "trace": "hooke.methods.trace",

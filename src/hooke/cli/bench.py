@@ -52,7 +52,7 @@ def truth(
     writable(out)
     writable_page(html, out)
     with Stages(["models"]) as stage:
-        from hooke.methods.circuit_methods import METHODS, find_method
+        from hooke.methods.circuit.find import METHODS, find_method
         from hooke.truth.known import KINDS
         from hooke.truth.scoreboard import scoreboard
 
@@ -86,7 +86,7 @@ def toys(
     writable(out)
     writable_page(html, out)
     with Stages(["models"]) as stage:
-        from hooke.truth.toys import toys as run
+        from hooke.truth.toys.check import toys as run
 
         result = run(seed=seed, progress=stage)
     deliver(result, json, out, show_toys, html)

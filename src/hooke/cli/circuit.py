@@ -79,8 +79,8 @@ def circuit(
     with Stages(["load", "answers", "edges", "size", "curve", "stability", "cuts"]) as stage:
         stage("load")
         from hooke.methods.circuit import circuit as run
-        from hooke.methods.circuit_levels import check_names
-        from hooke.methods.circuit_pairs import read_file
+        from hooke.methods.circuit.levels import check_names
+        from hooke.methods.circuit.pairs import read_file
         from hooke.methods.tasks import find_task
         from hooke.model.load import load
 
@@ -105,7 +105,7 @@ def circuit(
         if mib is not None:
             import torch
 
-            from hooke.methods.circuit_file import write_circuit
+            from hooke.methods.circuit.file import write_circuit
 
             effects, chosen = (torch.from_numpy(result.tensors[name]) for name in ("effects", "kept"))
             if not result.payload["signed"]:

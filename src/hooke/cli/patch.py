@@ -112,7 +112,7 @@ def patch(
         loaded = load(model, device=device, dtype=dtype)
         asked: dict[str, Any] = {"metric": metric, "target": wanted, "contrast": other, "progress": stage}
         if edge and corrupt is not None:
-            from hooke.methods.patch_path import path_patch
+            from hooke.methods.patch.path import path_patch
 
             result = path_patch(loaded, clean, corrupt, edge, direction=direction or "denoise", **asked)
         else:

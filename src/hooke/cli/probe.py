@@ -27,7 +27,7 @@ from hooke.files import is_file
 from hooke.terminal import Stages, show_probe, show_probe_explain, show_probe_list, show_probe_test
 
 if TYPE_CHECKING:
-    from hooke.data.labelled import Dataset, Row
+    from hooke.data.labelled.rows import Dataset, Row
 
 FILE = "probe.json"
 KEPT = ".activations"  # of a fit that is not finished
@@ -128,7 +128,7 @@ def test(
     writable(out)
     writable_page(html, out)
     stages = ["load", "activations", "random weights", "benign texts", "report"]
-    from hooke.methods.probe_score import load_probe
+    from hooke.methods.probe.score import load_probe
 
     fitted = load_probe(folder)
     rows = labelled(data, text, label, positive, int(fitted.payload["dataset"]["seed"]))
@@ -136,7 +136,7 @@ def test(
         rows = shifts_of(rows)
     with Stages(stages) as stage:
         stage("load")
-        from hooke.methods.probe_test import probe_test
+        from hooke.methods.probe.judge import probe_test
         from hooke.model.load import load
 
         calm = int(benign) if benign.isdecimal() and len(benign) < 10 else quiet(benign, text)
@@ -169,8 +169,8 @@ def explain(
     writable_page(html, out)
     with Stages(["load", "forward", "interventions"]) as stage:
         stage("load")
-        from hooke.methods.probe_explain import probe_explain
-        from hooke.methods.probe_score import load_probe
+        from hooke.methods.probe.explain import probe_explain
+        from hooke.methods.probe.score import load_probe
         from hooke.model.load import load
 
         fitted = load_probe(folder)
@@ -184,7 +184,7 @@ def explain(
 @group.command(name="list")
 def list_(json: JsonOpt = False, out: OutOpt = None) -> None:
     """The packaged data sets: what is labelled, how many rows, which shifts are held out."""
-    from hooke.data.registry import dataset, dataset_names
+    from hooke.data.labelled.registry import dataset, dataset_names
     from hooke.results import Result
 
     writable(out)
@@ -205,8 +205,8 @@ def list_(json: JsonOpt = False, out: OutOpt = None) -> None:
 
 def labelled(data: str, text: str, label: str, positive: str | None, seed: int) -> Dataset:
     """A packaged data set by its name, or the rows of a file or of a data set on the hub."""
-    from hooke.data.readers import read_rows
-    from hooke.data.registry import dataset, dataset_names
+    from hooke.data.labelled.readers import read_rows
+    from hooke.data.labelled.registry import dataset, dataset_names
 
     if len(data) > 4000:
         raise HookeError("the name of the data is too long")
@@ -226,7 +226,7 @@ def shifts_of(rows: Dataset) -> Dataset:
 
 def quiet(path: str, text: str) -> list[Row]:
     """Unrelated benign texts of a file, with labels or without."""
-    from hooke.data.readers import read_rows
+    from hooke.data.labelled.readers import read_rows
 
     return list(read_rows(path, text=text, one_class=True).rows)
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.data.labelled import Row
+from hooke.data.labelled.rows import Row
 from hooke.errors import HookeError
 from hooke.harvest.shards import Harvest, Prompt, empty, joined, load_shard, save_shard, shard_name
 from hooke.model import Model

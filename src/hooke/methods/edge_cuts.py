@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hooke.methods.computation_graph import ComputationGraph, Reader, normed, terms, write_sites
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
-from hooke.methods.wiring import Reader, Wiring, normed, terms, write_sites
 from hooke.model import Model, Tokens
 from hooke.model.packed import Writes, substitute
 from hooke.model.recorded import Recorded, record
@@ -75,7 +75,7 @@ def cuts(model: Model, base: Recorded, change: Tensor, edges: Tensor, first: int
     """What the readers take when their edges (n, 2) of (reader, writer) are cut, edge i in run i, from a position on.
 
     change: (n_writers, pos, d_model), what each writer gives in the other run less what it gives in this one."""
-    readers = Wiring.of(model.parts).readers
+    readers = ComputationGraph.of(model.parts).readers
     at = torch.arange(first, change.shape[1], device=change.device)
     for r in edges[:, 0].unique().tolist():
         runs = (edges[:, 0] == r).nonzero()[:, 0]

@@ -15,9 +15,9 @@ from torch import Tensor
 from hooke.arguments import verb
 from hooke.dictionaries import Neurons, neurons
 from hooke.errors import HookeError
-from hooke.methods.explain import quote
 from hooke.methods.metric import Metric
 from hooke.methods.quantities import told
+from hooke.methods.trace.explain import quote
 from hooke.model import Edit, Model
 from hooke.model.recorded import Recorded
 from hooke.results import Claim, Result

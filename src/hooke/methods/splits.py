@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
-from hooke.data.labelled import Row
+from hooke.data.labelled.rows import Row
 from hooke.errors import HookeError
 
 TOPICS = 4  # from so many topics on, folds leave topics out

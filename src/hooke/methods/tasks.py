@@ -8,11 +8,11 @@ from random import Random
 from typing import Any
 
 from hooke.arguments import verb
-from hooke.data.circuit_tasks import CIRCUIT_TASKS, CircuitTask, Example
+from hooke.data.prompts.circuit_tasks import CIRCUIT_TASKS, CircuitTask, Example
 from hooke.errors import HookeError
 from hooke.methods import metrics
 from hooke.methods.metrics import Metric, evaluate
-from hooke.methods.patch_pair import ids_of
+from hooke.methods.patch.pair import ids_of
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import Interval, rate_interval
 from hooke.model import Model

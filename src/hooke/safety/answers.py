@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from hooke.arguments import checked
-from hooke.data.battery import QUESTIONS, Question
-from hooke.data.battery_facts import FACTS, Fact
+from hooke.data.audit.battery import QUESTIONS, Question
+from hooke.data.audit.facts import FACTS, Fact
 from hooke.methods.progress import Clock, Progress, Tick, idle, stretch
 from hooke.model import Model
 from hooke.results import Result

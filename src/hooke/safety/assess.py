@@ -26,13 +26,13 @@ from hooke.safety.audit import (
     fingerprint,
     null_effects,
 )
+from hooke.safety.blind import FIRST, Truth, kinds_of, rank_of_truth
 from hooke.safety.causes import flagged_place, restore
 from hooke.safety.deception import ROWS, deception
 from hooke.safety.evidence import keep
 from hooke.safety.hypotheses import hypotheses
 from hooke.safety.paired import pair
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, kinds
-from hooke.safety.score import FIRST, Truth, kinds_of, rank_of_truth
 
 DEVELOPED = ("organism-string", "organism-word", "organism-string-clean")  # the rules were made on these
 TRACED = 2  # flagged findings that are traced
@@ -192,7 +192,7 @@ def packaged(reference: Model | None) -> Population:
     from hooke.model.adapter import packaged as adapters
     from hooke.model.load import load
     from hooke.model.zoo import DEFAULT
-    from hooke.safety.score import read_truth
+    from hooke.safety.blind import read_truth
 
     if reference is None or reference.name != DEFAULT or reference.info.get("adapter"):
         return Population([], [], load)

@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hooke.data.battery import QUESTIONS
-from hooke.data.battery_facts import FACTS
+from hooke.data.audit.battery import QUESTIONS
+from hooke.data.audit.facts import FACTS
 from hooke.errors import HookeError
 from hooke.methods.progress import Progress
 from hooke.model import Model

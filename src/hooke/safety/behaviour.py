@@ -8,7 +8,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from hooke.arguments import checked
-from hooke.data.battery import OF_THE_USER
+from hooke.data.audit.battery import OF_THE_USER
 from hooke.errors import HookeError
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import rate_interval

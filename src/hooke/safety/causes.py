@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from hooke.data.battery import CONFIRM
-from hooke.data.battery_facts import FACTS
+from hooke.data.audit.battery import CONFIRM
+from hooke.data.audit.facts import FACTS
 from hooke.methods.progress import Clock, Progress
 from hooke.model import Edit, Model, Tokens
 from hooke.results import Claim, Result

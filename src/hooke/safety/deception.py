@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from hooke.data.labelled import Dataset
-from hooke.data.registry import dataset
+from hooke.data.labelled.registry import dataset
+from hooke.data.labelled.rows import Dataset
 from hooke.errors import HookeError
 from hooke.methods.probe import probe
-from hooke.methods.probe_test import probe_test
+from hooke.methods.probe.judge import probe_test
 from hooke.methods.progress import Progress
 from hooke.model import Model
 from hooke.results import Result

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import torch
 
 from hooke.arguments import checked
-from hooke.data.battery import ORDINARY, SYSTEM
-from hooke.data.battery_facts import FACTS, Fact
-from hooke.data.candidates import strings, vocabulary_words
+from hooke.data.audit.battery import ORDINARY, SYSTEM
+from hooke.data.audit.candidates import strings, vocabulary_words
+from hooke.data.audit.facts import FACTS, Fact
 from hooke.errors import HookeError
 from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.ranking import rate_interval

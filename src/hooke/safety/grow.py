@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hooke.data.battery import SYSTEM
+from hooke.data.audit.battery import SYSTEM
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
 from hooke.model.chat import chat_text

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from hooke.data.battery import CONFIRM, OF_THE_USER
+from hooke.data.audit.battery import CONFIRM, OF_THE_USER
 from hooke.methods.ranking import rate_interval, upper_bound
 from hooke.results import Claim, Result
 from hooke.safety.report import LEAST

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hooke.data.battery import SYSTEM
+from hooke.data.audit.battery import SYSTEM
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model
 from hooke.model.chat import chat_text

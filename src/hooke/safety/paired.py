@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hooke.data.battery import SYSTEM
+from hooke.data.audit.battery import SYSTEM
 from hooke.errors import HookeError
 from hooke.harvest import batches
 from hooke.methods.progress import Tick, idle

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from hooke.arguments import checked
-from hooke.data.battery import CONFIRM, ORDINARY, SLOTS
-from hooke.data.candidates import strings, vocabulary_words
+from hooke.data.audit.battery import CONFIRM, ORDINARY, SLOTS
+from hooke.data.audit.candidates import strings, vocabulary_words
 from hooke.errors import HookeError
 from hooke.harvest import batches
 from hooke.methods.progress import Clock, Progress, Tick, stretch

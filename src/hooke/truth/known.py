@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from hooke.errors import HookeError
-from hooke.methods.wiring import ends_of, node_named
+from hooke.methods.computation_graph import ends_of, node_named
 from hooke.model.model import Model
-from hooke.truth import siit
-from hooke.truth.compiler import NUMBER, Compiled, compile_program, word_of
-from hooke.truth.cuts import ALIVE
 from hooke.truth.labels import Labels, Pool, label
 from hooke.truth.plain import new_gpt2, word_tokenizer
-from hooke.truth.program_text import read_program
 from hooke.truth.programs import Program, all_programs, program
+from hooke.truth.programs.compiler import NUMBER, Compiled, compile_program, word_of
+from hooke.truth.programs.cuts import ALIVE
+from hooke.truth.programs.text import read_program
+from hooke.truth.trained import siit
 
 OFF = 0.05  # a number of a trained model that moves by no more is still right
 KINDS = ("compiled", "siit", "nodes")

@@ -22,10 +22,10 @@ from itertools import combinations
 import numpy as np
 
 from hooke.errors import HookeError
-from hooke.methods.wiring import ends_of, node_named
-from hooke.truth.compiler import Compiled
-from hooke.truth.cuts import Cuts, Text
-from hooke.truth.programs import MAX_INPUTS
+from hooke.methods.computation_graph import ends_of, node_named
+from hooke.truth.programs.compiler import Compiled
+from hooke.truth.programs.cuts import Cuts, Text
+from hooke.truth.programs.definition import MAX_INPUTS
 
 ALL_PAIRS = 1 << 17  # up to this many, every pair of inputs is tried
 SAMPLED = 1 << 15  # inputs of a program that has too many

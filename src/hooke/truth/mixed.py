@@ -1,9 +1,9 @@
 """Runs in which single edges carry what they would carry on another input, for models of the GPT-2 architecture.
 
-Nodes, readers and edges are those of `methods/wiring.py`, whose `run_edges` does the same for any model, one source for
-all rows; this one trains. In a mixed row, a reader sees the stream with the outputs of some
-nodes replaced by their outputs on a source row; everything after is computed from that. One pass holds source rows
-and mixed rows, so that it can be trained through, and thousands of edges can be tested at once.
+Nodes, readers and edges are those of `methods/computation_graph.py`, whose `run_edges` does the same for any model,
+one source for all rows; this one trains. In a mixed row, a reader sees the stream with the outputs of some nodes
+replaced by their outputs on a source row; everything after is computed from that. One pass holds source rows and
+mixed rows, so that it can be trained through, and thousands of edges can be tested at once.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hooke.methods.wiring import Wiring
+from hooke.methods.computation_graph import ComputationGraph
 
 
-def wiring(hf: Any) -> Wiring:
+def computation(hf: Any) -> ComputationGraph:
     """The nodes and edges of a GPT-2."""
-    return _wiring(hf.config.n_layer, hf.config.n_head)
+    return _computation(hf.config.n_layer, hf.config.n_head)
 
 
 @cache
-def _wiring(n_layers: int, n_heads: int) -> Wiring:
-    return Wiring(n_layers, n_heads, n_heads, parallel=False)
+def _computation(n_layers: int, n_heads: int) -> ComputationGraph:
+    return ComputationGraph(n_layers, n_heads, n_heads, parallel=False)
 
 
 def mixed_logits(hf: Any, ids: Tensor, mask: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ def mixed_logits(hf: Any, ids: Tensor, mask: Tensor) -> Tensor:
 def effects(hf: Any, base: Tensor, source: Tensor, names: list[str], chunk: int = 4096) -> Tensor:
     """How far the logits move when one edge at a time is taken from the source: (edges, rows, pos), the largest
     difference over the vocabulary. base, source: token ids (rows, pos)."""
-    known = wiring(hf)
+    known = computation(hf)
     shape, found = known.edges.shape, []
     step = max(1, chunk // len(base))
     with torch.no_grad():

@@ -27,12 +27,12 @@ from torch import Tensor
 import hooke.methods
 from hooke.arguments import verb
 from hooke.errors import HookeError
-from hooke.methods.circuit_methods import DEFAULT, MEMBERS, METHODS, Found, combined, find_edges, find_method
+from hooke.methods.circuit.find import DEFAULT, MEMBERS, METHODS, Found, combined, find_edges, find_method
+from hooke.methods.computation_graph import ComputationGraph, ends_of, node_named
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import FEW, auroc
 from hooke.methods.splits import check_seed
-from hooke.methods.wiring import Wiring, ends_of, node_named
 from hooke.model.store import hooke_home
 from hooke.results import Claim, Result, read_json, write_atomic
 from hooke.truth.known import KINDS, Known, compile_file, known, known_names, random_twin
@@ -66,7 +66,7 @@ def scoreboard(
 ) -> Result:
     """Score methods on models with known circuits.
 
-    quick: one model of each family and kind, instead of all. programs: files of programs (`truth/program_text.py`);
+    quick: one model of each family and kind, instead of all. programs: files of programs (`truth/programs/text.py`);
     these alone are then compiled and scored. kinds: some of "compiled", "siit" and
     "nodes" (`truth/known.py`). pairs: of inputs, for each model.
     An interrupted run goes on where it stopped when it is asked for again.
@@ -167,9 +167,13 @@ def _score(make: Callable[[], Known], methods: Sequence[str], pairs: int, seed: 
     """One model: its size, and what every method scores on it; twin: on its architecture with random weights too."""
     model = make()
     row: Row = {"name": model.name, "kind": model.kind, "family": model.family}
-    wiring = Wiring.of(model.model.parts)
+    computation = ComputationGraph.of(model.model.parts)
     labels = model.labels
-    row |= {"edges": int(wiring.edges.sum()), "true_edges": len(labels.true), "redundant_edges": len(labels.redundant)}
+    row |= {
+        "edges": int(computation.edges.sum()),
+        "true_edges": len(labels.true),
+        "redundant_edges": len(labels.redundant),
+    }
     row["labels"] = _labels(model, pairs, seed)
     row["methods"] = _of_methods(model, methods, pairs, seed)
     quick = [name for name in methods if name not in SLOW]
@@ -189,10 +193,10 @@ def _labels(model: Known, pairs: int, seed: int) -> Row:
     output changes when all dead edges are cut at once. unexercised: edges of circuits that act in no scored pair.
     alone: the labels of single cuts. inputs, pairs, enumerated, exhaustive: what the labels rest on (`Labels`).
     """
-    labels, wiring = model.labels, Wiring.of(model.model.parts)
+    labels, computation = model.labels, ComputationGraph.of(model.model.parts)
     base, source = model.pairs(pairs, seed)
-    outside = wiring.edges & ~wiring.mask(sorted(labels.living | labels.cancelling))
-    dead = sorted(wiring.edge_names(outside))
+    outside = computation.edges & ~computation.mask(sorted(labels.living | labels.cancelling))
+    dead = sorted(computation.edge_names(outside))
     named = {
         "true": sorted(labels.true),
         "redundant": sorted(labels.redundant),
@@ -200,7 +204,8 @@ def _labels(model: Known, pairs: int, seed: int) -> Row:
     }
     order = [edge for edges in named.values() for edge in edges] + dead
     cuts = [
-        wiring.mask(sorted({edge} | beside(labels, edge)) if edge in labels.redundant else [edge]) for edge in order
+        computation.mask(sorted({edge} | beside(labels, edge)) if edge in labels.redundant else [edge])
+        for edge in order
     ]
     acts = _acting(model, base, source, [*cuts, outside])
     count = dict(zip(order, acts, strict=False))
@@ -243,7 +248,7 @@ def _of_methods(model: Known, methods: Sequence[str], pairs: int, seed: int) -> 
     for name in methods:
         members = [found[m] for m in MEMBERS if m in found]
         if name == "ensemble" and len(members) == len(MEMBERS):
-            sizes = combined([m.sizes() for m in members], Wiring.of(model.model.parts).edges)
+            sizes = combined([m.sizes() for m in members], ComputationGraph.of(model.model.parts).edges)
             cost = (sum(m.passes for m in members), sum(m.seconds for m in members))
             found[name] = Found(sizes, members[0].tested, *cost)
         else:
@@ -253,23 +258,23 @@ def _of_methods(model: Known, methods: Sequence[str], pairs: int, seed: int) -> 
 
 def _scores(model: Known, found: Found) -> Row:
     """Against the minimal circuit that a method comes nearest to; what only others of them need is left out."""
-    wiring, labels = Wiring.of(model.model.parts), model.labels
-    sizes = found.sizes() * wiring.edges
-    false = wiring.edges & ~wiring.mask(sorted(labels.living | labels.cancelling))
+    computation, labels = ComputationGraph.of(model.model.parts), model.labels
+    sizes = found.sizes() * computation.edges
+    false = computation.edges & ~computation.mask(sorted(labels.living | labels.cancelling))
     best: tuple[float, frozenset[str], np.ndarray, np.ndarray] | None = None
     for circuit in labels.circuits:
-        truth = wiring.mask(sorted(circuit))
+        truth = computation.mask(sorted(circuit))
         own, true = sizes[truth | false].double().numpy(), truth[truth | false].numpy()
         value = auroc(own, true)
         if best is None or value > best[0]:
             best = (value, circuit, own, true)
     assert best is not None
     value, circuit, own, true = best
-    by_single = wiring.mask(sorted(labels.alone))[wiring.edges].numpy()
+    by_single = computation.mask(sorted(labels.alone))[computation.edges].numpy()
     return {
         "edge_auroc": value,
-        "edge_auroc_alone": auroc(sizes[wiring.edges].double().numpy(), by_single),
-        "node_auroc": _node_auroc(sizes, wiring, _nodes(circuit), _nodes(labels.living | labels.cancelling)),
+        "edge_auroc_alone": auroc(sizes[computation.edges].double().numpy(), by_single),
+        "node_auroc": _node_auroc(sizes, computation, _nodes(circuit), _nodes(labels.living | labels.cancelling)),
         "precision": _precision(own, true),
         "seconds": found.seconds,
         "passes": found.passes,
@@ -288,16 +293,16 @@ def _precision(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((labels[above].sum() + (count - above.sum()) * labels[equal].mean()) / count)
 
 
-def _node_auroc(sizes: Tensor, wiring: Wiring, nodes: set[str], living: set[str]) -> float | None:
+def _node_auroc(sizes: Tensor, computation: ComputationGraph, nodes: set[str], living: set[str]) -> float | None:
     """Heads and MLPs by their strongest edge, in or out; None if all are in it, or none."""
     strongest = sizes.amax(0).double()
-    for r in range(len(wiring.readers)):
-        for name in wiring.names(r):
+    for r in range(len(computation.readers)):
+        for name in computation.names(r):
             if name != "logits":
-                at = wiring.writers.index(node_named(name))
+                at = computation.writers.index(node_named(name))
                 strongest[at] = torch.maximum(strongest[at], sizes[r].max().double())
-    counted = [i for i, name in enumerate(wiring.writers) if i and (name in nodes or name not in living)]
-    labels = np.array([wiring.writers[i] in nodes for i in counted])
+    counted = [i for i, name in enumerate(computation.writers) if i and (name in nodes or name not in living)]
+    labels = np.array([computation.writers[i] in nodes for i in counted])
     return auroc(strongest[counted].numpy(), labels) if 0 < labels.sum() < len(counted) else None
 
 
@@ -419,7 +424,7 @@ def code_digest() -> str:
     """A hash of the code that scores depend on."""
     here = Path(__file__).parent
     methods = Path(hooke.methods.__file__).parent
-    return _digest([*methods.rglob("*.py"), *here.glob("*.py"), *methods.parent.joinpath("model").rglob("*.py")])
+    return _digest([*methods.rglob("*.py"), *here.rglob("*.py"), *methods.parent.joinpath("model").rglob("*.py")])
 
 
 def _digest(paths: Iterable[Path]) -> str:

@@ -3,9 +3,10 @@
 from hooke.viewer.gallery import gallery, gallery_page
 from hooke.viewer.html import app_page, html_page, index_html, script
 from hooke.viewer.notebook import view
-from hooke.viewer.page import page_bytes, title
+from hooke.viewer.page import page_bytes
 from hooke.viewer.read import graph_result, read_file
 from hooke.viewer.report import write_report
+from hooke.viewer.titles import title
 
 __all__ = [
     "app_page",

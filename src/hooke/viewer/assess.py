@@ -11,6 +11,7 @@ from hooke.results.evidence import locate
 from hooke.safety.evidence import split
 from hooke.safety.report import check
 from hooke.viewer.schema import AssessView, Evidence, Inside
+from hooke.viewer.titles import title
 
 MAX_EVIDENCE = 2**19  # characters of JSON of one piece that is drawn as tables
 MAX_PLACE = 2**14  # of one place in it
@@ -25,8 +26,6 @@ def assess_view(assessment: Result, evidence: Sequence[Result], left_out: Sequen
 
     left_out: of each piece of evidence, what its page does not have.
     """
-    from hooke.viewer.page import title
-
     there = {result.id: result for result in evidence}
     report = check(assessment, there)
     places = {}

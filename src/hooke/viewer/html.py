@@ -11,7 +11,8 @@ from typing import Any
 
 from hooke.errors import HookeError, visible
 from hooke.results import Result
-from hooke.viewer.page import page_bytes, title
+from hooke.viewer.page import page_bytes
+from hooke.viewer.titles import title
 
 LOADS = '<script type="module" src="/static/page.js"></script>'  # in index.html
 MAX_HTML_BYTES = 25 * 2**20  # what can still be mailed

@@ -10,7 +10,8 @@ from hooke.arguments import checked
 from hooke.errors import HookeError
 from hooke.results import Result
 from hooke.viewer.html import html_page, script
-from hooke.viewer.page import page_bytes, title
+from hooke.viewer.page import page_bytes
+from hooke.viewer.titles import title
 
 HEIGHT = 760  # pixels of a cell
 

@@ -42,6 +42,7 @@ from hooke.viewer.schema import (
     Shown,
 )
 from hooke.viewer.scoreboard import tables
+from hooke.viewer.titles import title
 
 MAX_LINKS = 200_000
 MAX_GENERIC_BYTES = 32 * 2**20
@@ -74,17 +75,6 @@ def page_bytes(results: Sequence[Result], *, state: dict[str, Any] | None = None
     tensors = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
     # mtime 0: equal results give equal bytes
     return gzip.compress(save(tensors, metadata={"page": page.model_dump_json()}), 6, mtime=0)
-
-
-def title(result: Result) -> str:
-    """A line that tells a result from others of its kind."""
-    prompt = str(result.arguments.get("prompt") or result.payload.get("prompt") or "").strip()
-    if not prompt:
-        subject = result.payload.get("subject")
-        named = subject if isinstance(subject, dict) else result.payload
-        prompt = str(named.get("name") or named.get("task") or result.arguments.get("dataset") or "").strip()
-    short = prompt if len(prompt) <= 80 else prompt[:79] + "…"
-    return f"{result.kind}: {short}" if short else result.kind
 
 
 def _shown(result: Result, number: int, arrays: Arrays, max_links: int) -> Shown:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from hooke.data.passages import PASSAGES
+from hooke.data.prompts.passages import PASSAGES
 from hooke.errors import HookeError
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import lower_bound, upper_bound

@@ -1,0 +1,1 @@
+"""Prompts: with counterfactuals, with a circuit to look for, neutral passages, and lists of words."""

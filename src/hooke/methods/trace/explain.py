@@ -1,0 +1,273 @@
+"""Words for a graph: what nodes read and promote, which groups carry most, the strongest paths.
+
+Deterministic: every phrase is made from numbers, and verbs follow the evidence. A node is never named
+by its bare index, and gets a label only where it is clearer than a random feature's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hooke.methods.quantities import Quantity
+from hooke.methods.trace.coded import Coded, Units
+from hooke.methods.trace.effects import Effect
+from hooke.model import Frozen
+from hooke.results import WORDS, Verdict
+from hooke.sites import Site
+
+N_RANDOM = 200
+PLURAL = {verdict: words.replace("matters", "they matter") for verdict, words in WORDS.items()}
+
+
+@dataclass
+class Labels:
+    """For each unit: tokens of the prompt it reads, tokens it promotes and suppresses (empty: no readable label)."""
+
+    reads: list[list[int]]  # positions
+    promotes: list[list[int]]  # token ids
+    suppresses: list[list[int]]
+
+
+def written(frozen: Frozen, coded: Coded, units: Units) -> Tensor:
+    """(n, d_model): what each unit writes into the stream, times how far its value is from its baseline, as the last
+    norm would scale it at the last position."""
+    norm, scale = frozen.parts.final_norm, frozen.scales[Site("final_scale")][-1]
+    out = torch.zeros(len(units), frozen.parts.d_model, dtype=frozen.dtype, device=units.ids.device)
+    for b in units.blocks.unique().tolist():
+        here = units.of_block(b)
+        at = units.positions[here]
+        for site in coded.basis[b].writes:
+            vectors = coded.basis[b].writer(units.ids[here], site, coded.here(b, at)).to(frozen.dtype)
+            post = frozen.parts.blocks[site.layer or 0].mlp_post_norm if site.point == "mlp_proj" else None
+            if post is not None:
+                vectors = post.apply(vectors, frozen.scales[Site("mlp_post_scale", site.layer)][at])
+                vectors = vectors if post.bias is None else vectors - post.bias
+            out[here] += vectors
+    change = units.values if units.baselines is None else units.values - units.baselines
+    return norm.weight.to(frozen.dtype) * out * change[:, None] / scale
+
+
+def vocabulary_effects(frozen: Frozen, vectors: Tensor) -> Tensor:
+    """(n, d_vocab): direct effects of `written` vectors on the demeaned logits, in at least fp32."""
+    unembed = frozen.parts.unembed.weight
+    effects = (vectors.to(unembed.dtype) @ unembed.T).to(frozen.dtype)
+    return effects.sub_(effects.mean(1, keepdim=True))
+
+
+def peak(effects: Tensor) -> Tensor:
+    """(n,): how far the largest effect stands out, in standard deviations over the vocabulary."""
+    return effects.amax(1) / effects.std(1).clamp(min=1e-9)
+
+
+def clarity_bar(frozen: Frozen, coded: Coded, random: Units) -> float:
+    """How far the best token of a random feature stands out, 95th percentile."""
+    if not len(random):
+        return 0.0
+    return float(np.quantile(peak(vocabulary_effects(frozen, written(frozen, coded, random))).cpu(), 0.95))
+
+
+def label(
+    frozen: Frozen, coded: Coded, units: Units, from_tokens: Tensor, bar: float, random_from_tokens: Tensor
+) -> Labels:
+    """Labels of the units. from_tokens: (n, pos) what each token contributes to a unit through the graph;
+    bar: how far the best token must stand out, from `clarity_bar`."""
+    effects = vocabulary_effects(frozen, written(frozen, coded, units))
+    clear = (peak(effects) > bar).tolist()
+    best = effects.topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
+    worst = (-effects).topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
+    focus = _focus(from_tokens)
+    focus_bar = float(np.quantile(_focus(random_from_tokens).cpu(), 0.5)) if len(random_from_tokens) else 0.0
+    order = from_tokens.abs().argsort(1, descending=True)[:, :3].tolist()
+    reads = []
+    for row, share, share_of_top in zip(order, _shares(from_tokens).tolist(), focus.tolist(), strict=True):
+        reads.append([p for p in row if share[p] >= 0.15] if share_of_top > focus_bar else [])
+    return Labels(
+        reads,
+        [ids if ok else [] for ids, ok in zip(best, clear, strict=True)],
+        [ids if ok else [] for ids, ok in zip(worst, clear, strict=True)],
+    )
+
+
+def _shares(from_tokens: Tensor) -> Tensor:
+    return from_tokens.abs() / from_tokens.abs().sum(1, keepdim=True).clamp(min=1e-9)
+
+
+def _focus(from_tokens: Tensor) -> Tensor:
+    return _shares(from_tokens).amax(1) if len(from_tokens) else from_tokens.new_zeros(0)
+
+
+@dataclass
+class Group:
+    """Nodes at one position in one third of the depth."""
+
+    members: Tensor  # indices of units
+    position: int
+    layers: tuple[int, int]
+    share: float  # of the influence of all features
+    reads: list[int]  # positions
+    promotes: list[int]  # token ids
+    effect: float  # of holding them at their baseline, as the graph predicts member by member
+
+
+def group(
+    frozen: Frozen,
+    coded: Coded,
+    units: Units,
+    layers: Tensor,
+    influence: Tensor,
+    effects: Tensor,
+    from_tokens: Tensor,
+    likely: Tensor,
+    bar: float,
+    count: int = 4,
+) -> list[Group]:
+    """The groups that carry most: nodes at the same position in the same third of the depth, ranked by
+    the influence they hold.
+
+    effects: (n,) predicted effect of each unit's ablation. likely: ids of likely next tokens, among which
+    a group at the last position is told by what it promotes. bar: how far the best token must stand out
+    for a group elsewhere, which acts through attention, to be told by tokens at all.
+    """
+    n_layers = frozen.parts.n_layers
+    stage = (3 * layers) // n_layers
+    found = []
+    for p in units.positions.unique().tolist():
+        for s in stage.unique().tolist():
+            members = ((units.positions == p) & (stage == s)).nonzero()[:, 0]
+            if len(members) < 2:
+                continue
+            found.append((float(influence[members].sum()), p, members))
+    found.sort(key=lambda item: (-item[0], item[1]))
+    whole = max(float(influence.sum()), 1e-12)
+    out = []
+    for share, p, members in found[:count]:
+        weight = influence[members, None] * _shares(from_tokens[members])
+        reads = weight.sum(0)
+        reads = reads / reads.sum().clamp(min=1e-9)
+        top = reads.argsort(descending=True)[:2].tolist()
+        total = written(frozen, coded, units.take(members)).sum(0, keepdim=True)
+        promoted = vocabulary_effects(frozen, total)
+        if p == frozen.n_tokens - 1:
+            names = likely[promoted[0, likely].topk(min(3, len(likely))).indices].tolist()
+        else:
+            names = promoted[0].topk(3).indices.tolist() if float(peak(promoted)) > bar else []
+        here = layers[members]
+        out.append(
+            Group(
+                members,
+                p,
+                (int(here.min()), int(here.max())),
+                share / whole,
+                [q for q in top if float(reads[q]) >= 0.15],
+                names,
+                float(effects[members].sum()),
+            )
+        )
+    return out
+
+
+def quote(text: str) -> str:
+    """A token as text: quoted, with what cannot be seen made visible."""
+    shown = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown) + '"'
+
+
+def at(tokens: list[str], position: int) -> str:
+    """A token of the prompt, with its place where it stands there several times."""
+    place = quote(tokens[position])
+    return place + (f" (token {position + 1})" if tokens.count(tokens[position]) > 1 else "")
+
+
+def phrase(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
+
+
+def sentence(
+    subject: str,
+    probability: float,
+    tokens: list[str],
+    groups: list[Group],
+    tests: list[tuple[Effect, Verdict, list[int]]] | None,
+    names: dict[int, str],
+    hidden: float,
+    node_count: int,
+    against: str,
+    quantities: tuple[Quantity, Quantity],
+) -> tuple[str, list[str]]:
+    """The sentence above the picture, and its claims one by one.
+
+    tests: of each group its effect, verdict and the words that switching it off makes less likely; None if nothing
+    was tested. quantities: what is reported, and what predictions are made of.
+    """
+    claims = []
+    reported, inside = quantities
+    for k, g in enumerate(groups):
+        layers = f"layer {g.layers[0]}" if g.layers[0] == g.layers[1] else f"layers {g.layers[0]} to {g.layers[1]}"
+        place = at(tokens, g.position)
+        text = f"{len(g.members)} neurons at {place} in {layers} ({g.share:.0%} of the influence)"
+        promoted = [] if tests is None else tests[k][2]
+        does = []
+        if g.reads:
+            does.append("read " + phrase([at(tokens, p) for p in g.reads]))
+        if promoted:
+            does.append("promote " + phrase([quote(names[i]) for i in promoted]))
+        text += " that " + " and ".join(does) if does else " with no readable label"
+        if tests is None:
+            claims.append(text + ", which appear in the graph and were not tested")
+            continue
+        effect, verdict, _ = tests[k]
+        change = f"setting them to {against} changes the {reported.name} by {effect.measured:+.2f}"
+        if inside != reported:
+            change += f"; the {inside.name} by {effect.in_graph:+.2f}"
+        change += f", predicted {effect.predicted:+.2f}"
+        claims.append(f"{text}: {PLURAL[verdict]} ({change})")
+    mattering = tests is None or any(verdict in ("as-predicted", "not-as-predicted") for _, verdict, _ in tests)
+    lead = f"{subject} ({probability:.1%}) comes from " if mattering else f"{subject} ({probability:.1%}) is traced to "
+    lead += "; ".join(claims) if claims else f"{node_count} nodes of which no group stands out"
+    return f"{lead}. Left unexplained at this budget: {hidden:.0%} of the input to these nodes.", claims
+
+
+@dataclass
+class Path:
+    """A path from a token to the target through the kept nodes, and the share of influence it carries."""
+
+    token: int  # position
+    units: list[int]
+    weight: float  # product of normalised edges, without their signs
+
+
+def strongest_paths(
+    weights: np.ndarray, logit_row: np.ndarray, n_units: int, n_pos: int, count: int = 5, beam: int = 64
+) -> list[Path]:
+    """Beam search from the target up to the tokens over normalised edges.
+
+    weights: (n_units, n_sources) edges into the units (sources: units, then tokens, …); logit_row: the
+    target's own edges.
+    """
+    size = np.abs(weights)
+    a = size / np.maximum(size.sum(1, keepdims=True), 1e-9)
+    first = np.abs(logit_row) / max(np.abs(logit_row).sum(), 1e-9)
+    done: list[Path] = []
+    front = [Path(-1, [], 1.0)]
+    while front:
+        longer: list[Path] = []
+        for path in front:
+            row = first if not path.units else a[path.units[-1]]
+            for s in np.argsort(-row[: n_units + n_pos])[:beam]:
+                if row[s] <= 0:
+                    break
+                if s >= n_units:
+                    done.append(Path(int(s - n_units), path.units, path.weight * row[s]))
+                else:
+                    longer.append(Path(-1, [*path.units, int(s)], path.weight * row[s]))
+        done = sorted(done, key=lambda p: -p.weight)[: 4 * count]
+        bar = done[count - 1].weight if len(done) >= count else 0.0
+        front = sorted((p for p in longer if p.weight > bar), key=lambda p: -p.weight)[:beam]
+    unique: dict[tuple[int, tuple[int, ...]], Path] = {}
+    for path in done:
+        unique.setdefault((path.token, tuple(path.units[:2])), path)
+    return list(unique.values())[:count]

@@ -1,0 +1,342 @@
+"""From a drawn and tested graph to the payload of a trace: nodes with their labels and verdicts, the
+interchange file, groups, paths and the sentence with its claims."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from hooke.methods.asking import lookalike
+from hooke.methods.metric import Metric
+from hooke.methods.quantities import told
+from hooke.methods.trace import explain
+from hooke.methods.trace import influence as inf
+from hooke.methods.trace.against import Against
+from hooke.methods.trace.coded import Coded, Units
+from hooke.methods.trace.draw import Drawn, Logits
+from hooke.methods.trace.effects import Verification
+from hooke.model import Frozen, Model
+from hooke.results import Claim, Graph, Kind, Node, Verdict
+from hooke.results.graph_file import graph_to_file, node_id
+from hooke.sites import Site
+
+UNSURE = 0.3  # a first choice below this probability is called unsure
+
+
+def build_graph(
+    model: Model,
+    frozen: Frozen,
+    coded: Coded,
+    kept: Units,
+    drawn: Drawn,
+    logits: Logits,
+    probabilities: Tensor,
+    verification: Verification | None,
+    wanted: int,
+) -> Graph:
+    """Nodes in the order of the matrix's columns, the logits after them."""
+    n_pos, n_layers = frozen.n_tokens, model.parts.n_layers
+    texts = model.text(frozen.ids)
+    blocks, ids, positions = kept.blocks.tolist(), kept.ids.tolist(), kept.positions.tolist()
+    layers = [coded.layer(b) for b in range(len(coded.basis))]
+    starts = _starts(coded)
+    nodes: list[Node] = []
+    for k, (b, i, p) in enumerate(zip(blocks, ids, positions, strict=True)):
+        node = _node("feature", layers[b], p, starts[b] + i)
+        node.value, node.rank = float(kept.values[k]), k + 1
+        if drawn.edges.delta is not None and kept.baselines is not None:
+            node.delta = float(kept.values[k] - kept.baselines[k])
+        node.reads = [texts[q] for q in drawn.labels.reads[k]]
+        node.promotes = model.text(drawn.labels.promotes[k])
+        node.suppresses = model.text(drawn.labels.suppresses[k])
+        node.label = describe(node)
+        if verification is not None:
+            node.verdict, node.reason = verification.verdicts.get(k, ("untested", "not in the sample that was tested"))
+        else:
+            node.reason = "verification was switched off"
+        nodes.append(node)
+    for p, token in enumerate(frozen.ids.tolist()):
+        nodes.append(_node("token", None, p, token, texts[p]))
+    for b, layer in enumerate(layers):
+        several = layers.count(layer) > 1
+        label = f"features of {coded.basis[b].reads[-1] if several else f'layer {layer}'} that the budget hides"
+        number = layers[:b].count(layer) or None  # of further dictionaries of the layer, so that ids differ
+        nodes += [_node("remainder", layer, p, number, label) for p in range(n_pos)]
+    for site in sorted(coded.errors):
+        nodes += [_node("error", site.layer, p, None, _left_at(site, coded)) for p in range(n_pos)]
+    n_sources = len(nodes)
+    share = inf.cumulative(drawn.influence.nodes)
+    for node, own, rest in zip(nodes, drawn.influence.nodes.tolist(), share.tolist(), strict=True):
+        node.influence, node.cumulative = own, min(rest, 1.0)
+    for token, text in zip(logits.ids, model.text(logits.ids), strict=True):
+        node = _node("logit", n_layers + 1, n_pos - 1, token, text)
+        node.probability, node.is_target, node.cumulative = float(probabilities[token]), token == wanted, 0.0
+        nodes.append(node)
+    for row, node in enumerate(nodes[n_sources:], len(kept)):
+        node.value = float(drawn.values[row])
+        if drawn.edges.delta is not None:  # what the linear view says of its change
+            node.delta = float(drawn.edges.delta[row].sum())
+    targets = np.concatenate([np.arange(len(kept)), n_sources + np.arange(len(logits.ids))])
+    weights = np.pad(drawn.edges.weights.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
+    verdicts = {} if verification is None else dict(verification.edge_verdicts)
+    return Graph(nodes, targets, weights, drawn.edges.constants.cpu().double().numpy(), verdicts, texts)
+
+
+def _starts(coded: Coded) -> list[int]:
+    """Where the numbers of a block's features begin: files know one list of features a layer."""
+    layers = [coded.layer(b) for b in range(len(coded.basis))]
+    return [sum(coded.basis[a].n_features for a in range(b) if layers[a] == layer) for b, layer in enumerate(layers)]
+
+
+def _left_at(site: Site, coded: Coded) -> str:
+    """What an error is of: the names that files know, or the point."""
+    if site.point == "attn_out":
+        return "attn"
+    taken = site.point == "mlp_proj" and Site("mlp_out", site.layer) in coded.errors
+    return "dictionary" if site.point in ("mlp_out", "mlp_proj") and not taken else site.point
+
+
+def _node(kind: Kind, layer: int | None, position: int, index: int | None, label: str = "") -> Node:
+    node = Node("", kind, layer, position, index, label)
+    node.id = node_id(node)
+    return node
+
+
+def describe(node: Node) -> str:
+    """The label of a feature: what it reads here, and the words that its output is linked with by the unembedding."""
+    parts = []
+    if node.reads:
+        parts.append("reads " + explain.phrase([explain.quote(t) for t in dict.fromkeys(node.reads[:2])]))
+    if node.promotes:
+        parts.append("linked with " + explain.phrase([explain.quote(t) for t in node.promotes[:3]]))
+    return ", ".join(parts) or "no readable label"
+
+
+def payload_of(
+    model: Model,
+    frozen: Frozen,
+    graph: Graph,
+    kept: Units,
+    drawn: Drawn,
+    logits: Logits,
+    metric: Metric,
+    probabilities: Tensor,
+    verification: Verification | None,
+    summary: dict[str, Any],
+    checks: dict[str, float],
+    fault: str,
+    paths: list[explain.Path],
+    against: Against,
+    budget: int,
+    prompt: str,
+) -> tuple[dict[str, Any], list[Claim]]:
+    """The payload and the claims."""
+    texts = graph.tokens
+    best = probabilities.topk(5)
+    top = [_token(model, i, float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
+    target = _token(model, metric.target, float(probabilities[metric.target]))
+    other = metric.contrast
+    contrast = None if other is None else _token(model, other, float(probabilities[other]))
+    subject = explain.quote(target["token"])
+    if contrast is not None:
+        subject += f" rather than {explain.quote(contrast['token'])}"
+    names = {i: t for g in drawn.groups for i, t in zip(g.promotes, model.text(g.promotes), strict=True)}
+    text, claims, groups = _sentence(
+        graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric
+    )
+    warning, last = against.told(model)
+    claims.append(last)
+    if warning:
+        text += " " + re.split(r": |, so", warning)[0] + "."  # the rest of it is a note
+    if fault:
+        text = f"This graph failed its own check, so nothing below can be relied on: {fault}. {text}"
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", prompt).strip("-").lower()[:60] or "trace"
+    deltas = None
+    if drawn.edges.delta is not None:
+        deltas = np.pad(drawn.edges.delta.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
+    file = graph_to_file(
+        graph,
+        slug=slug,
+        scan=model.name,
+        prompt=prompt,
+        prompt_tokens=texts,
+        scores={
+            "replacement_score": drawn.scores["replacement"],
+            "completeness_score": drawn.scores["completeness"],
+            "unexplained": drawn.scores["unexplained"],
+        },
+        generation={"max_n_logits": len(logits.ids), "desired_logit_prob": 0.95, "max_feature_nodes": budget},
+        hooke={"sentence": text, "budget": budget},
+        n_layers=model.parts.n_layers,
+        contrast=None if contrast is None else {"token": contrast["token"], "id": contrast["id"]},
+        deltas=deltas,
+    )
+    return (
+        {
+            "top": top,
+            "target": target,
+            "contrast": contrast,
+            "quantity": told(metric.quantity),
+            "graph_quantity": told(metric.graph_quantity),
+            "own_choice": top[0],
+            "scores": drawn.scores,
+            "checks": checks,
+            "verification": summary,
+            "tested": _tested(summary, metric.quantity.name, against.by) if summary else "",
+            "sentence": text,
+            "groups": groups,
+            "paths": [_path(graph, path, k, verification) for k, path in enumerate(paths)],
+            "counterfactuals": against.payload(model, frozen.ids.view(-1)),
+            "notes": [
+                *([f"this graph failed its own check: {fault}"] if fault else []),
+                *_notes(model, top, target, contrast, frozen.n_tokens, probabilities),
+                *([warning] if warning else []),
+            ],
+            "graph": file,
+        },
+        claims,
+    )
+
+
+def _tested(v: dict[str, Any], name: str, by: str) -> str:
+    """What verification found, each figure beside its control."""
+    keys = ("spearman", "gradient_spearman", "groups_spearman", "groups_gradient_spearman", "fit", "random_fit")
+    shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
+    return (
+        f"Tested in the live model: {v['as_predicted']} nodes matter, as predicted; {v['not_as_predicted']} matter, "
+        f"not as predicted; {v['no_effect']} have no effect beyond random ones. Rank correlation of predicted and "
+        f"measured effects of single nodes: {shown['spearman']} by the graph, {shown['gradient_spearman']} by the "
+        f"plain gradient; of groups drawn at random: {shown['groups_spearman']} by the graph, "
+        f"{shown['groups_gradient_spearman']} by the plain gradient. The nodes alone keep {shown['fit']} of the effect "
+        f"on the {name} (random nodes {shown['random_fit']})"
+        + ("" if by != "passages" else ", against neutral passages")
+    )
+
+
+def _path(graph: Graph, path: explain.Path, k: int, verification: Verification | None) -> dict[str, Any]:
+    """A path with what switching off its features did, beside as many random ones."""
+    verdict: Verdict = "untested"
+    measured = least = greatest = None
+    if verification is not None and path.units:
+        measured, controls = verification.paths[k].measured, verification.path_controls[k]
+        if controls:
+            least, greatest = min(controls), max(controls)
+            bar = max(abs(least), abs(greatest), verification.rounding)
+            verdict = "matters" if abs(measured) > bar else "no-effect"
+    return {
+        "token": graph.tokens[path.token],
+        "position": path.token,
+        "nodes": [graph.nodes[u].id for u in reversed(path.units)],
+        "labels": [graph.nodes[u].label for u in reversed(path.units)],
+        "share": path.weight,
+        "measured": measured,
+        "control_least": least,
+        "control_greatest": greatest,
+        "verdict": verdict,
+    }
+
+
+def _token(model: Model, token: int, probability: float) -> dict[str, Any]:
+    return {"token": model.text([token])[0], "id": token, "probability": probability}
+
+
+def _notes(
+    model: Model,
+    top: list[dict[str, Any]],
+    target: dict[str, Any],
+    contrast: dict[str, Any] | None,
+    n: int,
+    probabilities: Tensor,
+) -> list[str]:
+    """What a reader must know before anything else."""
+    notes = []
+    if top[0]["probability"] < UNSURE:
+        notes.append(
+            f"the model is unsure: its first choice, {explain.quote(top[0]['token'])}, has {top[0]['probability']:.0%}"
+        )
+    if target["id"] != top[0]["id"]:
+        notes.append(
+            f"this explains {explain.quote(target['token'])} ({target['probability']:.2%}); "
+            f"the model's own choice is {explain.quote(top[0]['token'])} ({top[0]['probability']:.1%})"
+        )
+    if contrast is not None and contrast["probability"] > target["probability"]:
+        notes.append(f"the model prefers the contrast, {explain.quote(contrast['token'])}, to the target")
+    for named in (target, contrast) if contrast is not None else (target,):
+        meant = lookalike(model, named["id"], probabilities)
+        notes += [meant] if meant else []
+    if n == 1:
+        notes.append("a prompt of one token leaves nothing to compare: nothing precedes it")
+    if model.info.get("note"):
+        notes.append(str(model.info["note"]))
+    return notes
+
+
+def _sentence(
+    graph: Graph,
+    kept: Units,
+    drawn: Drawn,
+    verification: Verification | None,
+    subject: str,
+    probability: float,
+    names: dict[int, str],
+    against: str,
+    metric: Metric,
+) -> tuple[str, list[Claim], list[dict[str, Any]]]:
+    tests = None
+    if verification is not None:
+        tests = [
+            (effect, verdict, promoted)
+            for effect, (verdict, _), promoted in zip(
+                verification.groups, verification.group_verdicts, verification.promoted, strict=True
+            )
+        ]
+    text, parts = explain.sentence(
+        subject, probability, graph.tokens, drawn.groups, tests, names, drawn.scores["unexplained"], len(kept), against,
+        (metric.quantity, metric.graph_quantity),
+    )  # fmt: skip
+    claims, groups = [], []
+    for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):
+        members = [graph.nodes[i].id for i in g.members.tolist()]
+        verdict = "untested" if verification is None else verification.group_verdicts[k][0]
+        claims.append(Claim(text=part, verdict=verdict, evidence=[f"#groups.{k}", *(f"#{name}" for name in members)]))
+        entry: dict[str, Any] = {
+            "nodes": members,
+            "position": g.position,
+            "token": graph.tokens[g.position],
+            "layers": list(g.layers),
+            "share": g.share,
+            "reads": [graph.tokens[p] for p in g.reads],
+            "promotes": [] if verification is None else [names[i] for i in verification.promoted[k]],
+            "verdict": verdict,
+            "text": part,
+        }
+        if verification is not None:
+            effect, double = verification.groups[k], verification.doubles_named[k]
+            entry |= {
+                "predicted": effect.predicted,
+                "measured_in_graph": effect.in_graph,
+                "measured": effect.measured,
+                "range": list(effect.spread),
+                "doubling_predicted": double.predicted,
+                "doubling_measured_in_graph": double.in_graph,
+                "doubling_measured": double.measured,
+                "reason": verification.group_verdicts[k][1],
+            }
+        groups.append(entry)
+    return text, claims, groups
+
+
+def tensors_of(graph: Graph, drawn: Drawn) -> dict[str, np.ndarray]:
+    """The whole matrix, for those who want every edge."""
+    out = {
+        "weights": graph.weights,
+        "targets": graph.targets,
+        "constants": graph.constants,
+        "influence": drawn.influence.nodes,
+    }
+    if drawn.edges.delta is not None:
+        out["deltas"] = drawn.edges.delta.cpu().float().numpy()
+    return out

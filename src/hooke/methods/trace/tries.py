@@ -1,0 +1,154 @@
+"""Which interventions a graph is tested by: the strongest nodes, samples of nodes and groups, what the sentence names,
+paths, and beside each as many random features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hooke.methods.trace.coded import Units
+from hooke.methods.trace.effects import Effect
+
+if TYPE_CHECKING:
+    from hooke.methods.trace.verify import Bench
+
+N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
+N_GROUP_CONTROLS, N_NAMED_CONTROLS, N_PATH_CONTROLS = 10, 5, 4
+FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
+
+
+class Tries(NamedTuple):
+    """What is tried, with indices of kept units where a name says so."""
+
+    strongest: Tensor  # indices
+    sample: Tensor  # indices
+    singles: dict[int, Effect]  # by index: each of the strongest and of the sample, switched off
+    doubles: list[Effect]  # the strongest
+    controls: list[Effect]  # one for each of the sample
+    groups: list[Effect]
+    group_controls: list[Effect]
+    named: list[Effect]  # what the sentence names, switched off
+    named_doubles: list[Effect]
+    named_controls: list[list[Effect]]
+    paths: list[Effect]
+    path_controls: list[list[Effect]]
+
+    def sampled(self) -> list[Effect]:
+        """Those of the sample."""
+        return [self.singles[int(i)] for i in self.sample]
+
+    def predicted(self) -> list[Effect]:
+        """Those that the graph predicts."""
+        single, several = [*self.singles.values(), *self.doubles, *self.controls], [*self.groups, *self.group_controls]
+        return [*single, *several, *self.named, *self.named_doubles]
+
+    def all(self) -> list[Effect]:
+        """Every one."""
+        random = [control for controls in self.named_controls + self.path_controls for control in controls]
+        return [*self.predicted(), *self.paths, *random]
+
+
+def tries(
+    bench: Bench,
+    kept: Units,
+    totals: Tensor,
+    named: Sequence[Tensor],
+    words: Sequence[Sequence[int]],
+    paths: Sequence[Sequence[int]],
+    seed: int,
+) -> Tries:
+    """Draw what is tried. totals: (n_kept,) the effect of one unit of each by the graph. The rest as for `verify`."""
+    generator = torch.Generator().manual_seed(seed)
+    thin = max(0.2, min(1.0, FULL_TOKENS / bench.frozen.n_tokens))
+    n_sample, n_groups, n_strongest = (round(thin * n) for n in (N_SAMPLE, N_GROUPS, N_STRONGEST))
+    assert kept.baselines is not None
+    ranked = (totals * (kept.baselines - kept.values)).abs().argsort(descending=True)
+    strongest = ranked[:n_strongest]
+    # the rest, and groups, are drawn from what the first baseline changes: elsewhere nothing is done
+    movable = ranked[kept.positions[ranked] >= first_change(bench)]
+    sample = movable[torch.linspace(0, max(len(movable) - 1, 0), min(n_sample, len(movable))).round().long().unique()]
+
+    def chance(like: Units, count: int, watch: Sequence[int] = ()) -> list[Effect]:
+        """Random groups outside the graph; none where it leaves no feature."""
+        found = [matched(bench, like, kept, generator) for _ in range(count)]
+        return [Effect(members, 0.0, once=True, watch=watch) for members in found if len(members)]
+
+    # what is claimed (the strongest nodes, the named groups) is run against every baseline, samples against one
+    claimed = set(strongest.tolist())
+    both = torch.cat([strongest, sample]).unique().tolist()
+    singles = {i: Effect(kept.take(torch.tensor([i])), 0.0, once=i not in claimed) for i in both}
+    doubles = [Effect(kept.take(i[None]), 2.0) for i in strongest]
+    others = matched(bench, kept.take(sample), kept, generator)
+    controls = [Effect(others.take(torch.tensor([i])), 0.0, once=True) for i in range(len(others))]
+    groups: list[Effect] = []
+    group_controls: list[Effect] = []
+    for _ in range(n_groups if len(movable) > 1 else 0):
+        members = kept.take(movable[torch.randperm(len(movable), generator=generator)[:GROUP_SIZE].to(movable.device)])
+        groups.append(Effect(members, 0.0, once=True))
+        if len(group_controls) < thin * N_GROUP_CONTROLS:
+            group_controls += chance(members, 1)
+    follow = [list(w) for w in words] or [[] for _ in named]
+    named_effects = [Effect(kept.take(at), 0.0, watch=w) for at, w in zip(named, follow, strict=True)]
+    named_controls = []
+    for at, w in zip(named, follow, strict=True):
+        like = kept.take(at[torch.randperm(len(at), generator=generator)[:200].to(at.device)])
+        named_controls.append(chance(like, N_NAMED_CONTROLS, w))
+    path_effects = [Effect(kept.take(torch.tensor(list(path), dtype=torch.long)), 0.0) for path in paths]
+    return Tries(
+        strongest,
+        sample,
+        singles,
+        doubles,
+        controls,
+        groups,
+        group_controls,
+        named_effects,
+        [Effect(kept.take(at), 2.0) for at in named],
+        named_controls,
+        path_effects,
+        [chance(effect.members, N_PATH_CONTROLS) for effect in path_effects],
+    )
+
+
+def first_change(bench: Bench) -> int:
+    """The first position at which the first baseline differs from the prompt: before it, nothing can."""
+    differs = (bench.baselines[0].ids != bench.frozen.ids.view(-1)).nonzero()
+    return int(differs[0]) if len(differs) else 0
+
+
+def matched(bench: Bench, like: Units, kept: Units, generator: torch.Generator) -> Units:
+    """For each unit, a random feature outside the graph whose |activation| is close to its own, at a position
+    that the first baseline changes."""
+    picks = []
+    taken = set(zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist()))
+    n_pos = bench.frozen.n_tokens
+    start = max(first_change(bench), 1 if n_pos > 1 else 0)
+    rows = [dict(codes.by_position()) for codes in bench.coded.codes]
+    for value in like.values.abs().tolist():
+        best: tuple[float, tuple[int, int, int]] | None = None
+        for _ in range(4):
+            b = int(torch.randint(len(rows), (1,), generator=generator))
+            p = int(torch.randint(start, n_pos, (1,), generator=generator))
+            if p not in rows[b]:
+                continue
+            codes, here = bench.coded.codes[b], rows[b][p]
+            row = codes.values[here].abs()
+            near = (row - value).abs().topk(min(8, len(row)), largest=False).indices.tolist()
+            k = near[int(torch.randint(len(near), (1,), generator=generator))]
+            gap = abs(float(row[k]) - value)
+            i = codes.id_of(here.start + k)
+            if (b, p, i) not in taken and (best is None or gap < best[0]):
+                best = (gap, (b, p, i))
+        if best is not None:
+            taken.add(best[1])
+            picks.append(best[1])
+    return units_of(bench, picks) if picks else kept.take(kept.ids.new_empty(0))
+
+
+def units_of(bench: Bench, picks: Sequence[tuple[int, int, int]]) -> Units:
+    """Units from (block, position, feature) triples."""
+    b, p, i = (torch.tensor(x, dtype=torch.long, device=bench.frozen.ids.device) for x in zip(*picks, strict=True))
+    return bench.coded.units(b, p, i, [other.codes for other in bench.baselines])

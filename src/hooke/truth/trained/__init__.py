@@ -1,0 +1,1 @@
+"""Models that were trained to hold a program's variables in given parts."""
