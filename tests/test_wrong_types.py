@@ -156,7 +156,7 @@ def base() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         ),
         "run_each": (
             model().run_each,
-            {"tokens": clean, "edit_sets": [[]], "read": (), "max_tokens": 64},
+            {"tokens": clean, "edit_sets": [[]], "read": ()},
         ),
         "generate": (
             model().generate,

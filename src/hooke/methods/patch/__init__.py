@@ -1,7 +1,7 @@
 """`patch`: put values of one run into another, place by place, and measure what that does to the answer.
 
 Activation patching (causal mediation, 2004.12265; "Towards best practices", 2309.16042). Every value is exact:
-what cannot change is not computed, and nothing else is left out (`model/packed.py`).
+what cannot change is not computed, and nothing else is left out (`model/run_each.py`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from hooke.methods.patch.places import Place, PlaceLike, find_places
 from hooke.methods.progress import Clock, Progress, Tick, idle, stretch
 from hooke.model import Model
 from hooke.model.model import Prompt
-from hooke.model.packed import MAX_BYTES, Writes
+from hooke.model.packed import MAX_BYTES
 from hooke.model.recorded import Recorded, record
+from hooke.model.run_each import Writes
 from hooke.results import Claim, Result
 
 Direction = Literal["denoise", "noise"]
