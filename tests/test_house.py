@@ -129,7 +129,7 @@ def test_rooms_that_pages_use_never_import_torch(path: Path) -> None:
         "hooke",
         "hooke.sites",
         "hooke.results",
-        "hooke.results.graph_file",
+        "hooke.results.formats.graph_file",
         "hooke.viewer",
         "hooke.viewer.notebook",
         "hooke.server.app",

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from browser import Tab, chromium, out_of_reach, overflow, violations
+from graph_files import opened
 from hooke import Model, Result, trace
 from hooke.viewer import gallery_page, html_page, read_file
 from hooke.viewer.html import wrap
@@ -196,7 +197,7 @@ def test_groups_survive_back_and_reload(tab: Tab, file: Path) -> None:
 
 
 def test_an_address_cannot_bring_results_of_runs(tab: Tab, file: Path, traced: Result) -> None:
-    node = next(n["node_id"] for n in traced.payload["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
+    node = next(n["id"] for n in traced.payload["graph"]["nodes"] if n["kind"] == "feature")
     run = {"type": "intervention", "nodes": [node], "op": "off", "trace": "", "target": {"token": "x", "id": 1}, "rows": [],
            "change": -9.0, "control_change": 0.0, "control_least": 0.0, "control_greatest": 0.0, "controls": 5, "sentence": "FORGED"}  # fmt: skip
     page = tab.open(file, f"#sel={node}&replay=" + json.dumps({"op": "off"}) + "&runs=" + json.dumps([run]))
@@ -206,7 +207,7 @@ def test_an_address_cannot_bring_results_of_runs(tab: Tab, file: Path, traced: R
 
 
 def test_nonsense_inside_the_state_does_not_blank_the_page(tab: Tab, file: Path, traced: Result) -> None:
-    node = next(n["node_id"] for n in traced.payload["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
+    node = next(n["id"] for n in traced.payload["graph"]["nodes"] if n["kind"] == "feature")
     for state in (
         {"names": {node: 5}},
         {"spots": {node: ["a", "b"]}, "pin": [node]},
@@ -332,7 +333,7 @@ def test_narrow_and_wide(browser: Any, file: Path, width: int) -> None:
 
 def test_hostile_text_is_text(browser: Any, tmp_path: Path) -> None:
     result = Result.make(
-        "graph", arguments={"prompt": HOSTILE}, payload={"graph": small_graph(HOSTILE, (HOSTILE, "\u202e\u2066 B\n"))}
+        "graph", arguments={"prompt": HOSTILE}, payload=opened(small_graph(HOSTILE, (HOSTILE, "\u202e\u2066 B\n")))
     )
     path = tmp_path / "hostile.html"
     path.write_text(html_page([result]), encoding="utf-8")

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from browser import Tab, chromium, expect, out_of_reach, overflow, violations
+from graph_files import held, opened
 from hooke.results import Claim, Node, Result
+from hooke.results.drawn import graph_of
 from hooke.results.graph import Graph
-from hooke.results.graph_file import graph_from_file
 from hooke.results.graph_names import circuit_name
 from hooke.results.payloads import KINDS
 from hooke.terminal import show_circuit
@@ -32,7 +33,7 @@ SENTENCE = "10 of 68 edges keep 80 %; random ones 3 %."
 def circuit_result(graph: Graph | None = None, **payload: Any) -> Result:
     graph = graph or circuit_graph(edges=10)
     own: dict[str, Any] = {
-        "graph": circuit_file(graph), "sentence": SENTENCE, "task": "reverse", "method": "sieve", "units": "edges", "size": 10,
+        "graph": held(circuit_file(graph)), "sentence": SENTENCE, "task": "reverse", "method": "sieve", "units": "edges", "size": 10,
         "n_edges": 68, "faithfulness": CURVE, "cpr": 0.9, "cmd": 0.1, "cpr_random": 0.3,
         "stability": {"by_half": OVERLAP, "by_seed": None, "random": OVERLAP | {"mean_edges": 0.1}},
         "tokens": [{"clean": ["When", " Mary"], "corrupt": ["When", " Tom"]}],
@@ -111,15 +112,15 @@ def test_what_stands_above_the_circuit() -> None:
     assert (
         {"cpr", "cmd", "cpr_random", "tokens"} < facts["rest"].keys() < KINDS["circuit"].model_fields.keys() - {"graph"}
     )
-    bare = Result.make("graph", payload={"graph": circuit_file(circuit_graph())})
+    bare = Result.make("graph", payload=opened(circuit_file(circuit_graph())))
     facts = view_of(bare)[0]["circuit"]
     assert facts["sizes"] == [] and facts["size"] is None and facts["truth"] is None
 
 
 def test_a_circuit_opened_as_a_bare_graph_file_is_one() -> None:
-    view, _ = view_of(Result.make("graph", payload={"graph": circuit_file(circuit_graph())}))
+    view, _ = view_of(Result.make("graph", payload=opened(circuit_file(circuit_graph()))))
     assert view["circuit"] is not None and view["tokens"][-1] == "MLP"
-    assert view_of(Result.make("graph", payload={"graph": small_graph()}))[0]["circuit"] is None
+    assert view_of(Result.make("graph", payload=opened(small_graph())))[0]["circuit"] is None
 
 
 def test_a_circuit_of_nodes_says_what_each_does() -> None:
@@ -130,8 +131,8 @@ def test_a_circuit_of_nodes_says_what_each_does() -> None:
     assert nodes["position"][at] == 2 and nodes["delta"][at] == -0.25 and nodes["verdict"][at] == "refuted"
     assert nodes["delta"][nodes["id"].index("a0.h1")] == 0.5
     assert len(tensors["0.links.source"]) == 0
-    # the file itself is as it was
-    back = graph_from_file(result.payload["graph"]).graph
+    # the result itself is as it was
+    back = graph_of(result.typed().graph)
     assert {circuit_name(n): n.delta for n in back.nodes}["m1.n3"] == 0.25
 
 

@@ -183,7 +183,7 @@ def edited(**fields: Any) -> Any:
 
 def neuron() -> str:
     graph = traced().payload["graph"]
-    return next(n["node_id"] for n in graph["nodes"] if n["hooke"].get("kind") == "feature")
+    return next(n["id"] for n in graph["nodes"] if n["kind"] == "feature")
 
 
 VERBS = [

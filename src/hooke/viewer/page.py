@@ -14,15 +14,16 @@ import numpy as np
 
 from hooke.errors import HookeError
 from hooke.results import WORDS, Graph, Result
+from hooke.results.drawn import at, graph_of
 from hooke.results.graph import PARTS
-from hooke.results.graph_file import GraphFile, graph_from_file
 from hooke.results.payloads.circuit import Circuit
 from hooke.results.payloads.common import Token
+from hooke.results.payloads.graph import GraphPayload
 from hooke.results.payloads.lens import Lens
 from hooke.results.payloads.patch import Attribution, Patch
 from hooke.results.payloads.probe import Probe, ProbeTest
 from hooke.results.payloads.scoreboard import Scoreboard
-from hooke.results.payloads.trace import GraphPayload, GroupFacts, Intervention, Trace, TraceGroup
+from hooke.results.payloads.trace import GroupFacts, Intervention, Trace, TraceGroup
 from hooke.viewer import circuit
 from hooke.viewer.assess import assess_view, bounded, links_each
 from hooke.viewer.patch import attribution_view, patch_view
@@ -120,16 +121,14 @@ def graph_view(
     result: Result, payload: Trace | Circuit | GraphPayload, place: str, arrays: Arrays, max_links: int
 ) -> GraphView:
     """The view of a trace, a circuit, or a graph file that was made elsewhere."""
-    file = graph_from_file(payload.graph, dense=False)
+    drawn, graph = payload.graph, graph_of(payload.graph)
     traced = payload if isinstance(payload, Trace) else None
-    graph, metadata = file.graph, file.metadata
-    state, facts = _state(file), None
+    foreign = payload if isinstance(payload, GraphPayload) else None
+    state, facts = _state(graph, foreign.state if foreign else {}), None
     if isinstance(payload, Circuit) or graph.is_circuit():
         circuit.stand(graph)
         facts = circuit.facts(payload if isinstance(payload, Circuit) else None)
-        metadata = {**metadata, "prompt": "", "node_threshold": 1.0}
-    own = file.own
-    row, source, weight, delta, verdict = _links(file, max_links)
+    row, source, weight, delta, verdict = _links(graph, max_links)
     counts = (
         np.bincount(graph.targets[row], minlength=len(graph.nodes)) if len(row) else np.zeros(len(graph.nodes), int)
     )
@@ -147,14 +146,10 @@ def graph_view(
     dropped: dict[int, float] = {}
     for target, lost in zip(graph.targets.tolist(), (full - kept).tolist(), strict=True):
         dropped[target] = dropped.get(target, 0.0) + lost
-    total = len(graph.links()[0])
-    scores = dict(own.scores or {}) if traced is None else traced.scores.model_dump()
-    for name in ("replacement_score", "completeness_score"):
-        if name in metadata:
-            scores.setdefault(name.removesuffix("_score"), metadata[name])
+    scores = traced.scores.model_dump() if traced else foreign.scores if foreign else {}
     numbered = [n.layer for n in graph.nodes if n.layer is not None and n.kind != "logit"]
     return GraphView(
-        prompt=str(metadata.get("prompt", "")),
+        prompt="" if facts else drawn.prompt,
         tokens=graph.tokens,
         target=None if facts else traced.target if traced else next(iter(_top(graph)), None),
         contrast=traced.contrast if traced else None,
@@ -162,15 +157,15 @@ def graph_view(
         graph_quantity=traced.graph_quantity if traced else None,
         top=[] if facts else traced.top if traced else _top(graph),
         sentence="" if isinstance(payload, GraphPayload) else payload.sentence,
-        notes=[*(traced.notes if traced else []), *file.warnings],
+        notes=traced.notes if traced else foreign.warnings if foreign else [],
         scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
         verification=traced.verification.model_dump(exclude_unset=True) if traced else {},
         groups=_groups(traced.groups, graph.tokens) if traced else [],
         paths=traced.paths if traced else [],
         n_layers=max(numbered, default=0) + 1,
-        node_threshold=1.0 if facts else _threshold(file),
-        nodes=_nodes(graph, dropped, float(metadata.get("node_threshold") or 1.0)),
-        links=Links(shown=len(row), of=total if own.links is None else own.links.of),
+        node_threshold=1.0 if facts else _threshold(foreign.state if foreign else {}, drawn.node_threshold),
+        nodes=_nodes(graph, dropped, 1.0 if facts else drawn.node_threshold or 1.0),
+        links=Links(shown=len(row), of=drawn.links.of),
         interventions=traced.interventions if traced else [],
         state=state,
         live=traced is not None and result.arguments.get("basis") == "neurons",
@@ -178,9 +173,8 @@ def graph_view(
     )
 
 
-def _links(file: GraphFile, max_links: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+def _links(graph: Graph, max_links: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
     """(row of the target, source, weight, delta, verdict) of the links to show, sorted by target."""
-    graph = file.graph
     row, source, weight = graph.links()
     if len(row) > max_links:
         size = np.abs(weight)
@@ -193,10 +187,7 @@ def _links(file: GraphFile, max_links: int) -> tuple[np.ndarray, np.ndarray, np.
     row, source, weight = row[order], source[order], weight[order]
     ends = zip(row.tolist(), source.tolist(), strict=True)
     verdict = np.array([VERDICTS[graph.verdict(r, s)] for r, s in ends], np.uint8)
-    delta = None
-    if file.link_deltas:
-        pairs = zip(source.tolist(), graph.targets[row].tolist(), strict=True)
-        delta = np.array([file.link_deltas.get(pair, 0.0) for pair in pairs], np.float32)
+    delta = None if graph.deltas is None else at(graph.deltas, row, source)
     return row, source, weight, delta, verdict
 
 
@@ -276,21 +267,20 @@ def _groups(groups: list[TraceGroup], tokens: list[str]) -> list[Group]:
     return out
 
 
-def _state(file: GraphFile) -> GraphState:
-    there = {n.id for n in file.graph.nodes}
-    pinned = [i for i in file.qparams.get("pinnedIds", []) if i in there]
-    groups = [
-        Group(name=name, nodes=[i for i in ids if i in there]) for name, *ids in file.qparams.get("supernodes", [])
-    ]
-    clicked = str(file.qparams.get("clickedId", ""))
+def _state(graph: Graph, left: dict[str, Any]) -> GraphState:
+    """What a person had pinned, grouped and selected, as far as it is there."""
+    there = {n.id for n in graph.nodes}
+    pinned = [i for i in left.get("pinnedIds", []) if i in there]
+    groups = [Group(name=name, nodes=[i for i in ids if i in there]) for name, *ids in left.get("supernodes", [])]
+    clicked = str(left.get("clickedId", ""))
     return GraphState(
         pinned=pinned, groups=[g for g in groups if g.nodes], selected=clicked if clicked in there else ""
     )
 
 
-def _threshold(file: GraphFile) -> float:
+def _threshold(left: dict[str, Any], own: float | None) -> float:
     """Where the slider starts: where somebody left it, or where the writer of the file put it."""
-    for value in (file.qparams.get("pruningThreshold"), file.metadata.get("node_threshold")):
+    for value in (left.get("pruningThreshold"), own):
         if isinstance(value, int | float) and 0 < value <= 1:
             return float(value)
     return 0.8

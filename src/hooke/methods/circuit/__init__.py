@@ -17,7 +17,7 @@ from hooke.methods.circuit import measure
 from hooke.methods.circuit.acdc import acdc_edges
 from hooke.methods.circuit.file import read_circuit
 from hooke.methods.circuit.find import METHODS, SCORES, THRESHOLDS, scores_on_truth
-from hooke.methods.circuit.graph import graph_file, graph_of
+from hooke.methods.circuit.graph import graph_of
 from hooke.methods.circuit.levels import Edges, Level, Scores, check_names, default_of, level_of
 from hooke.methods.circuit.pairs import Asked, Pairs, ask
 from hooke.methods.circuit.scores import everything_cut
@@ -27,6 +27,7 @@ from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.splits import check_seed
 from hooke.model import Model
 from hooke.results import Claim, Result, Verdict
+from hooke.results.drawn import drawn_graph
 
 TESTS = 100
 ORDERS = 3  # of ACDC
@@ -68,7 +69,7 @@ def circuit(
     source: a circuit that was found elsewhere, a JSON file of EAP-IG or MIB, which is measured instead of finding one.
         Of a file with scores alone, or with a size, the circuit is made of the edges of the largest scores, whichever
         sign.
-    Returns a `Result` of kind "circuit". payload.graph is a graph file, weights below 0 where an edge supports the
+    Returns a `Result` of kind "circuit". payload.graph is the graph, weights below 0 where an edge supports the
     answer; payload.faithfulness the curve against size, beside random circuits of as many edges; payload.circuit the
     same of the circuit itself; payload.cpr, cmd; payload.stability; payload.minimality; payload.tests. Tensors: the
     effect of every edge (effects) and which are kept (kept), both (n_readers, n_writers), or by node.
@@ -133,7 +134,10 @@ def circuit(
     graph = graph_of(space, keep, weights, verdicts)
     what = asked.task or "pairs like these"
     sentence, claims = _said(what, space, own_size, asked, minimal, stability, cut, name)
-    file = graph_file(graph, model, f"circuit-{asked.task or 'pairs'}-{name}", report.texts[0], {"sentence": sentence})
+    graph.tokens = list(report.texts[0]["clean"])
+    drawn = drawn_graph(
+        graph, prompt="".join(graph.tokens), n_layers=model.parts.n_layers, node_threshold=1.0, edge_threshold=1.0
+    )
     rows = [{key: value for key, value in row.items() if key != "number"} for row in cut["rows"]]
     for row, of in zip(rows, cut["rows"], strict=True):
         row["estimate"] = float(effects[of["number"]]) if signed else None
@@ -180,7 +184,7 @@ def circuit(
             "scores_on_truth": scores_on_truth(name) if level == "edges" and SCORES.is_file() else None,
             "tokens": [*asked.find.texts, *report.texts][:SHOWN],
             "sentence": sentence + ".",
-            "graph": file,
+            "graph": drawn.model_dump(exclude_unset=True),
         },
         tensors=_tensors(space, effects, keep, scores),
     )
