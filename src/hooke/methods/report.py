@@ -21,6 +21,7 @@ from hooke.methods.quantities import told
 from hooke.model import Frozen, Model
 from hooke.results import Claim, Graph, Kind, Node, Verdict
 from hooke.results.graph_file import graph_to_file, node_id
+from hooke.results.payloads.common import Called
 from hooke.sites import Site
 
 UNSURE = 0.3  # a first choice below this probability is called unsure
@@ -132,6 +133,7 @@ def payload_of(
     against: Against,
     budget: int,
     prompt: str,
+    units: Called,
 ) -> tuple[dict[str, Any], list[Claim]]:
     """The payload and the claims."""
     texts = graph.tokens
@@ -145,7 +147,7 @@ def payload_of(
         subject += f" rather than {explain.quote(contrast['token'])}"
     names = {i: t for g in drawn.groups for i, t in zip(g.promotes, model.text(g.promotes), strict=True)}
     text, claims, groups = _sentence(
-        graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric
+        graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric, units
     )
     warning, last = against.told(model)
     claims.append(last)
@@ -153,6 +155,8 @@ def payload_of(
         text += " " + re.split(r": |, so", warning)[0] + "."  # the rest of it is a note
     if fault:
         text = f"This graph failed its own check, so nothing below can be relied on: {fault}. {text}"
+    # absent it means neurons, as it does in files of before: equal work keeps its id
+    named = {} if units == "neurons" else {"units": units}
     slug = re.sub(r"[^A-Za-z0-9]+", "-", prompt).strip("-").lower()[:60] or "trace"
     deltas = None
     if drawn.edges.delta is not None:
@@ -169,7 +173,7 @@ def payload_of(
             "unexplained": drawn.scores["unexplained"],
         },
         generation={"max_n_logits": len(logits.ids), "desired_logit_prob": 0.95, "max_feature_nodes": budget},
-        hooke={"sentence": text, "budget": budget},
+        hooke={"sentence": text, "budget": budget, **named},
         n_layers=model.parts.n_layers,
         contrast=None if contrast is None else {"token": contrast["token"], "id": contrast["id"]},
         deltas=deltas,
@@ -195,6 +199,7 @@ def payload_of(
                 *_notes(model, top, target, contrast, frozen.n_tokens, probabilities),
                 *([warning] if warning else []),
             ],
+            **named,
             "graph": file,
         },
         claims,
@@ -284,6 +289,7 @@ def _sentence(
     names: dict[int, str],
     against: str,
     metric: Metric,
+    units: Called,
 ) -> tuple[str, list[Claim], list[dict[str, Any]]]:
     tests = None
     if verification is not None:
@@ -295,7 +301,7 @@ def _sentence(
         ]
     text, parts = explain.sentence(
         subject, probability, graph.tokens, drawn.groups, tests, names, drawn.scores["unexplained"], len(kept), against,
-        (metric.quantity, metric.graph_quantity),
+        (metric.quantity, metric.graph_quantity), units,
     )  # fmt: skip
     claims, groups = [], []
     for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):

@@ -159,7 +159,7 @@ def _read(data: Any, dense: bool) -> GraphFile:
     graph = Graph(nodes, targets, matrix, constants, verdicts, list(metadata.prompt_tokens), parts, part_verdicts)
     against = next((o.contrast for o in own if o.contrast is not None), None)
     contrast: Contrast | None = {"token": against.token, "id": against.id} if against else None
-    own_of_graph = metadata.hooke or FileGraphOwn()
+    own_of_graph = metadata.hooke or FileGraphOwn(units="features")  # the nodes of others are of dictionaries
     return GraphFile(graph, data["metadata"], qparams, own_of_graph, contrast, deltas, warnings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, Literal
 
 from hooke.results.payloads.base import Part, Payload, told
-from hooke.results.payloads.common import Ends, LayerEnds, Op, Quantity, Token
+from hooke.results.payloads.common import Called, Ends, LayerEnds, Op, Quantity, Token
 from hooke.results.verdicts import Verdict
 
 
@@ -188,6 +188,7 @@ class Trace(Payload):
     paths: list[Path] = told("the strongest paths", axes="path")
     counterfactuals: Counterfactuals = told("what it is tested against")
     notes: list[str] = told("what a reader must know before anything else", axes="note")
+    units: Called = told("what its features are called everywhere; neurons where it is absent", default="neurons")
     graph: dict[str, Any] = told("the graph in the interchange form of `hooke.results.graph_file`")
     interventions: list[Intervention] = told("named groups switched off and doubled", axes="intervention")
 
