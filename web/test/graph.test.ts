@@ -7,6 +7,7 @@ import { difference, groupLink, inputs, makeGraph, outputs, strongest, unexplain
 import { placeAmong } from "../src/graph/Circuit";
 import { makeLayout, nearest, neighbour } from "../src/graph/layout";
 import { spread } from "../src/graph/Subgraph";
+import { clamp, FITTED, kept, zoomed, zoomOf } from "../src/graph/zoom";
 import { mount } from "../src/mount";
 import { SvgPen } from "../src/core/pen";
 
@@ -154,6 +155,25 @@ describe("mount", () => {
     act(() => void mount(a, example(20).data, { state: { theme: "light" } }));
     act(() => void mount(b, example(20).data, { state: { theme: "dark" } }));
     expect([a.dataset.theme, b.dataset.theme]).toEqual(["light", "dark"]);
+  });
+});
+
+describe("zoom", () => {
+  const size = { width: 400, height: 200 };
+
+  it("keeps the point under the pointer, and the picture in the window", () => {
+    const z = zoomed(FITTED, 3, [100, 50], size);
+    expect(z).toEqual({ k: 3, x: -200, y: -100 });
+    expect(zoomed(zoomed(z, 2, [100, 50], size), 0.5, [100, 50], size)).toEqual(z);
+    expect(zoomed(z, 0.1, [9, 9], size)).toEqual(FITTED);
+    expect(zoomed(z, 1e9, [0, 0], size).k).toBe(40);
+    expect(clamp({ k: 2, x: 50, y: -900 }, size)).toEqual({ k: 2, x: 0, y: -200 });
+  });
+
+  it("comes back from the state, and nonsense does not", () => {
+    expect(zoomOf(kept({ k: 2, x: -10.4, y: 0 }))).toEqual({ k: 2, x: -10, y: 0 });
+    expect(kept(FITTED)).toBe(null);
+    for (const bad of [null, undefined, [1, 2], [0.5, 0, 0], [1, NaN, 0], "2", { k: 2 }]) expect(zoomOf(bad)).toEqual(FITTED);
   });
 });
 

@@ -1,7 +1,7 @@
 // The selected node or group: what it is, reads and promotes, how its test went, and what happens when it is changed.
 
 import { chance, count, num, percent, plain, token } from "../core/format";
-import { edgesOf, effectOf } from "./GraphPane";
+import { edgesOf, effectOf } from "./describe";
 import type { Json } from "../core/contract";
 import type { Group } from "../types";
 import { Verdict } from "../core/Verdict";

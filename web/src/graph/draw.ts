@@ -5,13 +5,7 @@ import { short, token } from "../core/format";
 import type { Pen } from "../core/pen";
 import { holds, linkShare, signOf, unpredicted, type Graph, type NodeKind } from "./graph";
 import type { Layout } from "./layout";
-
-export interface Zoom {
-  k: number;
-  x: number;
-  y: number;
-}
-export const FITTED: Zoom = { k: 1, x: 0, y: 0 };
+import type { Zoom } from "./zoom";
 
 export interface Scene {
   graph: Graph;
