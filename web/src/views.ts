@@ -2,6 +2,7 @@
 
 import type { View } from "./core/contract";
 import { assessed } from "./assess/AssessView";
+import { CircuitView, circuitState } from "./circuit/CircuitView";
 import { GenericView } from "./generic/GenericView";
 import { GraphView, graphState } from "./graph/GraphView";
 import { LensView, lensState } from "./lens/LensView";
@@ -11,6 +12,7 @@ import type { Shown } from "./types";
 
 const VIEWS: Record<string, View> = {
   graph: { component: GraphView, initial: graphState },
+  circuit: { component: CircuitView, initial: circuitState },
   lens: { component: LensView, initial: lensState },
   probe: { component: ProbeView, initial: () => ({}) },
   patch: { component: PatchView, initial: () => ({}) },
