@@ -91,7 +91,9 @@ def synthetic(n_nodes: int, n_links: int, n_tokens: int = 40, n_layers: int = 30
     weights.flat[flat] = rng.normal(size=len(flat)).astype(np.float32)
     graph = Graph(nodes, targets, weights, np.zeros(len(targets)), {}, [f" token{i}" for i in range(n_tokens)])
     drawn = drawn_graph(graph, prompt="synthetic", n_layers=n_layers, edge_threshold=1.0)
-    payload = GraphPayload(graph=drawn, metadata={}, state={}, scores={"completeness": 0.5, "replacement": 0.4})
+    payload = GraphPayload(
+        graph=drawn, metadata={}, state={}, units="features", scores={"completeness": 0.5, "replacement": 0.4}
+    )
     return Result.make("graph", arguments={"prompt": "synthetic"}, payload=payload)
 
 

@@ -11,12 +11,17 @@ from torch.nn.functional import gelu, silu
 
 import hooke
 from families import NAMES, model_of, one_thread, random_ids  # noqa: F401
+from graph_files import opened
 from hooke.dictionaries import Codes, Dictionary, Direction, check_dictionary, check_edits, neurons
 from hooke.dictionaries.protocol import Values
 from hooke.model import Edit, local_mlp
+from hooke.results import Result
 from hooke.results.drawn import graph_of
+from hooke.results.formats.graph_file import file_of
 from hooke.sites import Site
+from hooke.terminal import show_trace
 from hooke.viewer.page import page_bytes
+from test_viewer import unpacked
 from transcoders import Transcoder
 
 F64 = torch.float64
@@ -178,6 +183,36 @@ def test_every_kind_draws_a_verified_graph(kind: str) -> None:
     groups = result.payload["groups"]  # one feature makes none
     assert any(abs(group["measured"]) > 0 for group in groups) or (kind == "direction" and not groups)
     page_bytes([result])
+
+
+BASES = {"as it comes": "neurons", "neurons": "neurons", "a transcoder": "features", "both": "features"}
+
+
+@pytest.mark.parametrize(("name", "word"), BASES.items(), ids=BASES)
+def test_a_trace_calls_its_features_what_they_are(name: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In its sentence, its claims, the terminal, the page and the graph file that others open."""
+    model = model_of("llama")
+    own, trained = neurons(model), Transcoder("mlp_in.1", ["mlp_out.1"], 32, 40, seed=0)
+    basis = {"as it comes": "neurons", "neurons": own, "a transcoder": [trained], "both": [own[0], trained, own[2]]}[
+        name
+    ]
+    prompt, other = random_ids(1, 6), random_ids(1, 6, seed=5)
+    result = hooke.trace(model, prompt, basis=basis, counterfactual=other, nodes=30)
+    payload, wrong = result.payload, {"neurons": "features", "features": "neurons"}[word]
+    assert payload["groups"] and f" {word} at " in payload["sentence"]
+    for text in (
+        payload["sentence"],
+        *(claim.text for claim in result.claims),
+        *(g["text"] for g in payload["groups"]),
+    ):
+        assert wrong not in text
+    assert payload["units"] == word
+    show_trace(result)
+    assert f"when the {word} on it are switched off" in " ".join(capsys.readouterr().out.split())
+    alone = Result.make("graph", payload=opened(file_of(result, "t")))
+    for shown in (result, alone):
+        page, _ = unpacked(page_bytes([shown]))
+        assert page["results"][0]["view"]["units"] == word
 
 
 def test_two_dictionaries_of_a_layer_have_nodes_of_their_own() -> None:

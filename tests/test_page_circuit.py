@@ -100,7 +100,7 @@ def test_heads_are_columns_and_the_mlp_stands_after_them() -> None:
 
 
 def test_what_stands_above_the_circuit() -> None:
-    facts = view_of(circuit_result())[0]["circuit"]
+    facts = view_of(circuit_result())[0]["facts"]
     assert (facts["task"], facts["method"], facts["size"], facts["n_edges"]) == ("reverse", "sieve", 10, 68)
     assert facts["sizes"][1] == {"edges": 34, "circuit": 0.9, "random": 0.1, "random_low": 0.0, "random_high": 0.3,
                                  "complement": 0.1}  # fmt: skip
@@ -113,14 +113,14 @@ def test_what_stands_above_the_circuit() -> None:
         {"cpr", "cmd", "cpr_random", "tokens"} < facts["rest"].keys() < KINDS["circuit"].model_fields.keys() - {"graph"}
     )
     bare = Result.make("graph", payload=opened(circuit_file(circuit_graph())))
-    facts = view_of(bare)[0]["circuit"]
+    facts = view_of(bare)[0]["facts"]
     assert facts["sizes"] == [] and facts["size"] is None and facts["truth"] is None
 
 
 def test_a_circuit_opened_as_a_bare_graph_file_is_one() -> None:
     view, _ = view_of(Result.make("graph", payload=opened(circuit_file(circuit_graph()))))
-    assert view["circuit"] is not None and view["tokens"][-1] == "MLP"
-    assert view_of(Result.make("graph", payload=opened(small_graph())))[0]["circuit"] is None
+    assert view["type"] == "circuit" and view["tokens"][-1] == "MLP"
+    assert view_of(Result.make("graph", payload=opened(small_graph())))[0]["type"] == "graph"
 
 
 def test_a_circuit_of_nodes_says_what_each_does() -> None:
@@ -177,7 +177,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in results}
 
 
-def test_a_circuit_opens_in_the_graph_view(browser: Any, files: dict[str, Path]) -> None:
+def test_a_circuit_opens_in_a_view_of_its_own(browser: Any, files: dict[str, Path]) -> None:
     tab = Tab(browser, viewport={"width": 1400, "height": 1000})
     page = tab.open(files["small"])
     page.wait_for_selector(".canvas[data-drawn]")

@@ -126,7 +126,8 @@ def show_trace(result: Result) -> None:
             about += f". {p['graph_quantity']['name']}: {p['graph_quantity']['about']}"
         tell(f"({about})")
     if p["paths"]:
-        told = f"; change of the {name} when the neurons on it are switched off; of as many random ones" if v else ""
+        units = p["units"]
+        told = f"; change of the {name} when the {units} on it are switched off; of as many random ones" if v else ""
         tell(f"\nStrongest paths (share of the graph's influence, which is not a share of the effect{told}):")
     layers = {node["id"]: node.get("layer") for node in p["graph"]["nodes"]}
     for path in p["paths"]:

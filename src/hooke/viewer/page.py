@@ -30,6 +30,7 @@ from hooke.viewer.patch import attribution_view, patch_view
 from hooke.viewer.probe import probe_test_view, probe_view
 from hooke.viewer.schema import (
     AssessView,
+    CircuitView,
     GenericView,
     GraphState,
     GraphView,
@@ -49,7 +50,7 @@ MAX_LINKS = 200_000
 MAX_GENERIC_BYTES = 32 * 2**20
 MANTISSA_BITS = 12  # of a link's weight: four digits in a hundredfold smaller file
 Arrays = dict[str, np.ndarray]
-View = GraphView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView
+View = GraphView | CircuitView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView
 VERDICTS = {name: k for k, name in enumerate(["untested", *(name for name in WORDS if name != "untested")])}
 
 
@@ -99,7 +100,7 @@ def _envelope(result: Result, view: View) -> Shown:
 def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
     payload = result.typed()
     if isinstance(payload, Trace | Circuit | GraphPayload):
-        return graph_view(result, payload, f"{number}.links", arrays, max_links)
+        return _graph_view(result, payload, f"{number}.links", arrays, max_links)
     if isinstance(payload, Lens):
         return _lens_view(result, payload, f"{number}.lens", arrays)
     if isinstance(payload, Intervention):
@@ -117,24 +118,69 @@ def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
     return GenericView(payload=tables(payload) if isinstance(payload, Scoreboard) else result.payload)
 
 
-def graph_view(
+def _graph_view(
     result: Result, payload: Trace | Circuit | GraphPayload, place: str, arrays: Arrays, max_links: int
-) -> GraphView:
+) -> GraphView | CircuitView:
     """The view of a trace, a circuit, or a graph file that was made elsewhere."""
-    drawn, graph = payload.graph, graph_of(payload.graph)
-    traced = payload if isinstance(payload, Trace) else None
-    foreign = payload if isinstance(payload, GraphPayload) else None
-    state, facts = _state(graph, foreign.state if foreign else {}), None
+    graph = graph_of(payload.graph)
     if isinstance(payload, Circuit) or graph.is_circuit():
-        circuit.stand(graph)
-        facts = circuit.facts(payload if isinstance(payload, Circuit) else None)
+        return _circuit_view(graph, payload, place, arrays, max_links)
+    drawn, traced = payload.graph, payload if isinstance(payload, Trace) else None
+    foreign = payload if isinstance(payload, GraphPayload) else None
+    left = foreign.state if foreign else {}
+    top = traced.top if traced else _top(graph)
+    scores = traced.scores.model_dump() if traced else foreign.scores if foreign else {}
+    return GraphView(
+        **_drawn(graph, drawn.links.of, place, arrays, max_links, drawn.node_threshold or 1.0),
+        state=_state(graph, left),
+        prompt=drawn.prompt,
+        target=traced.target if traced else next(iter(top), None),
+        contrast=traced.contrast if traced else None,
+        quantity=traced.quantity if traced else None,
+        graph_quantity=traced.graph_quantity if traced else None,
+        top=top,
+        sentence=traced.sentence if traced else "",
+        notes=traced.notes if traced else foreign.warnings if foreign else [],
+        scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
+        verification=traced.verification.model_dump(exclude_unset=True) if traced else {},
+        groups=_groups(traced.groups, graph.tokens) if traced else [],
+        paths=traced.paths if traced else [],
+        node_threshold=_threshold(left, drawn.node_threshold),
+        interventions=traced.interventions if traced else [],
+        units=traced.units if traced else foreign.units if foreign else "features",
+        live=traced is not None and result.arguments.get("basis") == "neurons",
+    )
+
+
+def _circuit_view(
+    graph: Graph, payload: Trace | Circuit | GraphPayload, place: str, arrays: Arrays, max_links: int
+) -> CircuitView:
+    """The view of a circuit; without a payload of its own, of a file that holds nothing but its graph."""
+    circuit.stand(graph)
+    found = payload if isinstance(payload, Circuit) else None
+    foreign = payload if isinstance(payload, GraphPayload) else None
+    return CircuitView(
+        **_drawn(graph, payload.graph.links.of, place, arrays, max_links, 1.0, parts=True),
+        state=_state(graph, foreign.state if foreign else {}),
+        sentence=found.sentence if found else "",
+        notes=foreign.warnings if foreign else [],
+        node_threshold=1.0,
+        facts=circuit.facts(found),
+    )
+
+
+def _drawn(
+    graph: Graph, of: int, place: str, arrays: Arrays, max_links: int, cut: float, *, parts: bool = False
+) -> dict[str, Any]:
+    """What every drawn graph has; its links go into the arrays. of: how many links there are. cut: how much of the
+    influence the graph holds. parts: links enter inputs of their targets."""
     row, source, weight, delta, verdict = _links(graph, max_links)
     counts = (
         np.bincount(graph.targets[row], minlength=len(graph.nodes)) if len(row) else np.zeros(len(graph.nodes), int)
     )
-    if facts is not None:
-        parts = np.array([PARTS.index(graph.part(r)) for r in range(len(graph.targets))], np.uint8)
-        arrays[f"{place}.part"] = parts[row]
+    if parts:
+        entered = np.array([PARTS.index(graph.part(r)) for r in range(len(graph.targets))], np.uint8)
+        arrays[f"{place}.part"] = entered[row]
     arrays[f"{place}.offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
     arrays[f"{place}.source"] = source.astype(np.uint32)
     arrays[f"{place}.weight"] = _short(weight)
@@ -146,31 +192,13 @@ def graph_view(
     dropped: dict[int, float] = {}
     for target, lost in zip(graph.targets.tolist(), (full - kept).tolist(), strict=True):
         dropped[target] = dropped.get(target, 0.0) + lost
-    scores = traced.scores.model_dump() if traced else foreign.scores if foreign else {}
     numbered = [n.layer for n in graph.nodes if n.layer is not None and n.kind != "logit"]
-    return GraphView(
-        prompt="" if facts else drawn.prompt,
-        tokens=graph.tokens,
-        target=None if facts else traced.target if traced else next(iter(_top(graph)), None),
-        contrast=traced.contrast if traced else None,
-        quantity=traced.quantity if traced else None,
-        graph_quantity=traced.graph_quantity if traced else None,
-        top=[] if facts else traced.top if traced else _top(graph),
-        sentence="" if isinstance(payload, GraphPayload) else payload.sentence,
-        notes=traced.notes if traced else foreign.warnings if foreign else [],
-        scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
-        verification=traced.verification.model_dump(exclude_unset=True) if traced else {},
-        groups=_groups(traced.groups, graph.tokens) if traced else [],
-        paths=traced.paths if traced else [],
-        n_layers=max(numbered, default=0) + 1,
-        node_threshold=1.0 if facts else _threshold(foreign.state if foreign else {}, drawn.node_threshold),
-        nodes=_nodes(graph, dropped, 1.0 if facts else drawn.node_threshold or 1.0),
-        links=Links(shown=len(row), of=drawn.links.of),
-        interventions=traced.interventions if traced else [],
-        state=state,
-        live=traced is not None and result.arguments.get("basis") == "neurons",
-        circuit=facts,
-    )
+    return {
+        "tokens": graph.tokens,
+        "n_layers": max(numbered, default=0) + 1,
+        "nodes": _nodes(graph, dropped, cut),
+        "links": Links(shown=len(row), of=of),
+    }
 
 
 def _links(graph: Graph, max_links: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:

@@ -22,7 +22,7 @@ from hooke.model import Frozen, Model
 from hooke.results import Claim, Graph, Kind, Node, Verdict
 from hooke.results.drawn import drawn_graph
 from hooke.results.graph_names import node_id
-from hooke.results.payloads.common import Token
+from hooke.results.payloads.common import Called, Token
 from hooke.sites import Site
 
 UNSURE = 0.3  # a first choice below this probability is called unsure
@@ -137,6 +137,7 @@ def payload_of(
     against: Against,
     budget: int,
     prompt: str,
+    units: Called,
 ) -> tuple[dict[str, Any], list[Claim]]:
     """The payload and the claims."""
     best = probabilities.topk(5)
@@ -149,7 +150,7 @@ def payload_of(
         subject += f" rather than {explain.quote(contrast['token'])}"
     names = {i: t for g in drawn.groups for i, t in zip(g.promotes, model.text(g.promotes), strict=True)}
     text, claims, groups = _sentence(
-        graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric
+        graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric, units
     )
     warning, last = against.told(model)
     claims.append(last)
@@ -180,6 +181,7 @@ def payload_of(
                 *_notes(model, top, target, contrast, frozen.n_tokens, probabilities),
                 *([warning] if warning else []),
             ],
+            "units": units,
             "graph": held.model_dump(exclude_unset=True),
         },
         claims,
@@ -269,6 +271,7 @@ def _sentence(
     names: dict[int, str],
     against: str,
     metric: Metric,
+    units: Called,
 ) -> tuple[str, list[Claim], list[dict[str, Any]]]:
     tests = None
     if verification is not None:
@@ -280,7 +283,7 @@ def _sentence(
         ]
     text, parts = explain.sentence(
         subject, probability, graph.tokens, drawn.groups, tests, names, drawn.scores["unexplained"], len(kept), against,
-        (metric.quantity, metric.graph_quantity),
+        (metric.quantity, metric.graph_quantity), units,
     )  # fmt: skip
     claims, groups = [], []
     for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):

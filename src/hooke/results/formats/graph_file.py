@@ -96,7 +96,9 @@ class GraphFile:
             if name in self.metadata:
                 scores.setdefault(name.removesuffix("_score"), self.metadata[name])
         known = {key: value for key, value in self.metadata.items() if key not in ("prompt", "prompt_tokens")}
-        return GraphPayload(graph=graph, metadata=known, state=self.qparams, scores=scores, warnings=self.warnings)
+        return GraphPayload(
+            graph=graph, metadata=known, state=self.qparams, units=self.own.units, scores=scores, warnings=self.warnings
+        )
 
 
 def file_of(result: Result, name: str) -> dict[str, Any]:
@@ -114,11 +116,11 @@ def file_of(result: Result, name: str) -> dict[str, Any]:
         told = payload.scores
         scores = {"replacement_score": told.replacement, "completeness_score": told.completeness}
         scores["unexplained"] = told.unexplained
-    sentence = {"sentence": getattr(payload, "sentence", "")}
+    own = {"sentence": getattr(payload, "sentence", ""), "units": getattr(payload, "units", "neurons")}
     made = {key: result.arguments[key] for key in ("nodes",) if key in result.arguments}
     return graph_to_file(
         graph, slug=name, scan=str(result.provenance.get("model") or "model"), scores=scores, generation=made,
-        hooke=sentence,
+        hooke=own,
     )  # fmt: skip
 
 
@@ -204,7 +206,7 @@ def _read(data: Any, dense: bool) -> GraphFile:
     if deltas:
         values = np.array([deltas.get((s, t), 0.0) for s, t, *_ in ends], np.float32)
         graph.deltas = matrix(places, values, shape, dense)
-    own_of_graph = metadata.hooke or FileGraphOwn()
+    own_of_graph = metadata.hooke or FileGraphOwn(units="features")  # the nodes of others are of dictionaries
     return GraphFile(graph, data["metadata"], qparams, own_of_graph, contrast, warnings)
 
 

@@ -9,7 +9,7 @@ from pydantic import model_validator
 from hooke.results.graph import Kind
 from hooke.results.graph import Part as Input
 from hooke.results.payloads.base import Part, Payload, told
-from hooke.results.payloads.common import Token
+from hooke.results.payloads.common import Called, Token
 from hooke.results.verdicts import Verdict
 
 MAX_NODES, MAX_LINKS = 200_000, 2_000_000
@@ -92,5 +92,6 @@ class GraphPayload(Payload):
     graph: DrawnGraph = told("what it says")
     metadata: dict[str, Any] = told("what stands in the file beside it")
     state: dict[str, Any] = told("what a person had pinned, grouped and selected in it")
+    units: Called = told("what its features are called")
     scores: dict[str, Any] = told("what its writer says of it", default={})
     warnings: list[str] = told("what could not be read with certainty", axes="warning", default=[])

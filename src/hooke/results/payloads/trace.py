@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from hooke.results.payloads.base import Part, Payload, told
-from hooke.results.payloads.common import Ends, LayerEnds, Op, Quantity, Token
+from hooke.results.payloads.common import Called, Ends, LayerEnds, Op, Quantity, Token
 from hooke.results.payloads.graph import DrawnGraph
 from hooke.results.verdicts import Verdict
 
@@ -189,5 +189,6 @@ class Trace(Payload):
     paths: list[Path] = told("the strongest paths", axes="path")
     counterfactuals: Counterfactuals = told("what it is tested against")
     notes: list[str] = told("what a reader must know before anything else", axes="note")
+    units: Called = told("what its features are called everywhere")
     graph: DrawnGraph = told("the graph")
     interventions: list[Intervention] = told("named groups switched off and doubled", axes="intervention")
