@@ -21,7 +21,8 @@ from hooke.methods.circuit.graph import graph_of
 from hooke.methods.circuit.levels import Edges, Level, Scores, check_names, default_of, level_of
 from hooke.methods.circuit.pairs import Asked, Pairs, ask
 from hooke.methods.circuit.scores import everything_cut
-from hooke.methods.computation_graph import ComputationGraph, written
+from hooke.methods.computation_graph import ComputationGraph
+from hooke.methods.edge_runs import pair_runs
 from hooke.methods.metrics import Metric
 from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.splits import check_seed
@@ -228,7 +229,7 @@ def _orders(space: Edges, pairs: Pairs, scores: Scores, keep: Tensor, seed: int,
     each reader the writers are tried in an order that is drawn."""
     computation, count = space.computation, int(keep.sum())
     given = (space.model, pairs.clean, pairs.corrupt, pairs.objective)
-    unit = everything_cut(space.model, pairs.clean, written(space.model, pairs.corrupt), pairs.objective)
+    unit = everything_cut(space.model, pair_runs(space.model, pairs.clean, pairs.corrupt), pairs.objective)
     # a score is how many thresholds an edge survived
     left = [int((scores.effects[0] > i).sum()) for i in range(len(THRESHOLDS))]
     threshold = unit * sorted(THRESHOLDS)[min(range(len(left)), key=lambda i: abs(left[i] - count))]
