@@ -122,7 +122,7 @@ def test_edits_set_neurons_in_the_live_model(name: str) -> None:
         expected = clean.clone()
         for i, (feature, position) in enumerate(zip(chosen.tolist(), positions.tolist(), strict=True)):
             expected[position, feature] = value if isinstance(value, float) else value[i]
-        got = model.run(ids, read=["mlp_act.1"], edits=block.edits(chosen, value, positions, 6)).acts["mlp_act.1"][0]
+        got = model.run(ids, read=["mlp_act.1"], edits=block.edits(chosen, value, positions)).acts["mlp_act.1"][0]
         tolerance = 1e-8 if isinstance(value, float) else 1e-12
         torch.testing.assert_close(got, expected, atol=tolerance, rtol=0)
     everywhere = model.run(ids, read=["mlp_act.1"], edits=block.edits(chosen[1:], torch.tensor([1.0, 2.0]))).acts[
@@ -296,8 +296,8 @@ def test_a_broken_dictionary_is_caught(how: str, says: str) -> None:
 
 def test_an_edit_that_does_too_little_is_caught() -> None:
     class Half(Transcoder):
-        def edits(self, ids: Tensor, value: Any, positions: Tensor | None = None, n_pos: int = 0) -> list[Edit]:
-            return super().edits(ids, value, positions, n_pos)[:1]  # of two sites one
+        def edits(self, ids: Tensor, value: Any, positions: Tensor | None = None) -> list[Edit]:
+            return super().edits(ids, value, positions)[:1]  # of two sites one
 
     model = model_of("llama", F64)
     block = Half("mlp_in.0", ["mlp_out.0", "mlp_out.1"], 32, 40, seed=0)
@@ -313,5 +313,5 @@ def test_a_dictionary_with_nothing_active_passes() -> None:
 
 def test_an_edit_keeps_the_precision_of_its_value() -> None:
     block = neurons(model_of("llama", F64))[0]
-    (edit,) = block.edits(torch.tensor([1]), torch.tensor([1 / 3], dtype=F64), torch.tensor([0]), 2)
-    assert isinstance(edit, Edit) and edit.value.dtype == F64 and float(edit.value[0, 1]) == 1 / 3
+    (edit,) = block.edits(torch.tensor([1]), torch.tensor([1 / 3], dtype=F64), torch.tensor([0]))
+    assert isinstance(edit, Edit) and edit.value.dtype == F64 and float(edit.value[0]) == 1 / 3

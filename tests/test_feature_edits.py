@@ -155,8 +155,8 @@ def test_a_feature_edit_of_a_neuron_is_the_edit_of_its_activation() -> None:
     model, ids = model_of("gemma2", F64), random_ids(1, N_POS)
     block = neurons(model)[1]
     chosen, places, values = torch.tensor([3, 40]), torch.tensor([5, 2]), torch.tensor([0.7, -0.2], dtype=F64)
-    own = block.edits(chosen, values, places, N_POS)
-    plainly = Dictionary.edits(block, chosen, values, places, N_POS)
+    own = block.edits(chosen, values, places)
+    plainly = Dictionary.edits(block, chosen, values, places)
     assert own[0].site == Site("mlp_act", 1) and plainly[0].site == Site("mlp_proj", 1)
     torch.testing.assert_close(
         model.run(ids, edits=own).logits, model.run(ids, edits=plainly).logits, atol=1e-9, rtol=0
@@ -175,7 +175,7 @@ def test_runs_that_share_what_they_can_are_as_whole_ones() -> None:
             chosen, places = torch.tensor([3, 9]), torch.tensor([start, 11])
             sets.append(
                 block.edits(
-                    chosen + (start == 11) * torch.tensor([0, 1]), torch.tensor([1.0 + k, 2.0], dtype=F64), places, 12
+                    chosen + (start == 11) * torch.tensor([0, 1]), torch.tensor([1.0 + k, 2.0], dtype=F64), places
                 )
             )
     sets.append([*sets[0], *sets[4]])
@@ -184,7 +184,7 @@ def test_runs_that_share_what_they_can_are_as_whole_ones() -> None:
     places = late.encode({s: model.run(tokens, read=late.reads).acts[s][0] for s in late.reads}).positions
     for at in (3, 11):
         assert bool((places == at).any())
-        sets.append(late.edits(torch.arange(40), 1.5, torch.full((40,), at), 12))
+        sets.append(late.edits(torch.arange(40), 1.5, torch.full((40,), at)))
     sets.append([Edit("resid_post.0", "scale", 1.1), *sets[0]])
     with torch.no_grad():
         for max_bytes in (2**30, 20_000):

@@ -16,8 +16,8 @@ from families import new_hf
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.patch.pair import NAMED
+from hooke.methods.phrases import quote
 from hooke.methods.quantities import QUANTITIES
-from hooke.methods.trace.explain import quote
 from hooke.model import Model
 from hooke.results import Result
 from hooke.results.verdicts import WORDS

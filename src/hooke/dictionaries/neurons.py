@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from hooke.dictionaries.codes import Codes
@@ -59,16 +58,10 @@ class Neurons(Dictionary):
         (read,) = self.reads
         return {read: local_mlp.push_back(self.block, cotangent.dense(), x[read])}
 
-    def edits(self, ids: Tensor, value: Tensor | float, positions: Tensor | None = None, n_pos: int = 0) -> list[Edit]:
+    def edits(self, ids: Tensor, value: Tensor | float, positions: Tensor | None = None) -> list[Edit]:
         """The same as an edit of the features, made where the model itself computes them."""
-        if positions is None:
-            return [Edit(self.site, value=value, index=ids)]
-        mask = torch.zeros(n_pos, self.n_features, dtype=torch.bool, device=ids.device)
-        mask[positions, ids] = True
-        given = torch.as_tensor(value, device=ids.device)
-        values = torch.zeros(n_pos, self.n_features, dtype=given.dtype, device=ids.device)
-        values[positions, ids] = given
-        return [Edit(self.site, value=values, index=mask)]
+        index = ids if positions is None else (positions.expand(len(ids)), ids)
+        return [Edit(self.site, value=value, index=index)]
 
 
 def neurons(model: Model) -> tuple[Neurons, ...]:

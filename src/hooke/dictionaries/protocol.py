@@ -92,9 +92,9 @@ class Dictionary(Protocol):
                 out[site].index_add_(0, at, rows * cotangent.values[part, None])
         return out
 
-    def edits(self, ids: Tensor, value: Tensor | float, positions: Tensor | None = None, n_pos: int = 0) -> list[Edit]:
+    def edits(self, ids: Tensor, value: Tensor | float, positions: Tensor | None = None) -> list[Edit]:
         """Edits that set features `ids` (n,) to `value` in a live run: everywhere, or feature i at
-        positions[i] of a prompt of n_pos tokens (one feature by itself: at each of them). What the dictionary does not
+        positions[i] (one feature by itself: at each of them). What the dictionary does not
         reconstruct stays as it is."""
         index = ids if positions is None else (positions, ids.expand(len(positions)) if len(ids) == 1 else ids)
         return [Edit(site, "feature", value, index=index, feature=(self, "set")) for site in sorted(self.writes)]
@@ -158,7 +158,7 @@ def check_edits(dictionary: Dictionary, model: Model, tokens: Tokens, *, atol: f
     value = codes.values[picked] * -0.5 + 0.7
     everywhere = torch.arange(n_pos, device=ids.device).repeat_interleave(len(ids.unique()))
     cases = {
-        "at positions": (ids, positions, value, dictionary.edits(ids, value, positions, n_pos)),
+        "at positions": (ids, positions, value, dictionary.edits(ids, value, positions)),
         "everywhere": (
             ids.unique().repeat(n_pos), everywhere, value.new_full((len(everywhere),), 0.3),
             dictionary.edits(ids.unique(), 0.3),

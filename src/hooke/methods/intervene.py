@@ -16,8 +16,8 @@ from hooke.arguments import verb
 from hooke.dictionaries import Neurons, neurons
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
+from hooke.methods.phrases import quote
 from hooke.methods.quantities import told
-from hooke.methods.trace.explain import quote
 from hooke.model import Edit, Model
 from hooke.model.recorded import Recorded
 from hooke.results import Claim, Result
@@ -246,7 +246,7 @@ def _setting(
     for layer in layers.unique().tolist():
         here = layers == layer
         at, value = positions[here].to(device), values[here].to(device)
-        out += basis[layer].edits(ids[here].to(device), value, at, ready.run.tokens.ids.shape[1])
+        out += basis[layer].edits(ids[here].to(device), value, at)
     return out
 
 

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from hooke.arguments import argument, shown
 from hooke.errors import HookeError
-from hooke.model.edits import SQUARE, Edit, Where, apply
+from hooke.model.apply import Where, apply
+from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts
 from hooke.model.hooks import attached, check_site
 from hooke.model.state import glance
@@ -144,7 +145,7 @@ def _check_prefix(hf: nn.Module, parts: Parts, tokens: Tokens, after: Prefix, ed
         )
     for edit in edits:
         named = () if edit.positions is None or isinstance(edit.positions, str) else edit.positions
-        named = edit.index[0].tolist() if edit.feature is not None and isinstance(edit.index, tuple) else named
+        named = edit.index[0].tolist() if edit.paired else named
         if any(0 <= int(p) < after.length or int(p) < -tokens.ids.shape[1] for p in named):
             raise HookeError(
                 f"edit at {edit.site}: a position lies in the prefix of {after.length} tokens, which has run already: "
@@ -334,10 +335,10 @@ def _zero_padding(x: Tensor, site: Site, mask: Tensor) -> Tensor:
 def check_positions(edits: Sequence[Edit], lengths: Tensor, horizon: int) -> None:
     """A position that no row has is a mistake, not an edit without effect."""
     named = [edit for edit in edits if not (edit.positions is None or isinstance(edit.positions, str))]
-    paired = [edit for edit in edits if edit.feature is not None and isinstance(edit.index, tuple)]
+    paired = [edit for edit in edits if edit.paired]
     longest = int(lengths.max()) if named or paired else 0
     for edit in (*named, *paired):
-        for position in edit.index[0].tolist() if edit in paired else edit.positions or ():
+        for position in edit.index[0].tolist() if edit.paired else edit.positions or ():
             if not -longest <= int(position) < longest + horizon:
                 raise HookeError(f"edit at {edit.site}: position {position} of a prompt of {longest} tokens")
 

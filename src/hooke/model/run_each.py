@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.model.edits import SQUARE, Edit, Where, apply
+from hooke.model.apply import Where, apply
+from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts
 from hooke.model.hooks import check_site
 from hooke.model.packed import MAX_BYTES, Layout, run_packed
@@ -220,7 +221,7 @@ class _Set:
 def _first_position(edit: Edit, n_pos: int) -> int:
     """The first position that an edit changes, n_pos if it changes none. Raises HookeError for values of positions that
     the prompt does not have."""
-    if edit.feature is not None and isinstance(edit.index, tuple):
+    if edit.paired:
         return min(int(p) if p >= 0 else n_pos + int(p) for p in edit.index[0].tolist())
     led = len(edit.site.shape.split()) - 1  # axes of a value with positions
     given = [x for x in (edit.value, edit.weight, edit.index) if isinstance(x, Tensor)]

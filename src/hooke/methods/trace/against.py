@@ -10,8 +10,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from hooke.methods.metric import Metric
+from hooke.methods.phrases import quote
 from hooke.methods.trace.counterfactuals import Baseline
-from hooke.methods.trace.explain import quote
 from hooke.methods.variants import LEAST_FALL
 from hooke.model import Model
 from hooke.results import Claim, Verdict

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hooke.methods.trace.coded import Units
 from hooke.methods.trace.counterfactuals import Baseline
-from hooke.methods.trace.verify import JOB_BYTES, Bench
+from hooke.methods.trace.verify import Bench
 from hooke.model import Edit
 
 LEAST_SPAN = 0.01  # nats; of an effect that is smaller a share says nothing
@@ -26,13 +26,7 @@ def faithfulness(bench: Bench, kept: Units, baseline: Baseline, *, seed: int = 0
     chance = [r.to(here.device) for r, here in zip(random.split(sizes), inside, strict=True)]
     none, every = [torch.zeros_like(here) for here in inside], [torch.ones_like(here) for here in inside]
     masks = (none, inside, chance, [~here for here in inside], every)
-    # every set edits all blocks at all positions, a value and a mask each, which are put together again to be run
-    together = max(1, JOB_BYTES // (10 * sum(sizes)))
-    found = []
-    for start in range(0, len(masks), together):
-        sets = [_holding(bench, mask, baseline) for mask in masks[start : start + together]]
-        found.append(bench.model.run_each(bench.run, sets)[0])
-    logits = torch.cat(found)
+    logits, _ = bench.model.run_each(bench.run, [_holding(bench, mask, baseline) for mask in masks])
     m = bench.metric(logits).tolist()
     span = m[4] - m[0]
     log = logits.float().log_softmax(-1)
@@ -64,5 +58,5 @@ def _holding(bench: Bench, keep: Sequence[Tensor], baseline: Baseline) -> list[E
             positions = torch.cat([positions, other.positions[alone]])
             ids = torch.cat([ids, other.ids[alone]])
         if len(ids):
-            out += block.edits(ids, other.at(positions, ids), positions, bench.frozen.n_tokens)
+            out += block.edits(ids, other.at(positions, ids), positions)
     return out

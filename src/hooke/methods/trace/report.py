@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hooke.methods.asking import lookalike
 from hooke.methods.metric import Metric
+from hooke.methods.phrases import phrase, quote
 from hooke.methods.quantities import told
 from hooke.methods.trace import explain
 from hooke.methods.trace import influence as inf
@@ -114,9 +115,9 @@ def describe(node: Node) -> str:
     """The label of a feature: what it reads here, and the words that its output is linked with by the unembedding."""
     parts = []
     if node.reads:
-        parts.append("reads " + explain.phrase([explain.quote(t) for t in dict.fromkeys(node.reads[:2])]))
+        parts.append("reads " + phrase([quote(t) for t in dict.fromkeys(node.reads[:2])]))
     if node.promotes:
-        parts.append("linked with " + explain.phrase([explain.quote(t) for t in node.promotes[:3]]))
+        parts.append("linked with " + phrase([quote(t) for t in node.promotes[:3]]))
     return ", ".join(parts) or "no readable label"
 
 
@@ -145,9 +146,9 @@ def payload_of(
     target = _token(model, metric.target, float(probabilities[metric.target]))
     other = metric.contrast
     contrast = None if other is None else _token(model, other, float(probabilities[other]))
-    subject = explain.quote(target["token"])
+    subject = quote(target["token"])
     if contrast is not None:
-        subject += f" rather than {explain.quote(contrast['token'])}"
+        subject += f" rather than {quote(contrast['token'])}"
     names = {i: t for g in drawn.groups for i, t in zip(g.promotes, model.text(g.promotes), strict=True)}
     text, claims, groups = _sentence(
         graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric, units
@@ -242,15 +243,15 @@ def _notes(
     notes = []
     if top[0]["probability"] < UNSURE:
         notes.append(
-            f"the model is unsure: its first choice, {explain.quote(top[0]['token'])}, has {top[0]['probability']:.0%}"
+            f"the model is unsure: its first choice, {quote(top[0]['token'])}, has {top[0]['probability']:.0%}"
         )
     if target["id"] != top[0]["id"]:
         notes.append(
-            f"this explains {explain.quote(target['token'])} ({target['probability']:.2%}); "
-            f"the model's own choice is {explain.quote(top[0]['token'])} ({top[0]['probability']:.1%})"
+            f"this explains {quote(target['token'])} ({target['probability']:.2%}); "
+            f"the model's own choice is {quote(top[0]['token'])} ({top[0]['probability']:.1%})"
         )
     if contrast is not None and contrast["probability"] > target["probability"]:
-        notes.append(f"the model prefers the contrast, {explain.quote(contrast['token'])}, to the target")
+        notes.append(f"the model prefers the contrast, {quote(contrast['token'])}, to the target")
     for named in (target, contrast) if contrast is not None else (target,):
         meant = lookalike(model, named["id"], probabilities)
         notes += [meant] if meant else []

@@ -29,7 +29,7 @@ from hooke.results import Verdict
 from hooke.sites import Site
 
 JOB_TOKENS = 1024  # of interventions run together: about a second's work on a small model
-JOB_BYTES = 2**28  # of their edits, which are dense over a prompt, and of what is read: fewer together on a long prompt
+JOB_BYTES = 2**28  # of what is read of them: fewer together on a long prompt
 
 ALONE: tuple[Verdict, str] = ("untested", "the graph leaves no feature outside it to compare with")
 
@@ -63,7 +63,7 @@ def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> li
         here = units.blocks == b
         ids, at = units.ids[here], units.positions[here]
         value = baseline.codes[b].at(at, ids) if factor == 0 else factor * units.values[here]
-        out += bench.coded.basis[b].edits(ids, value, at, bench.frozen.n_tokens)
+        out += bench.coded.basis[b].edits(ids, value, at)
     return out
 
 
@@ -76,7 +76,7 @@ def measure(bench: Bench, effects: Sequence[Effect], *, places: Sequence[Place] 
     found: dict[int, list[tuple[float, float]]] = {}
     words: dict[int, list[list[float]]] = {}
     before = bench.logits.float().log_softmax(-1)
-    for start, end in _batches(bench, [e.members for e, _ in jobs], sites):
+    for start, end in _batches(bench, len(jobs), sites):
         tick(start / len(jobs))
         part = jobs[start:end]
         sets = [setting(bench, e.members, e.factor, b) for e, b in part]
@@ -99,19 +99,12 @@ def measure(bench: Bench, effects: Sequence[Effect], *, places: Sequence[Place] 
         effect.words = np.mean(words[id(effect)], axis=0).tolist() if effect.watch else []
 
 
-def _batches(bench: Bench, jobs: Sequence[Units], sites: Sequence[Site]) -> list[tuple[int, int]]:
-    """Where batches of these jobs begin and end: each job edits the blocks of its members at all positions."""
-    n_pos, most = bench.frozen.n_tokens, max(32, JOB_TOKENS // bench.frozen.n_tokens)
+def _batches(bench: Bench, n_jobs: int, sites: Sequence[Site]) -> list[tuple[int, int]]:
+    """Where batches of jobs begin and end: what is read of them is held until they are done."""
+    n_pos = bench.frozen.n_tokens
     read = len(sites) * n_pos * bench.model.parts.d_model * bench.model.dtype.itemsize
-    out, start, taken = [], 0, 0
-    for end, members in enumerate(jobs):
-        width = sum(bench.coded.basis[b].n_features for b in members.blocks.unique().tolist())
-        need = read + 2 * n_pos * width * 5  # a value and a mask, and again when they are put together
-        if end > start and (end - start == most or taken + need > JOB_BYTES):
-            out.append((start, end))
-            start, taken = end, 0
-        taken += need
-    return [*out, (start, len(jobs))] if jobs else []
+    size = max(1, min(max(32, JOB_TOKENS // n_pos), JOB_BYTES // max(1, read)))
+    return [(start, min(start + size, n_jobs)) for start in range(0, n_jobs, size)]
 
 
 def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: Units, matrix: Tensor) -> None:

@@ -1,0 +1,20 @@
+"""Words for tokens and lists of them, in sentences that people read."""
+
+from __future__ import annotations
+
+
+def quote(text: str) -> str:
+    """A token as text: quoted, with what cannot be seen made visible."""
+    shown = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else repr(c)[1:-1] for c in shown) + '"'
+
+
+def at(tokens: list[str], position: int) -> str:
+    """A token of the prompt, with its place where it stands there several times."""
+    place = quote(tokens[position])
+    return place + (f" (token {position + 1})" if tokens.count(tokens[position]) > 1 else "")
+
+
+def phrase(names: list[str]) -> str:
+    """a, b and c."""
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
