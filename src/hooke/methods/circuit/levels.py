@@ -21,8 +21,8 @@ from hooke.methods.circuit.pairs import Pairs, check_fits
 from hooke.methods.circuit.run import MAX_TOKENS, gains, ground
 from hooke.methods.circuit.scores import exact
 from hooke.methods.computation_graph import ComputationGraph, Tap
-from hooke.methods.patch import sweep
-from hooke.methods.patch.places import Place
+from hooke.methods.patch.places import Place, wanted
+from hooke.methods.patch.sweeping import sweep
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model
 from hooke.model.recorded import record
@@ -192,7 +192,7 @@ class Nodes:
         def metric(logits: Tensor) -> Tensor:
             return pairs.objective.gain(logits, torch.full((len(logits),), row, device=logits.device))
 
-        reads = by.wanted(self.places)
+        reads = wanted(self.places)
         base, other = (record(self.model, side.alone(row), reads) for side in (pairs.clean, pairs.corrupt))
         new = [place.values(other.acts) for place in self.places]
         given: tuple[Any, ...] = (self.model, base, self.places, new, metric)
