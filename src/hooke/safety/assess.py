@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from hooke.safety.audit import (
     RECORDED,
     Settings,
     Shelf,
+    Stage,
     answers_of,
     answers_of_both,
     audit,
@@ -136,7 +137,7 @@ def _compared(
     people: Population,
     settings: Settings,
     shelf: Shelf,
-    stage: Callable[[str], Progress | None],
+    stage: Stage,
 ) -> Compared:
     """Run the tools over the model, the clean fine-tunes and the controls."""
     if reference is None:
@@ -163,10 +164,7 @@ def _deceived(book: Book, model: Model, shelf: Shelf, seed: int, progress: Progr
     """Probes of truth and honesty, and how they do."""
     spec = {"model": fingerprint(model), "rows": ROWS, "seed": seed}
     found = deception(
-        model,
-        seed=seed,
-        progress=progress,
-        keep=lambda name, make: shelf.part(name.replace(" ", "_"), spec, make),
+        model, seed=seed, progress=progress, keep=lambda name, make: shelf.part(name.replace(" ", "_"), spec, make)
     )
     for part in found.values():
         book.add(part)
@@ -174,13 +172,7 @@ def _deceived(book: Book, model: Model, shelf: Shelf, seed: int, progress: Progr
 
 
 def _causes(
-    book: Book,
-    model: Model,
-    reference: Model,
-    seen: Compared,
-    shelf: Shelf,
-    seed: int,
-    stage: Callable[[str], Progress | None],
+    book: Book, model: Model, reference: Model, seen: Compared, shelf: Shelf, seed: int, stage: Stage
 ) -> dict[int, list[Result]]:
     """By rank, what explains the first flagged findings."""
     causes: dict[int, list[Result]] = {}

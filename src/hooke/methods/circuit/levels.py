@@ -42,9 +42,9 @@ class Scores:
     def __init__(self, effects: Tensor, exact: Tensor, passes: float | None, seconds: float) -> None:
         self.effects, self.exact, self.passes, self.seconds = effects.float().cpu(), exact, passes, seconds
 
-    def size(self, rows: Sequence[int] | None = None) -> Tensor:
-        """(n,): how much each unit matters, whichever way, over all pairs or some."""
-        return (self.effects if rows is None else self.effects[list(rows)]).abs().mean(0)
+    def size(self) -> Tensor:
+        """(n,): how much each unit matters, whichever way."""
+        return self.effects.abs().mean(0)
 
 
 class Level(Protocol):

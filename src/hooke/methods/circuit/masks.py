@@ -20,7 +20,7 @@ TEMPERATURE = 2 / 3
 RATE = 0.1  # of Adam
 
 
-class Descent(NamedTuple):
+class Learning(NamedTuple):
     """How gates are learned: what their expected share of open ones costs, how many steps are made, and on how many
     pairs of prompts each, drawn anew."""
 
@@ -47,7 +47,7 @@ def edge_masks(
     clean: Tokens,
     corrupt: Tokens,
     objective: Objective,
-    descent: Descent = Descent(),  # noqa: B008
+    learning: Learning = Learning(),  # noqa: B008
     *,
     start: Tensor | None = None,
     seed: int = 0,
@@ -59,7 +59,7 @@ def edge_masks(
     edges cut, plus the penalty times the expected share of open gates, by Adam. start: scores of the edges, by whose
     ranks gates begin (a warm start).
     """
-    penalty, steps, rows = descent
+    penalty, steps, rows = learning
     computation = ComputationGraph.of(model.parts)
     edges = computation.edges.to(model.device)
     generator = torch.Generator(device=model.device).manual_seed(seed)

@@ -194,12 +194,7 @@ def _most(effects: Tensor) -> float:
 
 
 def _sentence(
-    case: Case,
-    places: Sequence[Place],
-    values: Sequence[Tensor],
-    texts: list[str],
-    at: Tensor | None,
-    ablation: str,
+    case: Case, places: Sequence[Place], values: Sequence[Tensor], texts: list[str], at: Tensor | None, ablation: str
 ) -> tuple[str, str]:
     """The strongest patch in words, and its place in the payload as evidence. texts: the tokens of the base."""
     start, span = case.base.value, case.span

@@ -21,13 +21,7 @@ Source = list[list[Tensor]]  # values by place and layer, lined up with the base
 
 
 def sources_of(
-    model: Model,
-    places: list[Place],
-    case: Case,
-    ablation: str,
-    data: Sequence[Prompt],
-    samples: int,
-    seed: int,
+    model: Model, places: list[Place], case: Case, ablation: str, data: Sequence[Prompt], samples: int, seed: int
 ) -> list[Source]:
     """What the patches put in: one source, or as many as are drawn. data: for "mean" and "resample"."""
     base, other = case.base, case.other

@@ -100,7 +100,7 @@ def probe_explain(
     )
 
 
-class Reading(NamedTuple):
+class Text(NamedTuple):
     """One text as a probe reads it: its ids (1, pos), where it lies in them, and what the run has.
 
     held: for each block how much each token counts in the pooled value (pos,), held at this text. values: the sum of
@@ -139,7 +139,7 @@ class Tested(NamedTuple):
         return self.share > max([0.0, *self.share_of_random_directions]) and abs(self.measured) > self.most_by_chance
 
 
-def _read(model: Model, blocks: list[Block], prompt: Prompt) -> Reading:
+def _read(model: Model, blocks: list[Block], prompt: Prompt) -> Text:
     """Run a text, and read all that writes to the stream up to the last block's layer."""
     ids = torch.tensor([prompt.ids])
     points = ["attn_out", "mlp_out", "mlp_act"]
@@ -150,7 +150,7 @@ def _read(model: Model, blocks: list[Block], prompt: Prompt) -> Reading:
     held = [_pool_weights(b, x, prompt.start, prompt.stop) for b, x in zip(blocks, streams)]
     values = [token_values(b, x) for b, x in zip(blocks, streams)]
     score = float(sum((w * v).sum() for w, v in zip(held, values)))
-    return Reading(blocks, prompt, ids, acts, held, np.sum(values, axis=0), score)
+    return Text(blocks, prompt, ids, acts, held, np.sum(values, axis=0), score)
 
 
 def _top(blocks: Sequence[Block]) -> int:
@@ -159,13 +159,7 @@ def _top(blocks: Sequence[Block]) -> int:
 
 
 def _tested(
-    model: Model,
-    read: Reading,
-    each: np.ndarray,
-    chosen: list[tuple[int, ...]],
-    controls: int,
-    seed: int,
-    tick: Tick,
+    model: Model, read: Text, each: np.ndarray, chosen: list[tuple[int, ...]], controls: int, seed: int, tick: Tick
 ) -> Tested:
     """The chosen neurons switched off, as many random ones of the same layers, and those of random directions."""
     score, top = read.score, _top(read.blocks)
@@ -184,7 +178,7 @@ def _tested(
     return Tested(predicted, measured, built_in, chance, share, others)
 
 
-def _told(model: Model, read: Reading) -> dict[str, Any]:
+def _told(model: Model, read: Text) -> dict[str, Any]:
     """The score of the text, over its tokens and over what wrote to the stream."""
     start, parts = read.prompt.start, _parts(read.blocks, read.held, read.acts)
     return {
@@ -197,7 +191,7 @@ def _told(model: Model, read: Reading) -> dict[str, Any]:
     }
 
 
-def _sentence(model: Model, fitted: Result, read: Reading, n_chosen: int, tested: Tested) -> str:
+def _sentence(model: Model, fitted: Result, read: Text, n_chosen: int, tested: Tested) -> str:
     strongest = int(np.argmax(np.sum(read.held, axis=0) * np.abs(read.values)))
     says = fitted.payload["positive"] if read.score > 0 else fitted.payload["negative"]
     verb = "is confirmed" if tested.holds else "is not confirmed"
@@ -279,7 +273,7 @@ def _strongest(each: np.ndarray, count: int) -> list[tuple[int, ...]]:
     return [tuple(int(i) for i in np.unravel_index(i, each.shape)) for i in order]
 
 
-def _share_of_random(model: Model, read: Reading, neurons: int, used: list[int], rng: np.random.Generator) -> float:
+def _share_of_random(model: Model, read: Text, neurons: int, used: list[int], rng: np.random.Generator) -> float:
     """The same for a random direction of the same size at each block's site, read with the same weights of tokens."""
     noise = []
     for block in read.blocks:
@@ -303,7 +297,7 @@ def _off(neurons: Sequence[tuple[int, ...]], at: list[int]) -> list[Edit]:
     return [Edit(Site("mlp_act", layer), "set", 0.0, at, sorted(set(own))) for layer, own in by_layer.items()]
 
 
-def _rescored(model: Model, read: Reading, neurons: Sequence[tuple[int, ...]], at: list[int]) -> float:
+def _rescored(model: Model, read: Text, neurons: Sequence[tuple[int, ...]], at: list[int]) -> float:
     """The score with these neurons at zero at some positions, pooled anew."""
     acts = model.run(read.ids, read={b.site for b in read.blocks}, edits=_off(neurons, at), logits=None).acts
     total = 0.0

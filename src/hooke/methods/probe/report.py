@@ -49,12 +49,7 @@ def payload_of(
         "layer_curve": _curve(tried, problem),
         "candidates": [c.row() | {"chosen": c is best} for c in _leaders(tried, best)],
         "n_candidates": len(tried),
-        "validation": {
-            "auroc": best.auroc,
-            "folds": len(split.folds),
-            "split": split.left_out,
-            "n": len(split.fit),
-        },
+        "validation": {"auroc": best.auroc, "folds": len(split.folds), "split": split.left_out, "n": len(split.fit)},
         "tests": [_tested(name, at, split.rows, scores) for name, at in _unseen(data, split).items() if len(at)],
         "cost": cost(model, blocks),
         "baselines": {"turns": fitted.turns, "words": fitted.words},
