@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from hooke.results import Graph, Node, Result
-from hooke.results.graph_file import graph_to_file
+from hooke.results.drawn import drawn_graph
+from hooke.results.payloads.graph import GraphPayload
 from hooke.viewer import html_page, script
 
 FLAGS = [
@@ -89,11 +90,11 @@ def synthetic(n_nodes: int, n_links: int, n_tokens: int = 40, n_layers: int = 30
     flat = rng.permutation(flat)[:n_links]
     weights.flat[flat] = rng.normal(size=len(flat)).astype(np.float32)
     graph = Graph(nodes, targets, weights, np.zeros(len(targets)), {}, [f" token{i}" for i in range(n_tokens)])
-    file = graph_to_file(
-        graph, slug="synthetic", scan="synthetic", prompt="synthetic", prompt_tokens=graph.tokens, edge_threshold=1.0,
-        scores={"completeness_score": 0.5, "replacement_score": 0.4}, generation={}, n_layers=n_layers,
-    )  # fmt: skip
-    return Result.make("graph", arguments={"prompt": "synthetic"}, payload={"graph": file})
+    drawn = drawn_graph(graph, prompt="synthetic", n_layers=n_layers, edge_threshold=1.0)
+    payload = GraphPayload(
+        graph=drawn, metadata={}, state={}, units="features", scores={"completeness": 0.5, "replacement": 0.4}
+    )
+    return Result.make("graph", arguments={"prompt": "synthetic"}, payload=payload)
 
 
 def measured(browser: Any, html: str, state: str) -> tuple[float, list[float], list[float], str]:

@@ -83,7 +83,7 @@ def evidence_of(model: Model) -> dict[str, Result]:
 
 def assessment_of(parts: dict[str, Result], *, validated: bool = True, hostile: str = "", **more: Any) -> Result:
     """The assessment of these results. more: replaces keys of the payload."""
-    node = next(n["node_id"] for n in parts["trace"].payload["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
+    node = next(n["id"] for n in parts["trace"].payload["graph"]["nodes"] if n["kind"] == "feature")
     at = {name: result.id for name, result in parts.items()}
     said = [
         ("load", "The stream of the model adds up", "tested", [at["lens"]]),

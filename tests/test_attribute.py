@@ -23,7 +23,7 @@ from hooke.methods.patch.sweeping import sweep
 from hooke.methods.trace.coded import encode
 from hooke.methods.trace.scores import unit_effects
 from hooke.model import Tokens, freeze
-from hooke.model.packed import heads
+from hooke.model.attend import heads
 from hooke.model.recorded import Recorded, record
 from hooke.sites import Site
 

@@ -24,7 +24,7 @@ from hooke.methods.circuit.run import gains
 from hooke.methods.computation_graph import ComputationGraph
 from hooke.methods.objective import Objective
 from hooke.model import Edit, Model, Tokens
-from hooke.results.graph_file import graph_from_file
+from hooke.results.drawn import graph_of
 from hooke.sites import Site
 from hooke.truth.known import Known, known
 from slow_cuts import values_of
@@ -348,7 +348,7 @@ def test_what_is_reported(compiled: Known) -> None:
     assert all(len(curve[name]) == n for name in names) and curve["shares"][-1] == 1.0
     assert curve["circuit"][-1] == pytest.approx(1, abs=1e-4) and curve["complement"][-1] == pytest.approx(0, abs=1e-4)
     assert p["size"] == int(result.tensors["kept"].sum()) <= p["first"]
-    graph = graph_from_file(p["graph"]).graph
+    graph = graph_of(result.typed().graph, dense=True)
     computation = ComputationGraph.of(compiled.model.parts)
     names_kept = set(computation.edge_names(torch.from_numpy(result.tensors["kept"])))
     drawn = set()
@@ -414,8 +414,8 @@ def test_circuits_of_nodes(compiled: Known, level: str) -> None:
     result = circuit(compiled.model, known_pairs(compiled, 12), level=level, tests=5)
     p = result.payload
     assert p["units"] == "nodes" and p["method"] == "eap-ig" and p["circuit"]["faithfulness"] > 0.6
-    kinds = {n["hooke"]["kind"] for n in p["graph"]["nodes"]}
-    assert "head" in kinds and ("feature" in kinds) == (level == "neurons") and not p["graph"]["links"]
+    kinds = {n["kind"] for n in p["graph"]["nodes"]}
+    assert "head" in kinds and ("feature" in kinds) == (level == "neurons") and not p["graph"]["links"]["weight"]
     with pytest.raises(HookeError, match="sieve orders edges and says nothing of nodes"):
         circuit(compiled.model, known_pairs(compiled, 8), level="nodes", method="sieve")
 

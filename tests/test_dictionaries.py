@@ -11,12 +11,17 @@ from torch.nn.functional import gelu, silu
 
 import hooke
 from families import NAMES, model_of, one_thread, random_ids  # noqa: F401
+from graph_files import opened
 from hooke.dictionaries import Codes, Dictionary, Direction, check_dictionary, check_edits, neurons
 from hooke.dictionaries.protocol import Values
 from hooke.model import Edit, local_mlp
-from hooke.results.graph_file import graph_from_file
+from hooke.results import Result
+from hooke.results.drawn import graph_of
+from hooke.results.formats.graph_file import file_of
 from hooke.sites import Site
+from hooke.terminal import show_trace
 from hooke.viewer.page import page_bytes
+from test_viewer import unpacked
 from transcoders import Transcoder
 
 F64 = torch.float64
@@ -166,13 +171,13 @@ def test_every_kind_draws_a_verified_graph(kind: str) -> None:
     prompt, other = random_ids(1, 6), random_ids(1, 6, seed=5)
     result = hooke.trace(model, prompt, basis=[block], counterfactual=other, nodes=30)
     assert result.status == "complete" and result.payload["checks"]["edge_sum_max_rel_error"] < 1e-4
-    graph = graph_from_file(result.payload["graph"]).graph
+    graph = graph_of(result.typed().graph)
     features = [k for k, node in enumerate(graph.nodes) if node.kind == "feature"]
     assert features and all(graph.nodes[k].value != 0 for k in features)
-    kept = [node for node in result.payload["graph"]["nodes"] if node["hooke"]["kind"] == "feature"]
-    order = sorted(kept, key=lambda node: node["hooke"]["rank"])  # the columns of the whole matrix
+    kept = [node for node in result.payload["graph"]["nodes"] if node["kind"] == "feature"]
+    order = sorted(kept, key=lambda node: node["rank"])  # the columns of the whole matrix
     acts = result.tensors["weights"][:, : len(order)].any(axis=0)
-    assert all(acts[k] for k, node in enumerate(order) if node["ctx_idx"] == 5) and acts.sum() > len(order) / 2
+    assert all(acts[k] for k, node in enumerate(order) if node["position"] == 5) and acts.sum() > len(order) / 2
     told = result.payload["verification"]
     assert told["nodes_tried"] > 0
     groups = result.payload["groups"]  # one feature makes none
@@ -180,14 +185,44 @@ def test_every_kind_draws_a_verified_graph(kind: str) -> None:
     page_bytes([result])
 
 
+BASES = {"as it comes": "neurons", "neurons": "neurons", "a transcoder": "features", "both": "features"}
+
+
+@pytest.mark.parametrize(("name", "word"), BASES.items(), ids=BASES)
+def test_a_trace_calls_its_features_what_they_are(name: str, word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """In its sentence, its claims, the terminal, the page and the graph file that others open."""
+    model = model_of("llama")
+    own, trained = neurons(model), Transcoder("mlp_in.1", ["mlp_out.1"], 32, 40, seed=0)
+    basis = {"as it comes": "neurons", "neurons": own, "a transcoder": [trained], "both": [own[0], trained, own[2]]}[
+        name
+    ]
+    prompt, other = random_ids(1, 6), random_ids(1, 6, seed=5)
+    result = hooke.trace(model, prompt, basis=basis, counterfactual=other, nodes=30)
+    payload, wrong = result.payload, {"neurons": "features", "features": "neurons"}[word]
+    assert payload["groups"] and f" {word} at " in payload["sentence"]
+    for text in (
+        payload["sentence"],
+        *(claim.text for claim in result.claims),
+        *(g["text"] for g in payload["groups"]),
+    ):
+        assert wrong not in text
+    assert payload["units"] == word
+    show_trace(result)
+    assert f"when the {word} on it are switched off" in " ".join(capsys.readouterr().out.split())
+    alone = Result.make("graph", payload=opened(file_of(result, "t")))
+    for shown in (result, alone):
+        page, _ = unpacked(page_bytes([shown]))
+        assert page["results"][0]["view"]["units"] == word
+
+
 def test_two_dictionaries_of_a_layer_have_nodes_of_their_own() -> None:
     model = model_of("llama")
     places = [f"{point}.{layer}" for layer in range(3) for point in ("attn_out", "mlp_out")]
     basis = [Transcoder(place, [place], 32, 40, seed=1) for place in places]
     result = hooke.trace(model, random_ids(1, 6), basis=basis, counterfactual=random_ids(1, 6, seed=5), nodes=60)
-    ids = [node["node_id"] for node in result.payload["graph"]["nodes"]]
+    ids = [node["id"] for node in result.payload["graph"]["nodes"]]
     assert len(set(ids)) == len(ids)
-    kinds = {node["hooke"]["kind"] for node in result.payload["graph"]["nodes"]}
+    kinds = {node["kind"] for node in result.payload["graph"]["nodes"]}
     assert {"feature", "remainder", "error", "token", "logit"} <= kinds
     assert sum("_error_attn_" in name for name in ids) and sum("_error_dictionary_" in name for name in ids)
 

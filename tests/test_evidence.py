@@ -42,7 +42,7 @@ def probed() -> Dataset:
 def made(glass: Model) -> dict[str, tuple[Result, dict[str, Result]]]:
     """One small result of each verb, with what it was made from."""
     trace = hooke.trace(glass, PROMPT, nodes=60)
-    node = next(n["node_id"] for n in trace.payload["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
+    node = next(n["id"] for n in trace.payload["graph"]["nodes"] if n["kind"] == "feature")
     fitted = hooke.probe(glass, probed(), kind="means", site="resid_post.2", pool="last", random_weights=False)
     whose = {"target": " so", "contrast": " the"}
     alone = {

@@ -13,6 +13,7 @@ from families import model_of, one_thread, padded, random_ids  # noqa: F401
 from hooke.dictionaries import Dictionary, Direction, neurons
 from hooke.errors import HookeError
 from hooke.model import Edit, Model, Tokens
+from hooke.model.run_each import run_each
 from hooke.sites import Site
 from transcoders import Transcoder
 
@@ -163,7 +164,8 @@ def test_a_feature_edit_of_a_neuron_is_the_edit_of_its_activation() -> None:
 
 
 def test_runs_that_share_what_they_can_are_as_whole_ones() -> None:
-    """Dictionaries of several layers in one wave, some of which begin late in the prompt."""
+    """Dictionaries of several layers run together, some of which begin late in the prompt; one writes after the last
+    block what it reads in the middle of it, and one is beside an ordinary edit of its site."""
     model, ids = model_of("llama", F64), random_ids(1, 12)
     tokens = model.tokens(ids)
     blocks = [autoencoder(0), Transcoder("mlp_in.1", ["mlp_out.1", "mlp_out.2"], 32, 40, seed=4), autoencoder(2)]
@@ -177,7 +179,24 @@ def test_runs_that_share_what_they_can_are_as_whole_ones() -> None:
                 )
             )
     sets.append([*sets[0], *sets[4]])
-    logits, reads = model.run_each(tokens, sets, read=["mlp_act.2"], max_tokens=40)
+    late = Transcoder("resid_mid.1", ["resid_post.2"], 32, 40, seed=5)
+    base = model.record(tokens)
+    places = late.encode({s: model.run(tokens, read=late.reads).acts[s][0] for s in late.reads}).positions
+    for at in (3, 11):
+        assert bool((places == at).any())
+        sets.append(late.edits(torch.arange(40), 1.5, torch.full((40,), at), 12))
+    sets.append([Edit("resid_post.0", "scale", 1.1), *sets[0]])
+    with torch.no_grad():
+        for max_bytes in (2**30, 20_000):
+            logits, reads = run_each(model, base, sets, read=["mlp_act.2"], max_bytes=max_bytes)
+            _same_as_whole_runs(model, tokens, sets, logits, reads)
+    assert float((logits[-2] - base.logits).abs().max()) > 1e-4  # of the last position, after the last block
+    assert bool((logits[-3] == base.logits).all())  # nothing reads another position there
+
+
+def _same_as_whole_runs(
+    model: Model, tokens: Tokens, sets: list[list[Edit]], logits: Tensor, reads: list[dict[Site, Tensor]]
+) -> None:
     for row, edits in enumerate(sets):
         whole = model.run(tokens, edits=edits, logits="last", read=["mlp_act.2"])
         torch.testing.assert_close(logits[row], whole.logits[0], atol=1e-9, rtol=0)

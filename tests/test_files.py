@@ -406,14 +406,21 @@ import torch
 real = os.replace
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
+EMPTY = {
+    "graph": {
+        "tokens": [], "nodes": [], "targets": [], "dropped": [],
+        "links": {"source": [], "row": [], "weight": [], "of": 0},
+    },
+    "metadata": {}, "state": {},
+}
 def write_atomic():
     files.write_atomic(where / "r.json", b"x" * 1000)
 def result():
     import numpy as np
     from hooke.results import Result
-    Result.make("graph", tensors={"a": np.ones(3)}, payload={"graph": {}}).save(where / "r.json")
+    Result.make("graph", tensors={"a": np.ones(3)}, payload=EMPTY).save(where / "r.json")
 def graph():
-    from hooke.results.graph_file import write_graph_file
+    from hooke.results.formats.graph_file import write_graph_file
     metadata = {"slug": "a", "scan": "b", "prompt": "", "prompt_tokens": ["a"], "schema_version": 1}
     write_graph_file({"metadata": metadata, "qParams": {}, "nodes": [], "links": []}, where / "g.json")
 def state():
@@ -421,7 +428,7 @@ def state():
     from hooke.server.store import Store
     os.replace = real
     store = Store(where)
-    name = store.save(Result.make("graph", payload={"graph": {}}))
+    name = store.save(Result.make("graph", payload=EMPTY))
     os.replace = die
     store.set_state(name, {"a": 1})
 def shard():

@@ -34,7 +34,7 @@ from hooke.model.bounds import check_config
 from hooke.model.store import check, require_loadable, weights_hash
 from hooke.model.zoo import resolve
 from hooke.results import Result, load_result
-from hooke.results.graph_file import graph_from_file
+from hooke.results.formats.graph_file import file_of, graph_from_file
 from hooke.safety.report import read_report
 from hooke.server.store import Store
 from hooke.truth.programs.text import read_program
@@ -141,7 +141,7 @@ def small_trace(glass: Any) -> Result:
 def samples(glass, tmp_path_factory) -> dict[str, Any]:
     """One good file of each kind, as JSON values."""
     trace = small_trace(glass)
-    node = next(n["node_id"] for n in trace.payload["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
+    node = next(n["id"] for n in trace.payload["graph"]["nodes"] if n["kind"] == "feature")
     results = {
         "trace": trace,
         "lens": hooke.lens(glass, "Alice was", top=2),
@@ -153,7 +153,7 @@ def samples(glass, tmp_path_factory) -> dict[str, Any]:
         "note": unknown("note", tensors={"x": np.ones((2, 3))}, payload={"series": [1, 2], "rows": [{"a": 1}]}),
     }
     made = {name: json.loads(result.to_json()) for name, result in results.items()}
-    return {**made, "graph": trace.payload["graph"], "neuronpedia": neuronpedia_file(), "tracer": tracer_file()}
+    return {**made, "graph": file_of(trace, "t"), "neuronpedia": neuronpedia_file(), "tracer": tracer_file()}
 
 
 def with_id(data: Any) -> Any:

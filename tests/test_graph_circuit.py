@@ -8,9 +8,10 @@ import jsonschema
 import numpy as np
 import pytest
 
+from graph_files import written
 from hooke.errors import HookeError
+from hooke.results.formats.graph_file import GraphFile, check_graph_file, graph_from_file
 from hooke.results.graph import Graph, Node
-from hooke.results.graph_file import GraphFile, check_graph_file, graph_from_file, graph_to_file
 from hooke.results.graph_names import circuit_name
 
 SCHEMA = json.loads((Path(__file__).parent / "graph_file_schema.json").read_text())
@@ -50,8 +51,8 @@ def circuit_graph(layers: int = 2, heads: int = 3, edges: int | None = None, see
 
 
 def circuit_file(graph: Graph, **more) -> dict:
-    return graph_to_file(
-        graph, slug="ioi", scan="toy", prompt="", prompt_tokens=graph.tokens, edge_threshold=1.0, scores={},
+    return written(
+        graph, slug="ioi", scan="toy", edge_threshold=1.0, scores={},
         generation={}, n_layers=2, **more,
     )  # fmt: skip
 

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from hooke.errors import HookeError
-from hooke.results.graph_file import cantor, check_graph_file, graph_from_file
+from hooke.results.formats.graph_file import cantor, check_graph_file, graph_from_file
 
 SCHEMA = json.loads((Path(__file__).parent / "graph_file_schema.json").read_text())
 

@@ -143,7 +143,7 @@ def test_an_intervention_and_what_is_made_of_a_probe(models):
     ids: list[list[str]] = []
     for model in (models[0], models[0], models[1]):
         trace = hooke.trace(model, PROMPT, nodes=12, verify=False)
-        node = next(n["node_id"] for n in trace.payload["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
+        node = next(n["id"] for n in trace.payload["graph"]["nodes"] if n["kind"] == "feature")
         fitted = VERBS["probe"][0](model)
         tested = hooke.probe_test(model, fitted, rows(), benign=0)
         ids.append([hooke.intervene(model, trace, [node]).id, fitted.id, tested.id])
@@ -188,10 +188,6 @@ TIMED = {
     ),
     "organisms": ({"organisms": [SUMS]}, ["organisms", 0, "seconds"], ["organisms", 0, "size"]),
     "models": ({"models": [{"name": "a", "path": "/home/a"}]}, ["models", 0, "path"], ["models", 0, "name"]),
-    "graph": (
-        {"graph": {"metadata": {"scan": "mine", "hooke": {"scan": "/home/a/mine", "seconds": 1.0}}}},
-        ["graph", "metadata", "hooke", "scan"], ["graph", "metadata", "hooke", "seconds"],
-    ),
 }  # fmt: skip
 
 

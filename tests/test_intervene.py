@@ -34,9 +34,9 @@ def features(traced):
     """Node id -> (layer, neuron, position, value, delta), from the file alone."""
     out = {}
     for node in traced.payload["graph"]["nodes"]:
-        if node["hooke"]["kind"] == "feature":
-            layer, neuron, position = (int(x) for x in node["node_id"].split("_"))
-            out[node["node_id"]] = (layer, neuron, position, node["hooke"]["value"], node["hooke"].get("delta"))
+        if node["kind"] == "feature":
+            layer, neuron, position = (int(x) for x in node["id"].split("_"))
+            out[node["id"]] = (layer, neuron, position, node["value"], node.get("delta"))
     return out
 
 
@@ -209,7 +209,7 @@ def test_a_verified_trace_brings_its_groups_along(traced, glass, ready):
 
 def test_refusals_are_one_line(glass, traced, ready):
     graph = traced.payload["graph"]
-    kinds = {n["hooke"]["kind"]: n["node_id"] for n in graph["nodes"]}
+    kinds = {n["kind"]: n["id"] for n in graph["nodes"]}
     one = list(features(traced))[:1]
     cases = [
         ([kinds["token"]], {}, "is a token; only neurons"),
@@ -236,11 +236,12 @@ def test_refusals_are_one_line(glass, traced, ready):
     (lambda d: d["provenance"].update(weights_sha256="0" * 64), "made with glassllm .weights 000000000000"),
     (lambda d: d["arguments"].update(basis=["abc"]), "not in the neuron basis"),
     (lambda d: d.update(kind="lens"), "this is a lens"),
-    (lambda d: d["payload"].pop("graph"), "only a trace"),
-    (lambda d: d["payload"].pop("target"), "names no target"),
-    (lambda d: d["payload"].update(target={"id": 10**9}), "not a token"),
-    (lambda d: d["payload"]["graph"].update(nodes=[]), "which tokens"),
-    (lambda d: d["payload"]["graph"]["nodes"].append({"a": 1}), "node \\d+"),
+    (lambda d: d["payload"].pop("graph"), "graph: Field required"),
+    (lambda d: d["payload"].pop("target"), "target: Field required"),
+    (lambda d: d["payload"]["target"].update(id=10**9), "not a token"),
+    (lambda d: d["payload"]["graph"].update(nodes=[]), "not there"),
+    (lambda d: d["payload"]["graph"]["nodes"].append({"a": 1}), "nodes.\\d+"),
+    (lambda d: d["payload"]["graph"]["links"]["source"].append(1), "not of one length"),
     (lambda d: _retoken(d), "differ from the model's own"),
     (lambda d: _renumber(d, "77_5_3"), "no neuron of glassllm"),
     (lambda d: _renumber(d, "0_99999_3"), "no neuron of glassllm"),
@@ -253,13 +254,14 @@ def test_files_that_somebody_changed_are_refused(glass, traced, change, message)
 
 def _retoken(data):
     for node in data["payload"]["graph"]["nodes"]:
-        if node["hooke"]["kind"] == "token":
-            node["node_id"] = node["jsNodeId"] = f"E_{100 + node['ctx_idx']}_{node['ctx_idx']}"
+        if node["kind"] == "token":
+            node["index"] = 100 + node["position"]
 
 
 def _renumber(data, name):
-    node = next(n for n in data["payload"]["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
-    node["node_id"], node["layer"], node["ctx_idx"] = name, name.split("_")[0], 3
+    node = next(n for n in data["payload"]["graph"]["nodes"] if n["kind"] == "feature")
+    layer, number, position = (int(x) for x in name.split("_"))
+    node.update(id=name, layer=layer, index=number, position=position)
 
 
 def test_progress_is_told_often_and_can_stop_the_work(glass):

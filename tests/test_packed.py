@@ -18,8 +18,8 @@ from families import (
 )
 from hooke.errors import HookeError
 from hooke.model import Edit, Model, Tokens
-from hooke.model.packed import Writes, substitute
 from hooke.model.recorded import record
+from hooke.model.run_each import Writes, substitute
 from hooke.sites import Site
 
 HEADS = ("q", "k", "v", "z")
@@ -123,11 +123,11 @@ def test_a_part_that_does_not_fit_is_split(monkeypatch: pytest.MonkeyPatch) -> N
     writes, edits = some_writes(model, [Site("resid_pre", 1), Site("resid_pre", 2)])
     real, sizes = packed._pass, []
 
-    def short_of_memory(model: Model, base: object, runs: Tensor, *rest: object) -> Tensor:
-        sizes.append(len(runs))
-        if len(runs) > 3:
+    def short_of_memory(model: Model, base: object, layout: packed.Layout, *rest: object) -> Tensor:
+        sizes.append(len(layout.runs))
+        if len(layout.runs) > 3:
             raise torch.OutOfMemoryError
-        return real(model, base, runs, *rest)  # type: ignore[arg-type]
+        return real(model, base, layout, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(packed, "_pass", short_of_memory)
     close(substitute(model, base, len(edits), writes), one_by_one(model, ids, edits))

@@ -12,11 +12,13 @@ from typing import Any
 import pytest
 
 from browser import Tab, chromium, out_of_reach, overflow, violations
+from graph_files import opened
 from hooke import Model, Result, trace
 from hooke.viewer import gallery_page, html_page, read_file
 from hooke.viewer.html import wrap
 from test_graph_file_dialects import neuronpedia_file, tracer_file
 from test_viewer import HOSTILE, small_graph
+from transcoders import Transcoder
 
 SHOTS = Path(__file__).resolve().parent.parent / "build" / "screenshots"
 
@@ -196,7 +198,7 @@ def test_groups_survive_back_and_reload(tab: Tab, file: Path) -> None:
 
 
 def test_an_address_cannot_bring_results_of_runs(tab: Tab, file: Path, traced: Result) -> None:
-    node = next(n["node_id"] for n in traced.payload["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
+    node = next(n["id"] for n in traced.payload["graph"]["nodes"] if n["kind"] == "feature")
     run = {"type": "intervention", "nodes": [node], "op": "off", "trace": "", "target": {"token": "x", "id": 1}, "rows": [],
            "change": -9.0, "control_change": 0.0, "control_least": 0.0, "control_greatest": 0.0, "controls": 5, "sentence": "FORGED"}  # fmt: skip
     page = tab.open(file, f"#sel={node}&replay=" + json.dumps({"op": "off"}) + "&runs=" + json.dumps([run]))
@@ -206,7 +208,7 @@ def test_an_address_cannot_bring_results_of_runs(tab: Tab, file: Path, traced: R
 
 
 def test_nonsense_inside_the_state_does_not_blank_the_page(tab: Tab, file: Path, traced: Result) -> None:
-    node = next(n["node_id"] for n in traced.payload["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
+    node = next(n["id"] for n in traced.payload["graph"]["nodes"] if n["kind"] == "feature")
     for state in (
         {"names": {node: 5}},
         {"spots": {node: ["a", "b"]}, "pin": [node]},
@@ -332,7 +334,7 @@ def test_narrow_and_wide(browser: Any, file: Path, width: int) -> None:
 
 def test_hostile_text_is_text(browser: Any, tmp_path: Path) -> None:
     result = Result.make(
-        "graph", arguments={"prompt": HOSTILE}, payload={"graph": small_graph(HOSTILE, (HOSTILE, "\u202e\u2066 B\n"))}
+        "graph", arguments={"prompt": HOSTILE}, payload=opened(small_graph(HOSTILE, (HOSTILE, "\u202e\u2066 B\n")))
     )
     path = tmp_path / "hostile.html"
     path.write_text(html_page([result]), encoding="utf-8")
@@ -354,6 +356,35 @@ def test_hostile_text_is_text(browser: Any, tmp_path: Path) -> None:
     svg = tab.downloaded(lambda: page.get_by_role("button", name="SVG").click(), tmp_path)
     ET.fromstring(svg.read_text(encoding="utf-8"))
     tab.close()
+
+
+def test_a_graph_in_dictionaries_speaks_of_features(glass: Model, tab: Tab, tmp_path: Path) -> None:
+    """Everywhere on the page, with all that can be opened open; one of neurons speaks of neurons."""
+    layers, width = range(glass.parts.n_layers), glass.parts.d_model
+    basis = [Transcoder(f"mlp_in.{n}", [f"mlp_out.{n}"], width, 200, seed=n) for n in layers]
+    prompt, other = "Alice was beginning to get very", "Alice was beginning to look very"
+    seen: dict[str, str] = {}
+    for word, given in (("features", basis), ("neurons", "neurons")):
+        path = tmp_path / f"{word}.html"
+        path.write_text(
+            html_page([trace(glass, prompt, basis=given, counterfactual=other, nodes=60)]), encoding="utf-8"
+        )
+        said = []
+        for state in ("", "#depth=plain", "#depth=expert", "#table=true"):
+            page = tab.open(path, state)
+            page.reload()
+            page.wait_for_selector(".hooke main .detail, .hooke main .pane-detail, .hooke main .table-twin")
+            for selected in (page.locator(".phrase").first, page.locator("button.node", has_text="not drawn").first):
+                if selected.count():
+                    selected.click()
+                page.evaluate("document.querySelectorAll('details').forEach((d) => (d.open = true))")
+                said.append(page.locator("main").inner_text())
+        seen[word] = "\n".join(said)
+    for text in ("{} at “", "{} that were kept", "random {} stay under", "{} of layer 0 that are not drawn"):
+        assert text.format("features") in seen["features"] and text.format("neurons") in seen["neurons"], text
+    lines = [line for line in seen["features"].splitlines() if "neuron" in line]
+    assert set(lines) == {"Only a trace in the basis of neurons can be changed: this one is made of dictionaries."}
+    assert tab.errors == []
 
 
 @pytest.mark.parametrize("make", [tracer_file, neuronpedia_file], ids=["circuit-tracer", "neuronpedia"])

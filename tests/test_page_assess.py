@@ -160,7 +160,7 @@ def test_an_address_cannot_bring_results_of_runs_into_evidence(
     tab: Tab, folder: Path, parts: dict[str, Result]
 ) -> None:
     trace = parts["trace"]
-    node = next(n["node_id"] for n in trace.payload["graph"]["nodes"] if n["hooke"]["kind"] == "feature")
+    node = next(n["id"] for n in trace.payload["graph"]["nodes"] if n["kind"] == "feature")
     run = {"type": "intervention", "nodes": [node], "op": "off", "trace": trace.id, "target": {"token": "x", "id": 1}, "rows": [],
            "change": -9.0, "control_change": 0.0, "control_least": 0.0, "control_greatest": 0.0, "controls": 5, "sentence": "FORGED"}  # fmt: skip
     at = {

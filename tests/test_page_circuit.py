@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from browser import Tab, chromium, expect, out_of_reach, overflow, violations
+from graph_files import held, opened
 from hooke.results import Claim, Node, Result
+from hooke.results.drawn import graph_of
 from hooke.results.graph import Graph
-from hooke.results.graph_file import graph_from_file
 from hooke.results.graph_names import circuit_name
 from hooke.results.payloads import KINDS
 from hooke.terminal import show_circuit
@@ -32,7 +33,7 @@ SENTENCE = "10 of 68 edges keep 80 %; random ones 3 %."
 def circuit_result(graph: Graph | None = None, **payload: Any) -> Result:
     graph = graph or circuit_graph(edges=10)
     own: dict[str, Any] = {
-        "graph": circuit_file(graph), "sentence": SENTENCE, "task": "reverse", "method": "sieve", "units": "edges", "size": 10,
+        "graph": held(circuit_file(graph)), "sentence": SENTENCE, "task": "reverse", "method": "sieve", "units": "edges", "size": 10,
         "n_edges": 68, "faithfulness": CURVE, "cpr": 0.9, "cmd": 0.1, "cpr_random": 0.3,
         "stability": {"by_half": OVERLAP, "by_seed": None, "random": OVERLAP | {"mean_edges": 0.1}},
         "tokens": [{"clean": ["When", " Mary"], "corrupt": ["When", " Tom"]}],
@@ -99,7 +100,7 @@ def test_heads_are_columns_and_the_mlp_stands_after_them() -> None:
 
 
 def test_what_stands_above_the_circuit() -> None:
-    facts = view_of(circuit_result())[0]["circuit"]
+    facts = view_of(circuit_result())[0]["facts"]
     assert (facts["task"], facts["method"], facts["size"], facts["n_edges"]) == ("reverse", "sieve", 10, 68)
     assert facts["sizes"][1] == {"edges": 34, "circuit": 0.9, "random": 0.1, "random_low": 0.0, "random_high": 0.3,
                                  "complement": 0.1}  # fmt: skip
@@ -111,15 +112,15 @@ def test_what_stands_above_the_circuit() -> None:
     assert (
         {"cpr", "cmd", "cpr_random", "tokens"} < facts["rest"].keys() < KINDS["circuit"].model_fields.keys() - {"graph"}
     )
-    bare = Result.make("graph", payload={"graph": circuit_file(circuit_graph())})
-    facts = view_of(bare)[0]["circuit"]
+    bare = Result.make("graph", payload=opened(circuit_file(circuit_graph())))
+    facts = view_of(bare)[0]["facts"]
     assert facts["sizes"] == [] and facts["size"] is None and facts["truth"] is None
 
 
 def test_a_circuit_opened_as_a_bare_graph_file_is_one() -> None:
-    view, _ = view_of(Result.make("graph", payload={"graph": circuit_file(circuit_graph())}))
-    assert view["circuit"] is not None and view["tokens"][-1] == "MLP"
-    assert view_of(Result.make("graph", payload={"graph": small_graph()}))[0]["circuit"] is None
+    view, _ = view_of(Result.make("graph", payload=opened(circuit_file(circuit_graph()))))
+    assert view["type"] == "circuit" and view["tokens"][-1] == "MLP"
+    assert view_of(Result.make("graph", payload=opened(small_graph())))[0]["type"] == "graph"
 
 
 def test_a_circuit_of_nodes_says_what_each_does() -> None:
@@ -130,8 +131,8 @@ def test_a_circuit_of_nodes_says_what_each_does() -> None:
     assert nodes["position"][at] == 2 and nodes["delta"][at] == -0.25 and nodes["verdict"][at] == "refuted"
     assert nodes["delta"][nodes["id"].index("a0.h1")] == 0.5
     assert len(tensors["0.links.source"]) == 0
-    # the file itself is as it was
-    back = graph_from_file(result.payload["graph"]).graph
+    # the result itself is as it was
+    back = graph_of(result.typed().graph)
     assert {circuit_name(n): n.delta for n in back.nodes}["m1.n3"] == 0.25
 
 
@@ -176,7 +177,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in results}
 
 
-def test_a_circuit_opens_in_the_graph_view(browser: Any, files: dict[str, Path]) -> None:
+def test_a_circuit_opens_in_a_view_of_its_own(browser: Any, files: dict[str, Path]) -> None:
     tab = Tab(browser, viewport={"width": 1400, "height": 1000})
     page = tab.open(files["small"])
     page.wait_for_selector(".canvas[data-drawn]")

@@ -101,11 +101,11 @@ def check_groups(model: Model, ids: Sequence[int], result: Result) -> int:
         change = reported(after, target, contrast) - reported(clean, target, contrast)
         assert row["change"] == pytest.approx(change, abs=2e-3)
     for run in payload["interventions"]:
-        names = {n["node_id"]: n["hooke"] for n in payload["graph"]["nodes"]}
+        names = {n["id"]: n for n in payload["graph"]["nodes"]}
         goal = {}
         for name in run["nodes"]:
             own = names[name]
-            base = own["value"] - own["delta"] if own["delta"] is not None else 0.0
+            base = own["value"] - own["delta"] if own.get("delta") is not None else 0.0
             goal[place(name)] = base if run["op"] == "off" else 2 * own["value"]
         after = with_neurons(hf, ids, goal)
         change = reported(after, target, contrast) - reported(clean, target, contrast)

@@ -94,7 +94,7 @@ def test_altered_evidence_is_refused(tmp_path: Path) -> None:
 
 def test_places_inside(parts: dict[str, Result]) -> None:
     graph = parts["trace"].payload["graph"]
-    node = graph["nodes"][5]["node_id"]
+    node = graph["nodes"][5]["id"]
     assert locate(parts["trace"], node) == (node, None)
     table = unknown("table", payload={"rows": [{"name": "a.b", "x": [1, 2]}, {"token": " Paris"}], "by": {"resid_post.3": {"kl": 0.5}, "none": None}})  # fmt: skip
     for key, value in {

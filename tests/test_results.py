@@ -99,11 +99,11 @@ def test_numbers_that_are_not_finite_are_refused_for_every_verb(kind, fields, sa
 
 def test_what_is_not_a_number_is_said_by_none_or_declared(tmp_path):
     holes = np.array([1.0, np.nan])
-    result = Result.make("graph", payload={"graph": {"x": None}}, tensors={"a": holes}, gaps=["a"])
+    result = Result.make("graph", payload=filled("graph", {"metadata": {"x": None}}), tensors={"a": holes}, gaps=["a"])
     result.save(tmp_path / "r.json")
     np.testing.assert_array_equal(load_result(tmp_path / "r.json").tensors["a"], holes)
     data = json.loads(result.to_json())
-    data["payload"] = {"graph": {"x": [0.0, float("nan")]}}
+    data["payload"]["metadata"] = {"x": [0.0, float("nan")]}
     (tmp_path / "r.json").write_text(json.dumps(data))
     with pytest.raises(HookeError, match="NaN is no number"):
         load_result(tmp_path / "r.json")

@@ -15,9 +15,10 @@ from families import CONFIGS, VOCAB, close, logits_of, new_hf, one_thread, padde
 from hooke.errors import HookeError
 from hooke.methods.circuit.run import ground
 from hooke.model import Edit, Model
-from hooke.model.packed import Writes, heads, substitute
+from hooke.model.attend import heads
 from hooke.model.recorded import record
 from hooke.model.run import Tokens
+from hooke.model.run_each import Writes, substitute
 from hooke.sites import Site
 
 TURN = 12  # the length after which these models turn otherwise

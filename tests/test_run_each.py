@@ -21,6 +21,7 @@ from families import (
 )
 from hooke.errors import HookeError
 from hooke.model import Edit, Model, Tokens
+from hooke.model.run_each import run_each
 from hooke.sites import Site
 
 F64 = torch.float64
@@ -136,8 +137,10 @@ def test_run_each_equals_one_run_for_each_set(name: str, patterns: bool) -> None
     read = [Site.parse(s) for s in ("mlp_in.0", "resid_pre.1", "mlp_act.1", "pattern.2", "resid_post.2", "final_norm")]
     read = [site for site in read if patterns or site.point != "pattern"]  # with them no beginning is shared
     logits, acts = one_by_one(model, ids, sets, read)
-    for max_tokens in (8192, 5 * n_pos, 1):
-        got, reads = model.run_each(ids, sets, read=read, max_tokens=max_tokens)
+    base = model.record(ids)
+    for max_bytes in (2**30, 60_000, 1):
+        with torch.no_grad():
+            got, reads = run_each(model, base, sets, read=read, max_bytes=max_bytes)
         close(got, logits)
         for edits, found, expected in zip(sets, reads, acts, strict=True):
             first = min((e.site.layer if e.site.layer is not None else 2 for e in edits), default=2)
@@ -150,36 +153,31 @@ def test_run_each_equals_one_run_for_each_set(name: str, patterns: bool) -> None
     assert untouched(model.hf)
 
 
-def test_run_each_joins_rows_where_they_first_differ() -> None:
-    """Counts rows through each block: none before the first edit, and each row from its own layer on."""
+def test_run_each_computes_only_what_edits_can_change() -> None:
+    """Counts rows through each block: from the layer and the position of a first edit on, in the last block one each."""
     model = Model(new_hf("llama"), None, name="llama")
     rows: list[tuple[int, int]] = []
     for i, layer in enumerate(model.hf.model.layers):
-        layer.mlp.register_forward_pre_hook(lambda _, args, i=i: rows.append((i, args[0].shape[0])))
-    ids = random_ids(1, 4)
-    base = model.record(ids)
-    rows.clear()
-    model.run_each(base, [[Edit("z.1")], [Edit("mlp_act.2")], [Edit("z.2")], [Edit("mlp_act.1")]])
-    assert rows == [(1, 2), (2, 4)]
-    rows.clear()
-    model.run_each(base, [[Edit("z.2")], [Edit("z.0")]])
-    assert rows == [(0, 1), (1, 1), (2, 2)]
-
-
-def test_run_each_shares_the_beginning_that_edits_leave_alone() -> None:
-    """Counts tokens through the last block: a set that changes only late positions runs only those."""
-    model = Model(new_hf("llama"), None, name="llama")
-    seen: list[tuple[int, int]] = []
-    model.hf.model.layers[-1].mlp.register_forward_pre_hook(lambda _, args: seen.append(tuple(args[0].shape[:2])))
+        layer.mlp.register_forward_pre_hook(lambda _, args, i=i: rows.append((i, args[0].shape[1])))
     ids, f = random_ids(1, 8), model.parts.d_mlp
     mask = torch.zeros(8, f, dtype=torch.bool)
     early, late = mask.clone(), mask.clone()
     early[1, 3], late[6, 3] = True, True
     base = model.record(ids)
-    seen.clear()
-    sets = [[Edit("mlp_act.0", value=torch.ones(8, f), index=m)] for m in (early, late, late)]
-    model.run_each(base, sets)
-    assert seen == [(1, 8), (1, 6), (2, 2)]  # the early one; the beginning of the late ones; these
+    rows.clear()
+    model.run_each(base, [[Edit("mlp_act.0", value=torch.ones(8, f), index=m)] for m in (early, late, late, mask)])
+    assert rows == [(0, 7 + 2 + 2), (1, 7 + 2 + 2), (2, 3)]
+    rows.clear()  # an edit by position, one everywhere, one after a block, one after all of them
+    model.run_each(
+        base,
+        [
+            [Edit("z.1", "scale", 2.0, positions=[-3])],
+            [Edit("z.1")],
+            [Edit("resid_post.0", "add", 1.0, positions=[5])],
+            [Edit("final_norm")],
+        ],
+    )
+    assert rows == [(1, 3 + 8 + 3), (2, 3)]
 
 
 def test_run_each_refuses_what_it_cannot_do() -> None:

@@ -8,7 +8,8 @@ from contextlib import suppress
 
 import pytest
 
-from hooke.results import Result
+from hooke.results import Result, load_result
+from hooke.results.formats.graph_file import file_of
 from made_up import unknown
 from serving import ask, built, model, page_of, server, traced  # noqa: F401
 
@@ -237,7 +238,7 @@ def test_open_reads_what_hooke_open_reads(ask, traced, server, glass):
     got = ask.post("/api/open", path.read_bytes(), X_Name="france%20%E2%80%AE.json")
     assert got.status == 200 and got.json["id"] == traced  # the same result
     # a graph file, of ours or another dialect
-    graph = json.loads(path.read_text())["payload"]["graph"]
+    graph = file_of(load_result(path), "a")
     name = ask.post("/api/open", json.dumps(graph).encode()).json["id"]
     page = page_of(ask.get(f"/api/results/{name}").body)
     assert page["results"][0]["kind"] == "graph" and page["results"][0]["view"]["live"] is False
@@ -265,7 +266,8 @@ def test_a_file_cannot_take_the_place_of_another(ask, traced, server):
     (b'{"kind":3,"payload":{}}', "not a valid result"),
     (b'{"nodes":[],"links":[]}', "metadata"),
     (b'{"kind":"trace","payload":{"graph":{"nodes":[1]}}}', "make it again (hooke trace)"),
-    (b'{"kind":"graph","payload":{"graph":{"nodes":[1]}}}', "altered after it was made"),
+    (b'{"kind":"graph","payload":{"graph":{"nodes":[1]}}}', "make it again (hooke open)"),
+    (b'{"kind":"x","payload":{"a":1},"id":"0"}', "altered after it was made"),
     (b'{"kind":"lens","payload":{"next":7}}', "make it again (hooke lens)"),
     (b'{"kind":"x","payload":{"a":' + b"[" * 900 + b"]" * 900 + b"}}", "nests too deeply"),
 ])  # fmt: skip

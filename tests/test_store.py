@@ -164,7 +164,7 @@ def test_the_trace_that_was_changed_longest_ago_is_prepared_again(model, monkeyp
     traces = [hooke.trace(model, PROMPT, nodes=n, verify=False) for n in (5, 6, 7)]
     for k in (0, 1, 0, 2, 0, 1):
         graph = traces[k].payload["graph"]
-        node = next(n["node_id"] for n in graph["nodes"] if n["hooke"]["kind"] == "feature")
+        node = next(n["id"] for n in graph["nodes"] if n["kind"] == "feature")
         assert models.intervene(traces[k].id, lambda k=k: traces[k], [node], "off").parents == [traces[k].id]
     assert prepared == [traces[k].id for k in (0, 1, 2, 1)]
     models.forget(traces[1].id)

@@ -23,7 +23,7 @@ from hooke.methods.trace.scores import unit_effects
 from hooke.methods.trace.select import relp, units_at
 from hooke.model import Edit, freeze
 from hooke.results import WORDS
-from hooke.results.graph_file import check_graph_file, graph_from_file
+from hooke.results.formats.graph_file import check_graph_file, file_of, graph_from_file
 from hooke.sites import Site
 
 PROMPT = "Alice was beginning to get very tired of sitting"
@@ -64,7 +64,7 @@ def test_keys_that_scripts_rely_on(traced, glass):
 
 
 def test_graph_file_is_valid_and_reads_back(traced):
-    graph = traced.payload["graph"]
+    graph = file_of(traced, "t")
     check_graph_file(graph)
     assert graph_from_file(graph).to_dict() == graph
     features = [n for n in graph["nodes"] if n["hooke"]["kind"] == "feature"]
@@ -80,7 +80,7 @@ def test_graph_file_is_valid_and_reads_back(traced):
 
 
 def test_sums_can_be_checked_from_the_file(traced):
-    graph = traced.payload["graph"]
+    graph = file_of(traced, "t")
     incoming: dict[str, float] = {}
     for link in graph["links"]:
         incoming[link["target"]] = incoming.get(link["target"], 0.0) + link["weight"]
@@ -98,10 +98,10 @@ def test_selected_values_are_the_models_own_activations(traced, glass):
     sites = [Site("mlp_act", layer) for layer in range(glass.parts.n_layers)]
     acts = glass.run(PROMPT, read=sites).acts
     for node in traced.payload["graph"]["nodes"]:
-        if node["hooke"]["kind"] == "feature":
-            layer, index, position = (int(x) for x in node["node_id"].split("_"))
+        if node["kind"] == "feature":
+            layer, index, position = (int(x) for x in node["id"].split("_"))
             own = float(acts[Site("mlp_act", layer)][0, position, index])
-            assert node["hooke"]["value"] == pytest.approx(own, abs=1e-4)
+            assert node["value"] == pytest.approx(own, abs=1e-4)
 
 
 def test_result_saves_and_loads_with_its_tensors(traced, tmp_path):
@@ -123,7 +123,7 @@ def test_equal_work_gives_equal_ids(glass):
 def test_smaller_budget_is_a_prefix_of_the_larger(glass):
     def ranked(n):
         nodes = hooke.trace(glass, PROMPT, nodes=n, verify=False).payload["graph"]["nodes"]
-        found = sorted((x["hooke"]["rank"], x["node_id"]) for x in nodes if x["hooke"]["kind"] == "feature")
+        found = sorted((x["rank"], x["id"]) for x in nodes if x["kind"] == "feature")
         return [name for _, name in found]
 
     assert ranked(80)[:30] == ranked(30)
@@ -146,7 +146,7 @@ def test_counterfactual_gives_deltas_and_contrast_one_logit(glass):
         target=11,
         counterfactual=[Tokens(changed[None], torch.ones(1, len(tokens), dtype=torch.bool))],
     )
-    graph = result.payload["graph"]
+    graph = file_of(result, "t")
     check_graph_file(graph)
     logits = [n for n in graph["nodes"] if n["feature_type"] == "logit"]
     assert len(logits) == 1 and logits[0]["hooke"]["contrast"]["id"] == 7
@@ -181,7 +181,7 @@ def test_bad_input_is_one_clear_line(glass, bad, message):
 def test_one_token_prompt_and_one_node(glass):
     result = hooke.trace(glass, glass.tokens(torch.tensor([40])), nodes=1)
     assert any("one token" in note for note in result.payload["notes"])
-    check_graph_file(result.payload["graph"])
+    check_graph_file(file_of(result, "t"))
 
 
 def strongest(scores, count):
@@ -323,7 +323,7 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
         assert len(row) == len(ids) and not torch.equal(row, ids) and int(row[0]) == int(ids[0])
         assert not any(torch.equal(row, other) for other in learned)
     assert [b["ids"] for b in result.payload["verification"]["baselines"]] == [row.tolist() for row in held_out]
-    assert result.payload["graph"]["links"] and "deltas" in result.tensors
+    assert result.payload["graph"]["links"]["weight"] and "deltas" in result.tensors
 
     monkeypatch.setattr(select, "LONGEST", 3)
     result = hooke.trace(glass, prompt, nodes=20)

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from graph_files import held, opened, written
 from hooke import HookeError, Model, Result, lens, load_result, trace
 from hooke.results import Graph, Node
-from hooke.results.graph_file import graph_to_file, write_graph_file
+from hooke.results.formats.graph_file import file_of, write_graph_file
 from hooke.viewer import gallery, gallery_page, html_page, page_bytes, read_file, script, title, view
 from hooke.viewer.page import MAX_LINKS
 from made_up import filled, forged, unknown
@@ -62,8 +63,8 @@ def small_graph(label: str = "says C", tokens: tuple[str, ...] = ("A", " B")) ->
     graph = Graph(
         nodes, np.array([1, 2, 3, 4]), weights, np.array([0.25, 0.0, 0.1, 0.0]), {(1, 3): "tested"}, list(tokens)
     )
-    return graph_to_file(
-        graph, slug="small", scan="toy", prompt="".join(tokens), prompt_tokens=tokens, edge_threshold=1.0,
+    return written(
+        graph, slug="small", scan="toy", prompt="".join(tokens), edge_threshold=1.0,
         scores={"completeness_score": 0.75}, generation={}, n_layers=2,
     )  # fmt: skip
 
@@ -78,7 +79,7 @@ def test_a_trace_keeps_its_numbers(traced: Result) -> None:
     shown = page["results"][0]
     assert shown["id"] == traced.id and shown["kind"] == "trace"
     v = shown["view"]
-    file = traced.payload["graph"]
+    file = file_of(traced, "t")
     assert v["type"] == "graph" and v["live"]
     assert v["sentence"] == traced.payload["sentence"]
     assert [g["text"] for g in v["groups"]] == [g["text"] for g in traced.payload["groups"]]
@@ -111,7 +112,7 @@ def test_links_and_what_is_left_out_add_up_to_the_value(traced: Result) -> None:
 
 def test_the_strongest_links_are_kept(traced: Result) -> None:
     """By share of the target's input times what the target matters, as a slow version has it."""
-    file = traced.payload["graph"]
+    file = file_of(traced, "t")
     matter = {
         n["node_id"]: n["hooke"]["share"] + (n["token_prob"] if n["hooke"]["kind"] == "logit" else 0)
         for n in file["nodes"]
@@ -134,7 +135,7 @@ def test_the_strongest_links_are_kept(traced: Result) -> None:
 def test_groups_of_a_sentence_have_names_of_their_own() -> None:
     group = {"nodes": ["1_7_1"], "position": 1, "token": "go", "layers": [0, 0], "verdict": "tested", "text": "x"}
     groups = [group | {"position": 0}, group, group, group | {"token": " B", "layers": [0, 3]}]
-    payload = filled("trace", {"graph": small_graph(tokens=("go", "go")), "groups": groups})
+    payload = filled("trace", {"graph": held(small_graph(tokens=("go", "go"))), "groups": groups})
     v = unpacked(page_bytes([Result.make("trace", payload=payload)]))[0]["results"][0]["view"]
     assert [g["name"] for g in v["groups"]] == [
         "“go” (token 1) layer 0", "“go” (token 2) layer 0", "“go” (token 2) layer 0, 2", "“ B” layers 0–3",
@@ -147,7 +148,7 @@ def test_shares_of_other_writers_stop_where_their_file_was_cut() -> None:
     for node, value in zip(file["nodes"], (0.0, 0.0, 0.3, 0.95, 0.7), strict=True):
         node["influence"] = value
         del node["hooke"]
-    v = unpacked(page_bytes([Result.make("graph", payload={"graph": file})]))[0]["results"][0]["view"]
+    v = unpacked(page_bytes([Result.make("graph", payload=opened(file))]))[0]["results"][0]["view"]
     shares = dict(zip(v["nodes"]["cumulative"], v["nodes"]["share"], strict=True))
     assert shares[0.3] == pytest.approx(0.3) and shares[0.7] == pytest.approx(0.4)
     assert shares[0.95] == 0.0
@@ -186,7 +187,7 @@ def test_a_damaged_payload_is_one_line(glass: Model, traced: Result) -> None:
         (read, {"next": [row[:-1] for row in read.payload["next"]]}),
         (read, {"entropy": [[1e300] * 3] * len(read.payload["layers"])}),
         (traced, {"graph": {"nodes": 7}}),
-        (traced, {"graph": small_graph(), "groups": [{"nodes": []}]}),
+        (traced, {"graph": held(small_graph()), "groups": [{"nodes": []}]}),
         (traced, {"interventions": [{"nodes": 3}]}),
     ):
         with pytest.raises(HookeError) as error:
@@ -195,9 +196,7 @@ def test_a_damaged_payload_is_one_line(glass: Model, traced: Result) -> None:
 
 
 def test_the_single_file_holds_hostile_text_only_as_data(tmp_path: Path) -> None:
-    result = Result.make(
-        "graph", arguments={"prompt": HOSTILE}, payload={"graph": small_graph(HOSTILE, (HOSTILE, " B"))}
-    )
+    result = Result.make("graph", arguments={"prompt": HOSTILE}, payload=opened(small_graph(HOSTILE, (HOSTILE, " B"))))
     page = html_page([result], state={"find": HOSTILE})
     outside = page.replace(script().decode(), "")
     assert "alert(" not in re.sub(r"<title>.*?</noscript>", "", outside, flags=re.S)

@@ -156,7 +156,7 @@ def base() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         ),
         "run_each": (
             model().run_each,
-            {"tokens": clean, "edit_sets": [[]], "read": (), "max_tokens": 64},
+            {"tokens": clean, "edit_sets": [[]], "read": ()},
         ),
         "generate": (
             model().generate,
@@ -183,7 +183,7 @@ def edited(**fields: Any) -> Any:
 
 def neuron() -> str:
     graph = traced().payload["graph"]
-    return next(n["node_id"] for n in graph["nodes"] if n["hooke"].get("kind") == "feature")
+    return next(n["id"] for n in graph["nodes"] if n["kind"] == "feature")
 
 
 VERBS = [

@@ -126,11 +126,13 @@ def show_trace(result: Result) -> None:
             about += f". {p['graph_quantity']['name']}: {p['graph_quantity']['about']}"
         tell(f"({about})")
     if p["paths"]:
-        told = f"; change of the {name} when the neurons on it are switched off; of as many random ones" if v else ""
+        units = p["units"]
+        told = f"; change of the {name} when the {units} on it are switched off; of as many random ones" if v else ""
         tell(f"\nStrongest paths (share of the graph's influence, which is not a share of the effect{told}):")
+    layers = {node["id"]: node.get("layer") for node in p["graph"]["nodes"]}
     for path in p["paths"]:
-        middle = [f"layer {n.split('_')[0]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
-        several = p["graph"]["metadata"]["prompt_tokens"].count(path["token"]) > 1
+        middle = [f"layer {layers[n]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
+        several = p["graph"]["tokens"].count(path["token"]) > 1
         start = repr(path["token"]) + (f" (token {path['position'] + 1})" if several else "")
         steps = " -> ".join([start, *middle, repr(p["target"]["token"])])
         moved = ""

@@ -93,7 +93,7 @@ function Frame({ host, dark, data, state, message, quiet, set, shell }: FramePro
   if (version.current.page !== page) version.current = { page, number: version.current.number + 1 };
   const main = page.results[0];
   const { component: View } = viewOf(main);
-  const toured = main.view.type === "graph" && !main.view.circuit;
+  const toured = main.view.type === "graph";
   const depth = DEPTHS.find(([value]) => value === state.value.depth)?.[0] ?? "standard";
   const Body = host.classList.contains("cell") ? "div" : "main"; // a cell is a part of somebody else's page
   useEffect(() => {

@@ -37,7 +37,7 @@ export interface Shown {
     [k: string]: number;
   };
   claims: Claim[];
-  view: GraphView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView;
+  view: GraphView | CircuitView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView;
 }
 /**
  * One sentence that a result asserts, how it fared, and where the evidence lies (`hooke.results.evidence`).
@@ -53,12 +53,22 @@ export interface Claim {
   evidence?: string[];
 }
 /**
- * An attribution graph, or a circuit: then `tokens` are heads and the MLP, and `position` is the column.
+ * An attribution graph.
  */
 export interface GraphView {
+  /**
+   * names of the columns
+   */
+  tokens: string[];
+  sentence: string;
+  notes: string[];
+  n_layers: number;
+  node_threshold: number;
+  nodes: Nodes;
+  links: Links;
+  state: GraphState;
   type: "graph";
   prompt: string;
-  tokens: string[];
   target: Token | null;
   contrast: Token | null;
   /**
@@ -70,8 +80,6 @@ export interface GraphView {
    */
   graph_quantity: Quantity | null;
   top: Token[];
-  sentence: string;
-  notes: string[];
   scores: {
     [k: string]: number | null;
   };
@@ -80,55 +88,75 @@ export interface GraphView {
   };
   groups: Group[];
   paths: Path[];
-  n_layers: number;
-  node_threshold: number;
-  nodes: Nodes;
-  links: Links;
   interventions: Intervention[];
-  state: GraphState;
+  /**
+   * what its features are called; pages of before do not say it and have neurons
+   */
+  units: "neurons" | "features";
   /**
    * whether a model can be asked to change these nodes: features of a known basis
    */
   live: boolean;
-  circuit: CircuitFacts | null;
 }
 /**
- * A token of the vocabulary, and how likely it is next.
+ * The nodes of a graph, one list per property, all of equal length.
  */
-export interface Token {
+export interface Nodes {
+  id: string[];
+  kind: ("token" | "feature" | "remainder" | "error" | "bias" | "head" | "mlp" | "logit")[];
+  layer: (number | null)[];
+  position: (number | null)[];
   /**
-   * the token as people see it
+   * feature number, or vocabulary id of a token or logit
    */
-  token: string;
+  index: (number | null)[];
+  label: string[];
+  value: (number | null)[];
   /**
-   * its number in the vocabulary
+   * value minus counterfactual value
    */
-  id: number;
+  delta: (number | null)[];
   /**
-   * of being next
+   * of the influence on the target
    */
-  probability: number | null;
+  share: number[];
+  /**
+   * share of all nodes at least as influential: small is important
+   */
+  cumulative: number[];
+  probability: (number | null)[];
+  verdict: ("as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted")[];
+  reason: string[];
+  reads: string[][];
+  promotes: string[][];
+  suppresses: string[][];
+  /**
+   * net sum of the inputs that are not among the links, constants included
+   */
+  dropped: number[];
+  is_target: boolean[];
 }
 /**
- * What a number measures.
+ * How many links there are. They themselves are tensors, by target: offsets, source, weight, delta, verdict;
+ * of a circuit also part, 1 to 3 for q, k and v.
  */
-export interface Quantity {
+export interface Links {
   /**
-   * what it is called everywhere
+   * in this page
    */
-  name: string;
+  shown: number;
   /**
-   * of the logits l, of target t and contrast c
+   * that are not zero in the model, or in a file made elsewhere
    */
-  equation: string;
-  /**
-   * what it is counted in
-   */
-  unit: string;
-  /**
-   * half a sentence for people
-   */
-  about: string;
+  of: number;
+}
+/**
+ * What a person did that a graph file can say.
+ */
+export interface GraphState {
+  pinned: string[];
+  groups: Group[];
+  selected: string;
 }
 /**
  * Nodes that belong together: of the sentence, or grouped by a person.
@@ -193,6 +221,44 @@ export interface Group {
   name: string;
 }
 /**
+ * A token of the vocabulary, and how likely it is next.
+ */
+export interface Token {
+  /**
+   * the token as people see it
+   */
+  token: string;
+  /**
+   * its number in the vocabulary
+   */
+  id: number;
+  /**
+   * of being next
+   */
+  probability: number | null;
+}
+/**
+ * What a number measures.
+ */
+export interface Quantity {
+  /**
+   * what it is called everywhere
+   */
+  name: string;
+  /**
+   * of the logits l, of target t and contrast c
+   */
+  equation: string;
+  /**
+   * what it is counted in
+   */
+  unit: string;
+  /**
+   * half a sentence for people
+   */
+  about: string;
+}
+/**
  * One path from a token to the target, its share of the influence, and what switching off its features did.
  */
 export interface Path {
@@ -232,58 +298,6 @@ export interface Path {
    * whether it moves the answer more than random features do
    */
   verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
-}
-/**
- * The nodes of a graph, one list per property, all of equal length.
- */
-export interface Nodes {
-  id: string[];
-  kind: ("token" | "feature" | "remainder" | "error" | "bias" | "head" | "mlp" | "logit")[];
-  layer: (number | null)[];
-  position: (number | null)[];
-  /**
-   * feature number, or vocabulary id of a token or logit
-   */
-  index: (number | null)[];
-  label: string[];
-  value: (number | null)[];
-  /**
-   * value minus counterfactual value
-   */
-  delta: (number | null)[];
-  /**
-   * of the influence on the target
-   */
-  share: number[];
-  /**
-   * share of all nodes at least as influential: small is important
-   */
-  cumulative: number[];
-  probability: (number | null)[];
-  verdict: ("as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted")[];
-  reason: string[];
-  reads: string[][];
-  promotes: string[][];
-  suppresses: string[][];
-  /**
-   * net sum of the inputs that are not among the links, constants included
-   */
-  dropped: number[];
-  is_target: boolean[];
-}
-/**
- * How many links there are. They themselves are tensors, by target: offsets, source, weight, delta, verdict;
- * of a circuit also part, 1 to 3 for q, k and v.
- */
-export interface Links {
-  /**
-   * in this page
-   */
-  shown: number;
-  /**
-   * that are not zero in the model, or in a file made elsewhere
-   */
-  of: number;
 }
 /**
  * Nodes that were switched off or doubled in the live model, beside random groups of equal size.
@@ -370,12 +384,22 @@ export interface InterventionRow {
   control: number | null;
 }
 /**
- * What a person did that a graph file can say.
+ * A circuit: columns are heads and the MLP, and the `position` of a node is its column.
  */
-export interface GraphState {
-  pinned: string[];
-  groups: Group[];
-  selected: string;
+export interface CircuitView {
+  /**
+   * names of the columns
+   */
+  tokens: string[];
+  sentence: string;
+  notes: string[];
+  n_layers: number;
+  node_threshold: number;
+  nodes: Nodes;
+  links: Links;
+  state: GraphState;
+  type: "circuit";
+  facts: CircuitFacts;
 }
 /**
  * What a circuit is judged by.

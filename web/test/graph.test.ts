@@ -3,10 +3,13 @@
 import { act } from "preact/test-utils";
 import { describe, expect, it } from "vitest";
 import type { PageData, State } from "../src/core/contract";
-import { difference, groupLink, inputs, makeGraph, outputs, strongest, unexplained } from "../src/graph/graph";
-import { placeAmong } from "../src/graph/Circuit";
+import { difference, groupLink, inputs, outputs, strongest } from "../src/graph/graph";
+import { makeCircuit } from "../src/circuit/circuit";
+import { placeAmong } from "../src/circuit/Head";
 import { makeLayout, nearest, neighbour } from "../src/graph/layout";
 import { spread } from "../src/graph/Subgraph";
+import { makeTrace, unexplained } from "../src/graph/trace";
+import { clamp, FITTED, kept, zoomed, zoomOf } from "../src/graph/zoom";
 import { mount } from "../src/mount";
 import { SvgPen } from "../src/core/pen";
 
@@ -61,7 +64,7 @@ describe("graph", () => {
 
   it("gives each link its share of the target's whole input", () => {
     const { data, dense } = example(20);
-    const g = makeGraph(data, 0);
+    const g = makeTrace(data, 0);
     for (let t = 0; t < 20; t++) {
       const whole = dense[t].reduce((sum, w) => sum + Math.abs(w), 0) + t / 10;
       const rows = inputs(g, t);
@@ -77,7 +80,7 @@ describe("graph", () => {
 
   it("subtracts one output from another, source by source, and counts what is left out", () => {
     const { data, dense } = example(20);
-    const found = difference(makeGraph(data, 0), 19, 18);
+    const found = difference(makeTrace(data, 0), 19, 18);
     for (const row of found.rows) expect(row.weight).toBeCloseTo(dense[19][row.node] - dense[18][row.node], 6);
     expect(found.rows.reduce((sum, r) => sum + Math.abs(r.share), 0) + Math.abs(found.left)).toBeCloseTo(1, 6);
     const size = found.rows.reduce((sum, r) => sum + Math.abs(r.weight), 0) + 0.1; // dropped: 1.9 and 1.8
@@ -90,7 +93,7 @@ describe("graph", () => {
     const view = data.page.results[0].view as { nodes: { delta: (number | null)[] } };
     view.nodes.delta = view.nodes.delta.map((_, i) => (i === 12 ? null : 3));
     data.tensors["0.links.delta"] = (data.tensors["0.links.weight"] as Float32Array).map((w) => 2 * w);
-    const g = makeGraph(data, 0, "change");
+    const g = makeTrace(data, 0, "change");
     for (let t = 4; t < 20; t++) {
       const sum = dense[t].reduce((a, w) => a + 2 * w, 0);
       const size = dense[t].reduce((a, w) => a + 2 * Math.abs(w), 0);
@@ -103,7 +106,7 @@ describe("graph", () => {
 
   it("sums links between groups as circuit-tracer's pages do", () => {
     const { data, dense } = example(20);
-    const g = makeGraph(data, 0);
+    const g = makeTrace(data, 0);
     const [from, to] = [[4, 5, 6], [12, 13, 15]];
     const all = to.map((t) => dense[t].reduce((sum, w) => sum + Math.abs(w), 0) + t / 10);
     const outside = to.map((t) => dense[t].reduce((sum, w, s) => sum + (to.includes(s) ? 0 : Math.abs(w)), 0) + t / 10);
@@ -118,13 +121,13 @@ describe("graph", () => {
 
   it("counts remainders of a file without scores as unexplained", () => {
     const { data } = example(20, "remainder");
-    expect(unexplained(makeGraph(data, 0))).toBeGreaterThan(0.5);
+    expect(unexplained(makeTrace(data, 0))).toBeGreaterThan(0.5);
     // without remainders it is what the links leave out
     const all = example(20).data;
-    const some = unexplained(makeGraph(all, 0))!;
+    const some = unexplained(makeTrace(all, 0))!;
     expect(some).toBeGreaterThan(0);
     (all.page.results[0].view as { nodes: { dropped: number[] } }).nodes.dropped.fill(0);
-    expect(unexplained(makeGraph(all, 0))).toBe(0);
+    expect(unexplained(makeTrace(all, 0))).toBe(0);
   });
 });
 
@@ -157,9 +160,64 @@ describe("mount", () => {
   });
 });
 
+describe("what nodes are called", () => {
+  const shown = (units: string | undefined, state: State) => {
+    const { data } = example(20, "remainder");
+    const view = data.page.results[0].view as unknown as Record<string, any>;
+    view.nodes.kind.fill("feature", 3, 10);
+    view.verification = { control_95th_percentile: 0.1 };
+    const group = { name: "G", nodes: ["n4", "n5"], text: "it is so", verdict: "no-effect", share: 0.5, layers: [0, 1], position: 1, range: [-2, -1], measured: -1, predicted: -1 };
+    Object.assign(view, { units, sentence: "All: it is so", groups: [group] });
+    const run = { nodes: ["n4", "n5"], op: "off", target: { id: 1, token: "x" }, rows: [{ id: 1, token: "x", before: 0.5, after: 0.1, control: 0.4 }], sentence: "", change: -1 };
+    view.interventions = [run];
+    const el = document.body.appendChild(document.createElement("div"));
+    let handle!: ReturnType<typeof mount>;
+    act(() => void (handle = mount(el, data, { state: { prune: 1, sel: "group:G", ...state } })));
+    const text = el.textContent!;
+    act(() => handle.destroy());
+    return text;
+  };
+  const places: [State, string[]][] = [
+    [{ depth: "plain" }, ["2 UNITS at “·b”", "with as many random UNITS changed", "2 of 7 UNITS that were kept"]],
+    [{}, ["95 % of random UNITS stay under", "push random UNITS as far"]],
+    [{ table: true }, ["UNITS of layer 0 that are not drawn"]],
+  ];
+
+  it.each([
+    ["features", "features", "neurons"],
+    ["neurons", "neurons", "UNITS"],
+    [undefined, "neurons", "UNITS"], // a page of before
+  ])("follows the basis: %s", (units, word, wrong) => {
+    for (const [state, texts] of places) {
+      const said = shown(units, state);
+      for (const text of texts) expect(said).toContain(text.replaceAll("UNITS", word));
+      expect(said).not.toContain(wrong);
+    }
+  });
+});
+
+describe("zoom", () => {
+  const size = { width: 400, height: 200 };
+
+  it("keeps the point under the pointer, and the picture in the window", () => {
+    const z = zoomed(FITTED, 3, [100, 50], size);
+    expect(z).toEqual({ k: 3, x: -200, y: -100 });
+    expect(zoomed(zoomed(z, 2, [100, 50], size), 0.5, [100, 50], size)).toEqual(z);
+    expect(zoomed(z, 0.1, [9, 9], size)).toEqual(FITTED);
+    expect(zoomed(z, 1e9, [0, 0], size).k).toBe(40);
+    expect(clamp({ k: 2, x: 50, y: -900 }, size)).toEqual({ k: 2, x: 0, y: -200 });
+  });
+
+  it("comes back from the state, and nonsense does not", () => {
+    expect(zoomOf(kept({ k: 2, x: -10.4, y: 0 }))).toEqual({ k: 2, x: -10, y: 0 });
+    expect(kept(FITTED)).toBe(null);
+    for (const bad of [null, undefined, [1, 2], [0.5, 0, 0], [1, NaN, 0], "2", { k: 2 }]) expect(zoomOf(bad)).toEqual(FITTED);
+  });
+});
+
 describe("layout", () => {
   const { data } = example(60);
-  const g = makeGraph(data, 0);
+  const g = makeTrace(data, 0);
   const l = makeLayout(g, new Uint8Array(60).fill(1), 900, 600);
 
   it("keeps every node in its column and row", () => {
@@ -240,8 +298,8 @@ function circuitExample(): PageData {
   const view = data.page.results[0].view as unknown as Record<string, any>;
   const columns = { id: ["input", "a0.h0", "m0", "a1.h0", "logits"], kind: ["token", "head", "mlp", "head", "logit"], layer: [null, 0, 0, 1, null], position: [null, 0, 1, 0, null] };
   Object.assign(view.nodes, columns, { label: columns.id, index: columns.position, dropped: [0, 0, 1e-4, 0, 0], share: [0.1, 0.4, 0, 0.3, 0.2] });
-  const circuit = { task: "", method: "", units: "edges", size: 4, n_edges: 20, example: "", sizes: [], stability: null, truth: null, rest: {} };
-  Object.assign(view, { tokens: ["0", "MLP"], n_layers: 2, circuit, links: { shown: 4, of: 4 } });
+  const facts = { task: "", method: "", units: "edges", size: 4, n_edges: 20, example: "", sizes: [], stability: null, truth: null, rest: {} };
+  Object.assign(view, { type: "circuit", tokens: ["0", "MLP"], n_layers: 2, facts, links: { shown: 4, of: 4 } });
   data.tensors = {
     "0.links.offsets": Uint32Array.of(0, 0, 1, 1, 3, 4), "0.links.source": Uint32Array.of(0, 1, 1, 3), "0.links.weight": Float32Array.of(1, 0.75, -0.25, 0.5),
     "0.links.verdict": Uint8Array.of(0, 3, 4, 0), "0.links.part": Uint8Array.of(3, 1, 2, 0),
@@ -251,7 +309,7 @@ function circuitExample(): PageData {
 
 describe("a circuit", () => {
   it("sets every edge against the strongest and keeps the parts of a head apart", () => {
-    const g = makeGraph(circuitExample(), 0);
+    const g = makeCircuit(circuitExample(), 0);
     expect(inputs(g, 3).map((r) => [r.node, r.share, g.enters![r.link]])).toEqual([[1, 0.75, 1], [1, -0.25, 2]]);
     expect([...g.order]).toEqual([0, 1, 3, 2]);
     expect([...g.left]).toEqual([0, 0, 0, 0, 0]);
@@ -259,7 +317,7 @@ describe("a circuit", () => {
   });
 
   it("has a column for each head and one for the MLP, which stands above the heads of its layer", () => {
-    const g = makeGraph(circuitExample(), 0);
+    const g = makeCircuit(circuitExample(), 0);
     const l = makeLayout(g, new Uint8Array(5).fill(1), 600, 400);
     expect(l.columns.length).toBe(2);
     expect(l.x[1]).toBe(l.x[3]);

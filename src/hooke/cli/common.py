@@ -132,10 +132,8 @@ def graph_path(out: Path) -> Path:
 
 def save(result: Result, out: Path) -> None:
     """Write the result, its tensors and its graph file; an interrupt leaves no part of them half-written."""
-    from hooke.results.graph_file import safe_name, write_graph_file
+    from hooke.results.formats.graph_file import file_of, write_graph_file
 
     if "graph" in result.payload:
-        graph = dict(result.payload["graph"])
-        graph["metadata"] = {**graph["metadata"], "slug": safe_name(out.stem)}
-        write_graph_file(graph, graph_path(out))
+        write_graph_file(file_of(result, out.stem), graph_path(out))
     result.save(out)

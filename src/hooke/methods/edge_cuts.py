@@ -2,7 +2,7 @@
 
 To cut u→r alone is to give r what it reads plus what u wrote in the other run less what it wrote in this one. The
 layers before r, the positions before the prompts differ and the runs of other edges share all that they can
-(`model/packed.py`). The same numbers as `run_edges` with that edge at 0.
+(`model/run_each.py`). The same numbers as `run_edges` with that edge at 0.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from hooke.methods.computation_graph import ComputationGraph, Reader, normed, te
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
-from hooke.model.packed import Writes, substitute
 from hooke.model.recorded import Recorded, record
+from hooke.model.run_each import Writes, substitute
 from hooke.sites import Site
 
 TOGETHER = 512  # runs that are prepared at once

@@ -21,8 +21,9 @@ from hooke.methods.trace.explain import quote
 from hooke.model import Edit, Model
 from hooke.model.recorded import Recorded
 from hooke.results import Claim, Result
-from hooke.results.graph_check import parse
-from hooke.results.payloads.common import Op
+from hooke.results.payloads.common import Op, Token
+from hooke.results.payloads.graph import DrawnGraph
+from hooke.results.payloads.trace import Trace
 from hooke.sites import Site
 
 OPS: tuple[Op, ...] = ("off", "double")
@@ -125,48 +126,44 @@ def prepare(model: Model, traced: Result) -> Prepared:
 
     Raises HookeError for a result that is no trace of this model's neurons, or one whose values are not the model's.
     """
-    payload = traced.payload
-    if traced.kind != "trace" or not isinstance(payload.get("graph"), dict):
+    payload = traced.typed() if traced.kind == "trace" else None
+    if not isinstance(payload, Trace):
         raise HookeError(f"this is a {traced.kind}; only a trace made by Hooke can be changed in the model")
     if traced.arguments.get("basis", "neurons") != "neurons":
         raise HookeError("this trace is not in the neuron basis; only neurons can be switched off and doubled")
     _same_model(model, traced.provenance)
-    ends = [_token_id(payload.get(key), model) for key in ("target", "contrast")]
-    if ends[0] is None:
-        raise HookeError("this trace names no target; make it again")
-    ready = _read(model, payload["graph"], Metric(ends[0], ends[1], model.parts.softcap), traced.id)
+    target, contrast = _token_id(payload.target, model), None
+    if payload.contrast is not None:
+        contrast = _token_id(payload.contrast, model)
+    ready = _read(model, payload.graph, Metric(target, contrast, model.parts.softcap), traced.id)
     _same_values(ready)
     return ready
 
 
-def _read(model: Model, graph: dict[str, Any], metric: Metric, trace: str) -> Prepared:
-    """What interventions share, from a graph as its file holds it."""
-    metadata, nodes = parse({**graph, "links": []}, dialects=False)
-    n_pos, parts = len(metadata.prompt_tokens), model.parts
-    ids: list[int | None] = [None] * n_pos
+def _read(model: Model, graph: DrawnGraph, metric: Metric, trace: str) -> Prepared:
+    """What interventions share, from the graph of a trace."""
+    parts, n_pos = model.parts, len(graph.tokens)
+    ids = [-1] * n_pos
     units: dict[str, Unit] = {}
     kinds: dict[str, str] = {}
     moved = False
-    for node in nodes:
-        own = node.hooke
-        kind = "foreign node" if own is None else own.kind or "node of no kind"
-        middle = node.node_id.split("_")[1] if node.node_id.count("_") == 2 else ""
-        number = int(middle) if middle.isascii() and middle.isdigit() and len(middle) < 10 else -1
-        if kind == "token" and 0 <= number < parts.d_vocab:
-            ids[node.ctx_idx] = number
-        if kind != "feature" or own is None or own.value is None:
-            kinds[node.node_id] = kind
+    for node in graph.nodes:
+        layer, position, number = (-1 if x is None else x for x in (node.layer, node.position, node.index))
+        if not 0 <= position < n_pos:
+            raise HookeError(f"node {node.id} stands at no token of the prompt; make the trace again")
+        if node.kind == "token" and 0 <= number < parts.d_vocab:
+            ids[position] = number
+        if node.kind != "feature" or node.value is None:
+            kinds[node.id] = node.kind
             continue
-        layer = int(node.layer)
         if not 0 <= layer < parts.n_layers or not 0 <= number < parts.d_mlp:
-            raise HookeError(f"node {node.node_id} is no neuron of {model.name}; load the model of this trace")
-        moved = moved or own.delta is not None
-        units[node.node_id] = Unit.of(layer, node.ctx_idx, number, own.value, own.delta)
-    known = [i for i in ids if i is not None]
-    if not n_pos or len(known) < n_pos:
+            raise HookeError(f"node {node.id} is no neuron of {model.name}; load the model of this trace")
+        moved = moved or node.delta is not None
+        units[node.id] = Unit.of(layer, position, number, node.value, node.delta)
+    if not n_pos or min(ids) < 0:
         raise HookeError("the graph does not say which tokens the prompt is made of; make the trace again")
     inside = [Site("mlp_act", layer) for layer in range(parts.n_layers)]
-    run = model.record(torch.tensor(known), read=inside)
+    run = model.record(torch.tensor(ids), read=inside)
     acts = [run.acts[site][0].float() for site in inside]
     return Prepared(model, trace, run, metric, units, kinds, not moved, acts, model.weights_hash())
 
@@ -336,13 +333,10 @@ def _same_model(model: Model, recorded: dict[str, Any]) -> None:
         return
 
 
-def _token_id(entry: Any, model: Model) -> int | None:
-    if entry is None:
-        return None
-    found = entry.get("id") if isinstance(entry, dict) else None
-    if not isinstance(found, int) or not 0 <= found < model.parts.d_vocab:
+def _token_id(token: Token, model: Model) -> int:
+    if not 0 <= token.id < model.parts.d_vocab:
         raise HookeError("the target or contrast of this trace is not a token of the model; make the trace again")
-    return found
+    return token.id
 
 
 def _same_values(ready: Prepared) -> None:

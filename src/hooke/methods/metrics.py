@@ -17,8 +17,9 @@ from hooke.errors import HookeError
 from hooke.methods import quantities as q
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model
-from hooke.model.packed import MAX_BYTES, Writes, substitute
+from hooke.model.packed import MAX_BYTES
 from hooke.model.recorded import Recorded
+from hooke.model.run_each import Writes, substitute
 
 LEAST_CHANGE = 1e-6  # of the larger of the two values: what clean and corrupt must differ by
 SPACINGS = {torch.float16: 2, torch.bfloat16: 2}  # of a type at the largest logit, which rounding takes; of wide ones

@@ -297,21 +297,17 @@ class Model:
         edit_sets: Sequence[Edit | Sequence[Edit]],
         *,
         read: Site | str | Iterable[Site | str] = (),
-        max_tokens: int = 8192,
     ) -> tuple[Tensor, list[dict[Site, Tensor]]]:
-        """Run one prompt once for each set of edits, sharing what the edits leave unchanged.
+        """Run one prompt once for each set of edits, computing only what the edits can change.
 
         tokens: one prompt without padding, or its run without edits, if it has been `record`ed.
         Returns the last logits (n_sets, d_vocab) and each set's reads (pos …); a site before a set's
         first edit is missing among them, because it has its clean value.
         """
-        sets, max_tokens = edit_sets_in(edit_sets), argument("max_tokens", max_tokens, int)
-        if max_tokens < 1:
-            raise HookeError("max_tokens must be at least 1")
-        with self.held():
+        sets = edit_sets_in(edit_sets)
+        with self.held(), torch.no_grad():
             base = tokens if isinstance(tokens, Recorded) else self.record(tokens)
-            with torch.no_grad():
-                return run_each(self.hf, self.parts, base, sets, read=sites_in(read), max_tokens=max_tokens)
+            return run_each(self, base, sets, read=sites_in(read))
 
     def stream(
         self,

@@ -97,23 +97,6 @@ class _Stop(Exception):
     """Raised after the last read when nobody wants the logits: the rest need not be computed."""
 
 
-class Wave(NamedTuple):
-    """Rows that join a pass at the layer where they first differ, having shared it until then.
-
-    The pass itself is of one row, which none of them is: those of the first layer take its place.
-    """
-
-    resid: dict[int, Tensor]  # layer -> (1, pos, d_model), the shared stream entering it
-    joining: dict[int, int]  # layer -> how many rows enter there, from the first such layer up
-
-    def widen(self, cache: Any) -> None:
-        """Give each layer of a cache of one row as many as the pass has there."""
-        rows = 0
-        for number, layer in enumerate(cache.layers):
-            rows += self.joining.get(number, 0)
-            layer.keys, layer.values = (x.expand(max(1, rows), -1, -1, -1) for x in (layer.keys, layer.values))
-
-
 def check_start(
     hf: nn.Module,
     parts: Parts,
@@ -184,7 +167,6 @@ def forward(
     prompt_lengths: Tensor | None = None,
     horizon: int = 0,
     keep_cache: bool = False,
-    wave: Wave | None = None,
     after: Prefix | None = None,
     entering: tuple[int, Tensor] | None = None,
     whole: Sequence[int] | None = None,
@@ -204,10 +186,7 @@ def forward(
     first = past is None
     if after is not None:
         past = copy.deepcopy(_cache(hf, parts, after, after.length + ids.shape[1]))
-        if wave is None:
-            past.batch_repeat_interleave(ids.shape[0])
-        else:
-            wave.widen(past)
+        past.batch_repeat_interleave(ids.shape[0])
         past_mask = torch.ones(ids.shape[0], after.length, dtype=torch.bool, device=ids.device)
         prompt_lengths = after.length + mask.sum(1)
     taps = taps or {}
@@ -228,19 +207,14 @@ def forward(
     lengths = whole or (whole_mask.sum(1).tolist() if parts.rotary.modules else [])
     where = _where(mask, whole_mask, prompt_lengths, padded, first) if padded or edits else None
     if first and where is not None:
-        _check_positions(edits, where.prompt, horizon)
+        check_positions(edits, where.prompt, horizon)
     acts = Activations()
     entry = Site("resid_pre", 0)
-    joins = {Site("resid_pre", layer): count for layer, count in wave.joining.items()} if wave else {}
-    lowest = min(joins, default=None)
     start = None if entering is None else Site("resid_pre", entering[0])
 
     def visit(site: Site, x: Tensor) -> Tensor:
         if entering is not None and site == start:
             x = entering[1].to(x)
-        if wave is not None and site in joins:
-            new = wave.resid[site.layer or 0].to(x.dtype).repeat(joins[site], 1, 1)  # blocks take views of it
-            x = new if site == lowest else torch.cat([x, new])
         if grad and site == entry and not x.requires_grad:
             x = x.detach().requires_grad_()
         if where is not None:
@@ -277,7 +251,7 @@ def forward(
     left_out = 0 if entering is None else entering[0]
     with (
         torch.set_grad_enabled(grad),
-        attached(hf, parts, watch | joins.keys(), visit),
+        attached(hf, parts, watch, visit),
         skipping(parts, left_out),
         parts.rotary.turned(lengths),
     ):
@@ -357,7 +331,7 @@ def _zero_padding(x: Tensor, site: Site, mask: Tensor) -> Tensor:
     return x.masked_fill(~mask.reshape(*mask.shape, *[1] * (x.ndim - 2)), 0)
 
 
-def _check_positions(edits: Sequence[Edit], lengths: Tensor, horizon: int) -> None:
+def check_positions(edits: Sequence[Edit], lengths: Tensor, horizon: int) -> None:
     """A position that no row has is a mistake, not an edit without effect."""
     named = [edit for edit in edits if not (edit.positions is None or isinstance(edit.positions, str))]
     paired = [edit for edit in edits if edit.feature is not None and isinstance(edit.index, tuple)]

@@ -51,7 +51,7 @@ def locate(result: Result, key: str) -> Place:
     graph = result.payload.get("graph")
     nodes = graph.get("nodes") if isinstance(graph, dict) else None
     for node in nodes if isinstance(nodes, list) else []:
-        if isinstance(node, dict) and node.get("node_id") == key:
+        if isinstance(node, dict) and node.get("id") == key:
             return Place(key, None)
     found = _walk(result.payload, key.split("."))
     if found is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,9 @@ def not_finite(value: Any, where: str) -> Iterator[str]:
         for key, inner in value.items():
             yield from not_finite(inner, f"{where}.{str(key)[:40]}")
     elif isinstance(value, (list, tuple)):
+        if set(map(type, value)) <= {float, int, NoneType}:  # a column of numbers, perhaps of half a million
+            yield from (f"{where}[{i}]" for i, x in enumerate(value) if isinstance(x, float) and not math.isfinite(x))
+            return
         for i, inner in enumerate(value):
             if not isinstance(inner, (str, int)):
                 yield from not_finite(inner, f"{where}[{i}]")

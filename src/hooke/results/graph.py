@@ -66,6 +66,9 @@ class Graph:
     tokens: list[str] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)  # one a target, or none
     part_verdicts: dict[tuple[int, int, Part], Verdict] = field(default_factory=dict)  # (source, target, part)
+    deltas: Any = (
+        None  # of the shape of `weights`: by how much an edge changes from the counterfactual, if there is one
+    )
 
     def part(self, row: int) -> Part:
         """Which input of its node a target is: q, k, v, or "" for the only one."""

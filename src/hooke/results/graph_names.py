@@ -1,51 +1,19 @@
-"""Ids, numbers and labels in attribution-graph files. Decisions, each because some page or reader needs it:
+"""Ids of nodes and written names of the nodes of circuits.
 
-- ids: feature `L_f_ctx`, remainder `L_error_mlp_ctx` (`mlp1`, … of further dictionaries of its layer), error the same
-  or, beside a remainder, `L_error_dictionary_ctx` (or `attn`, or a point as `resid_post`), token `E_vocab_ctx`, logit
-  `(n_layers+1)_vocab_ctx`, bias `L_bias_<kind>_ctx`, head and mlp `L_unknown_..._ctx`. An id
-  depends on its node alone, so claims can quote it before the file exists. `jsNodeId` equals it: pages of 2025
-  take that as the key.
-- `feature`: Cantor number, position (token) or vocabulary id (logit); -1 for errors and null for remainders, biases,
-  heads and mlps. Pages accept both, and merge two nodes of equal (layer, feature, position).
-- logits come first, by vocabulary id: Neuronpedia takes the first node whose label holds a token for that token's
-  logit, and pairs probabilities with logits in this order. Its scores are off when biases are present.
-- logit labels read `Output "tok" (p=0.123)`, double quotes, `(p=` and control characters inside replaced; the exact
-  token is in the node's `token`.
+An id depends on its node alone, so claims can quote it before a file exists: feature `L_f_ctx`, remainder
+`L_error_mlp_ctx` (`mlp1`, … of further dictionaries of its layer), error the same or, beside a remainder,
+`L_error_dictionary_ctx` (or `attn`, or a point as `resid_post`), token `E_vocab_ctx`, logit `(n_layers+1)_vocab_ctx`,
+bias `L_bias_<kind>_ctx`, head and mlp `L_unknown_..._ctx`.
 """
 
 from __future__ import annotations
 
-import math
 import re
 
-from hooke.errors import HookeError
 from hooke.results.graph import Node
 from hooke.sites import POINTS
 
 LORSA = re.compile(r"\d+_lor_\d+_\d+")  # id of an attention feature in Neuronpedia's dialect, kept as it is
-UNSEEN = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-SHOWN = {"\n": "⏎", "\t": "→", "\r": "↵"}
-
-
-def cantor(layer: int, index: int) -> int:
-    """The one number that stands for (layer, feature) in a file."""
-    if layer < 0 or index < 0:
-        raise HookeError(f"no number for layer {layer}, feature {index}: both must be 0 or more")
-    return (layer + index) * (layer + index + 1) // 2 + index
-
-
-def cantor_inverse(number: int) -> tuple[int, int]:
-    """(layer, feature) of a Cantor number, exact for integers of any size."""
-    if number < 0:
-        raise HookeError(f"{number} is not a feature number: it must be 0 or more")
-    diagonal = (math.isqrt(8 * number + 1) - 1) // 2
-    index = number - diagonal * (diagonal + 1) // 2
-    return diagonal - index, index
-
-
-def safe_name(name: str) -> str:
-    """A slug or scan that Neuronpedia accepts and that is safe as a file name: [A-Za-z0-9_.-], no leading dot."""
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", name).strip("-").lstrip(".-")[:200] or "graph"
 
 
 def node_id(node: Node, *, last: int = 0) -> str:
@@ -78,14 +46,3 @@ def circuit_name(node: Node) -> str:
     if node.kind == "feature":
         return f"m{node.layer}.n{node.index}"
     return {"token": "input", "logit": "logits", "mlp": f"m{node.layer}"}.get(node.kind, node.id)
-
-
-def clean(text: str) -> str:
-    """Text that UTF-8 can hold: halves of surrogate pairs become the replacement character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def shown(token: str) -> str:
-    """A token as it may stand in a label that pages take apart at double quotes and `(p=`."""
-    text = UNSEEN.sub(lambda hit: SHOWN.get(hit[0], f"\\u{ord(hit[0]):04x}"), clean(token))
-    return text.replace('"', "”").replace("(p=", "(p =")

@@ -25,8 +25,6 @@ NAMES = (
     "provenance.model",
     "provenance.base",
     "payload.belongs_to.model",
-    "payload.graph.metadata.scan",
-    "payload.graph.metadata.hooke.scan",
 )
 
 

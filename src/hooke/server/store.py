@@ -282,13 +282,12 @@ class Store:
         beside = tensor_path(path)
         evidence = (self.folder / result.id / "evidence").glob("*")
         graph = result.payload.get("graph")
-        metadata = graph.get("metadata") if isinstance(graph, dict) else None
-        metadata = metadata if isinstance(metadata, dict) else {}
+        drawn = graph if isinstance(graph, dict) else {}
         sentence = result.payload.get("sentence") or next((claim.text for claim in result.claims), "")
-        prompt = result.arguments.get("prompt") or metadata.get("prompt") or ""
+        prompt = result.arguments.get("prompt") or drawn.get("prompt") or ""
         subject = result.payload.get("subject")
         named = subject.get("name") if isinstance(subject, dict) else ""
-        model = result.provenance.get("model") or metadata.get("scan") or named or ""
+        model = result.provenance.get("model") or result.provenance.get("scan") or named or ""
         return Info(
             id=result.id,
             kind=result.kind[:100],

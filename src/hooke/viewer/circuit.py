@@ -1,4 +1,4 @@
-"""A circuit in the graph view: columns are heads and the MLP, and a link counts as support where cutting it hurts.
+"""The view of a circuit: columns are heads and the MLP, and a link counts as support where cutting it hurts.
 
 A circuit of nodes has no links; its nodes themselves are cut, and their `delta` is what that does.
 """

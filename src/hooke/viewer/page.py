@@ -14,21 +14,23 @@ import numpy as np
 
 from hooke.errors import HookeError
 from hooke.results import WORDS, Graph, Result
+from hooke.results.drawn import at, graph_of
 from hooke.results.graph import PARTS
-from hooke.results.graph_file import GraphFile, graph_from_file
 from hooke.results.payloads.circuit import Circuit
 from hooke.results.payloads.common import Token
+from hooke.results.payloads.graph import GraphPayload
 from hooke.results.payloads.lens import Lens
 from hooke.results.payloads.patch import Attribution, Patch
 from hooke.results.payloads.probe import Probe, ProbeTest
 from hooke.results.payloads.scoreboard import Scoreboard
-from hooke.results.payloads.trace import GraphPayload, GroupFacts, Intervention, Trace, TraceGroup
+from hooke.results.payloads.trace import GroupFacts, Intervention, Trace, TraceGroup
 from hooke.viewer import circuit
 from hooke.viewer.assess import assess_view, bounded, links_each
 from hooke.viewer.patch import attribution_view, patch_view
 from hooke.viewer.probe import probe_test_view, probe_view
 from hooke.viewer.schema import (
     AssessView,
+    CircuitView,
     GenericView,
     GraphState,
     GraphView,
@@ -48,7 +50,7 @@ MAX_LINKS = 200_000
 MAX_GENERIC_BYTES = 32 * 2**20
 MANTISSA_BITS = 12  # of a link's weight: four digits in a hundredfold smaller file
 Arrays = dict[str, np.ndarray]
-View = GraphView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView
+View = GraphView | CircuitView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView
 VERDICTS = {name: k for k, name in enumerate(["untested", *(name for name in WORDS if name != "untested")])}
 
 
@@ -98,7 +100,7 @@ def _envelope(result: Result, view: View) -> Shown:
 def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
     payload = result.typed()
     if isinstance(payload, Trace | Circuit | GraphPayload):
-        return graph_view(result, payload, f"{number}.links", arrays, max_links)
+        return _graph_view(result, payload, f"{number}.links", arrays, max_links)
     if isinstance(payload, Lens):
         return _lens_view(result, payload, f"{number}.lens", arrays)
     if isinstance(payload, Intervention):
@@ -116,26 +118,69 @@ def _view(result: Result, number: int, arrays: Arrays, max_links: int) -> View:
     return GenericView(payload=tables(payload) if isinstance(payload, Scoreboard) else result.payload)
 
 
-def graph_view(
+def _graph_view(
     result: Result, payload: Trace | Circuit | GraphPayload, place: str, arrays: Arrays, max_links: int
-) -> GraphView:
+) -> GraphView | CircuitView:
     """The view of a trace, a circuit, or a graph file that was made elsewhere."""
-    file = graph_from_file(payload.graph, dense=False)
-    traced = payload if isinstance(payload, Trace) else None
-    graph, metadata = file.graph, file.metadata
-    state, facts = _state(file), None
+    graph = graph_of(payload.graph)
     if isinstance(payload, Circuit) or graph.is_circuit():
-        circuit.stand(graph)
-        facts = circuit.facts(payload if isinstance(payload, Circuit) else None)
-        metadata = {**metadata, "prompt": "", "node_threshold": 1.0}
-    own = file.own
-    row, source, weight, delta, verdict = _links(file, max_links)
+        return _circuit_view(graph, payload, place, arrays, max_links)
+    drawn, traced = payload.graph, payload if isinstance(payload, Trace) else None
+    foreign = payload if isinstance(payload, GraphPayload) else None
+    left = foreign.state if foreign else {}
+    top = traced.top if traced else _top(graph)
+    scores = traced.scores.model_dump() if traced else foreign.scores if foreign else {}
+    return GraphView(
+        **_drawn(graph, drawn.links.of, place, arrays, max_links, drawn.node_threshold or 1.0),
+        state=_state(graph, left),
+        prompt=drawn.prompt,
+        target=traced.target if traced else next(iter(top), None),
+        contrast=traced.contrast if traced else None,
+        quantity=traced.quantity if traced else None,
+        graph_quantity=traced.graph_quantity if traced else None,
+        top=top,
+        sentence=traced.sentence if traced else "",
+        notes=traced.notes if traced else foreign.warnings if foreign else [],
+        scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
+        verification=traced.verification.model_dump(exclude_unset=True) if traced else {},
+        groups=_groups(traced.groups, graph.tokens) if traced else [],
+        paths=traced.paths if traced else [],
+        node_threshold=_threshold(left, drawn.node_threshold),
+        interventions=traced.interventions if traced else [],
+        units=traced.units if traced else foreign.units if foreign else "features",
+        live=traced is not None and result.arguments.get("basis") == "neurons",
+    )
+
+
+def _circuit_view(
+    graph: Graph, payload: Trace | Circuit | GraphPayload, place: str, arrays: Arrays, max_links: int
+) -> CircuitView:
+    """The view of a circuit; without a payload of its own, of a file that holds nothing but its graph."""
+    circuit.stand(graph)
+    found = payload if isinstance(payload, Circuit) else None
+    foreign = payload if isinstance(payload, GraphPayload) else None
+    return CircuitView(
+        **_drawn(graph, payload.graph.links.of, place, arrays, max_links, 1.0, parts=True),
+        state=_state(graph, foreign.state if foreign else {}),
+        sentence=found.sentence if found else "",
+        notes=foreign.warnings if foreign else [],
+        node_threshold=1.0,
+        facts=circuit.facts(found),
+    )
+
+
+def _drawn(
+    graph: Graph, of: int, place: str, arrays: Arrays, max_links: int, cut: float, *, parts: bool = False
+) -> dict[str, Any]:
+    """What every drawn graph has; its links go into the arrays. of: how many links there are. cut: how much of the
+    influence the graph holds. parts: links enter inputs of their targets."""
+    row, source, weight, delta, verdict = _links(graph, max_links)
     counts = (
         np.bincount(graph.targets[row], minlength=len(graph.nodes)) if len(row) else np.zeros(len(graph.nodes), int)
     )
-    if facts is not None:
-        parts = np.array([PARTS.index(graph.part(r)) for r in range(len(graph.targets))], np.uint8)
-        arrays[f"{place}.part"] = parts[row]
+    if parts:
+        entered = np.array([PARTS.index(graph.part(r)) for r in range(len(graph.targets))], np.uint8)
+        arrays[f"{place}.part"] = entered[row]
     arrays[f"{place}.offsets"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
     arrays[f"{place}.source"] = source.astype(np.uint32)
     arrays[f"{place}.weight"] = _short(weight)
@@ -147,40 +192,17 @@ def graph_view(
     dropped: dict[int, float] = {}
     for target, lost in zip(graph.targets.tolist(), (full - kept).tolist(), strict=True):
         dropped[target] = dropped.get(target, 0.0) + lost
-    total = len(graph.links()[0])
-    scores = dict(own.scores or {}) if traced is None else traced.scores.model_dump()
-    for name in ("replacement_score", "completeness_score"):
-        if name in metadata:
-            scores.setdefault(name.removesuffix("_score"), metadata[name])
     numbered = [n.layer for n in graph.nodes if n.layer is not None and n.kind != "logit"]
-    return GraphView(
-        prompt=str(metadata.get("prompt", "")),
-        tokens=graph.tokens,
-        target=None if facts else traced.target if traced else next(iter(_top(graph)), None),
-        contrast=traced.contrast if traced else None,
-        quantity=traced.quantity if traced else None,
-        graph_quantity=traced.graph_quantity if traced else None,
-        top=[] if facts else traced.top if traced else _top(graph),
-        sentence="" if isinstance(payload, GraphPayload) else payload.sentence,
-        notes=[*(traced.notes if traced else []), *file.warnings],
-        scores={k: v for k, v in scores.items() if v is None or isinstance(v, int | float)},
-        verification=traced.verification.model_dump(exclude_unset=True) if traced else {},
-        groups=_groups(traced.groups, graph.tokens) if traced else [],
-        paths=traced.paths if traced else [],
-        n_layers=max(numbered, default=0) + 1,
-        node_threshold=1.0 if facts else _threshold(file),
-        nodes=_nodes(graph, dropped, float(metadata.get("node_threshold") or 1.0)),
-        links=Links(shown=len(row), of=total if own.links is None else own.links.of),
-        interventions=traced.interventions if traced else [],
-        state=state,
-        live=traced is not None and result.arguments.get("basis") == "neurons",
-        circuit=facts,
-    )
+    return {
+        "tokens": graph.tokens,
+        "n_layers": max(numbered, default=0) + 1,
+        "nodes": _nodes(graph, dropped, cut),
+        "links": Links(shown=len(row), of=of),
+    }
 
 
-def _links(file: GraphFile, max_links: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
+def _links(graph: Graph, max_links: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]:
     """(row of the target, source, weight, delta, verdict) of the links to show, sorted by target."""
-    graph = file.graph
     row, source, weight = graph.links()
     if len(row) > max_links:
         size = np.abs(weight)
@@ -193,10 +215,7 @@ def _links(file: GraphFile, max_links: int) -> tuple[np.ndarray, np.ndarray, np.
     row, source, weight = row[order], source[order], weight[order]
     ends = zip(row.tolist(), source.tolist(), strict=True)
     verdict = np.array([VERDICTS[graph.verdict(r, s)] for r, s in ends], np.uint8)
-    delta = None
-    if file.link_deltas:
-        pairs = zip(source.tolist(), graph.targets[row].tolist(), strict=True)
-        delta = np.array([file.link_deltas.get(pair, 0.0) for pair in pairs], np.float32)
+    delta = None if graph.deltas is None else at(graph.deltas, row, source)
     return row, source, weight, delta, verdict
 
 
@@ -276,21 +295,20 @@ def _groups(groups: list[TraceGroup], tokens: list[str]) -> list[Group]:
     return out
 
 
-def _state(file: GraphFile) -> GraphState:
-    there = {n.id for n in file.graph.nodes}
-    pinned = [i for i in file.qparams.get("pinnedIds", []) if i in there]
-    groups = [
-        Group(name=name, nodes=[i for i in ids if i in there]) for name, *ids in file.qparams.get("supernodes", [])
-    ]
-    clicked = str(file.qparams.get("clickedId", ""))
+def _state(graph: Graph, left: dict[str, Any]) -> GraphState:
+    """What a person had pinned, grouped and selected, as far as it is there."""
+    there = {n.id for n in graph.nodes}
+    pinned = [i for i in left.get("pinnedIds", []) if i in there]
+    groups = [Group(name=name, nodes=[i for i in ids if i in there]) for name, *ids in left.get("supernodes", [])]
+    clicked = str(left.get("clickedId", ""))
     return GraphState(
         pinned=pinned, groups=[g for g in groups if g.nodes], selected=clicked if clicked in there else ""
     )
 
 
-def _threshold(file: GraphFile) -> float:
+def _threshold(left: dict[str, Any], own: float | None) -> float:
     """Where the slider starts: where somebody left it, or where the writer of the file put it."""
-    for value in (file.qparams.get("pruningThreshold"), file.metadata.get("node_threshold")):
+    for value in (left.get("pruningThreshold"), own):
         if isinstance(value, int | float) and 0 < value <= 1:
             return float(value)
     return 0.8

@@ -9,7 +9,7 @@ from typing import Any
 
 from hooke.errors import HookeError
 from hooke.results import Result, load_result, read_json
-from hooke.results.graph_file import graph_from_file
+from hooke.results.formats.graph_file import graph_from_file
 
 
 def read_file(path: str | Path) -> Result:
@@ -32,7 +32,7 @@ def read_file(path: str | Path) -> Result:
 def graph_result(data: dict[str, Any], path: Path) -> Result:
     """A graph file as a result: nothing is added to what the file says."""
     try:
-        graph_from_file(data, dense=False)
+        payload = graph_from_file(data, dense=False).payload()
     except HookeError as error:
         message = str(error)
         raise HookeError(message if str(path) in message else f"{path}: {message}") from None
@@ -42,7 +42,7 @@ def graph_result(data: dict[str, Any], path: Path) -> Result:
         "graph",
         arguments={"prompt": str(metadata.get("prompt", "")), "file": path.name},
         provenance={"scan": str(metadata.get("scan", "")), "written_by": _writer(metadata), "sha256": digest},
-        payload={"graph": data},
+        payload=payload,
     )
 
 

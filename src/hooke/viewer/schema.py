@@ -14,7 +14,7 @@ from pydantic import Field
 from hooke.results import Claim, Kind, Verdict
 from hooke.results.payloads import Part
 from hooke.results.payloads.assess import Control, Finding, Section, Sentence
-from hooke.results.payloads.common import Alarms, Quantity, Token
+from hooke.results.payloads.common import Alarms, Called, Quantity, Token
 from hooke.results.payloads.lens import Choice
 from hooke.results.payloads.probe import Roc
 from hooke.results.payloads.trace import GroupFacts, Intervention, Path
@@ -93,31 +93,43 @@ class CircuitFacts(Part):
     rest: dict[str, Any] = Field(description="what else is in the payload")
 
 
-class GraphView(Part):
-    """An attribution graph, or a circuit: then `tokens` are heads and the MLP, and `position` is the column."""
+class Drawn(Part):
+    """What a trace and a circuit have: nodes in columns and layers, links between them, and what a person did."""
+
+    tokens: list[str] = Field(description="names of the columns")
+    sentence: str = ""
+    notes: list[str]
+    n_layers: int
+    node_threshold: float
+    nodes: Nodes
+    links: Links
+    state: GraphState
+
+
+class GraphView(Drawn):
+    """An attribution graph."""
 
     type: Literal["graph"] = "graph"
     prompt: str
-    tokens: list[str]
     target: Token | None = None
     contrast: Token | None = None
     quantity: Quantity | None = Field(default=None, description="what effects are reported in; null in a graph file")
     graph_quantity: Quantity | None = Field(default=None, description="what the graph adds up to and predicts")
     top: list[Token]
-    sentence: str = ""
-    notes: list[str]
     scores: dict[str, float | None]
     verification: dict[str, Any]
     groups: list[Group]
     paths: list[Path]
-    n_layers: int
-    node_threshold: float
-    nodes: Nodes
-    links: Links
     interventions: list[Intervention]
-    state: GraphState
+    units: Called = Field(description="what its features are called; pages of before do not say it and have neurons")
     live: bool = Field(description="whether a model can be asked to change these nodes: features of a known basis")
-    circuit: CircuitFacts | None = None
+
+
+class CircuitView(Drawn):
+    """A circuit: columns are heads and the MLP, and the `position` of a node is its column."""
+
+    type: Literal["circuit"] = "circuit"
+    facts: CircuitFacts
 
 
 class LensView(Part):
@@ -247,7 +259,7 @@ class Shown(Part):
     status: Literal["complete", "partial", "failed"]
     seconds: dict[str, float]
     claims: list[Claim]
-    view: GraphView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView = Field(
+    view: GraphView | CircuitView | LensView | Intervention | ProbeView | AssessView | PatchView | GenericView = Field(
         discriminator="type"
     )
 

@@ -2,20 +2,24 @@
 
 import { computed, type Signal } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
-import { over, type State, type ViewProps } from "../core/contract";
+import { over, type State, type View as Picture, type ViewProps } from "../core/contract";
 import { count, num, plain, token } from "../core/format";
 import { write } from "../core/url";
 import { Value } from "../generic/GenericView";
-import type { AssessView as View, Finding, Sentence } from "../types";
-import { viewOf } from "../views";
+import type { AssessView as View, Finding, Sentence, Shown } from "../types";
 
-export const assessState = (): State => ({ open: "", at: {} });
+/** The view of a report. viewOf: which picture a piece of evidence has; the table of pictures knows, and this is one of them. */
+export const assessed = (viewOf: (result: Shown) => Picture): Picture => ({
+  component: (props) => <AssessView {...props} viewOf={viewOf} />,
+  initial: () => ({ open: "", at: {} }),
+});
 
 const NO_MODEL = "This is the evidence of a report: there is no model behind it.";
 
-type Part = ViewProps & { view: View };
+type Props = ViewProps & { viewOf: (result: Shown) => Picture };
+type Part = Props & { view: View };
 
-export function AssessView(props: ViewProps) {
+function AssessView(props: Props) {
   const view = props.result.view as View;
   const open = String(props.state.value.open);
   const number = props.data.page.results.findIndex((r, i) => i > 0 && r.id === open.split("#")[0]);
@@ -251,13 +255,13 @@ function Findings(part: Part) {
 }
 
 /** One piece of evidence, in the view of its kind. What a person does in it is `at` in the state of the report. */
-function Opened({ view, open, number, ...props }: Part & { open: string; number: number }) {
+function Opened({ view, open, number, viewOf, ...props }: Part & { open: string; number: number }) {
   const { data, state, set } = props;
   const shown = data.page.results[number];
   const [id, key] = split(open);
   const { title, left_out } = view.evidence[number - 1];
   const place = Object.hasOwn(view.places, open) ? view.places[open] : null;
-  const { component: Picture, initial } = viewOf(shown);
+  const { component: Evidence, initial } = viewOf(shown);
   const held = useMemo(() => {
     const base = { ...initial(shown), ...(place?.node ? { sel: place.node } : {}) };
     return computed(() => {
@@ -295,7 +299,7 @@ function Opened({ view, open, number, ...props }: Part & { open: string; number:
           <Value value={place.value} name={key} depth={0} dark={props.dark} />
         </section>
       )}
-      <Picture
+      <Evidence
         {...props}
         result={shown}
         number={number}

@@ -6,7 +6,9 @@ import type { Json } from "../core/contract";
 import { count } from "../core/format";
 import { InterventionTable } from "../generic/InterventionTable";
 import type { Intervention } from "../types";
-import { runKey, type Store } from "./store";
+import { interventions, runKey } from "./runs";
+import type { Store } from "./store";
+import { traceOf } from "./trace";
 
 const OPS = [
   ["off", "Switch off"],
@@ -18,15 +20,18 @@ export function Change({ store, nodes }: { store: Store; nodes: number[] }) {
   const failed = useSignal("");
   const slow = useSignal(false);
   const g = store.graph.value;
+  const view = traceOf(g);
   const { live } = store.props.shell;
   const ids = nodes.map((i) => g.id[i]);
-  const done = new Map(store.interventions().map((run) => [runKey(run.nodes, run.op), run]));
+  const done = new Map(interventions(store).map((run) => [runKey(run.nodes, run.op), run]));
   const shown = store.get<{ op: string; of?: string } | null>("replay");
-  const possible = !!live && !live.refused && g.view.live && nodes.length > 0;
+  const possible = !!live && !live.refused && view.live && nodes.length > 0;
   const why = !nodes.length
     ? "Only features can be changed."
-    : !g.view.live
-      ? "This graph was made elsewhere: there is no model here that its nodes could be changed in."
+    : !view.live
+      ? view.quantity // of a trace of ours
+        ? "Only a trace in the basis of neurons can be changed: this one is made of dictionaries."
+        : "This graph was made elsewhere: there is no model here that its nodes could be changed in."
       : (live?.refused ?? "There is no model behind this page.");
   const run = async (op: "off" | "double") => {
     failed.value = "";

@@ -4,7 +4,7 @@ import { useEffect } from "preact/hooks";
 import { count, num, percent, token } from "../core/format";
 import { VERDICTS, Verdict } from "../core/Verdict";
 import { difference, inputs, outputs, PARTS, signOf, type Graph, type Row } from "./graph";
-import { atOf, placeOf, wordsOf, type Store } from "./store";
+import { atOf, wordsOf, type Store } from "./store";
 
 const FIRST = 25;
 
@@ -87,7 +87,7 @@ interface RowsProps {
 
 function Rows({ store, rows: all, title, head, left = 0, single }: RowsProps) {
   const g = store.graph.value;
-  const { circuit } = g.view;
+  const { shares } = g.reading;
   // what is hidden is counted in one line; experts see each
   const hidden = (r: Row) => store.props.depth !== "expert" && (g.kind[r.node] === "remainder" || g.kind[r.node] === "error");
   const [rows, unseen] = [all.filter((r) => !hidden(r)), all.filter(hidden)];
@@ -100,7 +100,7 @@ function Rows({ store, rows: all, title, head, left = 0, single }: RowsProps) {
         {kept >= 0.005 && <span class="soft"> · {percent(kept)}, net, is not among the links of this page</span>}
         {Number.isNaN(left) && <span class="soft"> · what is not among the links of this page is not known</span>}
       </h3>
-      <div class="soft">{circuit ? "effect on the answer; + supports it, where that was tested" : `${head}; with a sign where that was tested`}</div>
+      <div class="soft">{shares ? `${head}; with a sign where that was tested` : "effect on the answer; + supports it, where that was tested"}</div>
       <ul class="rows">
         {shown.map((r) => {
           const verdict = single ? g.verdict[r.link] : 0;
@@ -110,8 +110,8 @@ function Rows({ store, rows: all, title, head, left = 0, single }: RowsProps) {
             <li key={r.link}>
               <NodeButton store={store} i={r.node} part={single ? g.enters?.[r.link] : 0} />
               <span class={`share ${tone}`} title={`direct effect ${sign ? num(r.weight, true) : num(Math.abs(r.weight))}`}>
-                {verdict > 0 && <Verdict verdict={VERDICTS[verdict]} />} {!circuit && percent(Math.abs(r.share))}
-                <span class={circuit ? "" : "soft"}> {sign ? num(r.weight, true) : num(Math.abs(r.weight))}</span>
+                {verdict > 0 && <Verdict verdict={VERDICTS[verdict]} />} {shares && percent(Math.abs(r.share))}
+                <span class={shares ? "soft" : ""}> {sign ? num(r.weight, true) : num(Math.abs(r.weight))}</span>
               </span>
             </li>
           );
@@ -119,7 +119,7 @@ function Rows({ store, rows: all, title, head, left = 0, single }: RowsProps) {
       </ul>
       {rows.length > shown.length && (
         <p class="soft">
-          and {count(rows.length - shown.length)} weaker{!circuit && `, ${percent(sumOf(rows.slice(FIRST)))} together`}
+          and {count(rows.length - shown.length)} weaker{shares && `, ${percent(sumOf(rows.slice(FIRST)))} together`}
         </p>
       )}
       {unseen.length > 0 && (
@@ -155,7 +155,7 @@ export function NodeButton({ store, i, part }: { store: Store; i: number; part?:
       {!!part && <strong> {PARTS[part]}</strong>}
       <span class="soft">
         {" "}
-        {placeOf(g, i)}
+        {g.reading.place(g, i)}
         {atOf(g, i, 12)}
       </span>
     </button>

@@ -1,18 +1,20 @@
 // The table twin of the graph: every shown node, also the way of screen readers.
 
 import { useSignal } from "@preact/signals";
-import { chance, count, num, percent, token } from "../core/format";
+import type { ComponentChildren } from "preact";
+import { count, num, token } from "../core/format";
 import { Verdict } from "../core/Verdict";
 import { NodeButton } from "./Connections";
-import { Detail } from "./Detail";
 import type { Store } from "./store";
 
 const PAGE = 200;
 
-export function NodeTable({ store }: { store: Store }) {
+/** detail: what is selected, in the words of the view. */
+export function NodeTable({ store, detail }: { store: Store; detail: ComponentChildren }) {
   const most = useSignal(PAGE);
   const g = store.graph.value;
-  const { nodes: n, circuit } = g.view;
+  const { nodes: n } = g.view;
+  const { atTokens, amount, amountOf } = g.reading;
   const found = store.matches.value;
   const rows: number[] = [];
   for (let i = 0; i < g.n; i++) if (store.visible.value[i] && (!found || found.has(i))) rows.push(i);
@@ -26,8 +28,8 @@ export function NodeTable({ store }: { store: Store }) {
           <thead>
             <tr>
               <th scope="col">node</th>
-              {!circuit && <th scope="col">token</th>}
-              <th scope="col" class="number">{circuit ? "strength" : "influence"}</th>
+              {atTokens && <th scope="col">token</th>}
+              <th scope="col" class="number">{amount}</th>
               <th scope="col" class="number">value</th>
               <th scope="col">test</th>
               <th scope="col">pinned</th>
@@ -37,8 +39,8 @@ export function NodeTable({ store }: { store: Store }) {
             {shown.map((i) => (
               <tr key={i} aria-selected={store.selected.value === i}>
                 <td><NodeButton store={store} i={i} /></td>
-                {!circuit && <td><span class="tok">{token(g.view.tokens[g.position[i]] ?? "")}</span> <span class="soft">{g.position[i] + 1}</span></td>}
-                <td class="number">{g.kind[i] === "logit" && !circuit ? chance(n.probability[i]) : percent(g.part[i])}</td>
+                {atTokens && <td><span class="tok">{token(g.view.tokens[g.position[i]] ?? "")}</span> <span class="soft">{g.position[i] + 1}</span></td>}
+                <td class="number">{amountOf(g, i)}</td>
                 <td class="number">{num(n.value[i], true)}</td>
                 <td>{g.kind[i] === "feature" ? <Verdict verdict={n.verdict[i]} /> : ""}</td>
                 <td><input type="checkbox" aria-label="pinned" checked={store.pinned.value.has(i)} onChange={() => store.togglePin(i)} /></td>
@@ -55,7 +57,7 @@ export function NodeTable({ store }: { store: Store }) {
         <header>
           <h2>Detail</h2>
         </header>
-        <div class="content"><Detail store={store} /></div>
+        <div class="content">{detail}</div>
       </div>
     </div>
   );

@@ -3,10 +3,11 @@
 import { num, percent, token } from "../core/format";
 import { NodeButton } from "./Connections";
 import type { Store } from "./store";
+import { traceOf } from "./trace";
 
 export function Paths({ store }: { store: Store }) {
   const g = store.graph.value;
-  const { paths, target, quantity } = g.view;
+  const { paths, target, quantity } = traceOf(g);
   if (!paths.length) return null;
   return (
     <details class="scores">

@@ -2,8 +2,10 @@
 
 import { num, plain } from "../core/format";
 import type { Store } from "./store";
+import { traceOf, unitsOf } from "./trace";
 
-const WORDS: Record<string, string> = {
+/** units: what the features are called. */
+const words = (units: string): Record<string, string> => ({
   completeness: "share of the nodes' input, by influence, that comes from drawn nodes and tokens",
   replacement: "share of the influence that reaches the tokens through drawn features alone",
   unexplained: "share of the input to these nodes that the graph leaves to remainder nodes",
@@ -28,17 +30,19 @@ const WORDS: Record<string, string> = {
   refuted: "nodes whose predicted effect did not, whether or not they have one",
   edges_tested: "links whose predicted effect came true",
   edges_refuted: "links whose predicted effect did not, whether or not they have one",
-  control_95th_percentile: "effect that 95 % of random neurons stay under",
-};
+  control_95th_percentile: `effect that 95 % of random ${units} stay under`,
+});
 
 /** A counterfactual as text; older files hold nothing else. */
 const textOf = (b: unknown): string => (typeof b === "object" && b !== null && "text" in b ? String(b.text) : String(b));
 
 export function Scores({ store }: { store: Store }) {
-  const { scores, verification, quantity, graph_quantity: inside } = store.graph.value.view;
+  const g = store.graph.value;
+  const { scores, verification, quantity, graph_quantity: inside } = traceOf(g);
+  const known = words(unitsOf(g));
   const expert = store.props.depth === "expert";
   const all = [...Object.entries(scores), ...Object.entries(verification)].filter((e): e is [string, number] => typeof e[1] === "number");
-  const rows = all.filter(([name]) => expert || WORDS[name]);
+  const rows = all.filter(([name]) => expert || known[name]);
   const baselines = verification.baselines;
   if (!rows.length) return null;
   return (
@@ -50,7 +54,7 @@ export function Scores({ store }: { store: Store }) {
             <tr key={name}>
               <th scope="row">{plain(name).replaceAll("_", " ")}</th>
               <td class="number">{Number.isInteger(value) ? value : num(value)}</td>
-              <td class="soft">{WORDS[name] ?? ""}</td>
+              <td class="soft">{known[name] ?? ""}</td>
             </tr>
           ))}
         </tbody>

@@ -6,7 +6,7 @@ import { useEffect, useRef } from "preact/hooks";
 import type { Json } from "../core/contract";
 import { percent, plain, short } from "../core/format";
 import { groupLink, type Graph } from "./graph";
-import { placeOf, sameNodes, wordsOf, type PersonGroup, type Store } from "./store";
+import { sameNodes, wordsOf, type PersonGroup, type Store } from "./store";
 
 interface Box {
   key: string; // what selecting it selects
@@ -40,11 +40,11 @@ export function boxesOf(store: Store, groups: PersonGroup[], pinned: Iterable<nu
   };
   for (const group of groups) {
     const nodes = group.nodes.map((id) => g.place.get(id)).filter((i): i is number => i !== undefined);
-    const said = g.view.groups.find((s) => sameNodes(s.nodes, group.nodes));
+    const said = g.groups.find((s) => sameNodes(s.nodes, group.nodes));
     if (nodes.length) add(`group:${group.name}`, group.name, `${nodes.length} nodes`, nodes, said?.verdict);
   }
   for (const i of pinned) {
-    add(g.id[i], wordsOf(store, i), placeOf(g, i), [i], g.view.nodes.verdict[i], g.kind[i] === "token" || g.kind[i] === "logit");
+    add(g.id[i], wordsOf(store, i), g.reading.place(g, i), [i], g.view.nodes.verdict[i], g.kind[i] === "token" || g.kind[i] === "logit");
   }
   if (ends && boxes.length) {
     const there = new Set(boxes.flatMap((b) => b.nodes));
@@ -144,7 +144,7 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
   }, []);
   const boxes = useComputed(() => {
     const own = store.groups.value;
-    const said = suggested ? store.graph.value.view.groups.filter((s) => !own.some((o) => sameNodes(o.nodes, s.nodes))) : [];
+    const said = suggested ? store.graph.value.groups.filter((s) => !own.some((o) => sameNodes(o.nodes, s.nodes))) : [];
     return boxesOf(store, [...said, ...own], store.pinned.value, true);
   });
   const lines = useComputed(() => linesOf(store.graph.value, boxes.value));
@@ -207,8 +207,8 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
         {!boxes.value.length && (
           <div class="empty soft">
             <p>Pin nodes (<kbd>p</kbd>) or group them (<kbd>g</kbd>) to draw your own picture of what happens.</p>
-            {!hasOwn && store.graph.value.view.groups.length > 0 && (
-              <button onClick={() => store.set({ groups: store.graph.value.view.groups.map(({ name, nodes }) => ({ name, nodes })) as unknown as Json })}>
+            {!hasOwn && store.graph.value.groups.length > 0 && (
+              <button onClick={() => store.set({ groups: store.graph.value.groups.map(({ name, nodes }) => ({ name, nodes })) as unknown as Json })}>
                 Start from the groups of the sentence
               </button>
             )}

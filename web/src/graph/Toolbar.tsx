@@ -1,9 +1,9 @@
-// What is shown: pruning, search, which links, what to hide, contrast; undo, table, pictures, keys.
+// What is shown: pruning, search, which links, and what a view adds; undo, table, pictures, keys.
 
-import type { RefObject } from "preact";
+import type { ComponentChildren, RefObject } from "preact";
 import { download, fileName } from "../core/files";
 import { palette } from "../core/colour";
-import { count, percent, plain, short, token } from "../core/format";
+import { count, percent, plain, short } from "../core/format";
 import { png, svg, type Pen } from "../core/pen";
 import { drawScene } from "./draw";
 import { scenes } from "./GraphPane";
@@ -11,23 +11,26 @@ import { MAX_EDGES, MODES, type Store } from "./store";
 
 const HEAD = 26; // pixels of the line under an exported picture
 
-export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDivElement | null> }) {
+interface Props {
+  store: Store;
+  root: RefObject<HTMLDivElement | null>;
+  /** What an exported picture is of. */
+  caption: string;
+  children?: ComponentChildren;
+}
+
+export function Toolbar({ store, root, caption, children }: Props) {
   const g = store.graph.value;
-  const { circuit } = g.view;
+  const { amount } = g.reading;
   const prune = store.get<number>("prune");
-  const hide = store.get<string[]>("hide") ?? [];
   const found = store.matches.value;
-  const chanceOf = (i: number) => g.view.nodes.probability[i] ?? 0;
-  const logits = g.kind.map((kind, i) => (kind === "logit" ? i : -1)).filter((i) => i >= 0).sort((x, y) => chanceOf(y) - chanceOf(x));
-  const [a = "", b = ""] = store.get<string>("minus").split("|");
-  const toggle = (kind: string) => store.set({ hide: hide.includes(kind) ? hide.filter((k) => k !== kind) : [...hide, kind] }, "replace");
   const picture = (kind: "svg" | "png") => {
     const now = scenes.get(store);
     if (!now) return store.props.announce("Show the graph first: the table is on screen.");
     const { scene, width, height } = now;
     const title = store.props.data.page.title;
     // a picture that travels says what it is of, and what it leaves out
-    const head = `${circuit ? plain(title) : `${short(plain(g.view.prompt), 90)} → ${token(g.view.target?.token ?? "")}`}   ${root.current?.querySelector(".shown")?.textContent ?? ""}`;
+    const head = `${caption}   ${root.current?.querySelector(".shown")?.textContent ?? ""}`;
     const tall = height + HEAD;
     const draw = (pen: Pen) => {
       const p = palette(scene.dark);
@@ -46,7 +49,7 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
   return (
     <div class="toolbar" role="toolbar" aria-label="What is shown">
       <label title="Nodes are dropped, least influential first, until the rest hold this share of the influence">
-        {circuit ? "Strength" : "Influence"} shown{" "}
+        {amount[0].toUpperCase() + amount.slice(1)} shown{" "}
         <input
           type="range" min="0.05" max="1" step="0.01" value={prune} aria-valuetext={percent(prune)}
           onInput={(event) => store.set({ prune: Number(event.currentTarget.value) }, "replace")}
@@ -78,37 +81,7 @@ export function Toolbar({ store, root }: { store: Store; root: RefObject<HTMLDiv
           {MODES.map((mode) => <option key={mode} value={mode}>{mode === "either" ? "in and out" : mode}</option>)}
         </select>
       </label>
-      {g.hasDelta && (
-        <label title="The direct effect of a node's value, or of how much that value differs from the counterfactual">
-          Weights{" "}
-          <select value={store.get<string>("weights")} onChange={(event) => store.set({ weights: event.currentTarget.value }, "replace")}>
-            <option value="value">value</option>
-            <option value="change">change</option>
-          </select>
-        </label>
-      )}
-      {!circuit && (
-        <label class="check">
-          <input type="checkbox" checked={!hide.includes("remainder")} onChange={() => toggle("remainder")} /> what is not drawn
-        </label>
-      )}
-      {logits.length > 1 && (
-        <label title="Colour nodes by what they do for one output rather than another">
-          Contrast{" "}
-          <select value={a} aria-label="Contrast: this output" onChange={(event) => store.set({ minus: event.currentTarget.value ? `${event.currentTarget.value}|${b || g.id[logits.find((i) => g.id[i] !== event.currentTarget.value)!]}` : "" })}>
-            <option value="">none</option>
-            {logits.map((i) => <option key={i} value={g.id[i]}>{token(g.view.nodes.label[i])}</option>)}
-          </select>
-          {a && (
-            <>
-              {" − "}
-              <select value={b} aria-label="Contrast: rather than this output" onChange={(event) => store.set({ minus: `${a}|${event.currentTarget.value}` })}>
-                {logits.filter((i) => g.id[i] !== a).map((i) => <option key={i} value={g.id[i]}>{token(g.view.nodes.label[i])}</option>)}
-              </select>
-            </>
-          )}
-        </label>
-      )}
+      {children}
       <span class="push" />
       <button disabled={store.past.value === 0} onClick={() => store.undo()}>Undo</button>
       <button aria-pressed={store.get<boolean>("table")} onClick={() => store.set({ table: !store.get("table") }, "replace")}>Table</button>

@@ -5,13 +5,7 @@ import { short, token } from "../core/format";
 import type { Pen } from "../core/pen";
 import { holds, linkShare, signOf, unpredicted, type Graph, type NodeKind } from "./graph";
 import type { Layout } from "./layout";
-
-export interface Zoom {
-  k: number;
-  x: number;
-  y: number;
-}
-export const FITTED: Zoom = { k: 1, x: 0, y: 0 };
+import type { Zoom } from "./zoom";
 
 export interface Scene {
   graph: Graph;
@@ -96,14 +90,13 @@ function drawLabels(pen: Pen, s: Scene, p: Palette, width: number, height: numbe
     const y = l.rowY(row) * z.k + z.y;
     const end = row === 0 || row === g.nRows - 1;
     if (y < 6 || y > height - 26 || (!end && ((row - 1) % every !== 0 || row > g.nRows - 2 - (every > 1 ? 1 : 0)))) continue;
-    const names = g.view.circuit ? ["input", "logits"] : ["token", "output"];
-    pen.fillText(end ? names[row && 1] : String(row - 1), 37, y);
+    pen.fillText(end ? g.reading.ends[row && 1] : String(row - 1), 37, y);
   }
   pen.fillStyle = p.panel;
   pen.fillRect(0, height - 24, width, 24);
-  if (g.view.circuit) {
+  if (g.reading.foot) {
     pen.fillStyle = p.soft;
-    pen.fillText("head", 37, height - 12);
+    pen.fillText(g.reading.foot, 37, height - 12);
   }
   pen.fillStyle = p.text;
   pen.textAlign = "center";
@@ -122,7 +115,7 @@ function drawLabels(pen: Pen, s: Scene, p: Palette, width: number, height: numbe
 function drawEdges(pen: Pen, s: Scene, edges: Uint32Array, strength: number): void {
   const { graph: g, layout: l, zoom: z } = s;
   const p = palette(s.dark);
-  const thin = g.enters ? Math.min(1, Math.sqrt(150 / (edges.length || 1))) : 1; // many strong edges: a circuit has no others
+  const thin = g.reading.shares ? 1 : Math.min(1, Math.sqrt(150 / (edges.length || 1))); // many strong edges: there are no others
   const looks: number[][] = Array.from({ length: 48 }, () => []);
   for (const e of edges) {
     const size = Math.abs(linkShare(g, e));
@@ -201,9 +194,8 @@ export function fillOf(s: Scene, i: number, p: Palette): string {
     return step === 0 ? mix(p.surface, p.remainder, 0.55) : mix(p.surface, sign < 0 ? p.negative : sign > 0 ? p.positive : p.unsigned, 0.25 + 0.75 * step);
   }
   const kind = s.graph.kind[i];
-  const { delta, verdict } = s.graph.view.nodes;
-  if (s.graph.edgeless && delta[i] && verdict[i] === "matters") return delta[i]! < 0 ? p.negative : p.positive;
-  if (s.graph.enters && !s.graph.edgeless && !s.graph.share[i]) return mix(p.surface, p.remainder, 0.5); // not in the circuit
+  const own = s.graph.reading.fill(s.graph, i, p);
+  if (own) return own;
   return kind === "remainder" || kind === "error" ? p.remainder : kind === "token" || kind === "logit" ? p.text : p.node;
 }
 

@@ -1,47 +1,90 @@
-// The graph as typed arrays: links by target as they come, by source as well, and each link's share of its target's input.
+// A drawn graph as typed arrays: links by target as they come, by source as well, and each link's share of its target's input.
 
+import type { Palette } from "../core/colour";
 import type { PageData } from "../core/contract";
-import type { GraphView, Nodes } from "../types";
+import type { CircuitView, GraphView, Group, Nodes } from "../types";
 
+export type Drawn = GraphView | CircuitView;
 export type NodeKind = Nodes["kind"][number];
 /** Of links: tested and it matters, tested and not as predicted, tested without effect. Their signs are told only of the first. */
 export const holds = (verdict: number): boolean => verdict === 1 || verdict === 3 || verdict === 5;
 export const unpredicted = (verdict: number): boolean => verdict === 2;
 
 export interface Graph {
-  view: GraphView;
+  view: Drawn;
+  reading: Reading;
   n: number;
   id: string[];
   place: Map<string, number>;
   kind: NodeKind[];
-  layer: Int32Array; // row in the picture: 0 tokens, 1 + layer, n_layers + 1 the logits
-  position: Int32Array; // column: the token, or in a circuit the head; -1 across all of them
+  layer: Int32Array; // row in the picture: 0 at the foot, 1 + layer, n_layers + 1 the logits
+  position: Int32Array; // column; -1 across all of them
   share: Float64Array; // influence on the answer: of all that reaches it, how much passes through the node
   part: Float64Array; // the same as a part of the influence of all nodes, as the slider counts it
   ofFeatures: number; // 1 / the influence of all features: groups are counted so, as the sentence does
   cumulative: Float64Array;
+  /** Groups that came with it. */
+  groups: Group[];
   // links by target: those into t are offsets[t] … offsets[t + 1]
   offsets: Uint32Array;
   source: Uint32Array;
   target: Uint32Array;
   weight: Float32Array;
   verdict: Uint8Array;
-  /** Of a circuit, which input of the target a link enters: a place in PARTS. */
+  /** Which input of its target a link enters, where targets have several: a place in PARTS. */
   enters: Uint8Array | undefined;
   /** Of a target's input, what is not among the links of the page, net; NaN where nobody knows. */
   left: Float64Array;
-  /** |weight| of all of a target's inputs, what is left out included as one. */
+  /** What the links into a target are set against. */
   into: Float64Array;
   // links by source: numbers of links in outLink[outOffsets[s] … outOffsets[s + 1]]
   outOffsets: Uint32Array;
   outLink: Uint32Array;
-  /** Links, strongest first, by share of the target's input times what the target matters. */
+  /** Links, strongest first, by what they are set against times what the target matters. */
   order: Uint32Array;
   nRows: number;
   nColumns: number;
   hasDelta: boolean;
-  /** A circuit of nodes: they are what was cut. */
+  /** It is made of nodes alone: they are what was cut. */
   edgeless: boolean;
+}
+
+/** What a trace and a circuit draw and say differently; the rest of their pages is shared. */
+export interface Reading {
+  make(data: PageData, number: number, weights: Weights): Graph;
+  /** Names of the first and the last row, and of the columns where those do not say themselves what they are. */
+  ends: readonly [string, string];
+  foot: string;
+  /** Of the last column, beside what the others have. */
+  width: number;
+  /** How far above its row a node stands, in rows. */
+  lift(g: Graph, i: number): number;
+  /** The colour of a node that is not that of its kind. */
+  fill(g: Graph, i: number, p: Palette): string | null;
+  /** Whether nodes stand at the tokens of a prompt. */
+  atTokens: boolean;
+  /** Whether a link is a part of what its target reads, and not an effect on the answer. */
+  shares: boolean;
+  /** What the sizes of nodes are called, and that of one node in a table. */
+  amount: "influence" | "strength";
+  amountOf(g: Graph, i: number): string;
+  /** A node in words, its kind and place, and what it is worth. */
+  label(g: Graph, i: number): string;
+  place(g: Graph, i: number): string;
+  worth(g: Graph, i: number): string;
+}
+
+/** What a view says of its own numbers. */
+export interface Own {
+  groups: Group[];
+  weight: Float32Array;
+  column(i: number): number;
+  /** Of a target's input, what is not among its links, which add up to `sum`. */
+  left(t: number, sum: number): number;
+  /** What every link is set against; without it, all inputs of its target, what is left out counted as one. */
+  most?: number;
+  /** What a target matters for the answer. */
+  matter(t: number): number;
 }
 
 /** The inputs of a head. */
@@ -49,26 +92,23 @@ export const PARTS = ["", "query", "key", "value"];
 
 export type Weights = "value" | "change";
 
-export function makeGraph(data: PageData, number: number, weights: Weights = "value"): Graph {
-  const view = data.page.results[number].view as GraphView;
-  const { nodes, circuit } = view;
+export const arrayOf = <T>(data: PageData, number: number, name: string): T => data.tensors[`${number}.links.${name}`] as T;
+
+export function makeGraph(data: PageData, number: number, reading: Reading, own: Own): Graph {
+  const view = data.page.results[number].view as Drawn;
+  const { nodes } = view;
+  const { weight } = own;
   const n = nodes.id.length;
-  const tensor = <T>(name: string) => data.tensors[`${number}.links.${name}`] as T;
-  const offsets = tensor<Uint32Array>("offsets");
-  const source = tensor<Uint32Array>("source");
-  const change = data.tensors[`${number}.links.delta`] as Float32Array | undefined;
-  const weight = weights === "change" && change ? change : tensor<Float32Array>("weight");
+  const offsets = arrayOf<Uint32Array>(data, number, "offsets");
+  const source = arrayOf<Uint32Array>(data, number, "source");
   const nRows = view.n_layers + 2;
   const layer = new Int32Array(n);
   const position = new Int32Array(n);
-  const last = Math.max(0, view.tokens.length - 1);
   for (let i = 0; i < n; i++) {
     const kind = nodes.kind[i];
     layer[i] = kind === "token" ? 0 : kind === "logit" ? nRows - 1 : Math.min(nRows - 2, Math.max(0, nodes.layer[i] ?? 0) + 1);
-    position[i] = circuit ? (nodes.position[i] ?? -1) : Math.min(last, Math.max(0, nodes.position[i] ?? last));
+    position[i] = own.column(i);
   }
-  // edges of a circuit are all measured on the answer: each is set against the strongest
-  const most = circuit && (weight.reduce((a, w) => Math.max(a, Math.abs(w)), 0) || 1);
   const target = new Uint32Array(source.length);
   const into = new Float64Array(n);
   const left = new Float64Array(n);
@@ -80,9 +120,8 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
       size += Math.abs(weight[e]);
       sum += weight[e];
     }
-    // of a change: links that are not here, and what the linear view does not hold
-    if (!circuit && offsets[t] < offsets[t + 1]) left[t] = weight !== change ? nodes.dropped[t] : (nodes.delta[t] ?? NaN) - sum;
-    into[t] = most || size + Math.abs(left[t] || 0) || 1;
+    if (offsets[t] < offsets[t + 1]) left[t] = own.left(t, sum);
+    into[t] = own.most ?? (size + Math.abs(left[t] || 0) || 1);
   }
   const outOffsets = new Uint32Array(n + 1);
   for (const s of source) outOffsets[s + 1]++;
@@ -94,17 +133,15 @@ export function makeGraph(data: PageData, number: number, weights: Weights = "va
   const whole = (kind?: string) => share.reduce((sum, x, i) => sum + (!kind || nodes.kind[i] === kind ? x : 0), 0) || 1;
   const total = whole();
   const part = share.map((x) => x / total);
-  const any = share.some((x) => x > 0);
-  const matter = (t: number) => circuit ? 1 : (any ? share[t] : 1) + (nodes.kind[t] === "logit" ? (nodes.probability[t] ?? 1) : 0);
   const score = new Float32Array(source.length);
   for (let t = 0; t < n; t++) {
-    const m = matter(t) / into[t];
+    const m = own.matter(t) / into[t];
     for (let e = offsets[t]; e < offsets[t + 1]; e++) score[e] = Math.abs(weight[e]) * m;
   }
   return {
-    view, n, id: nodes.id, place: new Map(nodes.id.map((id, i) => [id, i])), kind: nodes.kind as NodeKind[], layer, position, share, part, ofFeatures: 1 / whole("feature"),
-    cumulative: Float64Array.from(nodes.cumulative), offsets, source, target, weight, verdict: tensor<Uint8Array>("verdict"), enters: tensor<Uint8Array | undefined>("part"),
-    left, into, outOffsets, outLink, order: strongest(score), nRows, nColumns: Math.max(1, view.tokens.length), hasDelta: !!change, edgeless: !!circuit && !source.length,
+    view, reading, n, id: nodes.id, place: new Map(nodes.id.map((id, i) => [id, i])), kind: nodes.kind as NodeKind[], layer, position, share, part, ofFeatures: 1 / whole("feature"),
+    cumulative: Float64Array.from(nodes.cumulative), groups: own.groups, offsets, source, target, weight, verdict: arrayOf(data, number, "verdict"), enters: arrayOf(data, number, "part"),
+    left, into, outOffsets, outLink, order: strongest(score), nRows, nColumns: Math.max(1, view.tokens.length), hasDelta: !!arrayOf(data, number, "delta"), edgeless: false,
   }; // prettier-ignore
 }
 
@@ -195,27 +232,4 @@ export function groupLink(g: Graph, from: Set<number>, to: number[]): number {
     total += (sum / outsideOf[i]) * (fractions[i] / whole);
   });
   return total;
-}
-
-/** The share of the nodes' inputs that nothing in the graph explains; null if the file does not say and nothing can be told. */
-export function unexplained(g: Graph): number | null {
-  const told = g.view.scores.unexplained;
-  if (typeof told === "number") return told;
-  const completeness = g.view.scores.completeness;
-  if (typeof completeness === "number") return 1 - completeness;
-  // a file without scores: the share of errors and of what is left out in the inputs, weighted by influence
-  let lost = 0;
-  let all = 0;
-  for (let t = 0; t < g.n; t++) {
-    const m = g.share[t] + (g.kind[t] === "logit" ? (g.view.nodes.probability[t] ?? 1) : 0);
-    if (!m || g.offsets[t] === g.offsets[t + 1]) continue;
-    let error = Math.abs(g.left[t] || 0);
-    for (let e = g.offsets[t]; e < g.offsets[t + 1]; e++) {
-      const k = g.kind[g.source[e]];
-      if (k === "error" || k === "remainder") error += Math.abs(g.weight[e]);
-    }
-    lost += (m * error) / g.into[t];
-    all += m;
-  }
-  return all ? lost / all : null;
 }

@@ -1,4 +1,4 @@
-// Where nodes stand: a column a token (in a circuit: a head, and the MLP), a row a layer. World units are pixels of the fitted picture.
+// Where nodes stand: a column a token (or what a reading has for columns), a row a layer. World units are pixels of the fitted picture.
 
 import type { Graph } from "./graph";
 
@@ -39,8 +39,7 @@ export function makeLayout(g: Graph, visible: Uint8Array, width: number, height:
   }
   // a column's width grows with the root of what its fullest cell holds, so that no token disappears
   const weight = Array.from(most, (m) => 1.2 + Math.sqrt(m) * (m > 1 ? 1 : 0));
-  const { circuit } = g.view;
-  if (circuit) weight[weight.length - 1] *= 1.5; // a longer name
+  weight[weight.length - 1] *= g.reading.width;
   const total = weight.reduce((a, b) => a + b, 0);
   const inner = Math.max(60, width - LEFT - RIGHT);
   const columns: Layout["columns"] = [];
@@ -67,7 +66,7 @@ export function makeLayout(g: Graph, visible: Uint8Array, width: number, height:
       const inLine = Math.min(perLine, cell.length - line * perLine);
       x[i] = column.left + column.width / 2 + ((k % perLine) - (inLine - 1) / 2) * gap;
       y[i] = rowY(row) + (lines > 1 ? ((lines - 1) / 2 - line) * Math.min(7, (step - 2) / lines) : 0);
-      if (circuit && /mlp|feature/.test(g.kind[i])) y[i] -= step * 0.4; // it reads the heads of its layer
+      y[i] -= step * g.reading.lift(g, i);
     });
   }
   const cell = 24;

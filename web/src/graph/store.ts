@@ -1,10 +1,10 @@
-// The state of a graph view and what follows from it. State is plain JSON (see graphState); everything else is computed.
+// The state of a drawn graph and what follows from it. State is plain JSON (see drawnState); everything else is computed.
 
 import { computed, signal, type ReadonlySignal, type Signal } from "@preact/signals";
 import type { Json, State, ViewProps } from "../core/contract";
 import { plain, short, token } from "../core/format";
-import type { GraphView as Data, Intervention, Shown } from "../types";
-import { makeGraph, type Graph, type Weights } from "./graph";
+import type { Intervention } from "../types";
+import type { Drawn, Graph, Reading, Weights } from "./graph";
 
 export interface PersonGroup {
   name: string;
@@ -14,26 +14,22 @@ export const MAX_EDGES = 5000;
 export const MODES = ["either", "inputs", "outputs"] as const;
 
 /** What a person can change, and how it begins. */
-export function graphState(result: Shown): State {
-  const view = result.view as Data;
+export function drawnState({ state, node_threshold }: Drawn): State {
   return {
-    sel: view.state.selected,
-    pin: view.state.pinned,
-    groups: view.state.groups.map((g) => ({ name: g.name, nodes: g.nodes })),
+    sel: state.selected,
+    pin: state.pinned,
+    groups: state.groups.map((g) => ({ name: g.name, nodes: g.nodes })),
     names: {}, // node id -> the name that a person gave
-    prune: view.node_threshold,
+    prune: node_threshold,
     edges: 1000, // links drawn at once
     find: "",
     minus: "", // contrast: "A|B", ids of two logits
     links: "either",
-    // influence, groups and labels are of the change from the counterfactual, where there is one
-    weights: !view.circuit && view.nodes.delta.some((d) => d !== null) ? "change" : "value",
+    weights: "value", // or "change", from the counterfactual
     hide: [], // kinds of nodes: remainder, error, token
     table: false,
     full: "", // pane on the full screen
     spots: {}, // where boxes of the subgraph were dragged: name -> [x, y] from 0 to 1
-    runs: [], // interventions that were run from the page
-    replay: null, // which intervention is shown: {nodes, op}
     zoom: null, // [k, x, y]
   };
 }
@@ -55,7 +51,6 @@ export interface Store {
   togglePin(i: number): void;
   undo(): void;
   label(i: number): string;
-  interventions(): Intervention[];
   past: Signal<number>;
   /** What is selected: one node, or the members of a group. */
   selection: ReadonlySignal<Selection | null>;
@@ -64,6 +59,7 @@ export interface Store {
   /** While grouping, clicks collect nodes here. */
   adding: Signal<boolean>;
   chosen: Signal<string[]>;
+  startGroup(): void;
   addToGroup(i: number): void;
   makeGroup(): void;
 }
@@ -75,8 +71,7 @@ export interface Selection {
   nodes: number[];
 }
 
-export function makeStore(read: () => ViewProps): Store {
-  const props = read();
+export function makeStore(props: ViewProps, reading: Reading): Store {
   const get = <T extends Json>(key: string) => props.state.value[key] as T;
   const past: State[] = [];
   const steps = signal(0);
@@ -91,7 +86,7 @@ export function makeStore(read: () => ViewProps): Store {
     props.set(patch, how);
   };
   const weights = computed(() => get<Weights>("weights"));
-  const graph = computed(() => makeGraph(props.data, props.number, weights.value));
+  const graph = computed(() => reading.make(props.data, props.number, weights.value));
   const ids = (key: string) => get<string[]>(key) ?? [];
   // computed one by one from the state, so that a change of one does not recompute the others
   const text = (key: string) => computed(() => JSON.stringify(props.state.value[key] ?? null));
@@ -102,7 +97,7 @@ export function makeStore(read: () => ViewProps): Store {
     const sel = JSON.parse(selText.value) as string;
     if (!sel?.startsWith("group:")) return selected.value < 0 ? null : { name: sel, kind: "node", nodes: [selected.value] };
     const name = sel.slice(6);
-    const group = groups.value.find((g) => g.name === name) ?? graph.value.view.groups.find((g) => g.name === name);
+    const group = groups.value.find((g) => g.name === name) ?? graph.value.groups.find((g) => g.name === name);
     const nodes = group?.nodes.map((id) => graph.value.place.get(id)).filter((i) => i !== undefined) ?? [];
     return nodes.length ? { name, kind: "group", nodes } : null;
   });
@@ -165,6 +160,10 @@ export function makeStore(read: () => ViewProps): Store {
   };
   return {
     props, graph, selected, hovered: signal(-1), pinned, groups, visible, edges, matches, contrast, get, set, past: steps, selection, runs, adding, chosen,
+    startGroup() {
+      adding.value = true;
+      chosen.value = selected.value >= 0 ? [graph.value.id[selected.value]] : [];
+    },
     addToGroup(i) {
       const id = graph.value.id[i];
       chosen.value = chosen.value.includes(id) ? chosen.value.filter((c) => c !== id) : [...chosen.value, id];
@@ -175,13 +174,13 @@ export function makeStore(read: () => ViewProps): Store {
       chosen.value = [];
       if (!members.length) return;
       const others = groups.value.map((g) => ({ ...g, nodes: g.nodes.filter((id) => !members.includes(id)) })).filter((g) => g.nodes.length);
-      const taken = new Set([...others, ...graph.value.view.groups].map((g) => g.name));
+      const taken = new Set([...others, ...graph.value.groups].map((g) => g.name));
       let k = 1;
       while (taken.has(`Group ${k}`)) k++;
       const pin = ids("pin").filter((id) => !members.includes(id));
       set({ groups: [...others, { name: `Group ${k}`, nodes: members }] as unknown as Json, pin, sel: `group:Group ${k}` });
     },
-    label: (i) => name(graph.value.id[i]) || labelOf(graph.value, i),
+    label: (i) => name(graph.value.id[i]) || reading.label(graph.value, i),
     select(i) {
       const id = i < 0 ? "" : graph.value.id[i];
       if (id !== get("sel")) set({ sel: id });
@@ -196,64 +195,20 @@ export function makeStore(read: () => ViewProps): Store {
       steps.value = past.length;
       if (before) props.set(before, "push");
     },
-    interventions() {
-      const saved = props.data.page.results.slice(1).map((r) => r.view);
-      const all = [
-        ...graph.value.view.interventions,
-        // in a report there may be other traces
-        ...saved.filter((v): v is Intervention => v.type === "intervention" && (props.number === 0 || v.trace === props.result.id)),
-        ...(get("runs") as unknown as Intervention[]).filter(isRun),
-        ...runs.value,
-      ];
-      return [...new Map(all.map((v) => [runKey(v.nodes, v.op), v])).values()];
-    },
   }; // prettier-ignore
 }
 
-/** Whether an entry of the state is an intervention and not something else. */
-const isRun = (run: Intervention): boolean =>
-  Array.isArray(run?.nodes) &&
-  Array.isArray(run.rows) &&
-  run.rows.every((r) => typeof r?.token === "string" && typeof r.before === "number" && typeof r.after === "number") &&
-  typeof run.sentence === "string" &&
-  typeof run.change === "number" &&
-  typeof run.target?.token === "string";
-
-/** Names an intervention: what was done to which nodes. */
-export const runKey = (nodes: string[], op: string): string => `${op} ${[...nodes].sort().join(" ")}`;
-
 export const sameNodes = (a: string[], b: string[]): boolean => a.length === b.length && new Set([...a, ...b]).size === a.length;
-
-/** A node in words. */
-export function labelOf(g: Graph, i: number): string {
-  const { label, layer, index } = g.view.nodes;
-  const kind = g.kind[i];
-  if (kind === "token") return label[i];
-  if (kind === "logit") return label[i];
-  if (kind === "remainder") return `neurons of layer ${layer[i]} that are not drawn`;
-  if (kind === "error") return `reconstruction error of layer ${layer[i]}`;
-  return label[i] || `${kind} ${index[i] ?? ""} of layer ${layer[i]}`;
-}
 
 /** A token in quotes, anything else as it is called. */
 export function wordsOf(store: Store, i: number, most = 90): string {
-  const { kind, view } = store.graph.value;
+  const { kind, reading } = store.graph.value;
   const text = store.label(i);
-  return (kind[i] === "token" || kind[i] === "logit") && !view.circuit ? `“${token(text)}”` : plain(short(text, most));
+  return (kind[i] === "token" || kind[i] === "logit") && reading.atTokens ? `“${token(text)}”` : plain(short(text, most));
 }
 
-/** The token that a node stands at; in a circuit nothing stands at one. */
+/** The token that a node stands at, if it stands at one. */
 export function atOf(g: Graph, i: number, most = 60): string {
-  if (g.view.circuit || g.kind[i] === "token" || g.kind[i] === "logit") return "";
+  if (!g.reading.atTokens || g.kind[i] === "token" || g.kind[i] === "logit") return "";
   return ` at “${token(short(g.view.tokens[g.position[i]] ?? "", most))}”`;
-}
-
-/** Kind and place of a node, for lists. */
-export function placeOf(g: Graph, i: number): string {
-  const kind = g.kind[i];
-  if (g.view.circuit) return kind === "token" ? "embeddings" : kind === "logit" ? "output" : `layer ${g.view.nodes.layer[i]}, ${kind === "mlp" ? "MLP" : kind === "feature" ? `neuron ${g.view.nodes.index[i]}` : `head ${g.view.nodes.index[i]}`}`;
-  if (kind === "token") return "token";
-  if (kind === "logit") return "output";
-  if (kind === "remainder" || kind === "error") return ""; // its label says it
-  return `layer ${g.view.nodes.layer[i] ?? "?"}`;
 }

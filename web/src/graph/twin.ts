@@ -1,15 +1,15 @@
 // Two graphs side by side: which features they share, and what the selection of one is in the other.
 
 import type { PageData } from "../core/contract";
-import type { GraphView } from "../types";
+import type { Drawn } from "./graph";
 
-const graphOf = (data: PageData): GraphView | null => {
+const graphOf = (data: PageData): Drawn | null => {
   const { view } = data.page.results[0];
-  return view.type === "graph" ? view : null;
+  return view.type === "graph" || view.type === "circuit" ? view : null;
 };
 
 /** A feature whatever its position: layer and number. */
-const features = (view: GraphView): Set<string> =>
+const features = (view: Drawn): Set<string> =>
   new Set(view.nodes.id.filter((_, i) => view.nodes.kind[i] === "feature").map(nameOf));
 const nameOf = (id: string): string => id.split("_").slice(0, 2).join("_");
 

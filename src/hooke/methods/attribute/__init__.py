@@ -25,8 +25,8 @@ from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import spread
 from hooke.methods.splits import check_seed
 from hooke.model import Model, Tokens
+from hooke.model.attend import heads
 from hooke.model.model import Prompt
-from hooke.model.packed import heads
 from hooke.model.recorded import Recorded
 from hooke.results import Claim, Result
 

@@ -15,7 +15,7 @@ from hooke.errors import HookeError
 from hooke.methods.metrics import Metric, checked
 from hooke.methods.patch.places import Place, wanted
 from hooke.model import Descent, Edit, Model, Rows, Tokens, freeze
-from hooke.model.packed import Heads
+from hooke.model.attend import Heads
 from hooke.model.recorded import Recorded
 from hooke.sites import Site
 

@@ -76,7 +76,7 @@ def circuit(
     source: a circuit that was found elsewhere, a JSON file of EAP-IG or MIB, which is measured instead of finding one.
         Of a file with scores alone, or with a size, the circuit is made of the edges of the largest scores, whichever
         sign.
-    Returns a `Result` of kind "circuit". payload.graph is a graph file, weights below 0 where an edge supports the
+    Returns a `Result` of kind "circuit". payload.graph is the graph, weights below 0 where an edge supports the
     answer; payload.faithfulness the curve against size, beside random circuits of as many edges; payload.circuit the
     same of the circuit itself; payload.cpr, cmd; payload.stability; payload.minimality; payload.tests. Tensors: the
     effect of every edge (effects) and which are kept (kept), both (n_readers, n_writers), or by node.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from hooke.methods.circuit.levels import Edges, Level
-from hooke.model import Model
 from hooke.results import Graph, Node, Verdict
 from hooke.results.graph import PARTS, Part
-from hooke.results.graph_file import graph_to_file
 
 NEURON = re.compile(r"m(\d+)\.n(\d+)")
 HEAD = re.compile(r"a(\d+)\.h(\d+)")
@@ -101,20 +98,3 @@ def _weigh(graph: Graph) -> None:
     cumulative[order] = np.cumsum(share[order])
     for node, mine, all_above in zip(graph.nodes, share.tolist(), cumulative.tolist(), strict=True):
         node.influence, node.cumulative = mine, min(1.0, all_above)
-
-
-def graph_file(graph: Graph, model: Model, title: str, text: dict[str, Any], hooke: dict[str, Any]) -> dict[str, Any]:
-    """The interchange file's content; the prompt is the first pair's clean one."""
-    return graph_to_file(
-        graph,
-        slug=title,
-        scan=model.name,
-        prompt="".join(text["clean"]),
-        prompt_tokens=text["clean"],
-        node_threshold=1.0,
-        edge_threshold=1.0,
-        scores={},
-        generation={},
-        hooke=hooke,
-        n_layers=model.parts.n_layers,
-    )

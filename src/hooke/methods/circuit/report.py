@@ -8,12 +8,13 @@ import numpy as np
 
 from hooke.methods.circuit.chosen import Chosen
 from hooke.methods.circuit.find import METHODS, SCORES, scores_on_truth
-from hooke.methods.circuit.graph import graph_file, graph_of
+from hooke.methods.circuit.graph import graph_of
 from hooke.methods.circuit.levels import Edges, Level
 from hooke.methods.circuit.measure import Measured
 from hooke.methods.circuit.pairs import Asked
 from hooke.model import Model
 from hooke.results import Claim, Verdict
+from hooke.results.drawn import drawn_graph
 
 SHOWN = 3  # examples in the result
 
@@ -90,20 +91,24 @@ def payload_of(
         "scores_on_truth": scores_on_truth(name) if space.name == "edges" and SCORES.is_file() else None,
         "tokens": [*asked.find.texts, *asked.report.texts][:SHOWN],
         "sentence": sentence + ".",
-        "graph": _graph(model, space, asked, chosen, found, sentence),
+        "graph": _graph(model, space, asked, chosen, found),
     }
 
 
-def _graph(model: Model, space: Level, asked: Asked, chosen: Chosen, found: Measured, sentence: str) -> dict[str, Any]:
-    """The graph file: weights are effects, measured where they were; of a method without a sign they are ranks."""
+def _graph(model: Model, space: Level, asked: Asked, chosen: Chosen, found: Measured) -> dict[str, Any]:
+    """The graph: weights are effects, measured where they were; of a method without a sign they are ranks. The prompt
+    is the first pair's clean one."""
     rows = found.cut["rows"]
     verdicts: dict[int, Verdict] = {row["number"]: row["verdict"] for row in rows}
     weights = chosen.effects.clone() if chosen.signed else -chosen.strength  # cutting what is needed takes away
     for row in rows if chosen.signed else ():
         weights[row["number"]] = row["effect"]
     graph = graph_of(space, chosen.keep, weights, verdicts)
-    title = f"circuit-{asked.task or 'pairs'}-{chosen.method}"
-    return graph_file(graph, model, title, asked.report.texts[0], {"sentence": sentence})
+    graph.tokens = list(asked.report.texts[0]["clean"])
+    drawn = drawn_graph(
+        graph, prompt="".join(graph.tokens), n_layers=model.parts.n_layers, node_threshold=1.0, edge_threshold=1.0
+    )
+    return drawn.model_dump(exclude_unset=True)
 
 
 def tensors_of(space: Level, chosen: Chosen) -> dict[str, np.ndarray]:

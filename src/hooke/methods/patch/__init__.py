@@ -1,7 +1,7 @@
 """`patch`: put values of one run into another, place by place, and measure what that does to the answer.
 
 Activation patching (causal mediation, 2004.12265; "Towards best practices", 2309.16042). Every value is exact:
-what cannot change is not computed, and nothing else is left out (`model/packed.py`).
+what cannot change is not computed, and nothing else is left out (`model/run_each.py`).
 
 pair      a clean and a corrupt prompt: lined up, run, and the metric that tells them apart
 places    where patches are made

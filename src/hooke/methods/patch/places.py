@@ -15,8 +15,8 @@ from torch import Tensor
 from hooke.dictionaries import Dictionary
 from hooke.errors import HookeError
 from hooke.model import Model
-from hooke.model.packed import Writes
 from hooke.model.recorded import Recorded
+from hooke.model.run_each import Writes
 from hooke.sites import POINTS, Site
 
 HEADED = ("q", "k", "v", "z", "pattern")

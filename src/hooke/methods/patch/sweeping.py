@@ -14,8 +14,8 @@ from hooke.methods.patch.places import Place
 from hooke.methods.patch.sources import Source
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model
-from hooke.model.packed import Writes
 from hooke.model.recorded import Recorded
+from hooke.model.run_each import Writes
 
 
 @dataclass

@@ -71,9 +71,9 @@ def trace(
     progress: called often with a stage and how much of it is done, 0 to 1; what it raises stops the work.
     Returns a `Result` of kind "trace"; payload: top, target, contrast, quantity (what effects are changes of),
     graph_quantity (what predictions are changes of), counterfactuals (ids, and whether the answer hangs on what they
-    change), scores, checks, verification,
-    sentence, groups, paths, notes, graph (the interchange form), interventions. tensors: weights (targets by nodes),
-    constants, targets.
+    change), scores, checks, verification, sentence, groups, paths, notes, units (what its features are called, where
+    they are not neurons), graph (the interchange form), interventions. tensors: weights (targets by nodes), constants,
+    targets.
     The result's status is "failed", with the reason first in the sentence, if the edges do not sum to what their
     targets read, or the linear view does not give the model's logits.
     Raises HookeError for an empty or too long prompt, a target of several tokens, a counterfactual of
@@ -127,7 +127,7 @@ def trace(
     with clock("write"):
         payload, claims = payload_of(
             model, frozen, graph, kept, drawn, logits, metric, probabilities, verification, summary,
-            checks, fault, paths, against, nodes, str(kept_prompt["prompt"]),
+            checks, fault, paths, against, nodes, str(kept_prompt["prompt"]), explain.called(dictionaries),
         )  # fmt: skip
         tensors = tensors_of(graph, drawn)
     payload["interventions"] = replays

@@ -6,17 +6,20 @@ by its bare index, and gets a label only where it is clearer than a random featu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.dictionaries import Dictionary, Neurons
 from hooke.methods.quantities import Quantity
 from hooke.methods.trace.coded import Coded, Units
 from hooke.methods.trace.effects import Effect
 from hooke.model import Frozen
 from hooke.results import WORDS, Verdict
+from hooke.results.payloads.common import Called
 from hooke.sites import Site
 
 N_RANDOM = 200
@@ -186,6 +189,11 @@ def phrase(names: list[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
 
 
+def called(basis: Sequence[Dictionary]) -> Called:
+    """What the features of a basis are called: neurons are features too, so a mixture is of features."""
+    return "neurons" if all(isinstance(block, Neurons) for block in basis) else "features"
+
+
 def sentence(
     subject: str,
     probability: float,
@@ -197,18 +205,19 @@ def sentence(
     node_count: int,
     against: str,
     quantities: tuple[Quantity, Quantity],
+    units: Called,
 ) -> tuple[str, list[str]]:
     """The sentence above the picture, and its claims one by one.
 
     tests: of each group its effect, verdict and the words that switching it off makes less likely; None if nothing
-    was tested. quantities: what is reported, and what predictions are made of.
+    was tested. quantities: what is reported, and what predictions are made of. units: what the members of groups are.
     """
     claims = []
     reported, inside = quantities
     for k, g in enumerate(groups):
         layers = f"layer {g.layers[0]}" if g.layers[0] == g.layers[1] else f"layers {g.layers[0]} to {g.layers[1]}"
         place = at(tokens, g.position)
-        text = f"{len(g.members)} neurons at {place} in {layers} ({g.share:.0%} of the influence)"
+        text = f"{len(g.members)} {units} at {place} in {layers} ({g.share:.0%} of the influence)"
         promoted = [] if tests is None else tests[k][2]
         does = []
         if g.reads:

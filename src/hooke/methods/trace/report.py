@@ -20,7 +20,9 @@ from hooke.methods.trace.draw import Drawn, Logits
 from hooke.methods.trace.effects import Verification
 from hooke.model import Frozen, Model
 from hooke.results import Claim, Graph, Kind, Node, Verdict
-from hooke.results.graph_file import graph_to_file, node_id
+from hooke.results.drawn import drawn_graph
+from hooke.results.graph_names import node_id
+from hooke.results.payloads.common import Called, Token
 from hooke.sites import Site
 
 UNSURE = 0.3  # a first choice below this probability is called unsure
@@ -82,7 +84,10 @@ def build_graph(
     targets = np.concatenate([np.arange(len(kept)), n_sources + np.arange(len(logits.ids))])
     weights = np.pad(drawn.edges.weights.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
     verdicts = {} if verification is None else dict(verification.edge_verdicts)
-    return Graph(nodes, targets, weights, drawn.edges.constants.cpu().double().numpy(), verdicts, texts)
+    found = Graph(nodes, targets, weights, drawn.edges.constants.cpu().double().numpy(), verdicts, texts)
+    if drawn.edges.delta is not None:
+        found.deltas = np.pad(drawn.edges.delta.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
+    return found
 
 
 def _starts(coded: Coded) -> list[int]:
@@ -132,9 +137,9 @@ def payload_of(
     against: Against,
     budget: int,
     prompt: str,
+    units: Called,
 ) -> tuple[dict[str, Any], list[Claim]]:
     """The payload and the claims."""
-    texts = graph.tokens
     best = probabilities.topk(5)
     top = [_token(model, i, float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
     target = _token(model, metric.target, float(probabilities[metric.target]))
@@ -145,7 +150,7 @@ def payload_of(
         subject += f" rather than {explain.quote(contrast['token'])}"
     names = {i: t for g in drawn.groups for i, t in zip(g.promotes, model.text(g.promotes), strict=True)}
     text, claims, groups = _sentence(
-        graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric
+        graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric, units
     )
     warning, last = against.told(model)
     claims.append(last)
@@ -153,27 +158,8 @@ def payload_of(
         text += " " + re.split(r": |, so", warning)[0] + "."  # the rest of it is a note
     if fault:
         text = f"This graph failed its own check, so nothing below can be relied on: {fault}. {text}"
-    slug = re.sub(r"[^A-Za-z0-9]+", "-", prompt).strip("-").lower()[:60] or "trace"
-    deltas = None
-    if drawn.edges.delta is not None:
-        deltas = np.pad(drawn.edges.delta.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
-    file = graph_to_file(
-        graph,
-        slug=slug,
-        scan=model.name,
-        prompt=prompt,
-        prompt_tokens=texts,
-        scores={
-            "replacement_score": drawn.scores["replacement"],
-            "completeness_score": drawn.scores["completeness"],
-            "unexplained": drawn.scores["unexplained"],
-        },
-        generation={"max_n_logits": len(logits.ids), "desired_logit_prob": 0.95, "max_feature_nodes": budget},
-        hooke={"sentence": text, "budget": budget},
-        n_layers=model.parts.n_layers,
-        contrast=None if contrast is None else {"token": contrast["token"], "id": contrast["id"]},
-        deltas=deltas,
-    )
+    against_token = None if contrast is None else Token(**contrast)
+    held = drawn_graph(graph, prompt=prompt, n_layers=model.parts.n_layers, contrast=against_token)
     return (
         {
             "top": top,
@@ -195,7 +181,8 @@ def payload_of(
                 *_notes(model, top, target, contrast, frozen.n_tokens, probabilities),
                 *([warning] if warning else []),
             ],
-            "graph": file,
+            "units": units,
+            "graph": held.model_dump(exclude_unset=True),
         },
         claims,
     )
@@ -284,6 +271,7 @@ def _sentence(
     names: dict[int, str],
     against: str,
     metric: Metric,
+    units: Called,
 ) -> tuple[str, list[Claim], list[dict[str, Any]]]:
     tests = None
     if verification is not None:
@@ -295,7 +283,7 @@ def _sentence(
         ]
     text, parts = explain.sentence(
         subject, probability, graph.tokens, drawn.groups, tests, names, drawn.scores["unexplained"], len(kept), against,
-        (metric.quantity, metric.graph_quantity),
+        (metric.quantity, metric.graph_quantity), units,
     )  # fmt: skip
     claims, groups = [], []
     for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):

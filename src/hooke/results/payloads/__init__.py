@@ -10,6 +10,7 @@ from hooke.results.payloads import (
     assess,
     battery,
     circuit,
+    graph,
     lens,
     listings,
     patch,
@@ -23,7 +24,7 @@ from hooke.results.payloads.base import Part, Payload, numbers, told
 KINDS: dict[str, type[Payload]] = {
     "trace": trace.Trace,
     "intervention": trace.Intervention,
-    "graph": trace.GraphPayload,
+    "graph": graph.GraphPayload,
     "lens": lens.Lens,
     "patch": patch.Patch,
     "path_patch": patch.PathPatch,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from hooke.results.payloads.base import Part, Payload, told
 from hooke.results.payloads.common import Ends
+from hooke.results.payloads.graph import DrawnGraph
 from hooke.results.payloads.scoreboard import MethodScores
 from hooke.results.verdicts import Verdict
 
@@ -152,7 +153,7 @@ class Circuit(Payload):
     scores_on_truth: ScoresOnTruth | None = told("what the method is worth; null where it was not scored")
     tokens: list[PairTokens] = told("the first pairs", axes="pair")
     sentence: str = told("the same in words")
-    graph: dict[str, Any] = told("the graph in the interchange form; weights below 0 support the answer")
+    graph: DrawnGraph = told("the graph; weights below 0 support the answer")
 
 
 class TaskExample(Part):

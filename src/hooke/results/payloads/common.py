@@ -10,6 +10,7 @@ from hooke.results.payloads.base import Part, told
 
 Side = Literal["clean", "corrupt"]
 Op = Literal["off", "double"]
+Called = Literal["neurons", "features"]  # what the features of a trace are: neurons, or any of trained dictionaries
 Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
 LayerEnds = Annotated[list[int], Field(min_length=2, max_length=2)]
 Grid = list[list[float | None]] | list[list[list[float | None]]]  # [layer][position], or [layer][unit][position]

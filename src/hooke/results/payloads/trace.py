@@ -1,11 +1,12 @@
-"""Payloads of graphs: traces, interventions on them, and graph files from elsewhere."""
+"""Payloads of traces, and of interventions on them."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from hooke.results.payloads.base import Part, Payload, told
-from hooke.results.payloads.common import Ends, LayerEnds, Op, Quantity, Token
+from hooke.results.payloads.common import Called, Ends, LayerEnds, Op, Quantity, Token
+from hooke.results.payloads.graph import DrawnGraph
 from hooke.results.verdicts import Verdict
 
 
@@ -188,12 +189,6 @@ class Trace(Payload):
     paths: list[Path] = told("the strongest paths", axes="path")
     counterfactuals: Counterfactuals = told("what it is tested against")
     notes: list[str] = told("what a reader must know before anything else", axes="note")
-    graph: dict[str, Any] = told("the graph in the interchange form of `hooke.results.graph_file`")
+    units: Called = told("what its features are called everywhere")
+    graph: DrawnGraph = told("the graph")
     interventions: list[Intervention] = told("named groups switched off and doubled", axes="intervention")
-
-
-class GraphPayload(Payload):
-    """An attribution graph from a file of circuit-tracer, Neuronpedia or Hooke."""
-
-    made_by: ClassVar[str] = "hooke open"
-    graph: dict[str, Any] = told("the file as it stands")

@@ -5,14 +5,15 @@ import { count, num, percent, plain } from "../core/format";
 import { Chart } from "../generic/Chart";
 import { ClaimList, Claims, Value } from "../generic/GenericView";
 import type { CircuitFacts } from "../types";
-import type { Store } from "./store";
+import type { Store } from "../graph/store";
+import { factsOf } from "./circuit";
 
 const brief = (n: number): string => (n < 10_000 ? count(n) : `${Math.round(n / 1000)}k`);
 
 export function CircuitHead({ store }: { store: Store }) {
   const { result } = store.props;
   const { view } = store.graph.value;
-  const facts = view.circuit!;
+  const facts = factsOf(store.graph.value);
   const { task, method, units, size, n_edges: all, example } = facts;
   const line = [
     task && `task ${task}`, method && `method ${method}`,
@@ -104,7 +105,7 @@ export function placeAmong(sizes: number[], size: number | null): number | undef
 
 /** Whatever else is in the result, as tables. */
 export function CircuitRest({ store }: { store: Store }) {
-  const { rest } = store.graph.value.view.circuit!;
+  const { rest } = factsOf(store.graph.value);
   if (!Object.keys(rest).length) return null;
   return (
     <details class="scores">

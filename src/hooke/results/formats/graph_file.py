@@ -22,21 +22,27 @@ import numpy as np
 
 from hooke.errors import HookeError
 from hooke.files import read_json
-from hooke.results.graph import PARTS, Graph, Kind, Node, Part
-from hooke.results.graph_check import FileGraphOwn, FileMetadata, FileNode, FileOwn, check_graph_file, parse, quote
-from hooke.results.graph_names import LORSA, cantor, cantor_inverse, node_id, safe_name
-from hooke.results.graph_write import (
-    Contrast,
-    assemble,
-    graph_to_file,
-    plain,
-    six_digits,
-    write_graph_file,
+from hooke.results.drawn import MAX_WEIGHTS, graph_of, matrix, whole_graph
+from hooke.results.formats.graph_check import (
+    FileGraphOwn,
+    FileMetadata,
+    FileNode,
+    FileOwn,
+    check_graph_file,
+    parse,
+    quote,
 )
+from hooke.results.formats.graph_labels import cantor, cantor_inverse, safe_name
+from hooke.results.formats.graph_write import assemble, graph_to_file, plain, write_graph_file
+from hooke.results.graph import PARTS, Graph, Kind, Node, Part
+from hooke.results.graph_names import LORSA, node_id
+from hooke.results.payloads.common import Token
+from hooke.results.payloads.graph import DrawnGraph, GraphPayload
+from hooke.results.payloads.trace import Trace
+from hooke.results.result import Result
 from hooke.results.verdicts import Verdict
 
 __all__ = [
-    "Contrast",
     "GraphFile",
     "cantor",
     "cantor_inverse",
@@ -48,7 +54,6 @@ __all__ = [
     "write_graph_file",
 ]
 
-MAX_WEIGHTS = 2**28  # targets times nodes of the matrix: 1 GiB
 KINDS: dict[str, Kind] = {
     "cross layer transcoder": "feature",
     "unexplored node": "feature",
@@ -68,21 +73,55 @@ class GraphFile:
     metadata: dict[str, Any]
     qparams: dict[str, Any]
     own: FileGraphOwn = field(default_factory=FileGraphOwn)  # of the metadata, what only we know
-    contrast: Contrast | None = None
-    link_deltas: dict[tuple[int, int], float] = field(default_factory=dict)
+    contrast: Token | None = None
     warnings: list[str] = field(default_factory=list)  # what could not be read with certainty
 
     def to_dict(self) -> dict[str, Any]:
         """The file again, with every link of the graph; for a file of ours, identical to what was read."""
-        rows, columns, values = self.graph.links()
-        weights = six_digits(values).tolist()
-        dropped = np.asarray(self.graph.constants, float)
         layers = [node.layer for node in self.graph.nodes]
-        links = (rows, columns, weights)
         metadata = plain({**self.metadata, "schema_version": 1})  # what we write are Cantor numbers
-        data = assemble(self.graph, links, dropped, metadata, self.qparams, self.contrast, self.link_deltas, layers)
+        data = assemble(self.graph, metadata, self.qparams, self.contrast, layers)
         check_graph_file(data, dialects=True)  # names in a foreign file may not suit Neuronpedia
         return data
+
+    def payload(self) -> GraphPayload:
+        """What a result holds of the file."""
+        prompt, of = self.metadata.get("prompt"), None if self.own.links is None else self.own.links.of
+        graph = whole_graph(self.graph, prompt=str(prompt or ""), contrast=self.contrast, of=of)
+        threshold = self.metadata.get("node_threshold")
+        if isinstance(threshold, int | float) and 0 < threshold <= 1:
+            graph = graph.model_copy(update={"node_threshold": float(threshold)})
+        scores = dict(self.own.scores or {})
+        for name in ("replacement_score", "completeness_score"):
+            if name in self.metadata:
+                scores.setdefault(name.removesuffix("_score"), self.metadata[name])
+        known = {key: value for key, value in self.metadata.items() if key not in ("prompt", "prompt_tokens")}
+        return GraphPayload(
+            graph=graph, metadata=known, state=self.qparams, units=self.own.units, scores=scores, warnings=self.warnings
+        )
+
+
+def file_of(result: Result, name: str) -> dict[str, Any]:
+    """The graph of a result as a graph file of this name. Of a file that was read, it is that file again."""
+    payload = result.typed()
+    graph = getattr(payload, "graph", None)
+    if not isinstance(graph, DrawnGraph):
+        raise HookeError(f"a {result.kind} holds no graph")
+    if isinstance(payload, GraphPayload):
+        metadata = {**payload.metadata, "prompt": graph.prompt, "prompt_tokens": graph.tokens, "slug": safe_name(name)}
+        file = GraphFile(graph_of(graph), metadata, payload.state, contrast=graph.contrast)
+        return file.to_dict()
+    scores: dict[str, Any] = {}
+    if isinstance(payload, Trace):
+        told = payload.scores
+        scores = {"replacement_score": told.replacement, "completeness_score": told.completeness}
+        scores["unexplained"] = told.unexplained
+    own = {"sentence": getattr(payload, "sentence", ""), "units": getattr(payload, "units", "neurons")}
+    made = {key: result.arguments[key] for key in ("nodes",) if key in result.arguments}
+    return graph_to_file(
+        graph, slug=name, scan=str(result.provenance.get("model") or "model"), scores=scores, generation=made,
+        hooke=own,
+    )  # fmt: skip
 
 
 def graph_from_file(source: str | Path | dict[str, Any], *, dense: bool = True) -> GraphFile:
@@ -143,9 +182,14 @@ def _read(data: Any, dense: bool) -> GraphFile:
     targets = np.array([t for t, _ in rows], np.int64)
     if dense and len(targets) * len(nodes) > MAX_WEIGHTS:
         raise HookeError(f"{len(targets):,} targets by {len(nodes):,} nodes are too many to hold as a matrix")
-    matrix = _matrix([(row_of[t, part], s, weight) for s, t, part, weight in ends], (len(targets), len(nodes)), dense)
+    shape = (len(targets), len(nodes))
+    places = (
+        np.array([row_of[t, part] for _, t, part, _ in ends], np.int32),
+        np.array([s for s, *_ in ends], np.int32),
+    )
+    weights = matrix(places, np.array([weight for *_, weight in ends], np.float32), shape, dense)
     constants = np.zeros(len(targets))
-    for row, total in enumerate(matrix.sum(axis=1, dtype=np.float64).tolist()):
+    for row, total in enumerate(weights.sum(axis=1, dtype=np.float64).tolist()):
         t, part = rows[row]
         left, value = own[t].parts.get(part, own[t].dropped), nodes[t].value
         constants[row] = left if left is not None else 0.0 if value is None else value - total
@@ -156,26 +200,14 @@ def _read(data: Any, dense: bool) -> GraphFile:
     if unclear:
         warnings.append(f"{unclear} links start at an id that a feature shares with an error; taken as the feature's")
     parts = [part for _, part in rows] if any(part for _, part in rows) else []
-    graph = Graph(nodes, targets, matrix, constants, verdicts, list(metadata.prompt_tokens), parts, part_verdicts)
+    graph = Graph(nodes, targets, weights, constants, verdicts, list(metadata.prompt_tokens), parts, part_verdicts)
     against = next((o.contrast for o in own if o.contrast is not None), None)
-    contrast: Contrast | None = {"token": against.token, "id": against.id} if against else None
-    own_of_graph = metadata.hooke or FileGraphOwn()
-    return GraphFile(graph, data["metadata"], qparams, own_of_graph, contrast, deltas, warnings)
-
-
-def _matrix(ends: list[tuple[int, int, float]], shape: tuple[int, int], dense: bool) -> Any:
-    """Weights by (row, source), those of the same place added up; without `dense` a csr_array."""
-    rows, sources = (np.array([end[k] for end in ends], np.int32) for k in (0, 1))
-    weights = np.array([weight for *_, weight in ends], np.float32)
-    if dense:
-        matrix = np.zeros(shape, np.float32)
-        np.add.at(matrix, (rows, sources), weights)
-        return matrix
-    from scipy.sparse import csr_array
-
-    held = csr_array((weights, (rows, sources)), shape=shape)
-    held.sum_duplicates()
-    return held
+    contrast = Token(token=against.token, id=against.id) if against else None
+    if deltas:
+        values = np.array([deltas.get((s, t), 0.0) for s, t, *_ in ends], np.float32)
+        graph.deltas = matrix(places, values, shape, dense)
+    own_of_graph = metadata.hooke or FileGraphOwn(units="features")  # the nodes of others are of dictionaries
+    return GraphFile(graph, data["metadata"], qparams, own_of_graph, contrast, warnings)
 
 
 def _graph_node(raw: FileNode, metadata: FileMetadata, detailed: bool) -> Node:

@@ -6,21 +6,21 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 
 from hooke import __version__
 from hooke.errors import HookeError
 from hooke.files import write_atomic
-from hooke.results.graph import PARTS, Graph, Kind, Node, Part
-from hooke.results.graph_check import check_graph_file
-from hooke.results.graph_names import LORSA, cantor, clean, node_id, safe_name, shown
-from hooke.results.verdicts import Verdict
+from hooke.results.drawn import ALWAYS, at, digits, graph_of, six_digits
+from hooke.results.formats.graph_check import check_graph_file
+from hooke.results.formats.graph_labels import cantor, clean, safe_name, shown
+from hooke.results.graph import PARTS, Graph, Kind, Node
+from hooke.results.graph_names import LORSA, node_id
+from hooke.results.payloads.common import Token
+from hooke.results.payloads.graph import DrawnGraph
 
-MAX_WRITTEN = 500_000  # links; about 35 MB, well under Neuronpedia's 100 MiB
-TINY = 1e-30  # weights below this are left out: float32 holds no six digits of them
-ALWAYS: set[Kind] = {"feature", "token", "logit", "head", "mlp"}  # listed even without links
 FEATURE_TYPE: dict[Kind, str] = {
     "feature": "cross layer transcoder",
     "remainder": "mlp reconstruction error",
@@ -33,83 +33,47 @@ FEATURE_TYPE: dict[Kind, str] = {
 }
 
 
-class Contrast(TypedDict):
-    """The other side of "why A rather than B": B's text and vocabulary id."""
-
-    token: str
-    id: int
-
-
 def graph_to_file(
-    graph: Graph,
+    drawn: DrawnGraph,
     *,
     slug: str,
     scan: str,
-    prompt: str,
-    prompt_tokens: Sequence[str],
-    node_threshold: float | None = 0.8,
-    edge_threshold: float = 0.98,
     scores: Mapping[str, Any],
     generation: Mapping[str, Any],
     hooke: Mapping[str, Any] | None = None,
-    n_layers: int | None = None,
-    contrast: Contrast | None = None,
-    deltas: np.ndarray | None = None,
     qparams: Mapping[str, Any] | None = None,
-    max_links: int = MAX_WRITTEN,
 ) -> dict[str, Any]:
     """The graph as the interchange file's content: plain JSON values.
 
-    Links are written, strongest first, until they hold `edge_threshold` of the edge score
-    |w| / sum|w of the target| * (influence of the target + its logit weight); `Node.influence` must be on
-    the scale of the logit weights (the probabilities, or 1 for a contrast or a target without one). Links with a
-    verdict are always written. `max_links` caps the rest, and `metadata.hooke.links` says what was
-    reached. What is left out of a target's inputs, its constant included, is its `hooke.dropped`, so written
-    links plus dropped are its value. Remainders, errors and biases without a written link are not listed.
-
-    `node_threshold` removes nothing: it is where the page's slider starts. `deltas`, of the shape of
-    `graph.weights`, stand on the links that are written. Without `n_layers`, a logit's own layer stands for
-    n_layers + 1, else the highest layer + 2. `scan` and `slug` are made safe, the originals kept in `metadata.hooke`.
+    Without `n_layers` in the graph, a logit's own layer stands for n_layers + 1, else the highest layer + 2. `scan`
+    and `slug` are made safe, the originals kept in `metadata.hooke`.
     """
-    _check_graph(graph)
-    for name, value in (("edge_threshold", edge_threshold), ("node_threshold", node_threshold)):
-        if value is not None and not 0 <= value <= 1:
-            raise HookeError(f"{name} is {value}; it must lie between 0 and 1")
-    rows, columns, reached = _kept(graph, edge_threshold, contrast is not None, max_links)
-    written = six_digits(graph.weights[rows, columns]).tolist()
-    moved: dict[tuple[int, int], float] = {}
-    if deltas is not None:
-        ends = zip(columns.tolist(), graph.targets[rows].tolist(), strict=True)
-        moved = dict(zip(ends, six_digits(deltas[rows, columns]).tolist(), strict=True))
-    full = graph.weights.sum(axis=1, dtype=np.float64) + graph.constants
-    dropped = full - np.bincount(rows, weights=np.asarray(written, float), minlength=len(full))
-
+    graph, written = graph_of(drawn), drawn.links
     names = {"slug": slug, "scan": scan}
     safe = {"slug": safe_name(slug), "scan": safe_name(scan.rstrip("/").rsplit("/", 1)[-1])}
     own = dict(hooke or {}) | {key: value for key, value in names.items() if value != safe[key]}
-    links = {"written": len(written), "of": int(np.count_nonzero(graph.weights)), "score": reached}
+    links = {"written": len(written.weight), "of": written.of, "score": written.held}
     metadata: dict[str, Any] = {
         "slug": safe["slug"],
         "scan": safe["scan"],
         "transcoder_list": [],
-        "prompt_tokens": list(prompt_tokens),
-        "prompt": prompt,
-        "node_threshold": node_threshold,
+        "prompt_tokens": list(drawn.tokens),
+        "prompt": drawn.prompt,
+        "node_threshold": drawn.node_threshold,
         "schema_version": 1,
         "info": {"generator": {"name": "Hooke", "version": __version__}},
         "generation_settings": generation,
-        "pruning_settings": {"node_threshold": node_threshold, "edge_threshold": edge_threshold},
+        "pruning_settings": {"node_threshold": drawn.node_threshold, "edge_threshold": drawn.edge_threshold},
         **{key: scores[key] for key in ("replacement_score", "completeness_score") if scores.get(key) is not None},
         "hooke": {**own, "scores": scores, "links": links},
     }
-    if node_threshold is None:  # the published schema wants a number or nothing
+    if drawn.node_threshold is None:  # the published schema wants a number or nothing
         del metadata["node_threshold"], metadata["pruning_settings"]["node_threshold"]
     start = {"pinnedIds": [], "supernodes": [], "linkType": "both", "clickedId": "", "sg_pos": ""}
     numbered = [node.layer for node in graph.nodes if node.layer is not None and node.kind != "logit"]
-    top = max(numbered, default=0) + 2 if n_layers is None else n_layers + 1
-    layers = [top if node.layer is None or n_layers is not None else node.layer for node in graph.nodes]
-    shape = (rows, columns, written)
-    data = assemble(graph, shape, dropped, plain(metadata), start | dict(qparams or {}), contrast, moved, layers)
+    top = max(numbered, default=0) + 2 if drawn.n_layers is None else drawn.n_layers + 1
+    layers = [top if node.layer is None or drawn.n_layers is not None else node.layer for node in graph.nodes]
+    data = assemble(graph, plain(metadata), start | dict(qparams or {}), drawn.contrast, layers)
     check_graph_file(data | {"links": []})  # the links are right by construction, and many
     return data
 
@@ -127,17 +91,19 @@ def write_graph_file(data: dict[str, Any], path: str | Path, *, dialects: bool =
 
 def assemble(
     graph: Graph,
-    links: tuple[np.ndarray, np.ndarray, list[float]],
-    dropped: np.ndarray,
     metadata: dict[str, Any],
     qparams: Mapping[str, Any],
-    contrast: Contrast | None,
-    deltas: Mapping[tuple[int, int], float],
+    contrast: Token | None,
     logit_layers: Sequence[int | None],
 ) -> dict[str, Any]:
-    """The file with exactly these links: (rows into `graph.targets`, source nodes, weights)."""
-    rows, sources, weights = links
+    """The file with every link of the graph, whose constants are what the links leave out."""
+    rows, sources, values = graph.links()
+    weights, dropped = six_digits(values).tolist(), np.asarray(graph.constants, np.float64)
     ends = graph.targets[rows]
+    deltas: dict[tuple[int, int], float] = {}
+    if graph.deltas is not None:
+        moved = six_digits(at(graph.deltas, rows, sources)).tolist()
+        deltas = dict(zip(zip(sources.tolist(), ends.tolist(), strict=True), moved, strict=True))
     row_of: dict[int, list[int]] = {}  # one, or in a circuit one for each part of a head
     for row, target in enumerate(graph.targets.tolist()):
         row_of.setdefault(target, []).append(row)
@@ -226,7 +192,7 @@ def _entry(
     layer: int | None,
     tokens: Sequence[str],
     dropped: float | None,
-    contrast: Contrast | None,
+    contrast: Token | None,
 ) -> dict[str, Any]:
     """One node of the file."""
     last = max(len(tokens) - 1, 0)
@@ -238,7 +204,7 @@ def _entry(
         feature, label = position, f'Emb: "{shown(raw)}"'
     elif node.kind == "logit":
         chance = 1.0 if node.probability is None else digits(node.probability, 6)
-        against = f" - {shown(contrast['token'])}" if contrast else ""
+        against = f" - {shown(contrast.token)}" if contrast else ""
         feature, label = node.index, f'Output "{shown(raw)}{against}" (p={chance:.3f})'
     else:
         default = {
@@ -278,7 +244,7 @@ def _entry(
     if node.position is None:
         own["position"] = None
     if contrast and node.kind == "logit":
-        own["contrast"] = {"token": clean(contrast["token"]), "id": int(contrast["id"])}
+        own["contrast"] = {"token": clean(contrast.token), "id": contrast.id}
     entry: dict[str, Any] = {
         "node_id": named,
         "jsNodeId": named,
@@ -300,92 +266,6 @@ def _entry(
     if node.kind == "error" and node.label == "attn":
         entry["feature_type"] = "lorsa error"
     return entry
-
-
-def _kept(graph: Graph, threshold: float, single: bool, most: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """Rows and columns of the weights to write, and the share of the edge score that they hold."""
-    size = np.abs(graph.weights)
-    output = np.array([_output(graph.nodes[t], single) for t in graph.targets.tolist()], float)
-    if not output.any():  # nobody computed influences: every target counts alike
-        output[:] = 1
-    scale = output / np.maximum(size.sum(axis=1, dtype=np.float64), 1e-10)
-    score = size * scale.astype(np.float32)[:, None]
-    score[size < TINY] = 0
-    ascending = np.sort(score[score > 0])
-    lost = np.cumsum(ascending, dtype=np.float64)
-    total = float(lost[-1]) if len(lost) else 0.0
-    keep = score > 0
-    if threshold >= 1:
-        keep = size >= TINY
-    elif total:
-        first = int(np.searchsorted(lost, (1 - threshold) * total, side="right"))
-        keep = score >= ascending[first] if first < len(ascending) else np.zeros_like(keep)
-    rows, columns = np.nonzero(keep)
-    if len(rows) > most:
-        best = np.sort(np.argsort(-score[rows, columns], kind="stable")[:most])
-        rows, columns = rows[best], columns[best]
-    row_of = {(int(target), graph.part(row)): row for row, target in enumerate(graph.targets)}
-    have: dict[tuple[int, int, Part], Verdict] = {(s, t, ""): verdict for (s, t), verdict in graph.verdicts.items()}
-    have |= graph.part_verdicts
-    wanted = [(row_of[t, part], s) for (s, t, part), v in have.items() if v != "untested" and (t, part) in row_of]
-    must = [(row, s) for row, s in wanted if size[row, s] >= TINY]
-    if must:
-        flat = np.union1d(rows * len(graph.nodes) + columns, [r * len(graph.nodes) + c for r, c in must])
-        rows, columns = np.divmod(flat, len(graph.nodes))
-    reached = float(score[rows, columns].sum(dtype=np.float64) / total) if total else 1.0
-    return rows, columns, digits(min(reached, 1.0), 6)
-
-
-def _output(node: Node, single: bool) -> float:
-    """How much of the answer leaves through a target: its influence and, for an output, its weight."""
-    weight = 0.0
-    if node.kind == "logit" or node.is_target:
-        weight = 1.0 if single or node.probability is None else node.probability
-    return max(node.influence, 0.0) + weight
-
-
-def _check_graph(graph: Graph) -> None:
-    """Shapes, ranges and finite numbers, before any work."""
-    count, shape = len(graph.nodes), (len(graph.targets), len(graph.nodes))
-    if graph.weights.shape != shape or np.shape(graph.constants) != shape[:1]:
-        raise HookeError(f"weights {graph.weights.shape} and constants {np.shape(graph.constants)} do not fit {shape}")
-    targets = np.asarray(graph.targets)
-    if graph.parts and (len(graph.parts) != len(targets) or not set(graph.parts) <= set(PARTS)):
-        raise HookeError(f"the graph's parts must be one of {', '.join(map(repr, PARTS))} for each of its targets")
-    rows = {(int(target), graph.part(row)) for row, target in enumerate(targets)}
-    if len(rows) != len(targets) or (len(targets) and not 0 <= targets.min() <= targets.max() < count):
-        raise HookeError("the graph's targets must be distinct indices of its nodes")
-    if len(bad := np.argwhere(~np.isfinite(graph.weights))):
-        row, source = bad[0].tolist()
-        raise HookeError(
-            f"the weight from node {source} to node {targets[row]} is {graph.weights[row, source]}, not a finite number"
-        )
-    if len(bad := np.argwhere(~np.isfinite(graph.constants))):
-        raise HookeError(f"the constant of node {targets[bad[0, 0]]} is not a finite number")
-    for number, node in enumerate(graph.nodes):
-        if node.kind == "feature" and (node.layer is None or node.index is None or min(node.layer, node.index) < 0):
-            raise HookeError(f"node {number} is feature {node.index} of layer {node.layer}; both must be 0 or more")
-        for name in ("value", "delta", "influence", "cumulative", "probability"):
-            value = getattr(node, name)
-            if value is not None and not math.isfinite(value):
-                raise HookeError(f"{name} of node {number} ({node.kind}) is {value}, not a finite number")
-
-
-def digits(value: float, count: int) -> float:
-    """`value` rounded to `count` significant digits."""
-    return float(f"{float(value):.{count}g}")
-
-
-def six_digits(values: np.ndarray) -> np.ndarray:
-    """Each value rounded to 6 significant digits: an integer times or over a power of ten, so it prints short."""
-    values = np.asarray(values, np.float64)
-    size = np.abs(values)
-    shift = 5 - np.floor(np.log10(np.where(size < TINY, 1.0, size))).astype(int)
-    up, down = 10.0 ** np.clip(shift, 0, 22), 10.0 ** np.clip(-shift, 0, 22)
-    far = (shift > 22) & (size > 0)
-    out = np.where(shift >= 0, np.rint(values * up) / up, np.rint(values / down) * down)
-    out[far] = [digits(value, 6) for value in values[far].tolist()]
-    return out
 
 
 def plain(value: Any) -> Any:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hooke.errors import HookeError
 from hooke.results.graph import Kind, Part
+from hooke.results.payloads.common import Called
 from hooke.results.verdicts import Verdict
 
 MAX_NODES, MAX_LINKS, MAX_TOKENS = 200_000, 2_000_000, 1_000_000
@@ -107,6 +108,7 @@ class FileGraphOwn(_Model):
 
     links: FileLinkCount | None = None
     scores: dict[str, Any] | None = None
+    units: Called = "neurons"  # of a graph of ours; files of before hold no other
 
 
 class FileMetadata(_Model):
