@@ -9,9 +9,10 @@ from torch import Tensor
 from families import model_of, random_tokens
 from hooke.methods.circuit.acdc import acdc_edges, acdc_scores
 from hooke.methods.circuit.masks import Learning, edge_masks, gates, open_chance
-from hooke.methods.computation_graph import ComputationGraph, run_edges, written
+from hooke.methods.computation_graph import ComputationGraph, written
 from hooke.methods.objective import Objective
 from hooke.model import Model, Tokens
+from slow_cuts import slow_edges
 
 
 def kl_to(model: Model, prompts: Tokens) -> Objective:
@@ -31,7 +32,7 @@ def sequential(model: Model, clean: Tokens, corrupt: Tokens, objective: Objectiv
     with torch.no_grad():
         for reader, writer in computation.edges.nonzero().flip(0).tolist():
             keep[0, reader, writer] = 0
-            logits = run_edges(model, clean, keep, other, logits="last")
+            logits = slow_edges(model, clean, keep, other, logits="last")
             found = float(objective.distance(logits, torch.arange(len(clean.ids))).mean())
             if found - value < threshold:
                 value = found
@@ -84,7 +85,7 @@ def test_masks_keep_what_matters() -> None:
         keep[0, chosen[:, 0], chosen[:, 1]] = 1
         with torch.no_grad():
             return float(
-                objective.distance(run_edges(model, clean, keep, other, logits="last"), torch.arange(4)).mean()
+                objective.distance(slow_edges(model, clean, keep, other, logits="last"), torch.arange(4)).mean()
             )
 
     half = len(places) // 2

@@ -11,11 +11,12 @@ from hooke import HookeError
 from hooke.methods.circuit.find import DEFAULT, METHODS, find_edges
 from hooke.methods.circuit.scores import eap_ig_inputs, exact, flow
 from hooke.methods.circuit.sieve import node_effects, sieve
-from hooke.methods.computation_graph import ComputationGraph, run_edges, written
+from hooke.methods.computation_graph import ComputationGraph, written
 from hooke.methods.objective import Objective
 from hooke.model import Model, Tokens
 from hooke.truth.known import known
 from hooke.truth.scoreboard import objective_of
+from slow_cuts import slow_edges
 
 
 def difference(logits: Tensor, _: object = None) -> Tensor:
@@ -43,7 +44,7 @@ def test_cutting_nodes_is_a_slow_loop() -> None:
         for node in range(0, len(found), 5):
             keep = torch.ones(1, *computation.edges.shape)
             keep.select(dim + 1, node).zero_()
-            moved = difference(run_edges(model, clean, keep, other, logits="last")) - base
+            moved = difference(slow_edges(model, clean, keep, other, logits="last")) - base
             assert float(found[node]) == pytest.approx(float(moved.abs().mean()), abs=1e-5)
 
 

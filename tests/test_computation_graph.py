@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from families import CONFIGS, close, model_of, random_tokens
+from families import CONFIGS, close, model_of, new_hf, random_tokens
 from hooke import Edit, HookeError
-from hooke.methods.computation_graph import ComputationGraph, normed, run_edges, whole_run, written
-from hooke.model import Tokens
+from hooke.methods.computation_graph import ComputationGraph, normed, written
+from hooke.methods.edge_runs import begun_pair, pair_runs, run_edges
+from hooke.model import Model, Tokens
 from hooke.sites import Site
+from slow_cuts import slow_edges
 
 FAMILIES = sorted(CONFIGS)
 
@@ -18,10 +20,10 @@ FAMILIES = sorted(CONFIGS)
 def test_all_edges_are_the_model_and_none_the_other_run(family: str) -> None:
     model = model_of(family)
     ids, others = random_tokens(2, 7), random_tokens(2, 7, seed=1)
-    computation, other = ComputationGraph.of(model.parts), written(model, others)
+    computation, pairs = ComputationGraph.of(model.parts), pair_runs(model, ids, others)
     shape = (1, len(computation.readers), len(computation.writers))
-    close(run_edges(model, ids, torch.ones(shape), other), model.run(ids).logits)
-    close(run_edges(model, ids, torch.zeros(shape), other), model.run(others).logits)
+    close(run_edges(model, pairs, torch.ones(shape)), model.run(ids).logits)
+    close(run_edges(model, pairs, torch.zeros(shape)), model.run(others).logits)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -41,11 +43,11 @@ def test_what_is_written_sums_to_the_stream(family: str) -> None:
 def test_cutting_all_edges_of_a_node_is_patching_it(family: str) -> None:
     model = model_of(family)
     ids, others = random_tokens(1, 7), random_tokens(1, 7, seed=1)
-    computation, other = ComputationGraph.of(model.parts), written(model, others)
+    computation = ComputationGraph.of(model.parts)
     keep = torch.ones(2, len(computation.readers), len(computation.writers))
     keep[0, :, computation.mlp(1)] = 0
     keep[1, :, computation.heads(1).start + 2] = 0
-    found = run_edges(model, ids.times(2), keep, other)
+    found = run_edges(model, pair_runs(model, ids, others), keep)
     donor = model.run(others, read=["z.1", "mlp_out.1"]).acts
     close(found[:1], model.run(ids, edits=[Edit("mlp_out.1", "set", donor["mlp_out.1"])]).logits)
     if model.parts.blocks[1].attn_post_norm is None:  # behind a norm the other heads would change with it
@@ -54,21 +56,66 @@ def test_cutting_all_edges_of_a_node_is_patching_it(family: str) -> None:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_run_can_begin_at_the_first_cut(family: str) -> None:
-    """Cuts in some layer, in the next, and into the logits alone, of padded prompts three times over."""
+def test_masks_of_every_size_give_what_the_equation_gives(family: str) -> None:
+    """Cuts from some layer on, into the logits alone, of few edges, of most, of shares of edges, and mixed in one batch,
+    for padded prompts; against the slow form."""
     model = model_of(family)
     mask = torch.arange(7) >= torch.tensor([[0], [2]])
     ids, others = (Tokens(random_tokens(2, 7, seed=seed).ids, mask) for seed in (0, 1))
-    computation, whole = ComputationGraph.of(model.parts), whole_run(model, ids)
-    close(whole.own, written(model, ids))
-    other = written(model, others).repeat(1, 3, 1, 1)
+    computation, pairs, other = ComputationGraph.of(model.parts), pair_runs(model, ids, others), written(model, others)
+    generator = torch.Generator().manual_seed(4)
+    whole = torch.ones(2, *computation.edges.shape)
+    cases = [torch.cat([whole, whole])]
     for cut in (computation.rows(1, "k"), computation.rows(2, "mlp"), computation.rows(None, "logits")):
-        keep = torch.ones(6, len(computation.readers), len(computation.writers))
-        keep[2:4, cut.start :, ::2] = 0
-        plain, short = (run_edges(model, ids.times(3), keep, other, logits="last", whole=w) for w in (None, whole))
-        close(short, plain)
-        assert float((plain[:2] - plain[2:4]).abs().max()) > 1e-3
-    close(run_edges(model, ids.times(3), torch.ones_like(keep), other, whole=whole), model.run(ids.times(3)).logits)
+        late = whole.clone()
+        late[:, cut.start :, ::2] = 0
+        cases += [torch.cat([whole, late]), late, 1 - late]
+    for share in (0.02, 0.3, 0.9):
+        drawn = (torch.rand(4, *computation.edges.shape, generator=generator) < share).float()
+        cases += [drawn, drawn * torch.rand(drawn.shape, generator=generator)]
+    for keep in cases:
+        times = len(keep) // 2
+        with torch.no_grad():
+            slow = slow_edges(model, ids.times(times), keep, other.repeat(1, times, 1, 1), logits="last")
+        close(run_edges(model, pairs, keep, logits="last"), slow)
+        close(run_edges(model, pairs, keep, grad=True, logits="last"), slow)
+    assert float((slow - model.run(ids.times(2), logits="last").logits).abs().max()) > 1e-3
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_pair_begins_with_is_run_once(family: str) -> None:
+    model = model_of(family)
+    ids = random_tokens(1, 7)
+    others = Tokens(ids.ids.clone(), ids.mask)
+    others.ids[0, 3:5] = random_tokens(1, 2, seed=1).ids[0]
+    computation, other = ComputationGraph.of(model.parts), written(model, others)
+    generator = torch.Generator().manual_seed(4)
+    pair = begun_pair(model, ids, others)
+    assert pair.tokens.ids.shape == (1, 4) and pair.after is not None
+    for share in (0.1, 0.5, 0.9):
+        keep = (torch.rand(3, *computation.edges.shape, generator=generator) < share).float()
+        with torch.no_grad():
+            slow = slow_edges(model, ids.times(3), keep, other, logits="last")
+        close(run_edges(model, pair, keep, logits="last"), slow)
+    with pytest.raises(HookeError, match="are the same"):
+        begun_pair(model, ids, ids)
+
+
+def test_layers_before_the_first_reader_that_mixes_are_not_run() -> None:
+    model = Model(new_hf("llama"), None, name="llama")
+    ran: list[int] = []
+    for i, layer in enumerate(model.hf.model.layers):
+        layer.mlp.register_forward_pre_hook(lambda _, args, i=i: ran.append(i))
+    computation, pairs = (
+        ComputationGraph.of(model.parts),
+        pair_runs(model, random_tokens(1, 5), random_tokens(1, 5, seed=1)),
+    )
+    keep = torch.ones(1, *computation.edges.shape)
+    keep[:, computation.rows(1, "q").start] = 0
+    for mask in (keep, 1 - keep):  # cuts out of the whole; and a circuit of a few edges
+        ran.clear()
+        run_edges(model, pairs, mask)
+        assert ran == [1, 2]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -81,7 +128,7 @@ def test_one_edge_is_path_patching(family: str) -> None:
     writer = computation.heads(0).start + 1
     keep[0, computation.rows(2, "mlp").start, writer] = 0
     keep[1, computation.rows(1, "k").start, writer] = 0
-    found = run_edges(model, ids.times(2), keep, other)
+    found = run_edges(model, pair_runs(model, ids, others), keep)
     mid = "resid_pre.2" if model.parts.parallel else "resid_mid.2"
     acts = model.run(ids, read=[mid, "resid_pre.1", "k.1"]).acts
     change = other[writer] - own[writer]
@@ -113,17 +160,17 @@ def test_edges_have_the_written_form_of_others() -> None:
 def test_gradients_pass_through_mixed_edges() -> None:
     model = model_of("llama", torch.float64)
     ids, others = random_tokens(1, 6), random_tokens(1, 6, seed=1)
-    computation, other = ComputationGraph.of(model.parts), written(model, others)
+    computation, pairs = ComputationGraph.of(model.parts), pair_runs(model, ids, others)
     keep = torch.full(
         (1, len(computation.readers), len(computation.writers)), 0.7, dtype=torch.float64, requires_grad=True
     )
-    value = run_edges(model, ids, keep, other, grad=True, logits="last")[0, 5]
+    value = run_edges(model, pairs, keep, grad=True, logits="last")[0, 5]
     (found,) = torch.autograd.grad(value, keep)
     at = (0, computation.rows(2, "v").start, computation.mlp(0))
     step = torch.zeros_like(keep)
     step[at] = 1e-5
     with torch.no_grad():
-        high = run_edges(model, ids, keep + step, other, logits="last")[0, 5]
-        low = run_edges(model, ids, keep - step, other, logits="last")[0, 5]
+        high = run_edges(model, pairs, keep + step, logits="last")[0, 5]
+        low = run_edges(model, pairs, keep - step, logits="last")[0, 5]
     assert float(found[at]) == pytest.approx(float((high - low) / 2e-5), rel=1e-4)
     assert bool((found[:, ~computation.edges] == 0).all())

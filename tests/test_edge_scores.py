@@ -23,11 +23,12 @@ from hooke.methods.circuit.scores import (
     relp,
     secant,
 )
-from hooke.methods.computation_graph import ComputationGraph, run_edges, terms, write_sites, written
+from hooke.methods.computation_graph import ComputationGraph, terms, write_sites, written
 from hooke.methods.edge_cuts import cut_each
 from hooke.methods.objective import Objective
 from hooke.model import Tokens
 from hooke.sites import Site
+from slow_cuts import slow_edges
 
 FAMILIES = sorted(CONFIGS)
 
@@ -48,7 +49,7 @@ def test_eap_is_the_derivative_of_cutting(family: str) -> None:
     model = model_of(family, torch.float64)
     clean, corrupt = random_tokens(2, 6), random_tokens(2, 6, seed=1)
     keep = keep_all(model, 2).requires_grad_()
-    value = difference(run_edges(model, clean, keep, written(model, corrupt), grad=True, logits="last")).sum()
+    value = difference(slow_edges(model, clean, keep, written(model, corrupt), grad=True, logits="last")).sum()
     (expected,) = torch.autograd.grad(value, keep)
     close(eap(model, clean, corrupt, OBJECTIVE), -expected, 1e-5)  # RMS norms compute in fp32
 
@@ -63,7 +64,7 @@ def test_exact_is_one_run_for_each_edge() -> None:
     for r, u in computation.edges.nonzero().tolist():
         keep = keep_all(model)
         keep[0, r, u] = 0
-        expected[:, r, u] = difference(run_edges(model, clean, keep, other, logits="last")) - base
+        expected[:, r, u] = difference(slow_edges(model, clean, keep, other, logits="last")) - base
     close(found, expected)
     some = computation.mask(["m0->m2", "input->a1.h0<q>"])
     only = exact(model, clean, corrupt, OBJECTIVE, edges=some)
@@ -86,7 +87,7 @@ def test_packed_cuts_are_runs_with_an_edge_out(family: str) -> None:
     for n, (r, u) in enumerate(tried.tolist()):
         keep = keep_all(model)
         keep[0, r, u] = 0
-        close(found[:, n], difference(run_edges(model, clean, keep, other, logits="last")))
+        close(found[:, n], difference(slow_edges(model, clean, keep, other, logits="last")))
 
 
 def test_exact_is_the_same_packed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,7 +144,7 @@ def test_a_small_change_is_what_eap_says() -> None:
     for r, u in computation.edges.nonzero()[::17].tolist():
         keep = keep_all(model)
         keep[0, r, u] = 0
-        change = difference(run_edges(model, clean, keep, other, logits="last")) - difference(
+        change = difference(slow_edges(model, clean, keep, other, logits="last")) - difference(
             model.run(clean, logits="last").logits
         )  # type: ignore[arg-type]
         assert float(change) == pytest.approx(float(((other - own)[u] * g[r]).sum()), rel=1e-3, abs=1e-12)

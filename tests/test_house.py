@@ -26,8 +26,6 @@ MAX_PARAMETERS = 8  # but of a verb and of its command, whose parameters are wha
 # Functions that are longer, or take more, until they are split: file and name.
 ALLOWED = {
     "lines": {
-        "methods/circuit/run.py run_masks",
-        "methods/computation_graph.py run_edges",
         "methods/trace/__init__.py trace",
         "model/run.py forward",
     },

@@ -8,9 +8,10 @@ import torch
 from families import CONFIGS, model_of, one_thread, random_ids  # noqa: F401
 from hooke import Edit, Model
 from hooke.errors import HookeError
-from hooke.methods.computation_graph import ComputationGraph, run_edges, written
+from hooke.methods.computation_graph import ComputationGraph, written
 from hooke.methods.patch.path import path_patch
 from hooke.model import Tokens
+from slow_cuts import slow_edges
 
 N_POS, GOOD, BAD = 5, 11, 45
 
@@ -82,7 +83,7 @@ def test_an_edge_is_the_same_in_a_circuit(name: str) -> None:
     asked = {"target": GOOD, "contrast": BAD, "direction": "noise"}
     got = path_patch(model, clean, corrupt, edges, **asked).payload["edges"]
     keep = torch.stack([1.0 - computation.mask([edge]).float() for edge in edges])
-    logits = run_edges(model, clean.times(len(edges)), keep, written(model, corrupt), logits="last")
+    logits = slow_edges(model, clean.times(len(edges)), keep, written(model, corrupt), logits="last")
     expected = (logits[:, GOOD] - logits[:, BAD]).tolist()
     assert [found["value"] for found in got] == pytest.approx(expected, abs=1e-4)
     assert max(expected) - min(expected) > 1e-3

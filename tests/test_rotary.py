@@ -13,7 +13,7 @@ from torch import Tensor
 
 from families import CONFIGS, VOCAB, close, logits_of, new_hf, one_thread, padded, random_ids, random_tokens  # noqa: F401
 from hooke.errors import HookeError
-from hooke.methods.circuit.run import ground
+from hooke.methods.edge_runs import begun_pair
 from hooke.model import Edit, Model
 from hooke.model.attend import heads
 from hooke.model.recorded import record
@@ -155,7 +155,7 @@ def test_many_edited_runs_of_one_prompt_equal_single_runs(name: str, kind: str) 
         close(substitute(model, base, 1, [writes]), expected)
     other = tokens.ids.clone()
     other[0, TURN - 2] = (other[0, TURN - 2] + 1) % VOCAB
-    found = ground(model, tokens, Tokens(other, tokens.mask), [Site("final_norm")])
+    found = begun_pair(model, tokens, Tokens(other, tokens.mask), [Site("final_norm")])
     assert found.after is not None
     whole = model.run(other, read=["final_norm"]).acts["final_norm"]
     close(found.other["final_norm"], whole[:, TURN - 2 :])

@@ -13,10 +13,11 @@ from sklearn.metrics import roc_auc_score
 
 from hooke import HookeError
 from hooke.methods.circuit.find import DEFAULT, find_edges
-from hooke.methods.computation_graph import ComputationGraph, run_edges, written
+from hooke.methods.computation_graph import ComputationGraph, written
 from hooke.truth import scoreboard as module
 from hooke.truth.known import KINDS, known, known_names
 from hooke.truth.scoreboard import objective_of, scoreboard
+from slow_cuts import slow_edges
 
 PROGRAM = """
 vocabulary = a b c d
@@ -134,7 +135,7 @@ def test_in_how_many_pairs_edges_act_is_counted_one_by_one(kind: str, name: str)
     def acts(edges: set[str]) -> int:
         keep = 1 - computation.mask(sorted(edges)).float()[None].repeat(5, 1, 1)
         with torch.no_grad():
-            logits = run_edges(model.model, model.model.tokens(base), keep, other, logits="all")
+            logits = slow_edges(model.model, model.model.tokens(base), keep, other, logits="all")
         ids = list(model.outputs.values())
         if kind == "compiled":
             return int(((logits - clean)[:, 1:].abs() > 1e-3).any(-1).any(-1).sum())

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hooke.methods.circuit.scores import MAX_ROWS, measured
-from hooke.methods.computation_graph import ComputationGraph, whole_run, written
+from hooke.methods.computation_graph import ComputationGraph
+from hooke.methods.edge_runs import pair_runs
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
@@ -40,15 +41,15 @@ def acdc_edges(
     most = max(1, max_rows // len(clean.ids))
     size, done = min(8, most), 0
     with torch.no_grad():
-        other, whole = written(model, corrupt), whole_run(model, clean)
-        value = float(measured(model, clean, keep, other, objective, objective.distance).mean())
+        runs = pair_runs(model, clean, corrupt)
+        value = float(measured(model, runs, keep, objective, objective.distance).mean())
         while done < len(todo):
             chunk = todo[done : done + size]
             n = len(chunk)
             trial = keep.repeat(n, 1, 1)
             for row, (reader, writer) in enumerate(chunk.tolist()):
                 trial[row:, reader, writer] = 0
-            found = measured(model, clean, trial, other, objective, objective.distance, whole=whole).mean(1).tolist()
+            found = measured(model, runs, trial, objective, objective.distance).mean(1).tolist()
             accepted = 0
             while accepted < n and found[accepted] - value < threshold:
                 value = found[accepted]

@@ -17,7 +17,8 @@ from hooke.methods.circuit.acdc import acdc_scores
 from hooke.methods.circuit.masks import edge_masks
 from hooke.methods.circuit.scores import eap, eap_ig_activations, eap_ig_inputs, everything_cut, exact, flow, relp
 from hooke.methods.circuit.sieve import sieve
-from hooke.methods.computation_graph import ComputationGraph, written
+from hooke.methods.computation_graph import ComputationGraph
+from hooke.methods.edge_runs import pair_runs
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
@@ -178,7 +179,7 @@ def find_edges(
         elif method == "exact":
             effects, tested = exact(*given, tick=tick), edges.clone()
         elif method == "acdc":
-            unit = everything_cut(model, clean, written(model, corrupt), objective)
+            unit = everything_cut(model, pair_runs(model, clean, corrupt), objective)
             effects = acdc_scores(*given, thresholds=[unit * t for t in THRESHOLDS], tick=tick)[None]
         elif method == "masks":
             effects = _masks(*given, start=eap_ig_inputs(*given).detach().abs().mean(0), seed=seed, tick=tick)

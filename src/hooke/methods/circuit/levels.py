@@ -18,9 +18,10 @@ from hooke.methods.attribute import gradients as by
 from hooke.methods.circuit.faithfulness import prune
 from hooke.methods.circuit.find import DEFAULT, find_edges, find_method
 from hooke.methods.circuit.pairs import Pairs, check_fits
-from hooke.methods.circuit.run import MAX_TOKENS, gains, ground
+from hooke.methods.circuit.run import MAX_TOKENS, gains
 from hooke.methods.circuit.scores import exact
 from hooke.methods.computation_graph import ComputationGraph, Tap
+from hooke.methods.edge_runs import begun_pair
 from hooke.methods.patch.places import Place, wanted
 from hooke.methods.patch.sweeping import sweep
 from hooke.methods.progress import Tick, idle
@@ -220,8 +221,8 @@ class Nodes:
         sites = [site for place in self.places for site in place.sites]
         table = torch.stack(list(keeps)).unflatten(1, (self.n_layers, -1)).to(self.model.device)
         for row in range(len(pairs)):
-            here = ground(self.model, pairs.clean.alone(row), pairs.corrupt.alone(row), sites)
-            size = max(1, MAX_TOKENS // here.clean.ids.shape[1])
+            here = begun_pair(self.model, pairs.clean.alone(row), pairs.corrupt.alone(row), sites)
+            size = max(1, MAX_TOKENS // here.tokens.ids.shape[1])
             for start in range(0, len(keeps), size):
                 part = table[start : start + size]
                 taps: dict[Site, Tap] = {}
@@ -230,7 +231,7 @@ class Nodes:
                     for site, keep in ((Site("z", layer), heads[..., None]), (Site(self.point, layer), rest)):
                         taps[site] = _mixed(keep[:, None], here.other[site])
                 with torch.no_grad():
-                    run = self.model.run(here.clean.times(len(part)), taps=taps, logits="last", after=here.after)
+                    run = self.model.run(here.tokens.times(len(part)), taps=taps, logits="last", after=here.after)
                 assert run.logits is not None
                 own = torch.full((len(part),), row, device=self.model.device)
                 found[start : start + size, row] = pairs.objective.gain(run.logits, own).to(found)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from hooke.methods.circuit.scores import everything_cut
-from hooke.methods.computation_graph import ComputationGraph, run_edges, written
+from hooke.methods.computation_graph import ComputationGraph
+from hooke.methods.edge_runs import pair_runs, run_edges
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
@@ -72,15 +73,13 @@ def edge_masks(
     logits.requires_grad_()
     optimiser = torch.optim.Adam([logits], lr=RATE)
     with torch.no_grad():
-        other = written(model, corrupt)
-        unit = everything_cut(model, clean, other, objective) or 1.0
+        runs = pair_runs(model, clean, corrupt)
+        unit = everything_cut(model, runs, objective) or 1.0
     batch = len(clean.ids)
     for step in range(steps):
         chosen = torch.randint(batch, (min(rows, batch),), generator=generator, device=model.device)
         noise = torch.rand(len(chosen), *edges.shape, generator=generator, device=model.device).clamp(1e-6, 1 - 1e-6)
-        out = run_edges(
-            model, clean.rows(chosen), gates(logits, noise), other[:, chosen], grad=True, logits=objective.logits
-        )
+        out = run_edges(model, runs.rows(chosen), gates(logits, noise), grad=True, logits=objective.logits)
         loss = objective.distance(out, chosen).mean() / unit + penalty * open_chance(logits)[edges].mean()
         optimiser.zero_grad()
         loss.backward()

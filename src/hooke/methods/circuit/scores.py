@@ -17,14 +17,12 @@ from torch import Tensor
 from hooke.methods.computation_graph import (
     ComputationGraph,
     Tap,
-    Whole,
-    run_edges,
     terms,
-    whole_run,
     write_sites,
     written,
 )
 from hooke.methods.edge_cuts import cut_each, packs
+from hooke.methods.edge_runs import PairRuns, pair_runs, run_edges
 from hooke.methods.objective import Measure, Objective
 from hooke.methods.progress import Tick, idle
 from hooke.model import Edit, Model, Tokens
@@ -158,43 +156,33 @@ def exact(
                 cut_each(model, clean, corrupt, objective, tried, tick=tick) - base[:, None]
             ).to(found)
             return found
-        other, whole = written(model, corrupt), whole_run(model, clean)
+        runs = pair_runs(model, clean, corrupt)
         for start in range(0, len(tried), size):
             chunk = tried[start : start + size]
             keep = torch.ones(len(chunk), *computation.edges.shape, device=model.device)
             keep[torch.arange(len(chunk)), chunk[:, 0], chunk[:, 1]] = 0
-            values = measured(model, clean, keep, other, objective, objective.effect, whole=whole)
+            values = measured(model, runs, keep, objective, objective.effect)
             found[:, chunk[:, 0], chunk[:, 1]] = (values - base).T.to(found)
             tick(min(1.0, (start + size) / len(tried)))
     return found
 
 
-def measured(
-    model: Model,
-    clean: Tokens,
-    keep: Tensor,
-    other: Tensor,
-    objective: Objective,
-    measure: Measure,
-    *,
-    whole: Whole | None = None,
-) -> Tensor:
+def measured(model: Model, runs: PairRuns, keep: Tensor, objective: Objective, measure: Measure) -> Tensor:
     """(n_masks, batch): a measure of the clean prompts when only the edges of each mask are kept, in one batch.
 
-    keep: (n_masks, n_readers, n_writers). other, whole: as `run_edges` has them, of the prompts once.
+    keep: (n_masks, n_readers, n_writers).
     """
-    n, batch = len(keep), len(clean.ids)
-    rows, given = keep.repeat_interleave(batch, 0), other.repeat(1, n, 1, 1)
-    logits = run_edges(model, clean.times(n), rows, given, logits=objective.logits, whole=whole)
-    pairs = torch.arange(batch, device=logits.device).repeat(n)
-    return measure(logits, pairs).view(n, batch)
+    batch = len(runs.tokens.ids)
+    logits = run_edges(model, runs, keep.repeat_interleave(batch, 0), logits=objective.logits)
+    pairs = torch.arange(batch, device=logits.device).repeat(len(keep))
+    return measure(logits, pairs).view(len(keep), batch)
 
 
-def everything_cut(model: Model, clean: Tokens, other: Tensor, objective: Objective) -> float:
+def everything_cut(model: Model, runs: PairRuns, objective: Objective) -> float:
     """The mean distance when every edge is cut: the unit of what cuts do."""
     none = torch.zeros(1, *ComputationGraph.of(model.parts).edges.shape, device=model.device)
     with torch.no_grad():
-        return float(measured(model, clean, none, other, objective, objective.distance).mean())
+        return float(measured(model, runs, none, objective, objective.distance).mean())
 
 
 def plain_logits(model: Model, tokens: Tokens, objective: Objective) -> Tensor:

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from hooke.methods.circuit.scores import MAX_ROWS, eap_ig_inputs, exact, flow, measured, plain_logits
-from hooke.methods.computation_graph import ComputationGraph, written
+from hooke.methods.computation_graph import ComputationGraph
+from hooke.methods.edge_runs import pair_runs
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model, Tokens
@@ -84,7 +85,7 @@ def node_effects(
     size = max(1, max_rows // batch)
     found = torch.zeros(n_writers + n_readers)
     with torch.no_grad():
-        other = written(model, corrupt)
+        runs = pair_runs(model, clean, corrupt)
         base = objective.effect(plain_logits(model, clean, objective), pairs)
         for start in range(0, len(found), size):
             nodes = range(start, min(start + size, len(found)))
@@ -94,7 +95,7 @@ def node_effects(
                     keep[row, :, node] = 0
                 else:
                     keep[row, node - n_writers] = 0
-            moved = measured(model, clean, keep, other, objective, objective.effect) - base
+            moved = measured(model, runs, keep, objective, objective.effect) - base
             found[nodes.start : nodes.stop] = moved.abs().mean(1).cpu()
             tick(nodes.stop / len(found))
     return found[:n_writers], found[n_writers:]

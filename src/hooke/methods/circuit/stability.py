@@ -13,7 +13,7 @@ from hooke.methods.circuit.find import THRESHOLDS
 from hooke.methods.circuit.levels import Edges, Level
 from hooke.methods.circuit.pairs import Pairs
 from hooke.methods.circuit.scores import everything_cut
-from hooke.methods.computation_graph import written
+from hooke.methods.edge_runs import pair_runs
 from hooke.methods.progress import Tick, stretch
 
 ORDERS = 3  # of ACDC
@@ -50,7 +50,7 @@ def _orders(space: Edges, pairs: Pairs, chosen: Chosen, seed: int, tick: Tick) -
     each reader the writers are tried in an order that is drawn."""
     computation, count = space.computation, int(chosen.keep.sum())
     given = (space.model, pairs.clean, pairs.corrupt, pairs.objective)
-    unit = everything_cut(space.model, pairs.clean, written(space.model, pairs.corrupt), pairs.objective)
+    unit = everything_cut(space.model, pair_runs(space.model, pairs.clean, pairs.corrupt), pairs.objective)
     # a score is how many thresholds an edge survived
     left = [int((chosen.scores.effects[0] > i).sum()) for i in range(len(THRESHOLDS))]
     threshold = unit * sorted(THRESHOLDS)[min(range(len(left)), key=lambda i: abs(left[i] - count))]

@@ -111,12 +111,12 @@ def file_of(result: Result, name: str) -> dict[str, Any]:
         metadata = {**payload.metadata, "prompt": graph.prompt, "prompt_tokens": graph.tokens, "slug": safe_name(name)}
         file = GraphFile(graph_of(graph), metadata, payload.state, contrast=graph.contrast)
         return file.to_dict()
+    own = {"sentence": getattr(payload, "sentence", "")}
     scores: dict[str, Any] = {}
     if isinstance(payload, Trace):
-        told = payload.scores
+        own["units"], told = payload.units, payload.scores
         scores = {"replacement_score": told.replacement, "completeness_score": told.completeness}
         scores["unexplained"] = told.unexplained
-    own = {"sentence": getattr(payload, "sentence", ""), "units": getattr(payload, "units", "neurons")}
     made = {key: result.arguments[key] for key in ("nodes",) if key in result.arguments}
     return graph_to_file(
         graph, slug=name, scan=str(result.provenance.get("model") or "model"), scores=scores, generation=made,
