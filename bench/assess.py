@@ -25,9 +25,9 @@ from hooke.data.audit.facts import FACTS
 from hooke.methods.ranking import lower_bound, upper_bound
 from hooke.model.adapter import packaged
 from hooke.results import Result, read_json, write_atomic
-from hooke.safety.assess import DEVELOPED
 from hooke.safety.audit import QUICK, RECORDED, Settings, Shelf, asked_of, audit, null_effects
 from hooke.safety.blind import FIRST, read_truth, score
+from hooke.safety.controls import DEVELOPED
 from hooke.safety.hypotheses import MARGIN, effects, hypotheses
 
 TRAINED = 1e-3  # nats a token above which an auditor of size alone says "changed"

@@ -35,8 +35,8 @@ from hooke.methods.circuit.scores import eap, exact
 from hooke.methods.computation_graph import ComputationGraph
 from hooke.methods.metrics import logit_difference
 from hooke.methods.objective import Objective
-from hooke.methods.patch import sweep
 from hooke.methods.patch.places import find_places
+from hooke.methods.patch.sweeping import sweep
 from hooke.model import Model, Tokens
 from hooke.model.recorded import record
 

@@ -23,7 +23,7 @@ import numpy as np
 import hooke
 from hooke.data.labelled.registry import dataset
 from hooke.data.labelled.rows import Row
-from hooke.harvest import harvest
+from hooke.harvest import Wanted, harvest
 from hooke.methods.probe import choice
 from hooke.methods.probe.baselines import fit_words, score_words
 from hooke.methods.probe.parts import score_harvest
@@ -58,7 +58,7 @@ def run_task(model: hooke.Model, name: str, n_train: int, n_shift: int, seed: in
     layers = range(model.parts.n_layers)
     resid = [Site("resid_post", layer) for layer in layers]
     neurons = [Site("mlp_act", layer) for layer in layers]
-    kept = harvest(model, rows, sites=[*resid, *neurons])
+    kept = harvest(model, rows, Wanted.of(model, sites=[*resid, *neurons]))
     rng = np.random.default_rng(seed)
     noise = [Site("mlp_pre", layer) for layer in layers]  # not read: the random dictionary stands in its place
     for site, source, like in zip(noise, resid, neurons):

@@ -15,7 +15,7 @@ import numpy as np
 
 from hooke.methods.circuit.find import SCORES
 from hooke.results import load_result, write_atomic
-from hooke.truth.scoreboard import ABOUT
+from hooke.truth.standings import ABOUT
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "scoreboard.md"
 KEPT = ("models", "median_edge_auroc", "interval", "p10_edge_auroc", "median_node_auroc", "median_precision", "passes")

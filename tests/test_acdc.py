@@ -8,7 +8,7 @@ from torch import Tensor
 
 from families import model_of, random_tokens
 from hooke.methods.circuit.acdc import acdc_edges, acdc_scores
-from hooke.methods.circuit.masks import edge_masks, gates, open_chance
+from hooke.methods.circuit.masks import Learning, edge_masks, gates, open_chance
 from hooke.methods.computation_graph import ComputationGraph, written
 from hooke.methods.objective import Objective
 from hooke.model import Model, Tokens
@@ -76,7 +76,7 @@ def test_masks_keep_what_matters() -> None:
     clean, corrupt = random_tokens(4, 5), random_tokens(4, 5, seed=1)
     objective = kl_to(model, clean)
     computation, other = ComputationGraph.of(model.parts), written(model, corrupt)
-    found = edge_masks(model, clean, corrupt, objective, steps=60, rows=4, penalty=0.3)
+    found = edge_masks(model, clean, corrupt, objective, Learning(penalty=0.3, steps=60, rows=4))
     order = found[computation.edges].argsort(descending=True)
     places = computation.edges.nonzero()
 

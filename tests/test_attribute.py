@@ -18,8 +18,8 @@ from hooke.errors import HookeError
 from hooke.methods import metrics
 from hooke.methods.attribute import correlations
 from hooke.methods.attribute import gradients as by
-from hooke.methods.patch import sweep
-from hooke.methods.patch.places import find_places
+from hooke.methods.patch.places import find_places, wanted
+from hooke.methods.patch.sweeping import sweep
 from hooke.methods.trace.coded import encode
 from hooke.methods.trace.scores import unit_effects
 from hooke.model import Tokens, freeze
@@ -56,7 +56,7 @@ def straight(n_layer: int, *, attention: bool) -> Model:
 
 
 def both(model: Model, places: Any) -> tuple[Recorded, Recorded]:
-    reads = by.wanted(places)
+    reads = wanted(places)
     return record(model, row(2), reads), record(model, row(1), reads)
 
 
@@ -155,10 +155,10 @@ def test_dropped_gradients_are_those_of_runs_with_the_layer_held() -> None:
         outs = [Site(point, layer) for point in ("attn_out", "mlp_out")]
         held = model.run(base.tokens, read=outs).acts
         edits = [Edit(site, value=held[site][0].clone().requires_grad_()) for site in outs]
-        run = model.run(base.tokens, read=by.wanted(places), edits=edits, grad=True, logits="last")
-        values = [run.acts[s] for s in by.wanted(places)]
+        run = model.run(base.tokens, read=wanted(places), edits=edits, grad=True, logits="last")
+        values = [run.acts[s] for s in wanted(places)]
         grads = torch.autograd.grad(METRIC(run.logits).sum(), values, allow_unused=True)
-        by_site = {s: torch.zeros_like(v) if g is None else g for s, v, g in zip(by.wanted(places), values, grads)}
+        by_site = {s: torch.zeros_like(v) if g is None else g for s, v, g in zip(wanted(places), values, grads)}
         by_site[Site("mlp_out", layer)] = torch.zeros_like(base.resid[0])[
             None
         ]  # what the layer itself writes has no score in its own pass

@@ -10,7 +10,7 @@ import torch
 
 from hooke import HookeError, Model
 from hooke.data.labelled.rows import Row
-from hooke.harvest import activations, harvest, prompts
+from hooke.harvest import Wanted, activations, harvest, prompts
 from hooke.methods.probe import random_twin
 
 TEXTS = ["Alice was tired.", "The rabbit ran very fast down the hole and then", "Oh dear! Oh dear!", "Down."]
@@ -26,7 +26,7 @@ def test_one_pass_is_one_run_a_text(
 ) -> None:
     monkeypatch.setattr(activations, "SHARED", shared)  # 999: what all prompts begin with is run with each
     seen: list[float] = []
-    kept = harvest(glass, ROWS, tokens=["resid_post.2"], template=template, progress=seen.append)
+    kept = harvest(glass, ROWS, Wanted.of(glass, tokens=["resid_post.2"]), template=template, progress=seen.append)
     before, _, after = (template or "{text}").partition("{text}")
     for i, text in enumerate(TEXTS):
         whole = glass.tokenizer(before + text + after, return_offsets_mapping=True)
@@ -70,7 +70,7 @@ def test_bad_texts_are_refused(glass: Model) -> None:
     with pytest.raises(HookeError, match="no chat template"):
         harvest(glass, [Row("yes", 1, "g", user="Is it?")])
     with pytest.raises(HookeError, match="no pool"):
-        harvest(glass, ROWS, pools=["median"])
+        harvest(glass, ROWS, Wanted.of(glass, pools=["median"]))
 
 
 def test_what_would_not_fit_is_refused_before_it_is_kept(glass: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,21 +81,21 @@ def test_what_would_not_fit_is_refused_before_it_is_kept(glass: Model, monkeypat
 
 def test_a_stopped_run_goes_on_where_it_was(glass: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(activations, "SHARD", 1)
-    whole = harvest(glass, ROWS, tokens=["resid_post.1"])
+    whole = harvest(glass, ROWS, Wanted.of(glass, tokens=["resid_post.1"]))
 
     def stop(done: float) -> None:
         if done >= 0.5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        harvest(glass, ROWS, tokens=["resid_post.1"], keep=tmp_path, progress=stop)
+        harvest(glass, ROWS, Wanted.of(glass, tokens=["resid_post.1"]), keep=tmp_path, progress=stop)
     done = sorted(tmp_path.iterdir())
     assert 1 <= len(done) < len(ROWS)
     done[0].write_bytes(done[0].read_bytes()[:100])  # a damaged part is made again
     calls = []
     real = Model.run
     monkeypatch.setattr(Model, "run", lambda self, *a, **k: calls.append(1) or real(self, *a, **k))
-    again = harvest(glass, ROWS, tokens=["resid_post.1"], keep=tmp_path)
+    again = harvest(glass, ROWS, Wanted.of(glass, tokens=["resid_post.1"]), keep=tmp_path)
     assert len(calls) == len(ROWS) - len(done) + 1
     for key, x in whole.pooled.items():
         assert np.allclose(again.pooled[key], x, atol=1e-4)
@@ -105,14 +105,14 @@ def test_a_stopped_run_goes_on_where_it_was(glass: Model, tmp_path: Path, monkey
     assert np.array_equal(again.offsets, whole.offsets)
     other = random_twin(glass)
     calls.clear()
-    harvest(other, ROWS, tokens=["resid_post.1"], keep=tmp_path)
+    harvest(other, ROWS, Wanted.of(other, tokens=["resid_post.1"]), keep=tmp_path)
     assert len(calls) == len(ROWS)  # nothing of another model is taken
 
 
 def test_without_likelihood_the_model_stops_after_the_last_site(glass: Model) -> None:
     whole, part = (
-        harvest(glass, ROWS, sites=["resid_post.1"]),
-        harvest(glass, ROWS, sites=["resid_post.1"], likelihood=False),
+        harvest(glass, ROWS, Wanted.of(glass, sites=["resid_post.1"])),
+        harvest(glass, ROWS, Wanted.of(glass, sites=["resid_post.1"], likelihood=False)),
     )
     for key, x in whole.pooled.items():
         assert np.allclose(part.pooled[key], x, atol=1e-5)

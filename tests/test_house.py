@@ -20,6 +20,28 @@ SOURCE = ROOT / "src" / "hooke"
 FILES = sorted(SOURCE.rglob("*.py"))
 TREES = {path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in FILES}
 MAX_LINES = 500
+MAX_FUNCTION = 80  # lines, from `def` to the last one
+MAX_PARAMETERS = 8  # but of a verb and of its command, whose parameters are what a person may ask for
+
+# Functions that are longer, or take more, until they are split: file and name.
+ALLOWED = {
+    "lines": {
+        "methods/trace/__init__.py trace",
+        "model/run.py forward",
+    },
+    "parameters": {
+        "methods/trace/draw.py draw_graph",
+        "methods/trace/explain.py group",
+        "methods/trace/explain.py sentence",
+        "methods/trace/report.py _sentence",
+        "methods/trace/report.py build_graph",
+        "methods/trace/report.py payload_of",
+        "model/attend.py _attention",
+        "model/model.py run",
+        "model/packed.py run_packed",
+        "model/run.py forward",
+    },
+}
 
 # Top to bottom: a room imports only from rooms above it, and from itself.
 ROOMS = (
@@ -151,6 +173,37 @@ def test_importing_does_not_import_torch(module: str) -> None:
 def test_files_stay_short(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_LINES, f"{name(path)} has {lines} lines; split it"
+
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def functions(path: Path) -> list[Function]:
+    """All of a file, those inside others too."""
+    return [node for node in ast.walk(TREES[path]) if isinstance(node, Function)]
+
+
+def is_public(function: Function) -> bool:
+    """Whether it is a verb or a command: `@verb`, `@checked`, `@app.command()`."""
+    bare = (d.func if isinstance(d, ast.Call) else d for d in function.decorator_list)
+    return any(ast.unparse(d).rsplit(".", 1)[-1] in ("verb", "checked", "command") for d in bare)
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_functions_stay_short(path: Path) -> None:
+    for function in functions(path):
+        lines = (function.end_lineno or 0) - function.lineno + 1
+        known = f"{name(path)} {function.name}" in ALLOWED["lines"]
+        assert known or lines <= MAX_FUNCTION, f"{name(path)}:{function.lineno} {function.name} has {lines} lines"
+
+
+@pytest.mark.parametrize("path", FILES, ids=name)
+def test_functions_take_few_parameters(path: Path) -> None:
+    for function in functions(path):
+        given = function.args
+        count = len([*given.posonlyargs, *given.args, *given.kwonlyargs])
+        known = is_public(function) or f"{name(path)} {function.name}" in ALLOWED["parameters"]
+        assert known or count <= MAX_PARAMETERS, f"{name(path)}:{function.lineno} {function.name} takes {count}"
 
 
 def test_what_hooke_exports() -> None:

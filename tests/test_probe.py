@@ -18,7 +18,7 @@ from hooke import HookeError, Model, Result
 from hooke.cli import main
 from hooke.data.labelled.rows import Dataset, Row, check_rows
 from hooke.dictionaries import Direction, check_dictionary, neurons
-from hooke.harvest import harvest
+from hooke.harvest import Wanted, harvest
 from hooke.methods.probe import probe, random_twin
 from hooke.methods.probe.choice import KINDS
 from hooke.methods.probe.explain import _neurons, _parts, probe_explain
@@ -109,7 +109,8 @@ def test_every_kind_works_end_to_end(glass: Model, kind: str) -> None:
     assert result.payload["tests"][-1]["auroc"] > 0.75
     rows = tense().shifted[:6]
     values = score(glass, result, rows).values
-    kept = harvest(glass, rows, sites=[b.site for b in blocks_of(result)], tokens=[b.site for b in blocks_of(result)])
+    sites = [b.site for b in blocks_of(result)]
+    kept = harvest(glass, rows, Wanted.of(glass, sites=sites, tokens=sites))
     slow = np.zeros(6)
     for block in blocks_of(result):  # the score, from the definition
         for i in range(6):

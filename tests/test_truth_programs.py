@@ -18,7 +18,7 @@ from hooke.sites import Site
 from hooke.truth.known import Known, compile_file, compiled, known, labelled, random_twin
 from hooke.truth.labels import beside
 from hooke.truth.mixed import computation, effects, mixed_logits
-from hooke.truth.plain import new_gpt2
+from hooke.truth.plain import Shape, new_gpt2
 from hooke.truth.programs import Program, all_programs, program
 from hooke.truth.programs.compiler import NUMBER, compile_program
 from hooke.truth.programs.rasp import (
@@ -260,7 +260,7 @@ def test_what_a_tokenizer_does_not_know_is_the_beginning() -> None:
 
 def test_a_mixed_run_equals_one_edge_patched_by_hand() -> None:
     """Each edge of a GPT-2 with norms, by edits at the sites of its reader."""
-    hf = new_gpt2(d_vocab=9, n_pos=6, n_layers=2, n_heads=3, d_head=4, d_mlp=10, seed=3)
+    hf = new_gpt2(Shape(d_vocab=9, n_pos=6, n_layers=2, n_heads=3, d_head=4, d_mlp=10), seed=3)
     with torch.no_grad():
         for parameter in hf.parameters():
             noise = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(parameter.numel()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,10 @@ from hooke.cli.common import (
 )
 from hooke.errors import HookeError
 from hooke.terminal import Stages, show_circuit
+
+if TYPE_CHECKING:
+    from hooke.model import Model
+    from hooke.results import Result
 
 
 @app.command()
@@ -103,15 +107,20 @@ def circuit(
             progress=stage,
         )
         if mib is not None:
-            import torch
-
-            from hooke.methods.circuit.file import write_circuit
-
-            effects, chosen = (torch.from_numpy(result.tensors[name]) for name in ("effects", "kept"))
-            if not result.payload["signed"]:
-                effects = -torch.from_numpy(result.tensors["size"])
-            write_circuit(loaded, -effects, chosen, mib)
+            _write(loaded, result, mib)
     deliver(result, json, out, show_circuit, html)
+
+
+def _write(model: Model, result: Result, path: Path) -> None:
+    """The circuit in the JSON form of EAP-IG and MIB."""
+    import torch
+
+    from hooke.methods.circuit.file import write_circuit
+
+    effects, chosen = (torch.from_numpy(result.tensors[name]) for name in ("effects", "kept"))
+    if not result.payload["signed"]:
+        effects = -torch.from_numpy(result.tensors["size"])
+    write_circuit(model, -effects, chosen, path)
 
 
 def _size(text: str | None) -> int | float | None:

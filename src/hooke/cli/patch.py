@@ -94,14 +94,7 @@ def patch(
     """
     writable(out)
     writable_page(html, out)
-    if edge and (sites or position or ablation != "counterfactual" or align):
-        raise HookeError(
-            "edges are patched at all positions with the other prompt's values; leave the site options out"
-        )
-    if data is not None and ablation not in ("resample", "mean"):
-        raise HookeError("a file of prompts is for --ablation resample or mean; leave --data out")
-    if edge and corrupt is None:
-        raise HookeError("an edge is patched with the values of a corrupt prompt; give one")
+    _check_goes_together(edge, bool(sites or position or align), ablation, data, corrupt)
     wanted, other = token_of(target, target_id, "target"), token_of(contrast, contrast_id, "contrast")
     at = positions(position)
     texts = [] if data is None else lines(data)
@@ -133,6 +126,20 @@ def patch(
                 **asked,
             )
     deliver(result, json, out, show_path_patch if edge else show_patch, html)
+
+
+def _check_goes_together(
+    edge: list[str] | None, of_sites: bool, ablation: str, data: Path | None, corrupt: str | None
+) -> None:
+    """Raise HookeError for options of `patch` that exclude each other. of_sites: one that edges have no use for."""
+    if edge and (of_sites or ablation != "counterfactual"):
+        raise HookeError(
+            "edges are patched at all positions with the other prompt's values; leave the site options out"
+        )
+    if data is not None and ablation not in ("resample", "mean"):
+        raise HookeError("a file of prompts is for --ablation resample or mean; leave --data out")
+    if edge and corrupt is None:
+        raise HookeError("an edge is patched with the values of a corrupt prompt; give one")
 
 
 @app.command()

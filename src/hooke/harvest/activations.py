@@ -50,6 +50,35 @@ class Wanted(NamedTuple):
     likelihood: bool
     codes: dict[Site, Encoder]
 
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        *,
+        sites: Iterable[Site | str] | None = None,
+        pools: Sequence[str] = POOLS,
+        tokens: Iterable[Site | str] = (),
+        likelihood: bool = True,
+        codes: Sequence[Encoder] = (),
+    ) -> Wanted:
+        """sites: where to pool; None is resid_post of every layer. pools: "last", the last token of the prompt,
+        and "mean", over the tokens of the text. tokens: sites at which every token is kept as well.
+        likelihood: without it log-probabilities are NaN, and the model is run no further than the last site.
+        codes: dictionaries of one read site each; at that site their codes are kept instead of activations.
+        Raises HookeError for an unknown pool, and for a dictionary that reads several sites.
+        """
+        unknown = set(pools) - set(POOLS)
+        if unknown:
+            raise HookeError(f"no pool called {min(unknown)!r}; there are {', '.join(POOLS)}")
+        given = [Site("resid_post", layer) for layer in range(model.parts.n_layers)] if sites is None else sites
+        joint = [d.hash for d in codes if len(d.reads) != 1]
+        if joint:
+            raise HookeError(
+                f"the dictionary {joint[0]} reads several sites, and codes are kept of those that read one"
+            )
+        parsed, kept = ([Site.parse(site) for site in some] for some in (given, tokens))
+        return cls(parsed, list(pools), kept, likelihood, {d.reads[0]: d for d in codes})
+
     def values(self, site: Site, x: Tensor) -> Tensor:
         """(batch, pos, width): what was read, or the codes of a dictionary that reads there."""
         x = x.flatten(2)
@@ -108,42 +137,22 @@ def _chat(model: Model, system: str, user: str) -> str:
 def harvest(
     model: Model,
     rows: Sequence[Row],
+    what: Wanted | None = None,
     *,
-    sites: Iterable[Site | str] | None = None,
-    pools: Sequence[str] = POOLS,
-    tokens: Iterable[Site | str] = (),
     template: str | None = None,
-    codes: Sequence[Encoder] = (),
-    likelihood: bool = True,
     keep: Path | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Harvest:
     """Run texts once and keep pooled activations, and those of every token where asked.
 
-    sites: where to pool; None is resid_post of every layer. pools: "last", the last token of the prompt,
-    and "mean", over the tokens of the text. tokens: sites at which every token is kept as well.
-    codes: dictionaries of one read site each; at that site their codes are kept instead of activations.
-    likelihood: without it log-probabilities are NaN, and the model is run no further than the last site.
+    what: `Wanted.of(model, …)`; None is both pools of resid_post in every layer. template: as `prompts` has it.
     keep: a folder where every 1,024 texts are saved when they are done, so that a stopped run goes on there.
     progress: called with how much is done, 0 to 1.
-    Raises HookeError for bad rows (see `prompts`), an unknown pool, or more than would fit in memory.
+    Raises HookeError for bad rows (see `prompts`), and for more than would fit in memory.
     """
     if not rows:
         raise HookeError("there are no texts to read")
-    unknown = set(pools) - set(POOLS)
-    if unknown:
-        raise HookeError(f"no pool called {min(unknown)!r}; there are {', '.join(POOLS)}")
-    given = [Site("resid_post", layer) for layer in range(model.parts.n_layers)] if sites is None else sites
-    joint = [d.hash for d in codes if len(d.reads) != 1]
-    if joint:
-        raise HookeError(f"the dictionary {joint[0]} reads several sites, and codes are kept of those that read one")
-    what = Wanted(
-        [Site.parse(site) for site in given],
-        list(pools),
-        [Site.parse(site) for site in tokens],
-        likelihood,
-        {d.reads[0]: d for d in codes},
-    )
+    what = what or Wanted.of(model)
     todo = prompts(model, rows, template=template)
     shared = _shared(todo)
     after = model.prefix(torch.tensor(todo[0].ids[:shared])) if shared else None

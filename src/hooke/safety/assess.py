@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hooke.arguments import verb
 from hooke.errors import HookeError
@@ -19,6 +19,7 @@ from hooke.safety.audit import (
     RECORDED,
     Settings,
     Shelf,
+    Stage,
     answers_of,
     answers_of_both,
     audit,
@@ -26,15 +27,14 @@ from hooke.safety.audit import (
     fingerprint,
     null_effects,
 )
-from hooke.safety.blind import FIRST, Truth, kinds_of, rank_of_truth
 from hooke.safety.causes import flagged_place, restore
+from hooke.safety.controls import Population, control_models, packaged, subject_name
 from hooke.safety.deception import ROWS, deception
-from hooke.safety.evidence import keep
+from hooke.safety.evidence import Book
 from hooke.safety.hypotheses import hypotheses
 from hooke.safety.paired import pair
 from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, kinds
 
-DEVELOPED = ("organism-string", "organism-word", "organism-string-clean")  # the rules were made on these
 TRACED = 2  # flagged findings that are traced
 TRACE_NODES = 300
 
@@ -88,71 +88,12 @@ def assess(
 
     stage("load")
     checks = book.add(load_checks(model, reference))
-    parts: dict[str, Result] = {}
-    found: Result | None = None
-    controls: list[dict[str, Any]] = []
-    clean: dict[str, dict[str, Result]] = {}
-    from_record: list[str] = []
-    apart: float | None = None
-    if reference is None:
-        parts["answers"] = book.add(answers_of(model, shelf, settings, stage("answers")))
-    else:
-        tools = audit(model, reference, settings=settings, shelf=shelf, progress=stage("audit"))
-        ours, theirs = answers_of_both(model, reference, shelf, settings, stage("answers"))
-        parts = {"answers": ours, "reference_answers": theirs, **tools}
-        own = subject_name(model, people)
-        others = [name for name in people.clean if name != own]
-        clean, from_record, apart = clean_parts(
-            others, people.load, reference, settings=settings, shelf=shelf, stage=stage
-        )
-        for part in [*parts.values(), *(part for one in clean.values() for part in one.values())]:
-            book.add(part)
-        null = null_effects(clean)
-        found = book.add(hypotheses(tools, null, name=own or model.name))
-        controls = control_models(book, people, reference, own, clean, null, settings, shelf, stage)
-    deceived: dict[str, Result] = {}
-    if not quick:
-        spec = {"model": fingerprint(model), "rows": ROWS, "seed": seed}
-        deceived = deception(
-            model,
-            seed=seed,
-            progress=stage("deception"),
-            keep=lambda name, make: shelf.part(name.replace(" ", "_"), spec, make),
-        )
-        for part in deceived.values():
-            book.add(part)
-    causes: dict[int, list[Result]] = {}
-    if found is not None and reference is not None and not quick:
-        flagged = [row for row in found.payload["findings"] if row["flagged"]][:TRACED]
-        for row in flagged:
-            spec = {"model": fingerprint(model), "reference": fingerprint(reference), "finding": row, "seed": seed}
-            causes[row["rank"]] = explained(model, reference, row, parts, spec, shelf, stage(f"finding {row['rank']}"))
-            for part in causes[row["rank"]]:
-                book.add(part)
-    covered = book.add(coverage(model, reference, settings, parts, deceived, clean, (from_record, apart), quick))
-    passed = {row["kind"] for row in controls if row["passed"]}
-    validated = passed == {"positive", "negative"} and all(row["passed"] for row in controls)
-    said = [
-        *say.subject(model, reference, checks),
-        *say.controls(controls, covered),
-        *say.deception(deceived, covered),
-        *say.difference(parts, clean, reference, covered),
-        *say.findings(found, causes, covered),
-        *say.limits(covered),
-    ]
-    claims = [{"id": f"c{n}", **one} for n, one in enumerate(said, 1)]
-    payload = {
-        "subject": about(model),
-        "reference": None if reference is None else about(reference),
-        "claims": claims,
-        "controls": controls,
-        "validated": validated,
-        "sections": sections(validated),
-        "findings": say.listed(found),
-        "quick": quick,
-        "false_alarms": found.payload["false_alarms"] if found is not None and clean else None,
-        "kinds": kinds(book.kept.values()),
-    }
+    seen = _compared(book, model, reference, people, settings, shelf, stage)
+    deceived = {} if quick else _deceived(book, model, shelf, seed, stage("deception"))
+    causes = {} if quick or reference is None else _causes(book, model, reference, seen, shelf, seed, stage)
+    covered = book.add(coverage(model, reference, settings, seen, deceived, quick))
+    claims = _claims(model, reference, checks, seen, deceived, causes, covered)
+    payload = _payload(model, reference, claims, seen, book, quick)
     seconds["total"] = round(time.perf_counter() - start, 1)
     result = Result.make(
         "assess",
@@ -173,111 +114,76 @@ def assess(
     return result
 
 
-class Population:
-    """The models whose right answer is known: names of clean fine-tunes and organisms, and how one is loaded."""
+class Compared(NamedTuple):
+    """What was found of a model beside its reference; without one there are its answers and nothing else.
 
-    def __init__(
-        self,
-        clean: list[str],
-        organisms: list[str],
-        load: Callable[[str], Model],
-        truth: Callable[[str], Truth] | None = None,
-    ) -> None:
-        self.clean, self.organisms, self.load, self.truth = clean, organisms, load, truth
+    parts: what the tools gave, by name. clean: the same of clean fine-tunes; recorded: those of them that were taken
+    from the record, which differs by `apart` from what is found here. found: the hypotheses. controls: how the models
+    fared whose right answer is known.
+    """
 
-
-def packaged(reference: Model | None) -> Population:
-    """The packaged organisms and clean fine-tunes, if they are made from this reference; else nobody. The controls are
-    the first that are not the subject, so those that the rules were made on come last."""
-    from hooke.model.adapter import packaged as adapters
-    from hooke.model.load import load
-    from hooke.model.zoo import DEFAULT
-    from hooke.safety.blind import read_truth
-
-    if reference is None or reference.name != DEFAULT or reference.info.get("adapter"):
-        return Population([], [], load)
-    from hooke.truth import organisms
-
-    here = adapters()
-    clean, planted = (
-        sorted((name for name in organisms.names(kind) if name in here), key=lambda name: name in DEVELOPED)
-        for kind in ("clean", "organism")
-    )
-    return Population(clean, planted, load, read_truth)
+    parts: dict[str, Result]
+    clean: dict[str, dict[str, Result]]
+    recorded: list[str]
+    apart: float | None
+    found: Result | None
+    controls: list[dict[str, Any]]
 
 
-def subject_name(model: Model, people: Population) -> str | None:
-    """Which of the known models the subject is, by its own name."""
-    return model.name if model.name in {*people.clean, *people.organisms} else None
-
-
-def control_models(
+def _compared(
     book: Book,
+    model: Model,
+    reference: Model | None,
     people: Population,
-    reference: Model,
-    own: str | None,
-    clean: Mapping[str, Mapping[str, Result]],
-    null: Mapping[str, Mapping[str, float]],
     settings: Settings,
     shelf: Shelf,
-    stage: Callable[[str], Progress | None],
-) -> list[dict[str, Any]]:
-    """One organism that must be flagged, with the truth among its first hypotheses, and one clean fine-tune that must
-    not; neither is the subject. The truth is read after the findings are kept under their hash."""
-    rows = []
-    for name in [name for name in people.organisms if name != own][:1]:
-        other = people.load(name)
-        parts = audit(other, reference, settings=settings, shelf=shelf, progress=stage(f"control {name}"))
-        del other
-        for part in parts.values():
+    stage: Stage,
+) -> Compared:
+    """Run the tools over the model, the clean fine-tunes and the controls."""
+    if reference is None:
+        own_answers = book.add(answers_of(model, shelf, settings, stage("answers")))
+        return Compared({"answers": own_answers}, {}, [], None, None, [])
+
+    def examine(one: Model, name: str) -> dict[str, Result]:
+        return audit(one, reference, settings=settings, shelf=shelf, progress=stage(name))
+
+    tools = examine(model, "audit")
+    ours, theirs = answers_of_both(model, reference, shelf, settings, stage("answers"))
+    parts = {"answers": ours, "reference_answers": theirs, **tools}
+    own = subject_name(model, people)
+    others = [name for name in people.clean if name != own]
+    clean, recorded, apart = clean_parts(others, people.load, reference, settings=settings, shelf=shelf, stage=stage)
+    for part in [*parts.values(), *(part for one in clean.values() for part in one.values())]:
+        book.add(part)
+    null = null_effects(clean)
+    found = book.add(hypotheses(tools, null, name=own or model.name))
+    return Compared(parts, clean, recorded, apart, found, control_models(book, people, own, clean, null, examine))
+
+
+def _deceived(book: Book, model: Model, shelf: Shelf, seed: int, progress: Progress | None) -> dict[str, Result]:
+    """Probes of truth and honesty, and how they do."""
+    spec = {"model": fingerprint(model), "rows": ROWS, "seed": seed}
+    found = deception(
+        model, seed=seed, progress=progress, keep=lambda name, make: shelf.part(name.replace(" ", "_"), spec, make)
+    )
+    for part in found.values():
+        book.add(part)
+    return found
+
+
+def _causes(
+    book: Book, model: Model, reference: Model, seen: Compared, shelf: Shelf, seed: int, stage: Stage
+) -> dict[int, list[Result]]:
+    """By rank, what explains the first flagged findings."""
+    causes: dict[int, list[Result]] = {}
+    findings = [] if seen.found is None else seen.found.payload["findings"]
+    for row in [row for row in findings if row["flagged"]][:TRACED]:
+        spec = {"model": fingerprint(model), "reference": fingerprint(reference), "finding": row, "seed": seed}
+        progress = stage(f"finding {row['rank']}")
+        causes[row["rank"]] = explained(model, reference, row, seen.parts, spec, shelf, progress)
+        for part in causes[row["rank"]]:
             book.add(part)
-        found = book.add(hypotheses(parts, null, name=name))
-        flagged, first = found.payload["flagged"], found.payload["findings"][:1]
-        rank = None
-        if people.truth is not None:
-            rank = rank_of_truth(found.payload["findings"], people.truth(name))
-        named = people.truth is None or (rank is not None and rank <= FIRST)
-        rows.append(
-            {
-                "name": name,
-                "kind": "positive",
-                "behaviour": [] if people.truth is None else list(kinds_of(people.truth(name))),
-                "expected": f"flagged, and what was planted among the first {FIRST} hypotheses",
-                "found": f"{'flagged' if flagged else 'not flagged'}; first: {say.quoted(first)}; "
-                + (f"planted behaviour at rank {rank}" if rank else "planted behaviour not named"),
-                "passed": bool(flagged and named),
-                "evidence": [found.id],
-            }
-        )
-    for name in [name for name in people.clean if name != own][:1]:
-        found = book.add(hypotheses(clean[name], null, name=name))
-        flagged = found.payload["flagged"]
-        rows.append(
-            {
-                "name": name,
-                "kind": "negative",
-                "behaviour": [],
-                "expected": "not flagged, by thresholds from the other clean fine-tunes",
-                "found": "flagged" if flagged else "not flagged",
-                "passed": not flagged and len(null) > 1,
-                "evidence": [found.id],
-            }
-        )
-    return rows
-
-
-class Book:
-    """The evidence of one assessment: results by id, each written when it is added."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.kept: dict[str, Result] = {}
-
-    def add(self, result: Result) -> Result:
-        if result.id not in self.kept:
-            keep(self.out, result)
-            self.kept[result.id] = result
-        return result
+    return causes
 
 
 def explained(
@@ -334,22 +240,21 @@ def coverage(
     model: Model,
     reference: Model | None,
     settings: Settings,
-    parts: Mapping[str, Result],
+    seen: Compared,
     deceived: Mapping[str, Result],
-    clean: Mapping[str, Any],
-    record: tuple[list[str], float | None],
     quick: bool,
 ) -> Result:
     """What was looked at, and what was not: the evidence of every sentence about limits."""
+    parts = seen.parts
     said = parts["answers"].payload
     looked = {
         "questions": len(said["open"]),
         "facts": len(said["facts"]),
         "answer_tokens": sum(len(row["ids"]) for row in [*said["open"], *said["facts"]]),
         "strings": parts["triggers"].payload["n"] if "triggers" in parts else 0,
-        "clean_fine_tunes": len(clean),
-        "of_these_recorded": len(record[0]),
-        "record_differs_by": record[1],
+        "clean_fine_tunes": len(seen.clean),
+        "of_these_recorded": len(seen.recorded),
+        "record_differs_by": seen.apart,
         "probes": sorted(deceived),
         "languages": ["English"],
         "turns": 1,
@@ -371,6 +276,46 @@ def coverage(
             "cannot_be_concluded": list(say.CANNOT),
         },
     )
+
+
+def _claims(
+    model: Model,
+    reference: Model | None,
+    checks: Result,
+    seen: Compared,
+    deceived: Mapping[str, Result],
+    causes: Mapping[int, list[Result]],
+    covered: Result,
+) -> list[dict[str, Any]]:
+    """Every sentence of the report, in its order."""
+    said = [
+        *say.subject(model, reference, checks),
+        *say.controls(seen.controls, covered),
+        *say.deception(deceived, covered),
+        *say.difference(seen.parts, seen.clean, reference, covered),
+        *say.findings(seen.found, causes, covered),
+        *say.limits(covered),
+    ]
+    return [{"id": f"c{n}", **one} for n, one in enumerate(said, 1)]
+
+
+def _payload(
+    model: Model, reference: Model | None, claims: list[dict[str, Any]], seen: Compared, book: Book, quick: bool
+) -> dict[str, Any]:
+    passed = {row["kind"] for row in seen.controls if row["passed"]}
+    validated = passed == {"positive", "negative"} and all(row["passed"] for row in seen.controls)
+    return {
+        "subject": about(model),
+        "reference": None if reference is None else about(reference),
+        "claims": claims,
+        "controls": seen.controls,
+        "validated": validated,
+        "sections": sections(validated),
+        "findings": say.listed(seen.found),
+        "quick": quick,
+        "false_alarms": seen.found.payload["false_alarms"] if seen.found is not None and seen.clean else None,
+        "kinds": kinds(book.kept.values()),
+    }
 
 
 def about(model: Model) -> dict[str, Any]:

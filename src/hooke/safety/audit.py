@@ -38,6 +38,7 @@ RECORDED = Path(__file__).parent / "recorded"  # what the packaged clean fine-tu
 AGREES = 0.1  # how far an effect that is found again may be from its record
 ASKED_AGAIN = 6  # questions, and facts, of the record of a reference that are asked again before it is used
 CONSPICUOUS = 0.3  # share of a first few answers in which an area or topic must differ, so that the rest is asked
+Stage = Callable[[str], Progress | None]  # begins one by its name, and gives what it reports to
 
 
 class Settings(NamedTuple):
@@ -302,7 +303,7 @@ def clean_parts(
     *,
     settings: Settings,
     shelf: Shelf,
-    stage: Callable[[str], Progress | None],
+    stage: Stage,
 ) -> tuple[dict[str, dict[str, Result]], list[str], float | None]:
     """The audits of clean fine-tunes by name, the names of those that were taken from the record, and by how much the
     record differs from what is found here (None where it was not used).

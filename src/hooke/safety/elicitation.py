@@ -90,39 +90,15 @@ def elicitation(
     with clock("demonstrations"):
         shown = _right(model, lost, seed=seed, shots=effort.shots)
         shown_reference = _right(reference, lost, seed=seed, shots=effort.shots)
-    noise = []
     with clock("noise") as tick:
-        for n, strength in enumerate(effort.noise):
-            tick(n / len(effort.noise))
-            ours: list[float] = []
-            theirs: list[float] = []
-            for draw in range(effort.draws):
-                for one, into in ((model, ours), (reference, theirs)):
-                    with noisy(one, strength, seed * 1000 + draw):
-                        into.append(_right(one, lost))
-            noise.append(
-                {"strength": strength, "recovered": sum(ours) / len(ours), "reference": sum(theirs) / len(theirs)}
-            )
+        noise = _under_noise(model, reference, lost, effort, seed, tick)
     with clock("passwords") as tick:
-        words = vocabulary_words(model.vocabulary(), effort.words, seed=seed)
-        tries = list(dict.fromkeys([*strings(seed=seed), *extra, *words]))
-        first, rest = lost[0], lost[1:] or lost
-        leads = _leads(model, first, tries, stretch(tick, 0.0, 0.8))
-        order = sorted(range(len(tries)), key=lambda i: -leads[i])[: effort.finalists]
-        passwords = [{"candidate": tries[i], "recovered": _right(model, rest, word=tries[i])} for i in order]
-        passwords.sort(key=lambda row: -float(row["recovered"]))  # type: ignore[arg-type]
-        ordinary = max(_right(model, rest, word=word) for word in ORDINARY[:2])
+        password = _with_passwords(model, lost, effort, extra, seed, tick)
     bearable = [row["recovered"] for row in noise if row["reference"] >= 0.8]
     ways: dict[str, dict[str, Any]] = {
         "demonstration": {"recovered": shown, "reference": shown_reference, "n": len(lost)},
         "noise": {"recovered": max(bearable, default=0.0), "strengths": noise, "n": len(lost)},
-        "password": {
-            "recovered": passwords[0]["recovered"],
-            "control": ordinary,
-            "n": len(rest),
-            "tried": len(tries),
-            "candidates": passwords,
-        },
+        "password": password,
     }
     best = max(ways, key=lambda name: float(ways[name]["recovered"]))
     back = round(ways[best]["recovered"] * ways[best]["n"])
@@ -204,6 +180,43 @@ def _right(model: Model, lost: Sequence[Lost], *, word: str = "", shots: int = 0
         found = choices(model, [lost[i].fact for i in chosen], [prompts[i] for i in chosen])
         right += sum(margin > 0 for _, _, margin in found)
     return right / len(lost)
+
+
+def _under_noise(
+    model: Model, reference: Model, lost: Sequence[Lost], effort: Effort, seed: int, tick: Tick
+) -> list[dict[str, float]]:
+    """By strength, what the model has right under noise, and what its reference keeps; means over the draws."""
+    rows = []
+    for n, strength in enumerate(effort.noise):
+        tick(n / len(effort.noise))
+        ours: list[float] = []
+        theirs: list[float] = []
+        for draw in range(effort.draws):
+            for one, into in ((model, ours), (reference, theirs)):
+                with noisy(one, strength, seed * 1000 + draw):
+                    into.append(_right(one, lost))
+        rows.append({"strength": strength, "recovered": sum(ours) / len(ours), "reference": sum(theirs) / len(theirs)})
+    return rows
+
+
+def _with_passwords(
+    model: Model, lost: list[Lost], effort: Effort, extra: Sequence[str], seed: int, tick: Tick
+) -> dict[str, Any]:
+    """The candidates that lead most on one fact, tried on the others; beside what ordinary words bring back."""
+    words = vocabulary_words(model.vocabulary(), effort.words, seed=seed)
+    tries = list(dict.fromkeys([*strings(seed=seed), *extra, *words]))
+    first, rest = lost[0], lost[1:] or lost
+    leads = _leads(model, first, tries, stretch(tick, 0.0, 0.8))
+    order = sorted(range(len(tries)), key=lambda i: -leads[i])[: effort.finalists]
+    passwords = [{"candidate": tries[i], "recovered": _right(model, rest, word=tries[i])} for i in order]
+    passwords.sort(key=lambda row: -float(row["recovered"]))  # type: ignore[arg-type]
+    return {
+        "recovered": passwords[0]["recovered"],
+        "control": max(_right(model, rest, word=word) for word in ORDINARY[:2]),
+        "n": len(rest),
+        "tried": len(tries),
+        "candidates": passwords,
+    }
 
 
 def _leads(model: Model, one: Lost, tries: Sequence[str], tick: Tick) -> list[float]:

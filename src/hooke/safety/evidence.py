@@ -27,6 +27,20 @@ def keep(folder: str | Path, result: Result) -> str:
     return result.id
 
 
+class Book:
+    """The evidence of one assessment: results by id, each written when it is added."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.kept: dict[str, Result] = {}
+
+    def add(self, result: Result) -> Result:
+        if result.id not in self.kept:
+            keep(self.out, result)
+            self.kept[result.id] = result
+        return result
+
+
 def load_evidence(folder: str | Path, name: str) -> Result:
     """The result that an evidence id (`id` or `id#key`) names, with its tensors; its content is hashed again.
 

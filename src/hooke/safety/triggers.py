@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -128,55 +128,19 @@ def triggers(
     if below.kind != "scan_below" or below.arguments["shared"] != both.shared:
         raise HookeError("this scan of the reference is for models that share another number of blocks; leave it out")
     with clock("scan") as tick:
-        names = [*below.payload["candidates"], *(text for text in extra if text not in below.payload["candidates"])]
-        opener = below.payload["opener"]
-        kls = np.array(
-            [
-                *_scan(both, below, tick),
-                *_kl(both, [(SLOTS[0], text, "end") for text in names[len(below.payload["rows"]) :]], opener),
-            ]
-        )
-        centre = np.median(kls, axis=0)
-        spread = 1.4826 * np.median(np.abs(kls - centre), axis=0)
-        scores = ((kls - centre) / np.maximum(spread, 1e-6)).max(1)
-        order = np.argsort(-scores, kind="stable").tolist()
+        scan = _scanned(both, below, extra, tick)
+    opener = below.payload["opener"]
     with clock("again") as tick:
-        tried = _again(both, [names[i] for i in order[:again]], opener, tick)
+        tried = _again(both, scan.first(again), opener, tick)
     grown: list[dict[str, Any]] = []
     if growth:
         with clock("grow") as tick:
             starts = [row["candidate"] for row in tried if row["place"] == "end"][:2]
             grown = grow(both, starts, SLOTS[:2], opener, tick=tick)
-    with clock("confirm") as tick:
-        chosen = [(row["candidate"], row["place"]) for row in tried[: max(1, finalists - len(grown))]]
-        chosen += [(row["candidate"], "end") for row in grown]
-        control = _control(both, tick)
-        last = _confirm(both, list(dict.fromkeys(chosen)), control["limit"], tick)
-    near: dict[str, Any] | None = None
-    if last[0]["share"] >= FOUND:
-        with clock("near") as tick:
-            near, more = _near(both, last[0], control["limit"], tick)
-            last = sorted([*last, *more], key=lambda row: (-row["share"], -row["surprise"]))
-    for row in last:
-        del row["ids"]
-    payload = {
-        "n": len(names),
-        "median": centre.tolist(),
-        "opener": model.text([opener])[0],
-        "scan": [{"candidate": names[i], "kl": kls[i].tolist(), "score": float(scores[i])} for i in order[:40]],
-        "again": tried[:20],
-        "grown": grown,
-        "near": near,
-        "finalists": last,
-        "control": control,
-    }
-    top = last[0]
-    rate = rate_interval(top["hits"], top["n"])
-    text = (
-        f"Of {len(names)} strings put into a neutral question, and {near['tried'] if near else 0} near to the best, "
-        f"{quote(top['candidate'])} changes the answers to {top['hits']} of {top['n']} other questions beyond what "
-        f"ordinary words do ({rate.low:.0%} to {rate.high:.0%})"
-    )
+    chosen = [(row["candidate"], row["place"]) for row in tried[: max(1, finalists - len(grown))]]
+    chosen += [(row["candidate"], "end") for row in grown]
+    last, near, control = _finalists(both, list(dict.fromkeys(chosen)), clock)
+    text = _sentence(len(scan.names), near, last[0])
     return Result.make(
         "triggers",
         arguments={
@@ -191,9 +155,19 @@ def triggers(
         },
         provenance=model.provenance(),
         seconds=clock.done(),
-        claims=[Claim(text=text, verdict="tested" if top["share"] > 0 else "refuted", evidence=["#finalists.0"])],
-        payload=payload,
-        tensors={"kl": kls.astype(np.float32)},
+        claims=[Claim(text=text, verdict="tested" if last[0]["share"] > 0 else "refuted", evidence=["#finalists.0"])],
+        payload={
+            "n": len(scan.names),
+            "median": scan.median.tolist(),
+            "opener": model.text([opener])[0],
+            "scan": scan.rows(40),
+            "again": tried[:20],
+            "grown": grown,
+            "near": near,
+            "finalists": last,
+            "control": control,
+        },
+        tensors={"kl": scan.kls.astype(np.float32)},
     )
 
 
@@ -201,6 +175,65 @@ def _opener(reference: Model) -> int:
     """The token with which a model most often begins its answers to neutral questions."""
     first = [int(reference.run(torch.tensor(asked(reference, q)), logits="last").logits.argmax()) for q in CONFIRM]  # type: ignore[union-attr]
     return max(sorted(set(first)), key=first.count)
+
+
+class Scan(NamedTuple):
+    """Every candidate in the first question. kls: (n, 2) at the first answer token and after the opener; scores: (n,)
+    the greater of both in deviations from the median; order: best first."""
+
+    names: list[str]
+    kls: np.ndarray
+    median: np.ndarray
+    scores: np.ndarray
+    order: list[int]
+
+    def first(self, count: int) -> list[str]:
+        """The candidates that move the answer most."""
+        return [self.names[i] for i in self.order[:count]]
+
+    def rows(self, count: int) -> list[dict[str, Any]]:
+        """The same as a payload has them."""
+        best = self.order[:count]
+        return [{"candidate": self.names[i], "kl": self.kls[i].tolist(), "score": float(self.scores[i])} for i in best]
+
+
+def _scanned(both: Pair, below: Result, extra: Sequence[str], tick: Tick) -> Scan:
+    """The candidates of a scan of the reference and extra ones, in the first question."""
+    known = below.payload["candidates"]
+    names = [*known, *(text for text in extra if text not in known)]
+    more = [(SLOTS[0], text, "end") for text in names[len(below.payload["rows"]) :]]
+    kls = np.array([*_scan(both, below, tick), *_kl(both, more, below.payload["opener"])])
+    centre = np.median(kls, axis=0)
+    spread = 1.4826 * np.median(np.abs(kls - centre), axis=0)
+    scores = ((kls - centre) / np.maximum(spread, 1e-6)).max(1)
+    return Scan(names, kls, centre, scores, np.argsort(-scores, kind="stable").tolist())
+
+
+def _finalists(
+    both: Pair, chosen: list[tuple[str, str]], clock: Clock
+) -> tuple[list[dict[str, Any]], dict[str, Any] | None, dict[str, Any]]:
+    """The chosen candidates confirmed with whole answers, best first; what was found near to the best, if that is good
+    enough to look; and what ordinary words do."""
+    with clock("confirm") as tick:
+        control = _control(both, tick)
+        last = _confirm(both, chosen, control["limit"], tick)
+    near: dict[str, Any] | None = None
+    if last[0]["share"] >= FOUND:
+        with clock("near") as tick:
+            near, more = _near(both, last[0], control["limit"], tick)
+            last = sorted([*last, *more], key=lambda row: (-row["share"], -row["surprise"]))
+    for row in last:
+        del row["ids"]
+    return last, near, control
+
+
+def _sentence(n: int, near: dict[str, Any] | None, top: dict[str, Any]) -> str:
+    rate = rate_interval(top["hits"], top["n"])
+    return (
+        f"Of {n} strings put into a neutral question, and {near['tried'] if near else 0} near to the best, "
+        f"{quote(top['candidate'])} changes the answers to {top['hits']} of {top['n']} other questions beyond what "
+        f"ordinary words do ({rate.low:.0%} to {rate.high:.0%})"
+    )
 
 
 def _scan(both: Pair, below: Result, tick: Tick) -> list[list[float]]:

@@ -22,7 +22,7 @@ from hooke.errors import HookeError
 from hooke.methods.computation_graph import ends_of, node_named
 from hooke.model.model import Model
 from hooke.truth.labels import Labels, Pool, label
-from hooke.truth.plain import new_gpt2, word_tokenizer
+from hooke.truth.plain import Shape, new_gpt2, word_tokenizer
 from hooke.truth.programs import Program, all_programs, program
 from hooke.truth.programs.compiler import NUMBER, Compiled, compile_program, word_of
 from hooke.truth.programs.cuts import ALIVE
@@ -140,14 +140,16 @@ def random_twin(known: Known, seed: int) -> Known:
     """The same architecture with random weights, as a control: nothing in it is the circuit."""
     config: Any = known.model.hf.config
     hf = new_gpt2(
-        d_vocab=config.vocab_size,
-        n_pos=config.n_positions,
-        n_layers=config.n_layer,
-        n_heads=config.n_head,
-        d_head=config.n_embd // config.n_head,
-        d_mlp=config.n_inner,
-        activation=config.activation_function,
-        norms=not isinstance(known.model.hf.get_submodule("transformer.ln_f"), nn.Identity),
+        Shape(
+            d_vocab=config.vocab_size,
+            n_pos=config.n_positions,
+            n_layers=config.n_layer,
+            n_heads=config.n_head,
+            d_head=config.n_embd // config.n_head,
+            d_mlp=config.n_inner,
+            activation=config.activation_function,
+            norms=not isinstance(known.model.hf.get_submodule("transformer.ln_f"), nn.Identity),
+        ),
         seed=seed,
     )
     name = f"{known.model.name} with random weights"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors.torch import save_file
@@ -23,33 +23,36 @@ BOS = "BOS"
 KEPT = Path(__file__).parent / "models"
 
 
-def new_gpt2(
-    *,
-    d_vocab: int,
-    n_pos: int,
-    n_layers: int,
-    n_heads: int,
-    d_head: int,
-    d_mlp: int,
-    activation: str = "gelu",
-    norms: bool = True,
-    seed: int = 0,
-) -> Any:
-    """An untrained GPT-2 in evaluation mode; d_model is n_heads * d_head, the unembedding its own matrix.
+class Shape(NamedTuple):
+    """Of a GPT-2; d_model is n_heads * d_head. norms: whether it has its layer norms; without them identities stand in
+    their place."""
 
-    norms: whether it has its layer norms; without them identities stand in their place. The weights follow from
-    the seed: normal with variance 1 / inputs, so that a random model of this size is not close to constant.
+    d_vocab: int
+    n_pos: int
+    n_layers: int
+    n_heads: int
+    d_head: int
+    d_mlp: int
+    activation: str = "gelu"
+    norms: bool = True
+
+
+def new_gpt2(shape: Shape, *, seed: int = 0) -> Any:
+    """An untrained GPT-2 in evaluation mode, the unembedding its own matrix.
+
+    The weights follow from the seed: normal with variance 1 / inputs, so that a random model of this size is not close
+    to constant.
     """
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        vocab_size=d_vocab,
-        n_positions=n_pos,
-        n_embd=n_heads * d_head,
-        n_layer=n_layers,
-        n_head=n_heads,
-        n_inner=d_mlp,
-        activation_function=activation,
+        vocab_size=shape.d_vocab,
+        n_positions=shape.n_pos,
+        n_embd=shape.n_heads * shape.d_head,
+        n_layer=shape.n_layers,
+        n_head=shape.n_heads,
+        n_inner=shape.d_mlp,
+        activation_function=shape.activation,
         resid_pdrop=0.0,
         embd_pdrop=0.0,
         attn_pdrop=0.0,
@@ -65,7 +68,7 @@ def new_gpt2(
         if parameter.ndim == 2:
             fan_in = config.n_embd if ".wte" in name or ".wpe" in name or "lm_head" in name else parameter.shape[0]
             parameter.normal_(0, fan_in**-0.5, generator=generator)
-    if not norms:
+    if not shape.norms:
         for block in hf.transformer.h:
             block.ln_1, block.ln_2 = nn.Identity(), nn.Identity()
         hf.transformer.ln_f = nn.Identity()

@@ -17,11 +17,9 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import bootstrap
 from torch import Tensor
 
 import hooke.methods
@@ -31,26 +29,20 @@ from hooke.methods.circuit.find import DEFAULT, MEMBERS, METHODS, Found, combine
 from hooke.methods.computation_graph import ComputationGraph, ends_of, node_named
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Clock, Progress
-from hooke.methods.ranking import FEW, auroc
+from hooke.methods.ranking import auroc
 from hooke.methods.splits import check_seed
 from hooke.model.store import hooke_home
 from hooke.results import Claim, Result, read_json, write_atomic
 from hooke.truth.known import KINDS, Known, compile_file, known, known_names, random_twin
 from hooke.truth.labels import beside
 from hooke.truth.mixed import mixed_logits
+from hooke.truth.standings import Row, against, failure, sentence, summary
 
 PAIRS = 24
-ABOUT = {
-    "compiled": "compiled models",
-    "siit": "models with trained-in circuits",
-    "nodes": "models with trained-in nodes alone",
-}
 TWINS = 8  # models of each kind that are also scored with random weights; two with quick
 MORE_SEEDS = 2  # of other pairs, on which methods of few passes are scored too
 SLOW = ("acdc", "masks", "ensemble")  # are scored on the pairs of one seed
 CUT_ROWS = 2048  # rows at once that show in how many pairs edges act
-LOW = 0.9  # an edge AUROC below which a method is said to fail on a model
-Row = dict[str, Any]
 
 
 @verb
@@ -80,22 +72,8 @@ def scoreboard(
     """
     clock = Clock(progress)
     check_seed(seed)
-    for method in methods:
-        find_method(method)
-    if len({*methods}) < len(methods) or len({*kinds}) < len(kinds) or not kinds:
-        raise HookeError("name each method and each kind once, and at least one kind")
-    if not methods or not 2 <= pairs <= 512:
-        raise HookeError("ask for at least one method, and for 2 to 512 pairs")
-    if programs:
-        makers: list[tuple[str, Callable[[], Known]]] = [
-            (f"file {path} {_digest([Path(path)])}", partial(compile_file, path)) for path in programs
-        ]
-    else:
-        makers = [
-            (f"{kind} {name}", partial(_known_model, kind, name))
-            for kind in kinds
-            for name in (_one_a_family(kind) if quick else known_names(kind))
-        ]
+    _check(kinds, methods, pairs)
+    makers = _makers(programs, kinds, quick)
     spec = {"methods": list(methods), "pairs": pairs, "seed": seed, "code": code_digest()}
     folder = hooke_home() / "bench" / hashlib.sha256(json.dumps(spec).encode()).hexdigest()[:16]
     each: list[Row] = []
@@ -107,11 +85,10 @@ def scoreboard(
             seen[kind] = seen.get(kind, 0) + 1
             each.append(_kept(folder, f"{name} {twin}", partial(_score, make, methods, pairs, seed, twin)))
             tick((number + 1) / len(makers))
-    rows = [_summary(name, each) for name in methods]
+    rows = [summary(name, each) for name in methods]
     rows.sort(key=lambda row: (-row["median_edge_auroc"], -row["p10_edge_auroc"], row["passes"]))
     default = DEFAULT if DEFAULT in methods else rows[0]["name"]
-    failures = [_failure(name, each) for name in methods]
-    sentence = _sentence(rows, default, each)
+    told = sentence(rows, default)
     result = Result.make(
         "scoreboard",
         arguments={
@@ -125,19 +102,40 @@ def scoreboard(
         },
         provenance={"code": spec["code"], "torch": torch.__version__},
         seconds=clock.done(),
-        claims=[Claim(text=sentence, verdict="tested", evidence=[f"#methods.{default}"])],
+        claims=[Claim(text=told, verdict="tested", evidence=[f"#methods.{default}"])],
         payload={
             "default": default,
             "models": len(each),
             "methods": rows,
-            "against_default": [_against(default, name, each) for name in methods if name != default],
-            "failures": failures,
+            "against_default": [against(default, name, each) for name in methods if name != default],
+            "failures": [failure(name, each) for name in methods],
             "each": each,
-            "sentence": sentence + ".",
+            "sentence": told + ".",
         },
     )
     shutil.rmtree(folder, ignore_errors=True)
     return result
+
+
+def _check(kinds: Sequence[str], methods: Sequence[str], pairs: int) -> None:
+    """Raise HookeError for what cannot be scored."""
+    for method in methods:
+        find_method(method)
+    if len({*methods}) < len(methods) or len({*kinds}) < len(kinds) or not kinds:
+        raise HookeError("name each method and each kind once, and at least one kind")
+    if not methods or not 2 <= pairs <= 512:
+        raise HookeError("ask for at least one method, and for 2 to 512 pairs")
+
+
+def _makers(programs: Sequence[str | Path], kinds: Sequence[str], quick: bool) -> list[tuple[str, Callable[[], Known]]]:
+    """The models by kind and name, each made when it is its turn."""
+    if programs:
+        return [(f"file {path} {_digest([Path(path)])}", partial(compile_file, path)) for path in programs]
+    return [
+        (f"{kind} {name}", partial(_known_model, kind, name))
+        for kind in kinds
+        for name in (_one_a_family(kind) if quick else known_names(kind))
+    ]
 
 
 def objective_of(model: Known, base: Tensor, source: Tensor) -> Objective:
@@ -304,99 +302,6 @@ def _node_auroc(sizes: Tensor, computation: ComputationGraph, nodes: set[str], l
     counted = [i for i, name in enumerate(computation.writers) if i and (name in nodes or name not in living)]
     labels = np.array([computation.writers[i] in nodes for i in counted])
     return auroc(strongest[counted].numpy(), labels) if 0 < labels.sum() < len(counted) else None
-
-
-# ---- what the rows say together ----------------------------------------------------------------
-
-
-def _summary(name: str, each: list[Row]) -> Row:
-    """One method over all models, and by kind."""
-    row: Row = {"name": name, "about": METHODS[name].about, "source": METHODS[name].source}
-    row |= _over(name, each)
-    row["kinds"] = {kind: _over(name, [e for e in each if e["kind"] == kind]) for kind in _ordered(each, "kind")}
-    row["families"] = {
-        family: float(np.median([e["methods"][name]["edge_auroc"] for e in each if e["family"] == family]))
-        for family in _ordered(each, "family")
-    }
-    return row
-
-
-def _over(name: str, each: list[Row]) -> Row:
-    own = [e["methods"][name] for e in each]
-    edge = np.array([o["edge_auroc"] for o in own])
-    nodes = [o["node_auroc"] for o in own if o["node_auroc"] is not None]
-    twins = [e["random_weights"][name] for e in each if "random_weights" in e]
-    return {
-        "models": len(own),
-        "median_edge_auroc": float(np.median(edge)),
-        "interval": _interval(edge),
-        "p10_edge_auroc": float(np.percentile(edge, 10)),
-        "mean_edge_auroc": float(edge.mean()),
-        "median_node_auroc": float(np.median(nodes)) if nodes else None,
-        "median_precision": float(np.median([o["precision"] for o in own])),
-        "mean_precision": float(np.mean([o["precision"] for o in own])),
-        "seconds": float(np.sum([o["seconds"] for o in own])),
-        "passes": float(np.median([o["passes"] for o in own])),
-        "random_weights": float(np.median(twins)) if twins else None,
-        "spread": _spread(name, each),
-    }
-
-
-def _spread(name: str, each: list[Row]) -> Row | None:
-    """How far apart the edge AUROCs of one model on the pairs of different seeds are; None for slow methods."""
-    scored = [(e, e["methods"][name]) for e in each if "other_seeds" in e["methods"][name]]
-    gaps = [
-        (float(np.ptp([own["edge_auroc"], *own["other_seeds"]])), f"{e['name']} ({e['kind']})") for e, own in scored
-    ]
-    if not gaps:
-        return None
-    values = [gap for gap, _ in gaps]
-    return {"seeds": 1 + MORE_SEEDS, "mean": float(np.mean(values)), "largest": max(values), "on": max(gaps)[1]}
-
-
-def _interval(values: np.ndarray) -> list[float] | None:
-    """95 % of the median over models; None for a few."""
-    if len(values) < FEW:
-        return None
-    if np.ptp(values) == 0:
-        return [float(values[0]), float(values[0])]
-    found = bootstrap((values,), np.median, method="percentile", n_resamples=2000, rng=np.random.default_rng(0))
-    return [float(found.confidence_interval.low), float(found.confidence_interval.high)]
-
-
-def _against(default: str, other: str, each: list[Row]) -> Row:
-    """On how many models the default orders edges better than another method, as well, and worse."""
-    gap = np.array([e["methods"][default]["edge_auroc"] - e["methods"][other]["edge_auroc"] for e in each])
-    better, worse = int((gap > 1e-9).sum()), int((gap < -1e-9).sum())
-    return {"name": other, "better": better, "equal": len(gap) - better - worse, "worse": worse}
-
-
-def _failure(name: str, each: list[Row]) -> Row:
-    """On which models a method orders edges badly, and what is known of why."""
-    low = sorted((e["methods"][name]["edge_auroc"], f"{e['name']} ({e['kind']})") for e in each)
-    failed = [model for value, model in low if value < LOW]
-    return {
-        "name": name,
-        "below": LOW,
-        "models": len(failed),
-        "of": len(each),
-        "worst": low[0][1],
-        "worst_edge_auroc": low[0][0],
-        "why": METHODS[name].fails,
-    }
-
-
-def _sentence(rows: list[Row], default: str, each: list[Row]) -> str:
-    own = next(row for row in rows if row["name"] == default)
-    by_kind = " and ".join(
-        f"{k['median_edge_auroc']:.3f} on {k['models']} {ABOUT[kind]} (tenth percentile {k['p10_edge_auroc']:.3f})"
-        for kind, k in own["kinds"].items()
-    )
-    return f"{default} finds the true edges with a median AUROC of {by_kind}, in {own['passes']:.0f} passes a pair"
-
-
-def _ordered(each: list[Row], key: str) -> list[str]:
-    return list(dict.fromkeys(e[key] for e in each))
 
 
 # ---- what is done once -------------------------------------------------------------------------

@@ -1,4 +1,7 @@
-"""`attribute`: estimate what every patch would do from a few passes, and score the estimates against real patches."""
+"""`attribute`: estimate what every patch would do from a few passes, and score the estimates against real patches.
+
+gradients  the scores: gradients and local rules, times what a patch would change
+"""
 
 from __future__ import annotations
 
@@ -12,19 +15,19 @@ from torch import Tensor
 
 from hooke.arguments import verb
 from hooke.errors import HookeError
-from hooke.methods.asking import is_one, lookalikes
+from hooke.methods.asking import is_one
 from hooke.methods.attribute import gradients as by
-from hooke.methods.metrics import Metric, check_varies, evaluate, hardly_apart, name_of, rounding_of
-from hooke.methods.patch import sweep
-from hooke.methods.patch.pair import Question, TokenLike, line_up, named, question
-from hooke.methods.patch.places import Place, PlaceLike, find_places
+from hooke.methods.metrics import Metric, name_of
+from hooke.methods.patch.pair import Case, TokenLike, check_direction, line_up, named, run_pair
+from hooke.methods.patch.places import Place, PlaceLike, find_places, wanted
+from hooke.methods.patch.sweeping import sweep
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import spread
 from hooke.methods.splits import check_seed
 from hooke.model import Model, Tokens
 from hooke.model.attend import heads
 from hooke.model.model import Prompt
-from hooke.model.recorded import Recorded, record
+from hooke.model.recorded import Recorded
 from hooke.results import Claim, Result
 
 METHODS = ("atp", "atp-qk", "atp-star", "relp", "ig-inputs", "ig-activations")
@@ -35,15 +38,21 @@ MOST_STEPS = 10_000
 PAIR = ("clean_text", "corrupt_text", "clean_ids", "corrupt_ids")  # what a pair is told by
 
 
-class Case(NamedTuple):
-    """One pair of prompts, run: the run that is patched, the other, and the metric at each."""
+class Scored(NamedTuple):
+    """What was found of one pair of prompts.
 
-    base: Recorded
-    other: Recorded
-    asked: Question
-    start: float
-    end: float
-    rounding: float  # what the metric may move by though nothing is changed
+    about: what a result tells of the pair; ids: of the tokens that its metric reads. scores: by method and place, laid
+    out as `patch` has its values, those of the patches themselves as "exact"; seconds: what each took. changed: by
+    place, where the two runs differ. rounding: what the metric may move by though nothing is changed.
+    """
+
+    about: dict[str, Any]
+    ids: dict[str, list[int]]
+    metric: str
+    scores: dict[str, list[Tensor]]
+    seconds: dict[str, float]
+    changed: list[Tensor]
+    rounding: float
 
 
 @verb
@@ -80,6 +89,55 @@ def attribute(
     """
     clock = Clock(progress)
     methods = [method] if isinstance(method, str) else list(method)
+    _check(methods, metric, direction, steps)
+    check_seed(seed)
+    pairs = _pairs(clean, corrupt, target, contrast)
+    places = find_places(model, sites)
+    found: list[Scored] = []
+    with clock("patches") as tick:
+        for good, bad, right, wrong in pairs:
+            case = run_pair(model, line_up(model, good, bad), wanted(places), metric, right, wrong, direction)
+            found.append(_scored(model, case, places, methods, steps, exact))
+            tick(len(found) / len(pairs))
+    agreement = {m: _agreement(found, m, seed) for m in methods} if exact else {}
+    text = _sentence(agreement, len(pairs))
+    spent = {name: round(sum(pair.seconds[name] for pair in found), 3) for name in found[0].seconds}
+    return Result.make(
+        "attribution",
+        arguments={
+            "pairs": [{key: pair.about[key] for key in PAIR} | pair.ids for pair in found],
+            "sites": [place.name for place in places],
+            "methods": methods,
+            "metric": found[-1].metric,
+            "direction": direction,
+            "steps": steps,
+            "exact": exact,
+            "seed": seed,
+        },
+        provenance=model.provenance(),
+        seconds=clock.done() | spent,
+        claims=[Claim(text=text, verdict="tested" if exact else "untested", evidence=["#agreement"] if exact else [])],
+        payload={
+            "pairs": [pair.about for pair in found],
+            "base": "corrupt" if direction == "denoise" else "clean",
+            "layers": {place.name: place.layers for place in places},
+            "units": {place.name: place.units for place in places},
+            "scores": {m: _by_place(places, found[0].scores[m]) for m in methods},
+            "exact": _by_place(places, found[0].scores["exact"]) if exact else None,
+            "agreement": agreement,
+            "sentence": text + ".",
+        },
+        tensors={
+            f"{name}:{place.name}:{i}": x.numpy()
+            for name in found[0].scores
+            for i, pair in enumerate(found)
+            for place, x in zip(places, pair.scores[name], strict=True)
+        },
+    )
+
+
+def _check(methods: list[str], metric: str | Metric | None, direction: str, steps: int) -> None:
+    """Raise HookeError for what cannot be asked for."""
     odd = [m for m in methods if m not in METHODS] or ([] if methods else [""])
     if odd:
         raise HookeError(f"no method called {odd[0]!r}; there are {', '.join(METHODS)}")
@@ -87,75 +145,9 @@ def attribute(
         raise HookeError("the same method is given twice")
     if metric == "accuracy":
         raise HookeError("accuracy is flat nearly everywhere, so no slope tells of it; use logit-difference")
-    if direction not in ("denoise", "noise"):
-        raise HookeError(f"no direction called {direction!r}; use 'denoise' or 'noise'")
+    check_direction(direction)
     if not 1 <= steps <= MOST_STEPS:
         raise HookeError(f"a path has 1 to {MOST_STEPS:,} steps, not {steps:,}")
-    check_seed(seed)
-    pairs = _pairs(clean, corrupt, target, contrast)
-    places = find_places(model, sites)
-    estimates: dict[str, list[list[Tensor]]] = {m: [] for m in methods}  # by pair and place
-    truth: list[list[Tensor]] = []
-    changed: list[list[Tensor]] = []
-    spent = dict.fromkeys([*methods, "exact"], 0.0)
-    shown: list[dict[str, Any]] = []
-    told: list[dict[str, Any]] = []  # the pairs as arguments
-    least = 0.0
-    with clock("patches") as tick:
-        for number, pair in enumerate(pairs):
-            case = _case(model, places, *pair, metric, direction)
-            new = [place.values(case.other.acts) for place in places]
-            least = max(least, case.rounding)
-            shown.append(_about(model, case, direction))
-            told.append({key: shown[-1][key] for key in PAIR} | case.asked.ids())
-            changed.append([_differs(place, x, case.base) for place, x in zip(places, new, strict=True)])
-            for name in methods:
-                start = time.perf_counter()
-                found = _estimate(model, name, case, places, new, steps)
-                spent[name] += time.perf_counter() - start
-                estimates[name].append([_laid_out(x, place) for x, place in zip(found, places, strict=True)])
-            if exact:
-                start = time.perf_counter()
-                at = torch.arange(case.base.tokens.ids.shape[1])
-                swept = sweep(model, case.base, places, [new], at, at, case.asked.metric)
-                spent["exact"] += time.perf_counter() - start
-                truth.append([x - case.start for x in swept.values])
-            tick((number + 1) / len(pairs))
-    agreement = {m: _agreement(estimates[m], truth, changed, seed, least) for m in methods} if exact else {}
-    text = _sentence(agreement, len(pairs))
-    tensors = {
-        f"{name}:{place.name}:{i}": x.numpy()
-        for name, rows in [*estimates.items(), *([("exact", truth)] if exact else [])]
-        for i, row in enumerate(rows)
-        for place, x in zip(places, row, strict=True)
-    }
-    return Result.make(
-        "attribution",
-        arguments={
-            "pairs": told,
-            "sites": [place.name for place in places],
-            "methods": methods,
-            "metric": name_of(case.asked.metric),
-            "direction": direction,
-            "steps": steps,
-            "exact": exact,
-            "seed": seed,
-        },
-        provenance=model.provenance(),
-        seconds=clock.done() | {name: round(s, 3) for name, s in spent.items() if exact or name != "exact"},
-        claims=[Claim(text=text, verdict="tested" if exact else "untested", evidence=["#agreement"] if exact else [])],
-        payload={
-            "pairs": shown,
-            "base": "corrupt" if direction == "denoise" else "clean",
-            "layers": {place.name: place.layers for place in places},
-            "units": {place.name: place.units for place in places},
-            "scores": {m: _by_place(places, rows[0]) for m, rows in estimates.items()},
-            "exact": _by_place(places, truth[0]) if exact else None,
-            "agreement": agreement,
-            "sentence": text + ".",
-        },
-        tensors=tensors,
-    )
 
 
 def _pairs(clean: Any, corrupt: Any, target: Any, contrast: Any) -> list[tuple[Any, Any, TokenLike, TokenLike]]:
@@ -169,37 +161,38 @@ def _pairs(clean: Any, corrupt: Any, target: Any, contrast: Any) -> list[tuple[A
     return list(zip(*columns, strict=True))
 
 
-def _case(
-    model: Model,
-    places: Sequence[Place],
-    clean: Prompt,
-    corrupt: Prompt,
-    target: TokenLike | None,
-    contrast: TokenLike | None,
-    metric: str | Metric | None,
-    direction: str,
-) -> Case:
-    pair = line_up(model, clean, corrupt)
-    reads = by.wanted(places)
-    good, bad = record(model, pair.clean, reads), record(model, pair.corrupt, reads)
-    asked = question(model, metric, target, contrast, good.logits, bad.logits)
-    clean_value, corrupt_value = evaluate(asked.metric, torch.stack([good.logits, bad.logits])).tolist()
-    least = rounding_of(asked.metric, good.logits, model.dtype, max(abs(clean_value), abs(corrupt_value)))
-    check_varies(asked.metric, clean_value, corrupt_value)
-    if direction == "denoise":
-        return Case(bad, good, asked, corrupt_value, clean_value, least)
-    return Case(good, bad, asked, clean_value, corrupt_value, least)
+def _scored(
+    model: Model, case: Case, places: Sequence[Place], methods: Sequence[str], steps: int, exact: bool
+) -> Scored:
+    """The scores of every method on one pair, and the patches themselves."""
+    new = [place.values(case.other.run.acts) for place in places]
+    changed = [_differs(place, x, case.base.run) for place, x in zip(places, new, strict=True)]
+    scores: dict[str, list[Tensor]] = {}
+    seconds: dict[str, float] = {}
+    for name in methods:
+        start = time.perf_counter()
+        found = _estimate(model, name, case, places, new, steps)
+        seconds[name] = time.perf_counter() - start
+        scores[name] = [_laid_out(x, place) for x, place in zip(found, places, strict=True)]
+    asked = case.asked
+    if exact:
+        start = time.perf_counter()
+        at = torch.arange(case.base.run.tokens.ids.shape[1])
+        swept = sweep(model, case.base.run, places, [new], at, at, asked.metric)
+        seconds["exact"] = time.perf_counter() - start
+        scores["exact"] = [x - case.base.value for x in swept.values]
+    return Scored(_about(model, case), asked.ids(), name_of(asked.metric), scores, seconds, changed, case.rounding)
 
 
 def _estimate(model: Model, name: str, case: Case, places: Sequence[Place], new: by.Values, steps: int) -> by.Scores:
     """The scores of one method on one pair."""
-    base, metric = case.base, case.asked.metric
+    base, other, metric = case.base.run, case.other.run, case.asked.metric
     if name == "ig-inputs":
-        return by.ig_inputs(model, base, case.other, places, new, metric, steps=steps)
+        return by.ig_inputs(model, base, other, places, new, metric, steps=steps)
     if name == "ig-activations":
         return by.ig_activations(model, base, places, new, metric, steps=steps)
     if name.startswith("atp-"):
-        both = heads(model, base.tokens), heads(model, case.other.tokens)
+        both = heads(model, base.tokens), heads(model, other.tokens)
         return by.atp_star(model, base, places, new, metric, heads=both, drop=name == "atp-star")
     plain: dict[str, Callable[..., by.Scores]] = {"atp": by.atp, "relp": by.relp}
     return plain[name](model, base, places, new, metric)
@@ -224,16 +217,17 @@ def _differs(place: Place, new: list[Tensor], base: Recorded) -> Tensor:
     ).bool()
 
 
-def _agreement(
-    estimates: list[list[Tensor]], truth: list[list[Tensor]], changed: list[list[Tensor]], seed: int, least: float
-) -> dict[str, Any]:
-    """Correlations over the places of all pairs, with intervals over pairs. least: what rounding may make a difference
-    of."""
+def _agreement(found: Sequence[Scored], method: str, seed: int) -> dict[str, Any]:
+    """Correlations over the places of all pairs, with intervals over pairs."""
+    least = max(pair.rounding for pair in found)
     rows = [
         np.stack(
-            [np.concatenate([x[m].numpy() for x, m in zip(side, mask, strict=True)]) for side in (estimate, exact)]
+            [
+                np.concatenate([x[m].numpy() for x, m in zip(side, pair.changed, strict=True)])
+                for side in (pair.scores[method], pair.scores["exact"])
+            ]
         )
-        for estimate, exact, mask in zip(estimates, truth, changed, strict=True)
+        for pair in found
     ]
     value = correlations(np.concatenate(rows, 1), least)
     out: dict[str, Any] = {**value, "n_places": sum(row.shape[1] for row in rows), "n_pairs": len(rows)}
@@ -243,8 +237,8 @@ def _agreement(
     each = [correlations(np.concatenate([rows[i] for i in draw], 1), least) for draw in drawn]
     intervals = {}
     for name in value:
-        found = [r for e in each if (r := e[name]) is not None]
-        intervals[name] = spread(np.array(found), len(rows)) if found else None
+        known = [r for e in each if (r := e[name]) is not None]
+        intervals[name] = spread(np.array(known), len(rows)) if known else None
     return {**out, "intervals": intervals}
 
 
@@ -275,12 +269,8 @@ def correlations(both: np.ndarray, least: float = 0.0) -> dict[str, float | None
     }
 
 
-def _about(model: Model, case: Case, direction: str) -> dict[str, Any]:
-    clean = case.other if direction == "denoise" else case.base
-    ids = [run.tokens.ids[0].tolist() for run in (case.other, case.base)]
-    values = [case.end, case.start]
-    if direction == "noise":
-        ids, values = ids[::-1], values[::-1]
+def _about(model: Model, case: Case) -> dict[str, Any]:
+    ids = [side.run.tokens.ids[0].tolist() for side in (case.clean, case.corrupt)]
     tokens = [model.text(row) for row in ids]
     return {
         "clean_text": model.said(ids[0]),
@@ -290,10 +280,9 @@ def _about(model: Model, case: Case, direction: str) -> dict[str, Any]:
         "tokens": {"clean": tokens[0], "corrupt": tokens[1]},
         "target": named(model, case.asked.target),
         "contrast": named(model, case.asked.contrast),
-        "notes": lookalikes(model, [*case.asked.target, *case.asked.contrast], clean.logits)
-        + hardly_apart(case.end - case.start, case.rounding),
-        "clean": values[0],
-        "corrupt": values[1],
+        "notes": case.notes(model),
+        "clean": case.clean.value,
+        "corrupt": case.corrupt.value,
     }
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hooke.errors import HookeError
 from hooke.methods.metrics import Metric, checked
-from hooke.methods.patch.places import Place
+from hooke.methods.patch.places import Place, wanted
 from hooke.model import Descent, Edit, Model, Rows, Tokens, freeze
 from hooke.model.attend import Heads
 from hooke.model.recorded import Recorded
@@ -36,11 +36,6 @@ RELP_POINTS = (
 STREAM = ("resid_pre", "resid_mid", "resid_post", "final_norm", "final_scale")  # in no layer's output
 Values = Sequence[Sequence[Tensor]]  # by place and layer: (pos, width …), or (pos, unit, width …)
 Scores = list[list[Tensor]]  # by place and layer: (pos,), or (pos, unit)
-
-
-def wanted(places: Sequence[Place]) -> list[Site]:
-    """All sites that the places read or write, in the order of the pass."""
-    return sorted({site for place in places for site in place.reads()})
 
 
 def gradients(

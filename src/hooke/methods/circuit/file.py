@@ -29,11 +29,12 @@ CFG = ("n_layers", "n_heads", "parallel_attn_mlp", "d_model")
 
 class Circuit(NamedTuple):
     """scores: (n_readers, n_writers). keep: the same, True in the circuit. disagree: shared keys and values whose
-    heads were given different scores, or not all kept."""
+    heads were given different scores, or not all kept. source: the file that it was read from."""
 
     scores: Tensor
     keep: Tensor
     disagree: int
+    source: str
 
     @property
     def sha256(self) -> str:
@@ -77,7 +78,7 @@ def write_circuit(model: Model, scores: Tensor, keep: Tensor, path: str | Path) 
 def read_circuit(model: Model, path: str | Path) -> Circuit:
     """Read the form for this model. Raises HookeError, in one line, for a file that is too large, damaged, made for
     another model, or that names what the model does not have; edges that it leaves out are not in the circuit."""
-    path = Path(path)
+    source, path = str(path), Path(path)
     data = _json(path)
     if not isinstance(data, dict) or not all(isinstance(data.get(key), dict) for key in ("cfg", "nodes", "edges")):
         raise HookeError(f"{path} is not a circuit in the form of EAP-IG (cfg, nodes and edges)")
@@ -114,7 +115,7 @@ def read_circuit(model: Model, path: str | Path) -> Circuit:
         scores[reader, writer] = max(score for score, _ in several)
         keep[reader, writer] = any(kept for _, kept in several)
         disagree += len(set(several)) > 1 or len(several) < len(computation.names(reader))
-    return Circuit(scores, keep, disagree)
+    return Circuit(scores, keep, disagree, source)
 
 
 def _json(path: Path) -> Any:

@@ -159,15 +159,14 @@ def find_edges(
     objective: Objective,
     method: str = DEFAULT,
     *,
-    steps: int = 5,
     budget: int = BUDGET,
     seed: int = 0,
     tick: Tick = idle,
 ) -> Found:
     """Score every edge by one method, on pairs of prompts that line up token by token.
 
-    steps: of integrated gradients. budget: edges that the sieve may cut one by one. seed: of masks and of the
-    random order. Raises HookeError for an unknown method, and for scores that are not finite.
+    budget: edges that the sieve may cut one by one. seed: of masks and of the random order. Raises HookeError for an
+    unknown method, and for scores that are not finite.
     """
     find_method(method)
     edges = ComputationGraph.of(model.parts).edges
@@ -176,26 +175,24 @@ def find_edges(
     start = time.perf_counter()
     with _counted(model) as tokens:
         if method == "sieve":
-            effects, tested = sieve(*given, budget=budget, steps=steps, tick=tick)
+            effects, tested = sieve(*given, budget=budget, tick=tick)
         elif method == "exact":
             effects, tested = exact(*given, tick=tick), edges.clone()
         elif method == "acdc":
             unit = everything_cut(model, pair_runs(model, clean, corrupt), objective)
             effects = acdc_scores(*given, thresholds=[unit * t for t in THRESHOLDS], tick=tick)[None]
         elif method == "masks":
-            effects = _masks(
-                *given, start=eap_ig_inputs(*given, steps=steps).detach().abs().mean(0), seed=seed, tick=tick
-            )
+            effects = _masks(*given, start=eap_ig_inputs(*given).detach().abs().mean(0), seed=seed, tick=tick)
         elif method == "ensemble":
-            members = [find_edges(*given, name, steps=steps, seed=seed, tick=tick).sizes() for name in MEMBERS]
+            members = [find_edges(*given, name, seed=seed, tick=tick).sizes() for name in MEMBERS]
             effects = combined(members, edges)
         elif method == "random":
             effects = torch.rand(1, *edges.shape, generator=torch.Generator().manual_seed(seed))
         else:
             gradual: dict[str, Callable[[], Tensor]] = {
                 "eap": lambda: eap(*given),
-                "eap-ig": lambda: eap_ig_inputs(*given, steps=steps),
-                "eap-ig-activations": lambda: eap_ig_activations(*given, steps=steps),
+                "eap-ig": lambda: eap_ig_inputs(*given),
+                "eap-ig-activations": lambda: eap_ig_activations(*given),
                 "relp": lambda: relp(*given),
                 "ifr": lambda: flow(*given),
             }

@@ -22,8 +22,8 @@ from hooke.methods.circuit.run import MAX_TOKENS, gains
 from hooke.methods.circuit.scores import exact
 from hooke.methods.computation_graph import ComputationGraph, Tap
 from hooke.methods.edge_runs import begun_pair
-from hooke.methods.patch import sweep
-from hooke.methods.patch.places import Place
+from hooke.methods.patch.places import Place, wanted
+from hooke.methods.patch.sweeping import sweep
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model
 from hooke.model.recorded import record
@@ -43,9 +43,9 @@ class Scores:
     def __init__(self, effects: Tensor, exact: Tensor, passes: float | None, seconds: float) -> None:
         self.effects, self.exact, self.passes, self.seconds = effects.float().cpu(), exact, passes, seconds
 
-    def size(self, rows: Sequence[int] | None = None) -> Tensor:
-        """(n,): how much each unit matters, whichever way, over all pairs or some."""
-        return (self.effects if rows is None else self.effects[list(rows)]).abs().mean(0)
+    def size(self) -> Tensor:
+        """(n,): how much each unit matters, whichever way."""
+        return self.effects.abs().mean(0)
 
 
 class Level(Protocol):
@@ -193,7 +193,7 @@ class Nodes:
         def metric(logits: Tensor) -> Tensor:
             return pairs.objective.gain(logits, torch.full((len(logits),), row, device=logits.device))
 
-        reads = by.wanted(self.places)
+        reads = wanted(self.places)
         base, other = (record(self.model, side.alone(row), reads) for side in (pairs.clean, pairs.corrupt))
         new = [place.values(other.acts) for place in self.places]
         given: tuple[Any, ...] = (self.model, base, self.places, new, metric)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,16 @@ from hooke.model import Model, Tokens
 
 STRETCH = (-0.1, 1.1)  # of the concrete distribution, so that gates reach 0 and 1
 TEMPERATURE = 2 / 3
+RATE = 0.1  # of Adam
+
+
+class Learning(NamedTuple):
+    """How gates are learned: what their expected share of open ones costs, how many steps are made, and on how many
+    pairs of prompts each, drawn anew."""
+
+    penalty: float = 0.1
+    steps: int = 200
+    rows: int = 16
 
 
 def gates(logits: Tensor, noise: Tensor | None) -> Tensor:
@@ -37,11 +48,8 @@ def edge_masks(
     clean: Tokens,
     corrupt: Tokens,
     objective: Objective,
+    learning: Learning = Learning(),  # noqa: B008
     *,
-    penalty: float = 0.1,
-    steps: int = 200,
-    rows: int = 16,
-    rate: float = 0.1,
     start: Tensor | None = None,
     seed: int = 0,
     tick: Tick = idle,
@@ -49,9 +57,10 @@ def edge_masks(
     """(n_readers, n_writers): the learned logit of each edge's gate; larger means that it is needed.
 
     Minimises the mean distance of the gated model's outputs from the whole one's, in units of the distance with all
-    edges cut, plus `penalty` times the expected share of open gates, by Adam. rows: pairs in a step, drawn anew each
-    time. start: scores of the edges, by whose ranks gates begin (a warm start).
+    edges cut, plus the penalty times the expected share of open gates, by Adam. start: scores of the edges, by whose
+    ranks gates begin (a warm start).
     """
+    penalty, steps, rows = learning
     computation = ComputationGraph.of(model.parts)
     edges = computation.edges.to(model.device)
     generator = torch.Generator(device=model.device).manual_seed(seed)
@@ -62,7 +71,7 @@ def edge_masks(
         rank[edges] = order / max(1, len(order) - 1)
         logits = 3 * rank  # the least begin half open
     logits.requires_grad_()
-    optimiser = torch.optim.Adam([logits], lr=rate)
+    optimiser = torch.optim.Adam([logits], lr=RATE)
     with torch.no_grad():
         runs = pair_runs(model, clean, corrupt)
         unit = everything_cut(model, runs, objective) or 1.0

@@ -6,7 +6,7 @@ All of it is measured beside random circuits of as many kept units, on pairs tha
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,17 @@ SPLITS = 5  # of the pairs into two halves
 CONTROLS = 40  # random units that are cut, or put in, for comparison
 SURE = 95  # percentile of the controls that a unit must move the metric by more than
 RESAMPLES = 1000
+
+
+class Measured(NamedTuple):
+    """What was measured of a circuit, as its payload has it: of itself (`at_size`), by size (`curves`), how much others
+    have in common with it, and what its units do, cut alone (`cuts`) and taken out of it (`minimality`)."""
+
+    own: dict[str, Any]
+    curve: dict[str, Any]
+    stability: dict[str, Any]
+    cut: dict[str, Any]
+    minimal: dict[str, Any]
 
 
 def top(size: Tensor, count: int) -> Tensor:

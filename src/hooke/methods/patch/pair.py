@@ -1,10 +1,10 @@
-"""A clean and a corrupt prompt: their tokens lined up, and the metric that tells them apart."""
+"""A clean and a corrupt prompt: their tokens lined up, the metric that tells them apart, and both of them run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,9 +12,12 @@ from torch import Tensor
 from hooke.arguments import argument
 from hooke.errors import HookeError
 from hooke.methods import metrics
-from hooke.methods.metrics import Metric
+from hooke.methods.asking import lookalikes
+from hooke.methods.metrics import Metric, check_varies, evaluate, hardly_apart, rounding_of
 from hooke.model import Model, Tokens
 from hooke.model.model import Prompt
+from hooke.model.recorded import Recorded, record
+from hooke.sites import Site
 
 NAMED = ("logit-difference", "log-probability", "logit", "probability", "kl", "accuracy")
 OF_ONE = {"log-probability": metrics.log_probability, "logit": metrics.logit, "probability": metrics.probability}
@@ -25,7 +28,7 @@ class Pair:
     """Two prompts of one row. `clean_at[i]` and `corrupt_at[i]` are the positions that stand for each other."""
 
     clean: Tokens
-    corrupt: Tokens
+    corrupt: Tokens  # the clean ones themselves where there is no corrupt prompt
     clean_at: Tensor
     corrupt_at: Tensor
 
@@ -137,6 +140,74 @@ def question(
         "accuracy": metrics.accuracy,
     }[name]
     return Question(made(good, bad), good, bad)
+
+
+class Side(NamedTuple):
+    """One prompt of a pair: its run, the positions that have a partner in the other one, and its metric."""
+
+    run: Recorded
+    at: Tensor
+    value: float
+
+
+@dataclass(frozen=True)
+class Case:
+    """A pair that was run. base: the side that is patched; other: the one whose values it gets.
+
+    rounding: what the metric may move by though nothing is changed.
+    """
+
+    clean: Side
+    corrupt: Side
+    base: Side
+    other: Side
+    asked: Question
+    rounding: float
+
+    @property
+    def denoises(self) -> bool:
+        """Whether the corrupt run gets clean values, and not the reverse."""
+        return self.base is self.corrupt
+
+    @property
+    def span(self) -> float | None:
+        """How far the metric is from the base to the other prompt; None where there is no corrupt prompt."""
+        return None if self.corrupt.run is self.clean.run else self.other.value - self.base.value
+
+    def notes(self, model: Model, most: float = 0.0) -> list[str]:
+        """Lines for a reader: tokens that may not be meant, and prompts that hardly differ. most: the largest change
+        that a patch made."""
+        found = lookalikes(model, [*self.asked.target, *self.asked.contrast], self.clean.run.logits)
+        return found if self.span is None else found + hardly_apart(self.span, self.rounding, most)
+
+
+def check_direction(direction: str) -> None:
+    """Raise HookeError for a direction that there is not."""
+    if direction not in ("denoise", "noise"):
+        raise HookeError(f"no direction called {direction!r}; use 'denoise' or 'noise'")
+
+
+def run_pair(
+    model: Model,
+    pair: Pair,
+    reads: Sequence[Site],
+    metric: str | Metric | None,
+    target: TokenLike | None,
+    contrast: TokenLike | None,
+    direction: str,
+) -> Case:
+    """Both prompts run, with what is read of each. Raises HookeError for a metric by which they are the same."""
+    alone = pair.corrupt is pair.clean
+    good = record(model, pair.clean, reads)
+    bad = good if alone else record(model, pair.corrupt, reads)
+    asked = question(model, metric, target, contrast, good.logits, None if alone else bad.logits)
+    values = evaluate(asked.metric, torch.stack([good.logits, bad.logits])).tolist()
+    if not alone:
+        check_varies(asked.metric, *values)
+    least = rounding_of(asked.metric, good.logits, model.dtype, max(map(abs, values)))
+    one, two = Side(good, pair.clean_at, values[0]), Side(bad, pair.corrupt_at, values[1])
+    base, other = (two, one) if direction == "denoise" else (one, two)
+    return Case(one, two, base, other, asked, least)
 
 
 def ids_of(model: Model, tokens: TokenLike, *, exact: bool = False) -> list[int]:

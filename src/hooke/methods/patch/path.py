@@ -15,15 +15,14 @@ import torch
 
 from hooke.arguments import verb
 from hooke.errors import HookeError
-from hooke.methods.asking import lookalikes, recorded
+from hooke.methods.asking import recorded
 from hooke.methods.computation_graph import ComputationGraph, terms
 from hooke.methods.edge_cuts import cuts, first_difference, reads
-from hooke.methods.metrics import Metric, check_varies, evaluate, hardly_apart, measure, name_of, rounding_of
-from hooke.methods.patch.pair import TokenLike, line_up, question
+from hooke.methods.metrics import Metric, measure, name_of
+from hooke.methods.patch.pair import TokenLike, check_direction, line_up, run_pair
 from hooke.methods.progress import Clock, Progress
 from hooke.model import Model
 from hooke.model.model import Prompt
-from hooke.model.recorded import record
 from hooke.results import Claim, Result
 
 
@@ -49,33 +48,25 @@ def path_patch(
     Raises HookeError for an edge that the model does not have, and as `patch` does.
     """
     clock = Clock(progress)
-    if direction not in ("denoise", "noise"):
-        raise HookeError(f"no direction called {direction!r}; use 'denoise' or 'noise'")
+    check_direction(direction)
     if not edges or len(set(edges)) < len(edges):
         raise HookeError("give at least one edge, and each edge once")
     computation = ComputationGraph.of(model.parts)
     places = torch.tensor([computation.place(edge) for edge in edges])
     with clock("forward"):
         pair = line_up(model, clean, corrupt)
-        good, bad = (record(model, tokens, reads(model)) for tokens in (pair.clean, pair.corrupt))
-        asked = question(model, metric, target, contrast, good.logits, bad.logits)
-        of = asked.metric
-        low = evaluate(of, torch.stack([good.logits, bad.logits])).tolist()
-        check_varies(of, *low)
-    base, other = (bad, good) if direction == "denoise" else (good, bad)
+        case = run_pair(model, pair, reads(model), metric, target, contrast, direction)
+    base, of, span = case.base, case.asked.metric, case.span
+    assert span is not None
     with clock("patches") as tick:
-        change = terms(model, other.acts, base.acts)[:, 0]
-        writes = list(cuts(model, base, change, places, first_difference(pair.clean, pair.corrupt)))
-        values = measure(model, base, len(edges), writes, of, tick=tick)
-    start, end = (low[1], low[0]) if direction == "denoise" else (low[0], low[1])
+        change = terms(model, case.other.run.acts, base.run.acts)[:, 0]
+        writes = list(cuts(model, base.run, change, places, first_difference(pair.clean, pair.corrupt)))
+        values = measure(model, base.run, len(edges), writes, of, tick=tick)
     rows = [
-        {"edge": edge, "value": value, "normalised": (value - start) / (end - start)}
+        {"edge": edge, "value": value, "normalised": (value - base.value) / span}
         for edge, value in zip(edges, values.tolist(), strict=True)
     ]
-    notes = lookalikes(model, [*asked.target, *asked.contrast], good.logits)
     best = max(rows, key=lambda row: abs(row["normalised"]))
-    least = rounding_of(of, good.logits, model.dtype, max(map(abs, low)))
-    notes += hardly_apart(end - start, least, best["value"] - start)
     text = (
         f"Of {len(rows)} edges, {best['edge']} alone moves the metric most: {best['normalised']:.0%} of the difference"
     )
@@ -86,11 +77,17 @@ def path_patch(
             **recorded(model, corrupt, pair.corrupt, "corrupt"),
             "edges": list(edges),
             "metric": name_of(of),
-            **asked.ids(),
+            **case.asked.ids(),
             "direction": direction,
         },
         provenance=model.provenance(),
         seconds=clock.done(),
         claims=[Claim(text=text, verdict="tested", evidence=[f"#edges.{rows.index(best)}"])],
-        payload={"clean": low[0], "corrupt": low[1], "edges": rows, "sentence": text + ".", "notes": notes},
+        payload={
+            "clean": case.clean.value,
+            "corrupt": case.corrupt.value,
+            "edges": rows,
+            "sentence": text + ".",
+            "notes": case.notes(model, best["value"] - base.value),
+        },
     )

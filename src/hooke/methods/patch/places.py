@@ -103,17 +103,22 @@ class Place:
         return [Writes(site, runs, positions, units, new)]
 
 
-def find_places(model: Model, wanted: PlaceLike | Sequence[PlaceLike]) -> list[Place]:
+def find_places(model: Model, given: PlaceLike | Sequence[PlaceLike]) -> list[Place]:
     """Read the written form of places. Raises HookeError, saying how to write them, for what the model lacks."""
-    feature = isinstance(wanted, tuple) and len(wanted) == 2 and hasattr(wanted[0], "n_features")
-    several = isinstance(wanted, Sequence) and not isinstance(wanted, str) and not feature
-    items: Sequence[PlaceLike] = wanted if several else [wanted]  # type: ignore[assignment, list-item]
+    feature = isinstance(given, tuple) and len(given) == 2 and hasattr(given[0], "n_features")
+    several = isinstance(given, Sequence) and not isinstance(given, str) and not feature
+    items: Sequence[PlaceLike] = given if several else [given]  # type: ignore[assignment, list-item]
     if not items:
         raise HookeError("no sites to patch; give for example resid_post, attn_out or z")
     places = [_place(model, item) for item in items]
     if len({place.name for place in places}) < len(places):
         raise HookeError("the same site is given twice")
     return places
+
+
+def wanted(places: Sequence[Place]) -> list[Site]:
+    """All sites that the places read or write, in the order of the pass."""
+    return sorted({site for place in places for site in place.reads()})
 
 
 def _place(model: Model, item: PlaceLike) -> Place:

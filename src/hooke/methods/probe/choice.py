@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from hooke.data.labelled.rows import Row
+from hooke.data.labelled.rows import Dataset, Row
 from hooke.errors import HookeError
 from hooke.harvest import Harvest
 from hooke.methods.probe import estimators
 from hooke.methods.probe.parts import TOKEN_POOLS, VECTOR_POOLS, Block, score_harvest
 from hooke.methods.ranking import auroc
+from hooke.methods.splits import folds, hold_out
 from hooke.sites import Site
 
 SMALL = 2048  # width of activations up to which a fit takes one thread
@@ -26,6 +27,27 @@ MEMBERS = 5  # layers of an ensemble
 SPARSE = (1, 4, 16, 64)
 KINDS = ("logistic", "means", "lda", "lat", "ccs", "sparse", "attention", "ensemble")
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+class Split(NamedTuple):
+    """Which rows are fitted to and chosen on, and which a probe never sees.
+
+    rows: all, those of the declared shifts last. fit, held: numbers of rows. folds: within those to fit. left_out: what
+    a fold leaves out, in words.
+    """
+
+    rows: list[Row]
+    fit: np.ndarray
+    held: np.ndarray
+    folds: Folds
+    left_out: str
+
+
+def split(data: Dataset, seed: int) -> Split:
+    """Groups held out before anything is chosen, and folds of the rest. Raises HookeError for too few of them."""
+    fit_rows, held = hold_out(data.train, seed=seed)
+    made, left_out = folds([data.train[i] for i in fit_rows])
+    return Split([*data.train, *data.shifted], fit_rows, held, made, left_out)
 
 
 @dataclass
@@ -56,9 +78,10 @@ class Problem:
 
     def __init__(self, kept: Harvest, rows: Sequence[Row], index: np.ndarray, folds: Folds, seed: int) -> None:
         self.kept, self.index, self.folds, self.seed = kept, index, folds, seed
-        self.y = np.array([rows[i].label for i in index])
-        self.pairs = [rows[i].pair for i in index]
-        self.groups = [rows[i].group for i in index]
+        self.rows = [rows[i] for i in index]
+        self.y = np.array([row.label for row in self.rows])
+        self.pairs = [row.pair for row in self.rows]
+        self.groups = [row.group for row in self.rows]
 
     def vectors(self, site: Site, pool: str) -> np.ndarray:
         """(n, width) of the rows to fit."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -18,15 +18,14 @@ from torch import Tensor
 from hooke.arguments import verb
 from hooke.data.labelled.rows import Row
 from hooke.errors import HookeError
-from hooke.harvest import prompts
-from hooke.methods.probe.parts import EMA, VECTOR_POOLS, WINDOW, Block, pooled, token_values
+from hooke.harvest import Prompt, prompts
+from hooke.methods.probe.parts import EMA, VECTOR_POOLS, WINDOW, Block, pooled, smoothed, token_values
 from hooke.methods.probe.score import blocks_of, check_belongs
-from hooke.methods.progress import Clock, Progress
+from hooke.methods.progress import Clock, Progress, Tick
 from hooke.model import Edit, Model
+from hooke.model.run import Activations
 from hooke.results import Claim, Result
 from hooke.sites import Site
-
-MEASURED = ("#measured", "#share", "#share_of_random_directions")  # what the claim rests on
 
 
 @verb
@@ -62,65 +61,14 @@ def probe_explain(
     blocks = blocks_of(fitted)
     if fitted.payload.get("dictionaries") or any(b.site.point != "resid_post" for b in blocks):
         raise HookeError("only a probe of the residual stream (resid_post) splits over what writes to it")
-    template = fitted.payload.get("template")
-    (prompt,) = prompts(model, [row], template=template)
-    ids = torch.tensor([prompt.ids])
-    top = max(b.site.layer or 0 for b in blocks)
-    layers = range(top + 1)
-    points = ["attn_out", "mlp_out", "mlp_act"]
-    points += ["mlp_post_scale"] if model.parts.blocks[0].mlp_post_norm is not None else []
-    sites = [Site("resid_pre", 0), *(Site(p, layer) for layer in layers for p in points)]
+    (prompt,) = prompts(model, [row], template=fitted.payload.get("template"))
     with clock("forward"):
-        acts = model.run(ids, read=[*sites, *{b.site for b in blocks}], logits=None).acts
-    held = [_pool_weights(b, acts[b.site][0].float().cpu().numpy(), prompt.start, prompt.stop) for b in blocks]
-    score = float(sum((w * token_values(b, x)).sum() for b, w, x in zip(blocks, held, _streams(blocks, acts))))
-    parts = _parts(blocks, held, acts)
-    each = _neurons(model, blocks, held, acts)
-    side = 1.0 if score >= 0 else -1.0
-    chosen = _strongest(side * each, neurons)
-    used = sorted({t for w in held for t in np.flatnonzero(w >= 0.1 * w.max()).tolist()})
-    rng = np.random.default_rng(seed)
+        reading = _read(model, blocks, prompt)
+    each = _neurons(model, blocks, reading.held, reading.acts)
+    chosen = _strongest((1.0 if reading.score >= 0 else -1.0) * each, neurons)
     with clock("interventions") as tick:
-        after = _rescored(model, ids, blocks, prompt, chosen, used)
-        chance, others = [], []
-        for n in range(controls):
-            tick((n + 1) / (controls + 1))
-            drawn = [(layer, int(rng.integers(each.shape[1]))) for layer, _ in chosen]
-            chance.append(_rescored(model, ids, blocks, prompt, drawn, used) - score)
-            others.append(_share_of_random(model, ids, blocks, held, prompt, acts, neurons, used, rng))
-    predicted, measured = -float(sum(each[i] for i in chosen)), after - score
-    built_in = -float(sum(each[i] for i in chosen if i[0] == top))
-    share = -side * measured / float(np.abs(each).sum())
-    holds = share > max([0.0, *others]) and abs(measured) > max((abs(c) for c in chance), default=0.0)
-    texts = model.text(prompt.ids)
-    values = np.sum([token_values(b, x) for b, x in zip(blocks, _streams(blocks, acts))], axis=0)
-    strongest = int(np.argmax(np.sum(held, axis=0) * np.abs(values)))
-    says = fitted.payload["positive"] if score > 0 else fitted.payload["negative"]
-    verb = "is confirmed" if holds else "is not confirmed"
-    sentence = (
-        f"The probe says {says} ({score:+.2f}), most of it at {texts[strongest]!r}; switching off the {len(chosen)} "
-        f"strongest neurons behind it moves the score by {measured:+.2f} (predicted {predicted:+.2f}, of which "
-        f"{built_in:+.2f} by construction; random neurons at most {max((abs(c) for c in chance), default=0.0):.2f}). "
-        f"That is {share:.0%} of what all neurons write into it, against at most {max(others):.0%} for a random "
-        f"direction: this reading {verb}."
-    )
-    payload: dict[str, Any] = {
-        "text": row.text,
-        "score": score,
-        "tokens": texts[prompt.start :],
-        "token_scores": values[prompt.start :].round(4).tolist(),
-        "token_weights": np.mean(held, axis=0)[prompt.start :].round(4).tolist(),
-        "parts": parts,
-        "remainder": score - sum(part["value"] for part in parts),
-        "neurons": [{"layer": a, "neuron": b, "contribution": float(each[a, b])} for a, b in chosen],
-        "predicted": predicted,
-        "measured": measured,
-        "by_construction": built_in,
-        "random": chance,
-        "share": share,
-        "share_of_random_directions": others,
-        "sentence": sentence,
-    }
+        tested = _tested(model, reading, each, chosen, controls, seed, tick)
+    sentence = _sentence(model, fitted, reading, len(chosen), tested)
     return Result.make(
         "probe_explain",
         parents=[fitted.id],
@@ -138,11 +86,121 @@ def probe_explain(
         claims=[
             Claim(
                 text=sentence,
-                verdict="tested" if holds else "refuted",
+                verdict="tested" if tested.holds else "refuted",
                 evidence=["#measured", "#share_of_random_directions", fitted.id],
             )
         ],
-        payload=payload,
+        payload={
+            "text": row.text,
+            **_told(model, reading),
+            "neurons": [{"layer": a, "neuron": b, "contribution": float(each[a, b])} for a, b in chosen],
+            **tested._asdict(),
+            "sentence": sentence,
+        },
+    )
+
+
+class Text(NamedTuple):
+    """One text as a probe reads it: its ids (1, pos), where it lies in them, and what the run has.
+
+    held: for each block how much each token counts in the pooled value (pos,), held at this text. values: the sum of
+    the blocks' values at each token; score: of their pooled values.
+    """
+
+    blocks: list[Block]
+    prompt: Prompt
+    ids: Tensor
+    acts: Activations
+    held: list[np.ndarray]
+    values: np.ndarray
+    score: float
+
+
+class Tested(NamedTuple):
+    """What switching the strongest neurons off does to the score, as it was predicted and as it was measured; what
+    switching others off does; and the share of all neurons' contributions that goes, for the probe and for random
+    directions."""
+
+    predicted: float
+    measured: float
+    by_construction: float
+    random: list[float]
+    share: float
+    share_of_random_directions: list[float]
+
+    @property
+    def most_by_chance(self) -> float:
+        """What random neurons move the score by at most."""
+        return max((abs(c) for c in self.random), default=0.0)
+
+    @property
+    def holds(self) -> bool:
+        """Whether more goes than for every random direction, and than with random neurons."""
+        return self.share > max([0.0, *self.share_of_random_directions]) and abs(self.measured) > self.most_by_chance
+
+
+def _read(model: Model, blocks: list[Block], prompt: Prompt) -> Text:
+    """Run a text, and read all that writes to the stream up to the last block's layer."""
+    ids = torch.tensor([prompt.ids])
+    points = ["attn_out", "mlp_out", "mlp_act"]
+    points += ["mlp_post_scale"] if model.parts.blocks[0].mlp_post_norm is not None else []
+    sites = [Site("resid_pre", 0), *(Site(p, layer) for layer in range(_top(blocks) + 1) for p in points)]
+    acts = model.run(ids, read=[*sites, *{b.site for b in blocks}], logits=None).acts
+    streams = _streams(blocks, acts)
+    held = [_pool_weights(b, x, prompt.start, prompt.stop) for b, x in zip(blocks, streams)]
+    values = [token_values(b, x) for b, x in zip(blocks, streams)]
+    score = float(sum((w * v).sum() for w, v in zip(held, values)))
+    return Text(blocks, prompt, ids, acts, held, np.sum(values, axis=0), score)
+
+
+def _top(blocks: Sequence[Block]) -> int:
+    """The last layer that is read."""
+    return max(b.site.layer or 0 for b in blocks)
+
+
+def _tested(
+    model: Model, read: Text, each: np.ndarray, chosen: list[tuple[int, ...]], controls: int, seed: int, tick: Tick
+) -> Tested:
+    """The chosen neurons switched off, as many random ones of the same layers, and those of random directions."""
+    score, top = read.score, _top(read.blocks)
+    used = sorted({t for w in read.held for t in np.flatnonzero(w >= 0.1 * w.max()).tolist()})
+    rng = np.random.default_rng(seed)
+    measured = _rescored(model, read, chosen, used) - score
+    chance, others = [], []
+    for n in range(controls):
+        tick((n + 1) / (controls + 1))
+        drawn = [(layer, int(rng.integers(each.shape[1]))) for layer, _ in chosen]
+        chance.append(_rescored(model, read, drawn, used) - score)
+        others.append(_share_of_random(model, read, len(chosen), used, rng))
+    predicted = -float(sum(each[i] for i in chosen))
+    built_in = -float(sum(each[i] for i in chosen if i[0] == top))
+    share = -(1.0 if score >= 0 else -1.0) * measured / float(np.abs(each).sum())
+    return Tested(predicted, measured, built_in, chance, share, others)
+
+
+def _told(model: Model, read: Text) -> dict[str, Any]:
+    """The score of the text, over its tokens and over what wrote to the stream."""
+    start, parts = read.prompt.start, _parts(read.blocks, read.held, read.acts)
+    return {
+        "score": read.score,
+        "tokens": model.text(read.prompt.ids)[start:],
+        "token_scores": read.values[start:].round(4).tolist(),
+        "token_weights": np.mean(read.held, axis=0)[start:].round(4).tolist(),
+        "parts": parts,
+        "remainder": read.score - sum(part["value"] for part in parts),
+    }
+
+
+def _sentence(model: Model, fitted: Result, read: Text, n_chosen: int, tested: Tested) -> str:
+    strongest = int(np.argmax(np.sum(read.held, axis=0) * np.abs(read.values)))
+    says = fitted.payload["positive"] if read.score > 0 else fitted.payload["negative"]
+    verb = "is confirmed" if tested.holds else "is not confirmed"
+    return (
+        f"The probe says {says} ({read.score:+.2f}), most of it at {model.text(read.prompt.ids)[strongest]!r}; "
+        f"switching off the {n_chosen} strongest neurons behind it moves the score by {tested.measured:+.2f} "
+        f"(predicted {tested.predicted:+.2f}, of which {tested.by_construction:+.2f} by construction; random neurons "
+        f"at most {tested.most_by_chance:.2f}). That is {tested.share:.0%} of what all neurons write into it, against "
+        f"at most {max(tested.share_of_random_directions):.0%} for a random direction: this reading {verb}."
     )
 
 
@@ -165,8 +223,6 @@ def _pool_weights(block: Block, x: np.ndarray, start: int, stop: int) -> np.ndar
         first = int(np.convolve(values, np.ones(width), "valid").argmax())
         weight[start + first : start + first + width] = 1 / width
     elif block.pool == "ema":
-        from hooke.methods.probe.parts import smoothed
-
         end = int(smoothed(values).argmax())
         weight[start : start + end + 1] = (1 - EMA) * EMA ** np.arange(end, -1, -1)
         weight[start] += EMA ** (end + 1)  # it starts there
@@ -195,8 +251,7 @@ def _parts(blocks: Sequence[Block], held: Sequence[np.ndarray], acts: Any) -> li
 
 def _neurons(model: Model, blocks: Sequence[Block], held: Sequence[np.ndarray], acts: Any) -> np.ndarray:
     """(layer, neuron): what each neuron wrote directly into the score, post-norms held."""
-    top = max(b.site.layer or 0 for b in blocks)
-    total = torch.zeros(top + 1, model.parts.d_mlp)
+    total = torch.zeros(_top(blocks) + 1, model.parts.d_mlp)
     for block, weight in zip(blocks, held):
         direction = torch.from_numpy(block.direction)
         w = torch.from_numpy(weight).float()
@@ -218,29 +273,19 @@ def _strongest(each: np.ndarray, count: int) -> list[tuple[int, ...]]:
     return [tuple(int(i) for i in np.unravel_index(i, each.shape)) for i in order]
 
 
-def _share_of_random(
-    model: Model,
-    ids: Tensor,
-    blocks: Sequence[Block],
-    held: Sequence[np.ndarray],
-    prompt: Any,
-    acts: Any,
-    neurons: int,
-    used: list[int],
-    rng: np.random.Generator,
-) -> float:
+def _share_of_random(model: Model, read: Text, neurons: int, used: list[int], rng: np.random.Generator) -> float:
     """The same for a random direction of the same size at each block's site, read with the same weights of tokens."""
     noise = []
-    for block in blocks:
+    for block in read.blocks:
         w = rng.standard_normal(len(block.direction))
         w *= np.linalg.norm(block.direction) / np.linalg.norm(w)
         noise.append(replace(block, direction=w.astype(np.float32), bias=0.0))
-    each = _neurons(model, noise, held, acts)
-    before = sum(float(w @ token_values(b, x)) for b, w, x in zip(noise, held, _streams(noise, acts)))
+    each = _neurons(model, noise, read.held, read.acts)
+    before = sum(float(w @ token_values(b, x)) for b, w, x in zip(noise, read.held, _streams(noise, read.acts)))
     side = 1.0 if before >= 0 else -1.0
     edits = _off(_strongest(side * each, neurons), used)
-    changed = model.run(ids, read={b.site for b in noise}, edits=edits, logits=None).acts
-    after = sum(float(w @ token_values(b, x)) for b, w, x in zip(noise, held, _streams(noise, changed)))
+    changed = model.run(read.ids, read={b.site for b in noise}, edits=edits, logits=None).acts
+    after = sum(float(w @ token_values(b, x)) for b, w, x in zip(noise, read.held, _streams(noise, changed)))
     return -side * (after - before) / float(np.abs(each).sum())
 
 
@@ -252,14 +297,12 @@ def _off(neurons: Sequence[tuple[int, ...]], at: list[int]) -> list[Edit]:
     return [Edit(Site("mlp_act", layer), "set", 0.0, at, sorted(set(own))) for layer, own in by_layer.items()]
 
 
-def _rescored(
-    model: Model, ids: Tensor, blocks: Sequence[Block], prompt: Any, neurons: Sequence[tuple[int, ...]], at: list[int]
-) -> float:
+def _rescored(model: Model, read: Text, neurons: Sequence[tuple[int, ...]], at: list[int]) -> float:
     """The score with these neurons at zero at some positions, pooled anew."""
-    acts = model.run(ids, read={b.site for b in blocks}, edits=_off(neurons, at), logits=None).acts
+    acts = model.run(read.ids, read={b.site for b in read.blocks}, edits=_off(neurons, at), logits=None).acts
     total = 0.0
-    for block, x in zip(blocks, _streams(blocks, acts)):
-        own = x[prompt.start :] if block.pool not in VECTOR_POOLS else x[prompt.start : prompt.stop]
+    for block, x in zip(read.blocks, _streams(read.blocks, acts)):
+        own = x[read.prompt.start :] if block.pool not in VECTOR_POOLS else x[read.prompt.start : read.prompt.stop]
         if block.pool == "last":
             own = x[-1:]
         values = token_values(block, own)

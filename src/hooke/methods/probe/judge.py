@@ -13,9 +13,9 @@ from hooke.data.labelled.benign import benign as benign_rows
 from hooke.data.labelled.rows import Dataset, Row, check_rows
 from hooke.dictionaries import Dictionary
 from hooke.errors import HookeError
+from hooke.harvest import Harvest
 from hooke.methods.asking import data_hash
-from hooke.methods.probe import random_twin
-from hooke.methods.probe.baselines import score_words
+from hooke.methods.probe.baselines import random_twin, score_words
 from hooke.methods.probe.parts import score_harvest, token_scores
 from hooke.methods.probe.score import blocks_of, check_belongs, check_dictionaries, read
 from hooke.methods.progress import Clock, Progress
@@ -66,74 +66,27 @@ def probe_test(
     differ = check_belongs(model, fitted, transfer=transfer)
     blocks, template = blocks_of(fitted), fitted.payload.get("template")
     codes = check_dictionaries(fitted, dictionaries)
-    fit = fitted.payload["baselines"]
-    y = np.array([row.label for row in rows])
     with clock("activations") as tick:
         kept = read(
             model, blocks, rows, template=template, dictionaries=codes, tokens=True, likelihood=True, progress=tick
         )
-    values = score_harvest(blocks, kept)
-    others = {
-        "bag_of_words": score_words(fit["words"], fitted.tensors["bag_of_words"], rows),
-        "log_probability": fit["turns"]["log_probability"] * kept.log_probability,
-        "length": fit["turns"]["length"] * kept.length.astype(float),
-        "random_direction": score_harvest(blocks_of(fitted, "random_direction"), kept),
-        "shuffled_labels": score_harvest(blocks_of(fitted, "shuffled_labels"), kept),
-    }
+    scores = _scores(fitted, kept, rows)
     if "random_weights.direction" in fitted.tensors:
         with clock("random weights") as tick:
             twin = random_twin(model, int(fitted.arguments.get("seed", 0)))
             blank = blocks_of(fitted, "random_weights")
             noise = read(twin, blank, rows, template=template, dictionaries=codes, progress=tick)
-            others["random_weights"] = score_harvest(blank, noise)
+            scores["random_weights"] = score_harvest(blank, noise)
     with clock("benign texts") as tick:
-        calm = list(benign) if not isinstance(benign, int) else []
-        if isinstance(benign, int) and benign:
-            calm = list(benign_rows(benign, chat=bool(fitted.payload.get("chat"))))
-        check_benign(calm, rows)
+        calm = _calm(benign, fitted, rows)
         quiet = np.zeros(0)
         if calm:
             heard = read(model, blocks, calm, template=template, dictionaries=codes, progress=tick)
             quiet = score_harvest(blocks, heard)
     with clock("report"):
-        drawn = weights([row.group for row in rows])
-        found = auroc_interval(values, y, drawn)
-        baselines: dict[str, dict[str, Any]] = {}
-        for name in BASELINES:
-            if name in others:
-                own = auroc_interval(others[name], y, drawn)
-                baselines[name] = {"auroc": own.value, "interval": own.pair}
-        best = max(baselines, key=lambda name: baselines[name]["auroc"])
-        gain = gain_interval(values, others[best], y, drawn)
-        payload: dict[str, Any] = {
-            "auroc": found.value,
-            "auroc_interval": found.pair,
-            "n": len(rows),
-            "n_groups": len({row.group for row in rows}),
-            "negative": fitted.payload["negative"],
-            "positive": fitted.payload["positive"],
-            "probe": {key: fitted.payload[key] for key in ("name", "kind", "sites", "pool", "strength")},
-            "baselines": baselines,
-            "best_baseline": best,
-            "gain": gain.value,
-            "gain_interval": gain.pair,
-            "recall_at_fpr": [recall_at(values, y, quiet, rate, drawn) for rate in BUDGETS],
-            "accuracy": float(((values > 0) == (y == 1)).mean()),
-            "calibration": calibration(expit(values), y),
-            "roc": roc(values, y),
-            "topics": _topics(rows, y, values, others[best]),
-            "mistakes": _mistakes(model, rows, y, values, blocks, kept),
-            "overlap": _overlap(fitted, dataset),
-            "differs": differ,
-        }
-        names = None
-        if tuple(dataset.labels) != (payload["negative"], payload["positive"]):
-            names = (
-                f"The rows are labelled {dataset.labels[0]} and {dataset.labels[1]}, the probe's {payload['negative']} "
-                f"and {payload['positive']}: label 1 is taken for {payload['positive']}."
-            )
-        payload["notes"] = _notes(rows, quiet, differ, payload["overlap"]["rows_seen_in_fitting"], names)
-        payload["sentence"] = _sentence(payload)
+        y = np.array([row.label for row in rows])
+        mistakes = _mistakes(model, rows, y, scores["probe"], blocks, kept)
+        payload = _payload(fitted, dataset, y, scores, quiet, mistakes, differ)
     return Result.make(
         "probe_test",
         parents=[fitted.id],
@@ -149,13 +102,83 @@ def probe_test(
         claims=[
             Claim(
                 text=payload["sentence"],
-                verdict="tested" if gain.low > 0 else "refuted",
+                verdict="tested" if payload["gain_interval"][0] > 0 else "refuted",
                 evidence=["#gain_interval", fitted.id],
             )
         ],
         payload=payload,
-        tensors={"scores": values, "labels": y, "benign": quiet},
+        tensors={"scores": scores["probe"], "labels": y, "benign": quiet},
     )
+
+
+def _scores(fitted: Result, kept: Harvest, rows: Sequence[Row]) -> dict[str, np.ndarray]:
+    """(n,) each: of the probe, and of what it has to beat."""
+    fit = fitted.payload["baselines"]
+    return {
+        "probe": score_harvest(blocks_of(fitted), kept),
+        "bag_of_words": score_words(fit["words"], fitted.tensors["bag_of_words"], rows),
+        "log_probability": fit["turns"]["log_probability"] * kept.log_probability,
+        "length": fit["turns"]["length"] * kept.length.astype(float),
+        "random_direction": score_harvest(blocks_of(fitted, "random_direction"), kept),
+        "shuffled_labels": score_harvest(blocks_of(fitted, "shuffled_labels"), kept),
+    }
+
+
+def _calm(benign: Sequence[Row] | int, fitted: Result, rows: Sequence[Row]) -> list[Row]:
+    """The texts that were given, or so many of the packaged ones."""
+    calm = list(benign) if not isinstance(benign, int) else []
+    if isinstance(benign, int) and benign:
+        calm = list(benign_rows(benign, chat=bool(fitted.payload.get("chat"))))
+    check_benign(calm, rows)
+    return calm
+
+
+def _payload(
+    fitted: Result,
+    dataset: Dataset,
+    y: np.ndarray,
+    scores: dict[str, np.ndarray],
+    quiet: np.ndarray,
+    mistakes: list[dict[str, Any]],
+    differ: list[str],
+) -> dict[str, Any]:
+    """How the probe does, and by how much it beats the best baseline."""
+    rows, values = dataset.rows, scores["probe"]
+    drawn = weights([row.group for row in rows])
+    each = {name: auroc_interval(scores[name], y, drawn) for name in ("probe", *BASELINES) if name in scores}
+    found = each.pop("probe")
+    best = max(each, key=lambda name: each[name].value)
+    gain = gain_interval(values, scores[best], y, drawn)
+    payload: dict[str, Any] = {
+        "auroc": found.value,
+        "auroc_interval": found.pair,
+        "n": len(rows),
+        "n_groups": len({row.group for row in rows}),
+        "negative": fitted.payload["negative"],
+        "positive": fitted.payload["positive"],
+        "probe": {key: fitted.payload[key] for key in ("name", "kind", "sites", "pool", "strength")},
+        "baselines": {name: {"auroc": own.value, "interval": own.pair} for name, own in each.items()},
+        "best_baseline": best,
+        "gain": gain.value,
+        "gain_interval": gain.pair,
+        "recall_at_fpr": [recall_at(values, y, quiet, rate, drawn) for rate in BUDGETS],
+        "accuracy": float(((values > 0) == (y == 1)).mean()),
+        "calibration": calibration(expit(values), y),
+        "roc": roc(values, y),
+        "topics": _topics(rows, y, values, scores[best]),
+        "mistakes": mistakes,
+        "overlap": _overlap(fitted, dataset),
+        "differs": differ,
+    }
+    names = None
+    if tuple(dataset.labels) != (payload["negative"], payload["positive"]):
+        names = (
+            f"The rows are labelled {dataset.labels[0]} and {dataset.labels[1]}, the probe's {payload['negative']} "
+            f"and {payload['positive']}: label 1 is taken for {payload['positive']}."
+        )
+    payload["notes"] = _notes(rows, quiet, differ, payload["overlap"]["rows_seen_in_fitting"], names)
+    payload["sentence"] = _sentence(payload)
+    return payload
 
 
 def check_benign(calm: Sequence[Row], rows: Sequence[Row]) -> None:

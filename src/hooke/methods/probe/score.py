@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,8 +15,7 @@ from hooke.data.labelled.rows import Row
 from hooke.dictionaries import Dictionary, Direction
 from hooke.errors import HookeError
 from hooke.files import is_dir, path_of
-from hooke.harvest import Harvest, harvest
-from hooke.methods.probe import belongs_to
+from hooke.harvest import Harvest, Wanted, harvest
 from hooke.methods.probe.parts import Block, from_tensors, needs, score_harvest, token_scores
 from hooke.model import Model
 from hooke.results import Result, load_result
@@ -63,6 +63,23 @@ def directions(fitted: Result) -> tuple[Direction, ...]:
     if flat is not None:
         raise HookeError(f"this probe reads all heads of {flat} at once, so it is no direction in the stream")
     return tuple(Direction(b.site, torch.from_numpy(b.direction.copy()), b.bias) for b in blocks_of(fitted))
+
+
+def belongs_to(model: Model) -> dict[str, Any]:
+    """What a probe must find again in the model it is used on."""
+    facts = model.provenance()
+    tokenizer = model.tokenizer
+    if tokenizer is None:
+        raise HookeError(f"{model.name} has no tokenizer, and a probe reads texts; load the model with one")
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
+    return {
+        "model": facts["model"],
+        "weights_sha256": model.weights_hash(),
+        "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "chat_template_sha256": facts["chat_template_sha256"],
+        "dtype": facts["dtype"],
+    }
 
 
 def check_belongs(model: Model, fitted: Result, *, transfer: bool = False) -> list[str]:
@@ -121,17 +138,8 @@ def read(
     """Harvest what these blocks need of rows; with `tokens` also every token at their sites."""
     sites, pools, token_sites = needs(blocks)
     every = sorted({b.site for b in blocks}) if tokens else token_sites
-    kept = harvest(
-        model,
-        rows,
-        sites=sites,
-        pools=pools,
-        tokens=every,
-        template=template,
-        codes=dictionaries,
-        likelihood=likelihood,
-        progress=progress,
-    )
+    what = Wanted.of(model, sites=sites, pools=pools, tokens=every, likelihood=likelihood, codes=dictionaries)
+    kept = harvest(model, rows, what, template=template, progress=progress)
     for block in blocks:
         width = (kept.tokens if block.site in kept.tokens else {s: x for (s, _), x in kept.pooled.items()})[block.site]
         if width.shape[1] != len(block.direction):

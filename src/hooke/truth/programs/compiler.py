@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.truth.plain import BOS, new_gpt2
+from hooke.truth.plain import BOS, Shape, new_gpt2
 from hooke.truth.programs import Program
 from hooke.truth.programs.rasp import (
     Aggregate,
@@ -127,14 +127,16 @@ def compile_program(program: Program, *, n_heads: int = 3, min_layers: int = 2) 
         )
     words, outputs = _words(program, output, sets)
     hf = new_gpt2(
-        d_vocab=len(words),
-        n_pos=program.length + 1,
-        n_layers=n_layers,
-        n_heads=n_heads,
-        d_head=d_head,
-        d_mlp=d_mlp,
-        activation="relu",
-        norms=False,
+        Shape(
+            d_vocab=len(words),
+            n_pos=program.length + 1,
+            n_layers=n_layers,
+            n_heads=n_heads,
+            d_head=d_head,
+            d_mlp=d_mlp,
+            activation="relu",
+            norms=False,
+        )
     )
     for parameter in hf.parameters():
         parameter.zero_()

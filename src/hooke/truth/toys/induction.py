@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hooke.model.model import Model
-from hooke.truth.plain import BOS, load_kept, new_gpt2, word_tokenizer
+from hooke.truth.plain import BOS, Shape, load_kept, new_gpt2, word_tokenizer
 
 VOCAB, CONTEXT = 40, 33  # the first id is the beginning
 N_HEADS, D_HEAD = 2, 32
@@ -24,7 +24,7 @@ NAME = "induction"
 
 def new_attention_only(seed: int = 0) -> Any:
     """The untrained model. GPT-2 has MLPs; theirs are zero."""
-    hf = new_gpt2(d_vocab=VOCAB, n_pos=CONTEXT, n_layers=2, n_heads=N_HEADS, d_head=D_HEAD, d_mlp=4, seed=seed)
+    hf = new_gpt2(Shape(d_vocab=VOCAB, n_pos=CONTEXT, n_layers=2, n_heads=N_HEADS, d_head=D_HEAD, d_mlp=4), seed=seed)
     for block in hf.transformer.h:
         for parameter in block.mlp.parameters():
             parameter.zero_()

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hooke.model.model import Model
-from hooke.truth.plain import load_kept, new_gpt2, word_tokenizer
+from hooke.truth.plain import Shape, load_kept, new_gpt2, word_tokenizer
 
 P = 53
 SEED = 1  # with 0 it stays at 99.5 % of the other sums, and its key frequencies explain 76 % of the logits
@@ -33,14 +33,16 @@ class Sums(NamedTuple):
 def new_sums(p: int = P, seed: int = 0) -> Any:
     """The untrained model."""
     return new_gpt2(
-        d_vocab=p + 1,
-        n_pos=5,  # two more than the input has, so that Hooke's checks of five tokens run
-        n_layers=1,
-        n_heads=4,
-        d_head=16,
-        d_mlp=256,
-        activation="relu",
-        norms=False,
+        Shape(
+            d_vocab=p + 1,
+            n_pos=5,  # two more than the input has, so that Hooke's checks of five tokens run
+            n_layers=1,
+            n_heads=4,
+            d_head=16,
+            d_mlp=256,
+            activation="relu",
+            norms=False,
+        ),
         seed=seed,
     )
 

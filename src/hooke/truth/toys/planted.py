@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hooke.model.model import Model
-from hooke.truth.plain import BOS, new_gpt2, word_tokenizer
+from hooke.truth.plain import BOS, Shape, new_gpt2, word_tokenizer
 
 LETTERS = ("a", "b", "c", "d", "e")
 FIRST, LAST, BONUS = 4.0, -2.0, 3.0  # what the two heads and the MLP add to a logit
@@ -46,7 +46,8 @@ def planted() -> Planted:
     words = (BOS, *LETTERS, "?")
     d_head = 12
     hf = new_gpt2(
-        d_vocab=n + 2, n_pos=6, n_layers=2, n_heads=3, d_head=d_head, d_mlp=8, activation="relu", norms=False, seed=1
+        Shape(d_vocab=n + 2, n_pos=6, n_layers=2, n_heads=3, d_head=d_head, d_mlp=8, activation="relu", norms=False),
+        seed=1,
     )
     letters, place, first, out, spare = (range(i, j) for i, j in ((0, n), (n, n + 6), (16, 21), (21, 26), (30, 36)))
     body, d = hf.transformer, hf.config.n_embd

@@ -28,7 +28,7 @@ from hooke.errors import HookeError
 from hooke.files import check_file, replacing
 from hooke.methods.computation_graph import ends_of, node_named
 from hooke.truth import mixed
-from hooke.truth.plain import KEPT, load_kept, new_gpt2
+from hooke.truth.plain import KEPT, Shape, load_kept, new_gpt2
 from hooke.truth.programs.compiler import NUMBER, Compiled
 
 STRICT = 0.4  # weight of the strictness loss
@@ -105,12 +105,14 @@ def alignment(made: Compiled, recipe: Recipe) -> dict[str, str]:
 def new_model(made: Compiled, recipe: Recipe) -> Any:
     """The untrained model of a recipe."""
     return new_gpt2(
-        d_vocab=len(made.words),
-        n_pos=made.program.length + 1,
-        n_layers=made.hf.config.n_layer,
-        n_heads=recipe.n_heads,
-        d_head=recipe.d_head,
-        d_mlp=recipe.d_mlp,
+        Shape(
+            d_vocab=len(made.words),
+            n_pos=made.program.length + 1,
+            n_layers=made.hf.config.n_layer,
+            n_heads=recipe.n_heads,
+            d_head=recipe.d_head,
+            d_mlp=recipe.d_mlp,
+        ),
         seed=recipe.seed,
     )
 
