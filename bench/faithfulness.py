@@ -24,9 +24,10 @@ from hooke.dictionaries import neurons
 from hooke.methods.metric import Metric
 from hooke.methods.trace import select
 from hooke.methods.trace import verify as ver
-from hooke.methods.trace.coded import Coded, encode
-from hooke.methods.trace.counterfactuals import Baseline, baselines, run_baseline
-from hooke.methods.trace.fit import faithfulness
+from hooke.methods.trace.coded import Baseline, Coded, encode
+from hooke.methods.trace.coded import Case as Traced
+from hooke.methods.trace.counterfactuals import baselines, run_baseline
+from hooke.methods.trace.verify import faithfulness
 from hooke.model import Frozen, Model, freeze
 
 SIZES = (100, 300, 1000, 3000)
@@ -54,11 +55,9 @@ class Case:
     def metric(self, which: int) -> Metric:
         return Metric(self.answer, self.others[which], self.cap)
 
-    def bench(self, which: int) -> ver.Bench:
+    def bench(self, which: int) -> Traced:
         metric = self.metric(which)
-        return ver.Bench(
-            self.model, self.model.record(self.tokens), self.frozen, self.coded, metric, [self.based[which]]
-        )
+        return Traced(self.model, self.model.record(self.tokens), self.frozen, self.coded, metric, [self.based[which]])
 
     def flips(self) -> bool:
         """The model prefers the answer on the prompt, and the other answer on each counterfactual."""
@@ -115,7 +114,8 @@ def ours(case: Case, seen: list[int] | None = None) -> Tensor:
     rows = select.contrasts(case.model, case.tokens, case.answer, [b.ids for b in based])
     if not based:
         based = baselines(case.model, case.tokens, [], case.basis, case.frozen.dtype)
-    return select.ranking(case.model, case.tokens, case.frozen, case.coded, metric, based, rows)
+    asked = Traced(case.model, case.model.record(case.tokens), case.frozen, case.coded, metric, based)
+    return select.ranking(asked, rows)
 
 
 METHODS: dict[str, Method] = {

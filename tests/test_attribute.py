@@ -21,7 +21,7 @@ from hooke.methods.attribute import gradients as by
 from hooke.methods.patch.places import find_places, wanted
 from hooke.methods.patch.sweeping import sweep
 from hooke.methods.trace.coded import encode
-from hooke.methods.trace.scores import unit_effects
+from hooke.methods.trace.select import unit_effects
 from hooke.model import Tokens, freeze
 from hooke.model.attend import heads
 from hooke.model.recorded import Recorded, record

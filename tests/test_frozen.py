@@ -16,8 +16,7 @@ from hooke.methods.metric import Metric
 from hooke.methods.trace import edges as edges_module
 from hooke.methods.trace.coded import Coded, Units, check_basis, encode
 from hooke.methods.trace.edges import Edges, edges, readers
-from hooke.methods.trace.scores import unit_effects
-from hooke.methods.trace.select import relp
+from hooke.methods.trace.select import relp, unit_effects
 from hooke.model import Descent, Frozen, Model, Rows, freeze, local_mlp
 from hooke.sites import Site
 from linear_map import BASES, F64, basis_of, forward, standing

@@ -10,10 +10,9 @@ from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.trace import select
-from hooke.methods.trace.coded import encode
+from hooke.methods.trace.coded import Case, encode
 from hooke.methods.trace.counterfactuals import baselines, passages
-from hooke.methods.trace.fit import faithfulness
-from hooke.methods.trace.verify import Bench
+from hooke.methods.trace.verify import faithfulness
 from hooke.methods.variants import LEAST_FALL, Substitutes, _places, elsewhere, exchanges, pick, variants
 from hooke.model import freeze
 from hooke.sites import Site
@@ -142,7 +141,7 @@ def test_ranking_is_repeatable_and_complete(glass):
     rows = select.contrasts(glass, tokens, metric.target)
     again = select.contrasts(glass, tokens, metric.target)
     assert len(rows) >= 20 and all(torch.equal(a, b) for a, b in zip(rows, again, strict=True))
-    one, two = (select.ranking(glass, tokens, frozen, coded, metric, based, rows) for _ in range(2))
+    one, two = (select.ranking(Case(glass, glass.record(tokens), frozen, coded, metric, based), rows) for _ in range(2))
     assert torch.equal(one, two)
     assert torch.equal(one.sort().values, torch.arange(sum(len(c) for c in coded.codes)))
     units = select.units_at(coded, one[:20], based)
@@ -176,7 +175,7 @@ def test_long_prompts_are_ranked_by_relp(glass, monkeypatch):
     monkeypatch.setattr(select, "LONGEST", 3)
     rows = select.contrasts(glass, tokens, metric.target)
     assert rows == []
-    order = select.ranking(glass, tokens, frozen, coded, metric, based, rows)
+    order = select.ranking(Case(glass, glass.record(tokens), frozen, coded, metric, based), rows)
     scores = torch.cat([s.abs().flatten() for s in select.relp(frozen, coded, metric, based)])
     assert torch.equal(order, scores.argsort(descending=True, stable=True))
 
@@ -187,10 +186,11 @@ def test_target_of_the_issue_on_real_weights_carries_to_an_unseen_counterfactual
     tokens, frozen, coded, based = prepared(smol, prompt, ["The capital city of Italy is called"])
     (unseen,) = prepared(smol, prompt, ["The capital city of Japan is called"])[3]
     metric = Metric(smol.token(" Paris"), smol.token(" Tokyo"), None)
-    bench = Bench(smol, smol.record(tokens), frozen, coded, metric, [unseen])
+    bench = Case(smol, smol.record(tokens), frozen, coded, metric, [unseen])
     seen = Metric(smol.token(" Paris"), smol.token(" Rome"), None)
     rows = select.contrasts(smol, tokens, seen.target, [based[0].ids])
-    order = select.ranking(smol, tokens, frozen, coded, Metric(seen.target, None, None), based, rows)
+    asked = Case(smol, bench.run, frozen, coded, Metric(seen.target, None, None), based)
+    order = select.ranking(asked, rows)
     relp = torch.cat([s.abs().flatten() for s in select.relp(frozen, coded, seen, based)]).argsort(descending=True)
     f, plain = (faithfulness(bench, select.units_at(coded, o[:1000], based), unseen) for o in (order, relp))
     assert f["fit"] > 0.4 and f["fit"] > plain["fit"] + 0.1 and abs(f["random_fit"]) < 0.1

@@ -12,15 +12,14 @@ import hooke
 from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric, logit_targets
-from hooke.methods.trace import influence as inf
+from hooke.methods.trace import draw as inf
 from hooke.methods.trace import select
 from hooke.methods.trace.coded import encode
 from hooke.methods.trace.counterfactuals import baselines
 from hooke.methods.trace.draw import logit_values
 from hooke.methods.trace.edges import edges
-from hooke.methods.trace.effects import Verification, judge, weigh
-from hooke.methods.trace.scores import unit_effects
-from hooke.methods.trace.select import relp, units_at
+from hooke.methods.trace.select import relp, unit_effects, units_at
+from hooke.methods.trace.tries import Verification, judge, weigh
 from hooke.model import Edit, freeze
 from hooke.results import WORDS
 from hooke.results.formats.graph_file import check_graph_file, file_of, graph_from_file
@@ -214,8 +213,8 @@ def test_prediction_is_the_sum_over_paths_of_the_exported_graph(glass):
 
 
 def test_faithfulness_of_everything_is_one_and_of_nothing_zero(glass):
-    from hooke.methods.trace.fit import faithfulness
-    from hooke.methods.trace.verify import Bench
+    from hooke.methods.trace.coded import Case
+    from hooke.methods.trace.verify import faithfulness
 
     tokens = glass.tokens(PROMPT)
     frozen = freeze(glass, tokens)
@@ -223,7 +222,7 @@ def test_faithfulness_of_everything_is_one_and_of_nothing_zero(glass):
     coded = encode(frozen, basis)
     based = baselines(glass, tokens, [], basis, frozen.dtype)
     metric = Metric(int(frozen.logits.argmax()), None, None)
-    bench = Bench(glass, glass.record(tokens), frozen, coded, metric, based)
+    bench = Case(glass, glass.record(tokens), frozen, coded, metric, based)
     scores = [torch.ones_like(codes.values) for codes in coded.codes]
     everything = units_at(coded, strongest(scores, sum(len(codes) for codes in coded.codes)), based)
     found = faithfulness(bench, everything, based[0])
@@ -309,9 +308,9 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
     seen = []
     real = select.ranking
 
-    def ranking(model, tokens, frozen, coded, metric, baselines, contrasts, tick):
-        seen.append((contrasts, [b.ids for b in baselines]))
-        return real(model, tokens, frozen, coded, metric, baselines, contrasts, tick)
+    def ranking(case, contrasts, tick):
+        seen.append((contrasts, [b.ids for b in case.baselines]))
+        return real(case, contrasts, tick)
 
     monkeypatch.setattr(select, "ranking", ranking)
     prompt = "Alice was beginning to get very tired of sitting"

@@ -141,10 +141,17 @@ def _check_entries(edit: Edit) -> Any:
         raise HookeError(f"edit at {site}: feature {int(ids.max())} of {edit.feature[0].n_features}")
     if len(columns[0]) != len(ids) or (edit.paired and edit.positions is not None):
         raise HookeError(f"edit at {site}: features at positions are two lists of equal length, and no other positions")
-    key = ids if not edit.paired else columns[0] * (int(ids.max()) + 1) + ids
-    if len(key.unique()) < len(ids):
+    if _twice(ids if not edit.paired else columns[0] * (int(ids.max()) + 1) + ids):
         raise HookeError(f"edit at {site}: a feature is named twice")
     return tuple(columns) if edit.paired else ids
+
+
+def _twice(numbers: Tensor) -> bool:
+    """Whether a number is there twice."""
+    low, high = int(numbers.min()), int(numbers.max())
+    if high - low < 16 * len(numbers):  # counting is faster than sorting
+        return int((numbers - low).bincount().max()) > 1
+    return len(numbers.unique()) < len(numbers)
 
 
 def edits_in(given: Any) -> list[Edit]:

@@ -1,4 +1,15 @@
-"""`trace`: which parts of the model produced the next token, as a tested graph."""
+"""`trace`: which parts of the model produced the next token, as a tested graph.
+
+coded            a prompt in a basis: its run, its linear view, its codes, and what they leave over
+counterfactuals  what it is contrasted with, and whether the answer hangs on that
+select           which features to draw
+edges            direct effects between them, by one pass down the linear view
+draw             from features to a graph as numbers: influence, scores, groups
+explain          words for it: what nodes read and promote, the sentence, the strongest paths
+tries            which interventions it is tested by, and what came of each
+verify           carrying them out in the live model, beside what the graph predicted
+report           from all that to the nodes, claims and payload of a result
+"""
 
 from __future__ import annotations
 
@@ -17,21 +28,17 @@ from hooke.methods.intervene import OPS, Op, Prepared, Unit, interventions
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.trace import explain, select
-from hooke.methods.trace import verify as ver
-from hooke.methods.trace.against import Against
-from hooke.methods.trace.coded import Coded, Units, check_basis, encode
-from hooke.methods.trace.counterfactuals import Baseline, baselines
+from hooke.methods.trace.coded import Baseline, Case, Units, check_basis, encode
+from hooke.methods.trace.counterfactuals import Against, baselines
 from hooke.methods.trace.draw import Drawn, Logits, draw_graph
 from hooke.methods.trace.edges import ROW_BYTES
-from hooke.methods.trace.effects import Verification, weigh
-from hooke.methods.trace.fit import faithfulness
-from hooke.methods.trace.report import build_graph, payload_of, tensors_of
-from hooke.methods.trace.tries import FULL_TOKENS
-from hooke.model import Frozen, Model, Tokens, freeze
+from hooke.methods.trace.report import Found, build_graph, payload_of, tensors_of
+from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
+from hooke.methods.trace.verify import JOB_BYTES, JOB_TOKENS, faithfulness, verify_graph
+from hooke.model import Model, Tokens, freeze
 from hooke.model.checks import TOLERANCE, off
 from hooke.model.frozen import held_sites
 from hooke.model.model import Prompt
-from hooke.model.recorded import Recorded
 from hooke.results import Claim, Graph, Result
 
 MEMORY_SHARE = 0.6  # of what is free, which a graph may take
@@ -69,102 +76,90 @@ def trace(
     verify: intervene in the live model and compare with what the graph predicts; the groups that the
         sentence names are also switched off and doubled beside random groups.
     progress: called often with a stage and how much of it is done, 0 to 1; what it raises stops the work.
-    Returns a `Result` of kind "trace"; payload: top, target, contrast, quantity (what effects are changes of),
-    graph_quantity (what predictions are changes of), counterfactuals (ids, and whether the answer hangs on what they
-    change), scores, checks, verification, sentence, groups, paths, notes, units (what its features are called, where
-    they are not neurons), graph (the interchange form), interventions. tensors: weights (targets by nodes), constants,
-    targets.
-    The result's status is "failed", with the reason first in the sentence, if the edges do not sum to what their
+    Returns a `Result` of kind "trace" (payload: docs/results.md; tensors: weights (targets by nodes), constants,
+    targets). Its status is "failed", with the reason first in the sentence, if the edges do not sum to what their
     targets read, or the linear view does not give the model's logits.
     Raises HookeError for an empty or too long prompt, a target of several tokens, a counterfactual of
     another length, a dictionary that no graph can be drawn in, or a budget that would not fit in memory.
     """
     clock = Clock(progress)
     tokens = model.one(prompt, "trace explains")
-    if nodes < 1:
-        raise HookeError("the node budget must be at least 1")
-    dictionaries = _basis(model, basis)
-    check_basis(model, dictionaries)
-    check_memory(model, tokens.ids.shape[1], nodes, dictionaries)
-    counterfactuals = several(counterfactual)
+    dictionaries = _basis(model, basis, tokens.ids.shape[1], nodes)
+    others = several(counterfactual)
+    # 1. The one clean run, which all that follows takes, and what it looks like in the basis.
     with clock("forward") as tick:
-        # the one clean run: all that follows takes it
-        clean = model.record(tokens, read=[*held_sites(model), *(site for d in dictionaries for site in d.reads)])
-        frozen = freeze(model, tokens, clean.acts)
-        tick(0.5)
-        coded = encode(frozen, dictionaries)
-        given = baselines(model, tokens, counterfactuals, dictionaries, frozen.dtype) if counterfactuals else []
-    probabilities = clean.logits.float().softmax(-1)
-    chosen = target is not None or isinstance(prompt, Asked)
-    metric = _metric(model, prompt, target, contrast, int(probabilities.argmax()))
+        case, chosen = _case(model, prompt, tokens, dictionaries, target, contrast, tick)
+        given = baselines(model, tokens, others, dictionaries, case.frozen.dtype) if others else []
+    # 2. What it is contrasted with, and which features to draw.
     with clock("select") as tick:
-        based, rows, by = _baselines(model, tokens, metric, given, dictionaries, frozen.dtype, seed, tick)
-        order = select.ranking(model, tokens, frozen, coded, metric, based, rows, stretch(tick, 0.4, 1.0))
-        kept = select.units_at(coded, order[:nodes], based)
+        case.baselines, rows, by = _baselines(case, given, seed, tick)
+        order = select.ranking(case, rows, stretch(tick, 0.4, 1.0))
+        kept = select.units_at(case.coded, order[:nodes], case.baselines)
+    # 3. The graph: edges, what they add up to, and whether they do.
     with clock("graph") as tick:
-        logits = _logit_nodes(frozen, probabilities, metric, chosen)
-        drawn = draw_graph(frozen, coded, kept, logits, metric, based, given=by != "passages", seed=seed, tick=tick)
-        paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), frozen.n_tokens)
-    verification: Verification | None = None
-    summary: dict[str, Any] = {}
+        found = _found(case, kept, by, chosen, seed, tick)
+    # 4. Interventions in the live model, and what random features do there.
     if verify:
         with clock("verification") as tick:
-            bench = ver.Bench(model, clean, frozen, coded, metric, based)
-            verification, summary = _verified(bench, kept, drawn, paths, seed, tick)
-    moves = [float(metric(b.logits) - metric(clean.logits)) for b in based]
-    against = Against(by, select.searched(tokens), based, moves, metric)
-    kept_prompt = recorded(model, prompt, tokens)
-    checks = _checks(frozen, coded, drawn)
-    fault = _fault(checks, model.dtype)
-    graph = build_graph(model, frozen, coded, kept, drawn, logits, probabilities, verification, metric.target)
+            found.verification, found.summary = _verified(found, seed, tick)
+    graph = build_graph(found)
     replays: list[dict[str, Any]] = []
-    if verification is not None and basis == "neurons":
+    if found.verification is not None and basis == "neurons":
         with clock("interventions") as tick:
-            ready = _ready(model, clean, graph, coded, metric)
-            named_nodes = [[graph.nodes[i].id for i in g.members.tolist()] for g in drawn.groups]
-            replays = _replays(ready, named_nodes, frozen.n_tokens, seed, tick)
-            weigh(verification, replays[:: len(OPS)])
+            replays = _replays(found, graph, seed, tick)
+            weigh(found.verification, replays[:: len(OPS)])
+    # 5. All of it in words.
+    kept_prompt = recorded(model, prompt, tokens)
     with clock("write"):
-        payload, claims = payload_of(
-            model, frozen, graph, kept, drawn, logits, metric, probabilities, verification, summary,
-            checks, fault, paths, against, nodes, str(kept_prompt["prompt"]), explain.called(dictionaries),
-        )  # fmt: skip
-        tensors = tensors_of(graph, drawn)
-    payload["interventions"] = replays
-    for k in range(len(replays) // len(OPS)):  # each group was switched off first
-        claims[k].evidence.insert(1, f"#interventions.{len(OPS) * k}")
-    if fault:
-        text = f"The graph holds together: refuted, as {fault}"
-        claims.insert(0, Claim(text=text, verdict="refuted", evidence=["#checks"]))
+        payload, claims = _told(found, graph, replays, str(kept_prompt["prompt"]))
+    asked = {
+        "basis": basis if isinstance(basis, str) else [d.hash for d in basis],
+        "target": case.metric.target if chosen else None,
+        "contrast": case.metric.contrast,
+        "counterfactual": [b.name for b in case.baselines] if others else [],
+    }
     return Result.make(
         "trace",
-        arguments={
-            **kept_prompt,
-            "basis": basis if isinstance(basis, str) else [d.hash for d in basis],
-            "target": metric.target if chosen else None,
-            "contrast": metric.contrast,
-            "counterfactual": [b.name for b in based] if counterfactuals else [],
-            "nodes": nodes,
-            "verify": verify,
-            "seed": seed,
-        },
-        status="failed" if fault else "complete",
+        arguments={**kept_prompt, **asked, "nodes": nodes, "verify": verify, "seed": seed},
+        status="failed" if found.fault else "complete",
         provenance=model.provenance() | {"dictionaries": sorted({d.hash for d in dictionaries})},
         seconds=clock.done(),
         claims=claims,
         payload=payload,
-        tensors=tensors,
+        tensors=tensors_of(graph, found.drawn),
     )
 
 
-def _basis(model: Model, basis: str | Sequence[Dictionary]) -> Sequence[Dictionary]:
-    if isinstance(basis, str):
-        if basis != "neurons":
-            raise HookeError(f"no basis called {basis!r}; use 'neurons', or give dictionaries")
-        return neurons(model)
+def _basis(model: Model, basis: str | Sequence[Dictionary], n_pos: int, nodes: int) -> Sequence[Dictionary]:
+    """The dictionaries to draw in. Raises HookeError for what no graph can be drawn in, or would not fit in memory."""
+    if nodes < 1:
+        raise HookeError("the node budget must be at least 1")
+    if isinstance(basis, str) and basis != "neurons":
+        raise HookeError(f"no basis called {basis!r}; use 'neurons', or give dictionaries")
     if not basis:
         raise HookeError("no dictionaries given; use 'neurons', or give one for each layer")
-    return tuple(basis)
+    found = neurons(model) if isinstance(basis, str) else tuple(basis)
+    check_basis(model, found)
+    check_memory(model, n_pos, nodes, found)
+    return found
+
+
+def _case(
+    model: Model,
+    prompt: Prompt,
+    tokens: Tokens,
+    basis: Sequence[Dictionary],
+    target: str | int | None,
+    contrast: str | int | None,
+    tick: Tick,
+) -> tuple[Case, bool]:
+    """The prompt, run and encoded, with what is explained of it; and whether a person chose the target."""
+    clean = model.record(tokens, read=[*held_sites(model), *(site for d in basis for site in d.reads)])
+    frozen = freeze(model, tokens, clean.acts)
+    tick(0.5)
+    metric = _metric(model, prompt, target, contrast, int(clean.logits.argmax()))
+    case = Case(model, clean, frozen, encode(frozen, basis), metric, [])
+    return case, target is not None or isinstance(prompt, Asked)
 
 
 def _metric(model: Model, prompt: Prompt, target: str | int | None, contrast: str | int | None, own: int) -> Metric:
@@ -179,42 +174,49 @@ def _metric(model: Model, prompt: Prompt, target: str | int | None, contrast: st
 
 
 def _baselines(
-    model: Model,
-    tokens: Tokens,
-    metric: Metric,
-    given: list[Baseline],
-    basis: Sequence[Dictionary],
-    dtype: torch.dtype,
-    seed: int,
-    tick: Tick,
+    case: Case, given: list[Baseline], seed: int, tick: Tick
 ) -> tuple[list[Baseline], list[Tensor], Literal["given", "made", "passages"]]:
     """What the prompt is contrasted with, what the ranking is learned against, and who chose the former: a person, or
     some of Hooke's own counterfactuals that the ranking does not see, or passages."""
+    model, tokens = case.model, case.run.tokens
     others, extra = [b.ids for b in given], 0 if given else N_HELD_OUT
     part = stretch(tick, 0.0, 0.35)
-    rows = select.contrasts(model, tokens, metric.target, others, extra=extra, seed=seed, tick=part)
+    rows = select.contrasts(model, tokens, case.metric.target, others, extra=extra, seed=seed, tick=part)
     tick(0.36)
     if given:
         return given, rows, "given"
     few = max(1, min(N_HELD_OUT, len(rows) // 2))
     held_out = [Tokens(row[None], tokens.mask) for row in rows[:few]]
-    return baselines(model, tokens, held_out, basis, dtype), rows[few:], "made" if rows else "passages"
+    found = baselines(model, tokens, held_out, case.coded.basis, case.frozen.dtype)
+    return found, rows[few:], "made" if rows else "passages"
 
 
-def _verified(
-    bench: ver.Bench, kept: Units, drawn: Drawn, paths: Sequence[explain.Path], seed: int, tick: Tick
-) -> tuple[Verification, dict[str, Any]]:
+def _found(
+    case: Case, kept: Units, by: Literal["given", "made", "passages"], chosen: bool, seed: int, tick: Tick
+) -> Found:
+    """The graph, and whether it holds together."""
+    logits = _logit_nodes(case, chosen)
+    drawn = draw_graph(case, kept, logits, given=by != "passages", seed=seed, tick=tick)
+    paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), case.frozen.n_tokens)
+    checks = _checks(case, drawn)
+    moves = [float(case.metric(b.logits) - case.metric(case.run.logits)) for b in case.baselines]
+    against = Against(by, select.searched(case.run.tokens), case.baselines, moves, case.metric)
+    return Found(case, kept, drawn, logits, paths, against, checks, _fault(checks, case.model.dtype))
+
+
+def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[str, Any]]:
     """What interventions say of a graph, with how much of the effect its nodes carry alone."""
-    named, words = [g.members for g in drawn.groups], [g.promotes for g in drawn.groups]
-    found = ver.verify(
-        bench, kept, drawn.matrix, named, words, [p.units for p in paths], seed=seed, tick=stretch(tick, 0.0, 0.8)
-    )
+    case, groups = found.case, found.drawn.groups
+    tested = verify_graph(
+        case, found.kept, found.drawn.matrix, [g.members for g in groups], [g.promotes for g in groups],
+        [p.units for p in found.paths], seed=seed, tick=stretch(tick, 0.0, 0.8),
+    )  # fmt: skip
     fits: list[dict[str, float]] = []
-    for b in bench.baselines:
-        tick(0.8 + 0.2 * len(fits) / len(bench.baselines))
-        fits.append(faithfulness(bench, kept, b, seed=seed))
+    for b in case.baselines:
+        tick(0.8 + 0.2 * len(fits) / len(case.baselines))
+        fits.append(faithfulness(case, found.kept, b, seed=seed))
     means = {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
-    return found, {"fit": None, "random_fit": None} | found.summary | means
+    return tested, {"fit": None, "random_fit": None} | tested.summary | means
 
 
 def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary]) -> float:
@@ -238,7 +240,7 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
         backward = 5 * size * n_pos * parts.n_layers * (10 * parts.d_model + 6 * parts.d_mlp)
         masks = (count + 17) * codes + backward
     together = size * min(8192, 170 * n_pos) * (4 * parts.d_mlp + 8 * parts.d_model)  # of runs with interventions
-    tests = 0.6 * min(ver.JOB_BYTES, 160 * codes) + together
+    tests = 0.6 * min(JOB_BYTES, 160 * codes) + together
     return 2**25 + 7400.0 * parts.d_vocab + kept + max(graph, masks, tests)
 
 
@@ -267,34 +269,30 @@ def _free_bytes(model: Model) -> float:
     return MEMORY_SHARE * psutil.virtual_memory().available
 
 
-def _logit_nodes(frozen: Frozen, probabilities: Tensor, metric: Metric, given: bool) -> Logits:
-    """One demeaned logit for a given target, one difference for a contrast, else the likeliest tokens."""
-    if given or metric.contrast is not None:
+def _logit_nodes(case: Case, chosen: bool) -> Logits:
+    """One demeaned logit for a chosen target, one difference for a contrast, else the likeliest tokens."""
+    metric, frozen = case.metric, case.frozen
+    if chosen or metric.contrast is not None:
         return Logits([metric.target], [1.0], metric.row(frozen))
+    probabilities = case.run.logits.float().softmax(-1)
     ids = logit_targets(probabilities)
     return Logits(ids.tolist(), probabilities[ids].tolist(), frozen.unembed_rows(ids))
 
 
-def _ready(model: Model, clean: Recorded, graph: Graph, coded: Coded, metric: Metric) -> Prepared:
-    """The graph's neurons, ready for interventions on the run that it was drawn from."""
-    features = [node for node in graph.nodes if node.kind == "feature"]
-    units = {}
-    for node in features:
-        value = node.value or 0.0
-        baseline = 0.0 if node.delta is None else value - node.delta
-        units[node.id] = Unit(node.layer or 0, node.position or 0, node.index or 0, value, baseline)
-    against_zero = all(node.delta is None for node in features)
-    acts = [codes.dense().float() for codes in coded.codes]
-    return Prepared(model, "", clean, metric, units, {}, against_zero, acts, model.weights_hash())
-
-
-def _replays(
-    ready: Prepared, groups: Sequence[Sequence[str]], n_tokens: int, seed: int, tick: Tick
-) -> list[dict[str, Any]]:
+def _replays(found: Found, graph: Graph, seed: int, tick: Tick) -> list[dict[str, Any]]:
     """Each named group switched off and doubled beside random groups, so that a saved file can show it."""
+    case, n_tokens = found.case, found.case.frozen.n_tokens
+    features = [node for node in graph.nodes if node.kind == "feature"]
+    units = {n.id: Unit.of(n.layer or 0, n.position or 0, n.index or 0, n.value or 0.0, n.delta) for n in features}
+    acts = [codes.dense().float() for codes in case.coded.codes]
+    ready = Prepared(
+        case.model, "", case.run, case.metric, units, {}, all(n.delta is None for n in features), acts,
+        case.model.weights_hash(),
+    )  # fmt: skip
     controls = max(2, round(N_CONTROLS * min(1.0, FULL_TOKENS / n_tokens)))
+    groups = [[graph.nodes[i].id for i in g.members.tolist()] for g in found.drawn.groups]
     wanted: list[tuple[Sequence[str], Op]] = [(nodes, op) for nodes in groups for op in OPS]
-    size = max(1, ver.JOB_TOKENS // (n_tokens * (1 + controls)))
+    size = max(1, JOB_TOKENS // (n_tokens * (1 + controls)))
     out = []
     for start in range(0, len(wanted), size):
         tick(start / len(wanted))
@@ -302,9 +300,24 @@ def _replays(
     return out
 
 
-def _checks(frozen: Frozen, coded: Coded, drawn: Drawn) -> dict[str, float]:
+def _told(
+    found: Found, graph: Graph, replays: Sequence[dict[str, Any]], prompt: str
+) -> tuple[dict[str, Any], list[Claim]]:
+    """The payload and the claims, each with what says so."""
+    payload, claims = payload_of(found, graph, prompt)
+    payload["interventions"] = list(replays)
+    for k in range(len(replays) // len(OPS)):  # each group was switched off first
+        claims[k].evidence.insert(1, f"#interventions.{len(OPS) * k}")
+    if found.fault:
+        text = f"The graph holds together: refuted, as {found.fault}"
+        claims.insert(0, Claim(text=text, verdict="refuted", evidence=["#checks"]))
+    return payload, claims
+
+
+def _checks(case: Case, drawn: Drawn) -> dict[str, float]:
     """How exactly the map reproduces the model, and the edges their targets; and what the basis leaves over where it
     leaves most."""
+    frozen, coded = case.frozen, case.coded
     weights, constants = drawn.edges.weights.double(), drawn.edges.constants.double()
     off_by = (weights.sum(1) + constants - drawn.values.double()).abs()
     size = weights.abs().sum(1) + constants.abs()

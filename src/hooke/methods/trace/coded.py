@@ -10,9 +10,12 @@ from torch import Tensor
 
 from hooke.dictionaries import Codes, Dictionary
 from hooke.errors import HookeError
+from hooke.methods.metric import Metric
+from hooke.methods.metrics import rounding
 from hooke.model import Frozen, Model
 from hooke.model.frozen import CUT, READ
 from hooke.model.hooks import check_site
+from hooke.model.recorded import Recorded
 from hooke.sites import Site
 
 EXACT = 1e-3  # of what stands at a site: what an exact basis may leave over there without its being shown
@@ -104,6 +107,39 @@ class Coded:
                 offset = block.offset(site, self.inputs[b])
                 out.setdefault(site, {})[b] = y if offset is None else y - offset
         return out
+
+
+@dataclass
+class Baseline:
+    """One run to compare with: its codes (per block), tokens (pos d_model) and last logits."""
+
+    name: str
+    ids: Tensor  # (pos,)
+    codes: list[Codes]
+    tokens: Tensor
+    logits: Tensor
+
+
+@dataclass
+class Case:
+    """A prompt to be traced: its run, its linear view, its codes, what is explained, and what it is contrasted with."""
+
+    model: Model
+    run: Recorded  # of the unchanged model
+    frozen: Frozen
+    coded: Coded
+    metric: Metric
+    baselines: list[Baseline]
+
+    @property
+    def logits(self) -> Tensor:
+        """(d_vocab,), of the unchanged model."""
+        return self.run.logits
+
+    @property
+    def rounding(self) -> float:
+        """What an effect may be though nothing is changed."""
+        return rounding(self.logits, self.model.dtype)
 
 
 def check_basis(model: Model, basis: Sequence[Dictionary]) -> None:

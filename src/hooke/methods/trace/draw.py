@@ -1,4 +1,8 @@
-"""From kept features to a graph as numbers: edges, influence, scores, labels and groups."""
+"""From kept features to a graph as numbers: edges, influence, scores, labels and groups.
+
+Influence is that of "Circuit Tracing" (Ameisen et al. 2025): rows of |weights| are normalised to one; influence is
+w (Â + Â² + …) with w the weight of each logit. The graph is acyclic, so the sum ends by itself.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,7 @@ from torch import Tensor
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace import explain
-from hooke.methods.trace import influence as inf
-from hooke.methods.trace.coded import Coded, Units
-from hooke.methods.trace.counterfactuals import Baseline
+from hooke.methods.trace.coded import Baseline, Case, Coded, Units
 from hooke.methods.trace.edges import Edges, edges, hidden_gross, readers
 from hooke.model import Frozen, Rows
 
@@ -37,7 +39,7 @@ class Drawn:
     edges: Edges
     matrix: Tensor  # (n_kept, n_kept) effect of one unit of a kept feature on another
     values: Tensor  # (n_targets,) what each row sums to
-    influence: inf.Influence  # of the columns
+    influence: Influence  # of the columns
     used: np.ndarray  # the weights that influence is computed on: clean, or with a counterfactual the deltas
     scores: dict[str, float | int]
     labels: explain.Labels
@@ -45,23 +47,12 @@ class Drawn:
     effects: Tensor  # (n_kept,) predicted effect of setting each unit to its baseline, over paths
 
 
-def draw_graph(
-    frozen: Frozen,
-    coded: Coded,
-    kept: Units,
-    logits: Logits,
-    metric: Metric,
-    based: list[Baseline],
-    *,
-    given: bool,
-    seed: int = 0,
-    tick: Tick = idle,
-) -> Drawn:
+def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: int = 0, tick: Tick = idle) -> Drawn:
     """Compute the edges that are asked for, and all that follows from them.
 
-    based: what the prompt is contrasted with; given: it is counterfactuals, so edges have deltas, and
-    influence and words follow those.
+    given: the prompt is contrasted with counterfactuals, so edges have deltas, and influence and words follow those.
     """
+    frozen, coded, metric, based = case.frozen, case.coded, case.metric, case.baselines
     n, n_pos, device = len(kept), frozen.n_tokens, kept.ids.device
     random = random_units(coded, based, explain.N_RANDOM, torch.Generator().manual_seed(seed))
     few = readers(coded, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
@@ -82,14 +73,14 @@ def draw_graph(
     tick(0.5)
     used = (shown.weights if shown.delta is None else shown.delta).cpu().double().numpy()
     influence, scores = _influence(used, n, n_pos, logits.weights)
-    leaders = inf.leading(influence.rows)
+    leaders = leading(influence.rows)
     led = readers(coded, kept).join(logits.rows).take(torch.as_tensor(leaders.copy(), device=device))
     sizes = coded.codes
     if baseline is not None:
         sizes = [codes.less([b.codes[k] for b in based]) for k, codes in enumerate(coded.codes)]
     gross = hidden_gross(frozen, coded, kept, led, sizes, stretch(tick, 0.55, 0.9))
     hidden = np.arange(used.shape[1]) >= n + n_pos
-    scores["unexplained"] = inf.unexplained(used, influence.rows, hidden, leaders, gross.cpu().double().numpy())
+    scores["unexplained"] = unexplained(used, influence.rows, hidden, leaders, gross.cpu().double().numpy())
     tick(0.9)
     assert kept.baselines is not None
     row = shown.unit[n : n + 1] if metric.contrast is not None else _metric_row(shown, n, logits, metric)
@@ -109,27 +100,25 @@ def draw_graph(
         used=used,
         scores=scores | {"nodes": n},
         labels=labels,
-        groups=explain.group(frozen, coded, kept, layers, share, effects, from_tokens, likely, bar),
+        groups=explain.group(case, kept, explain.Facts(layers, share, effects, from_tokens), likely, bar),
         effects=effects,
     )
 
 
-def _influence(
-    used: np.ndarray, n: int, n_pos: int, weights: list[float]
-) -> tuple[inf.Influence, dict[str, float | int]]:
+def _influence(used: np.ndarray, n: int, n_pos: int, weights: list[float]) -> tuple[Influence, dict[str, float | int]]:
     """Influence of the columns, with the logits as columns of their own that lead nowhere."""
     n_sources, n_logits = used.shape[1], len(weights)
     padded = np.pad(used, ((0, 0), (0, n_logits)))
     at = np.arange(n_sources + n_logits)
     targets = np.concatenate([np.arange(n), n_sources + np.arange(n_logits)])
-    found = inf.influence(padded, targets, np.array([0.0] * n + weights), (at >= n) & (at < n_sources))
+    found = influence(padded, targets, np.array([0.0] * n + weights), (at >= n) & (at < n_sources))
     hidden = (at >= n + n_pos) & (at < n_sources)
     scores: dict[str, float | int] = {
-        "completeness": inf.completeness_score(padded, found.rows, hidden),
-        "replacement": inf.replacement_score(found.nodes, (at >= n) & (at < n + n_pos), hidden),
-        "path_length": inf.mean_path_length(found.steps),
+        "completeness": completeness_score(padded, found.rows, hidden),
+        "replacement": replacement_score(found.nodes, (at >= n) & (at < n + n_pos), hidden),
+        "path_length": mean_path_length(found.steps),
     }
-    return inf.Influence(found.nodes[:n_sources], found.rows, found.steps), scores
+    return Influence(found.nodes[:n_sources], found.rows, found.steps), scores
 
 
 def along_paths(found: Edges, n: int, start: Tensor, depth: int) -> Tensor:
@@ -175,3 +164,87 @@ def random_units(coded: Coded, based: list[Baseline], count: int, generator: tor
             picks.append((block, position, coded.codes[block].id_of(entry)))
     b, p, i = (torch.tensor(x, dtype=torch.long, device=device) for x in (zip(*picks) if picks else ((), (), ())))
     return coded.units(b, p, i, [other.codes for other in based])
+
+
+# rows: targets; columns: nodes
+Matrix = np.ndarray
+
+
+@dataclass
+class Influence:
+    """nodes: influence of each node; rows: influence plus logit weight of each target;
+    steps: by number of edges, the influence that ends in tokens, errors and remainders."""
+
+    nodes: np.ndarray
+    rows: np.ndarray
+    steps: np.ndarray
+
+
+def normalised(weights: Matrix) -> Matrix:
+    """|weights| with each target's row summing to one; constants are not in it."""
+    size = np.abs(weights)
+    size /= np.maximum(size.sum(1, keepdims=True), 1e-8)
+    return size
+
+
+def influence(weights: Matrix, targets: np.ndarray, logit_weights: np.ndarray, ends: np.ndarray) -> Influence:
+    """weights: (n_targets, n_nodes); targets: node index of each row; logit_weights: (n_targets,), zero
+    for features; ends: (n_nodes,) True for nodes without incoming edges."""
+    a = normalised(weights)
+    total = np.zeros(weights.shape[1])
+    rows = logit_weights.astype(float).copy()
+    p = rows.copy()
+    steps = []
+    for _ in range(len(targets) + 1):
+        reached = p @ a
+        total += reached
+        steps.append(reached[ends].sum())
+        p = np.where(ends[targets], 0.0, reached[targets])
+        rows += p
+        if p.sum() < 1e-12:
+            break
+    return Influence(total, rows, np.array(steps))
+
+
+def replacement_score(nodes: np.ndarray, tokens: np.ndarray, hidden: np.ndarray) -> float:
+    """Share of the influence ending in the input that comes from tokens and not from hidden parts or errors."""
+    from_tokens, from_hidden = nodes[tokens].sum(), nodes[hidden].sum()
+    return float(from_tokens / max(from_tokens + from_hidden, 1e-12))
+
+
+def completeness_score(weights: Matrix, rows: np.ndarray, hidden: np.ndarray) -> float:
+    """Share of the targets' input, weighted by influence, that does not come from hidden parts or errors."""
+    left = normalised(weights)[:, hidden].sum(1)
+    return float(((1 - left) * rows).sum() / max(rows.sum(), 1e-12))
+
+
+def leading(rows: np.ndarray, share: float = 0.95) -> np.ndarray:
+    """Indices of the targets that carry `share` of the influence, the largest first."""
+    order = np.argsort(-rows, kind="stable")
+    reach = np.cumsum(rows[order]) / max(rows.sum(), 1e-12)
+    return order[: int(np.searchsorted(reach, share)) + 1]
+
+
+def unexplained(weights: Matrix, rows: np.ndarray, hidden: np.ndarray, leaders: np.ndarray, gross: np.ndarray) -> float:
+    """1 − completeness over the leading targets with hidden parts counted gross.
+
+    gross: (n_leaders,) the sum of the absolute edges of the features that remainders and errors hide;
+    net remainders cancel and would flatter.
+    """
+    size = np.abs(weights[leaders])
+    seen = size[:, ~hidden].sum(1)
+    left = gross / np.maximum(gross + seen, 1e-12)
+    return float((left * rows[leaders]).sum() / max(rows[leaders].sum(), 1e-12))
+
+
+def cumulative(nodes: np.ndarray) -> np.ndarray:
+    """For each node the share of all influence held by nodes at least as influential (small: important)."""
+    order = np.argsort(-nodes, kind="stable")
+    out = np.empty(len(nodes))
+    out[order] = np.cumsum(nodes[order]) / max(nodes.sum(), 1e-12)
+    return out
+
+
+def mean_path_length(steps: np.ndarray) -> float:
+    """Average number of edges from an end to the logit, weighted by influence."""
+    return float((steps * np.arange(1, len(steps) + 1)).sum() / max(steps.sum(), 1e-12))

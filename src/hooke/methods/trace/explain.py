@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,8 +17,8 @@ from torch import Tensor
 from hooke.dictionaries import Dictionary, Neurons
 from hooke.methods.phrases import at, phrase, quote
 from hooke.methods.quantities import Quantity
-from hooke.methods.trace.coded import Coded, Units
-from hooke.methods.trace.effects import Effect
+from hooke.methods.trace.coded import Case, Coded, Units
+from hooke.methods.trace.tries import Effect
 from hooke.model import Frozen
 from hooke.results import WORDS, Verdict
 from hooke.results.payloads.common import Called
@@ -117,27 +118,25 @@ class Group:
     effect: float  # of holding them at their baseline, as the graph predicts member by member
 
 
-def group(
-    frozen: Frozen,
-    coded: Coded,
-    units: Units,
-    layers: Tensor,
-    influence: Tensor,
-    effects: Tensor,
-    from_tokens: Tensor,
-    likely: Tensor,
-    bar: float,
-    count: int = 4,
-) -> list[Group]:
+class Facts(NamedTuple):
+    """Of each unit: its layer, its influence, the predicted effect of its ablation (n,), and what each token gives it
+    (n, pos)."""
+
+    layers: Tensor
+    influence: Tensor
+    effects: Tensor
+    from_tokens: Tensor
+
+
+def group(case: Case, units: Units, facts: Facts, likely: Tensor, bar: float, count: int = 4) -> list[Group]:
     """The groups that carry most: nodes at the same position in the same third of the depth, ranked by
     the influence they hold.
 
-    effects: (n,) predicted effect of each unit's ablation. likely: ids of likely next tokens, among which
-    a group at the last position is told by what it promotes. bar: how far the best token must stand out
-    for a group elsewhere, which acts through attention, to be told by tokens at all.
+    likely: ids of likely next tokens, among which a group at the last position is told by what it promotes. bar: how
+    far the best token must stand out for a group elsewhere, which acts through attention, to be told by tokens at all.
     """
-    n_layers = frozen.parts.n_layers
-    stage = (3 * layers) // n_layers
+    frozen, coded, (layers, influence, effects, from_tokens) = case.frozen, case.coded, facts
+    stage = (3 * layers) // frozen.parts.n_layers
     found = []
     for p in units.positions.unique().tolist():
         for s in stage.unique().tolist():
@@ -179,50 +178,55 @@ def called(basis: Sequence[Dictionary]) -> Called:
     return "neurons" if all(isinstance(block, Neurons) for block in basis) else "features"
 
 
+class Told(NamedTuple):
+    """What a sentence is made of.
+
+    subject: what is explained, in words. probability: of it. names: of the tokens that groups promote. against: what
+    switching off sets features to. quantities: what is reported, and what predictions are made of. units: what the
+    members of groups are called.
+    """
+
+    subject: str
+    probability: float
+    names: dict[int, str]
+    against: str
+    quantities: tuple[Quantity, Quantity]
+    units: Called
+
+
 def sentence(
-    subject: str,
-    probability: float,
-    tokens: list[str],
-    groups: list[Group],
-    tests: list[tuple[Effect, Verdict, list[int]]] | None,
-    names: dict[int, str],
-    hidden: float,
-    node_count: int,
-    against: str,
-    quantities: tuple[Quantity, Quantity],
-    units: Called,
+    told: Told, tokens: list[str], groups: list[Group], tests: list[tuple[Effect, Verdict, list[int]]] | None
 ) -> tuple[str, list[str]]:
-    """The sentence above the picture, and its claims one by one.
+    """The sentence above the picture without its end, and its claims one by one.
 
     tests: of each group its effect, verdict and the words that switching it off makes less likely; None if nothing
-    was tested. quantities: what is reported, and what predictions are made of. units: what the members of groups are.
+    was tested.
     """
     claims = []
-    reported, inside = quantities
+    reported, inside = told.quantities
     for k, g in enumerate(groups):
         layers = f"layer {g.layers[0]}" if g.layers[0] == g.layers[1] else f"layers {g.layers[0]} to {g.layers[1]}"
         place = at(tokens, g.position)
-        text = f"{len(g.members)} {units} at {place} in {layers} ({g.share:.0%} of the influence)"
+        text = f"{len(g.members)} {told.units} at {place} in {layers} ({g.share:.0%} of the influence)"
         promoted = [] if tests is None else tests[k][2]
         does = []
         if g.reads:
             does.append("read " + phrase([at(tokens, p) for p in g.reads]))
         if promoted:
-            does.append("promote " + phrase([quote(names[i]) for i in promoted]))
+            does.append("promote " + phrase([quote(told.names[i]) for i in promoted]))
         text += " that " + " and ".join(does) if does else " with no readable label"
         if tests is None:
             claims.append(text + ", which appear in the graph and were not tested")
             continue
         effect, verdict, _ = tests[k]
-        change = f"setting them to {against} changes the {reported.name} by {effect.measured:+.2f}"
+        change = f"setting them to {told.against} changes the {reported.name} by {effect.measured:+.2f}"
         if inside != reported:
             change += f"; the {inside.name} by {effect.in_graph:+.2f}"
         change += f", predicted {effect.predicted:+.2f}"
         claims.append(f"{text}: {PLURAL[verdict]} ({change})")
     mattering = tests is None or any(verdict in ("as-predicted", "not-as-predicted") for _, verdict, _ in tests)
-    lead = f"{subject} ({probability:.1%}) comes from " if mattering else f"{subject} ({probability:.1%}) is traced to "
-    lead += "; ".join(claims) if claims else f"{node_count} nodes of which no group stands out"
-    return f"{lead}. Left unexplained at this budget: {hidden:.0%} of the input to these nodes.", claims
+    verb = "comes from" if mattering else "is traced to"
+    return f"{told.subject} ({told.probability:.1%}) {verb} {'; '.join(claims)}", claims
 
 
 @dataclass

@@ -4,43 +4,56 @@ interchange file, groups, paths and the sentence with its claims."""
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from hooke.methods.asking import lookalike
-from hooke.methods.metric import Metric
 from hooke.methods.phrases import phrase, quote
-from hooke.methods.quantities import told
+from hooke.methods.quantities import told as quantity_told
+from hooke.methods.trace import draw as inf
 from hooke.methods.trace import explain
-from hooke.methods.trace import influence as inf
-from hooke.methods.trace.against import Against
-from hooke.methods.trace.coded import Coded, Units
+from hooke.methods.trace.coded import Case, Coded, Units
+from hooke.methods.trace.counterfactuals import Against
 from hooke.methods.trace.draw import Drawn, Logits
-from hooke.methods.trace.effects import Verification
-from hooke.model import Frozen, Model
+from hooke.methods.trace.tries import Verification
+from hooke.model import Model
 from hooke.results import Claim, Graph, Kind, Node, Verdict
 from hooke.results.drawn import drawn_graph
 from hooke.results.graph_names import node_id
-from hooke.results.payloads.common import Called, Token
+from hooke.results.payloads.common import Token
 from hooke.sites import Site
 
 UNSURE = 0.3  # a first choice below this probability is called unsure
 
 
-def build_graph(
-    model: Model,
-    frozen: Frozen,
-    coded: Coded,
-    kept: Units,
-    drawn: Drawn,
-    logits: Logits,
-    probabilities: Tensor,
-    verification: Verification | None,
-    wanted: int,
-) -> Graph:
+@dataclass
+class Found:
+    """What the phases of a trace have found of a prompt."""
+
+    case: Case
+    kept: Units
+    drawn: Drawn
+    logits: Logits
+    paths: list[explain.Path]
+    against: Against
+    checks: dict[str, float]
+    fault: str  # why nothing in the graph can be relied on; empty where the checks hold
+    verification: Verification | None = None
+    summary: dict[str, Any] = field(default_factory=dict)  # of the verification
+
+    @property
+    def probabilities(self) -> Tensor:
+        """(d_vocab,) of the next token."""
+        return self.case.run.logits.float().softmax(-1)
+
+
+def build_graph(found: Found) -> Graph:
     """Nodes in the order of the matrix's columns, the logits after them."""
+    case, kept, drawn, logits, verification = found.case, found.kept, found.drawn, found.logits, found.verification
+    model, frozen, coded, probabilities = case.model, case.frozen, case.coded, found.probabilities
     n_pos, n_layers = frozen.n_tokens, model.parts.n_layers
     texts = model.text(frozen.ids)
     blocks, ids, positions = kept.blocks.tolist(), kept.ids.tolist(), kept.positions.tolist()
@@ -76,7 +89,11 @@ def build_graph(
         node.influence, node.cumulative = own, min(rest, 1.0)
     for token, text in zip(logits.ids, model.text(logits.ids), strict=True):
         node = _node("logit", n_layers + 1, n_pos - 1, token, text)
-        node.probability, node.is_target, node.cumulative = float(probabilities[token]), token == wanted, 0.0
+        node.probability, node.is_target, node.cumulative = (
+            float(probabilities[token]),
+            token == case.metric.target,
+            0.0,
+        )
         nodes.append(node)
     for row, node in enumerate(nodes[n_sources:], len(kept)):
         node.value = float(drawn.values[row])
@@ -85,10 +102,10 @@ def build_graph(
     targets = np.concatenate([np.arange(len(kept)), n_sources + np.arange(len(logits.ids))])
     weights = np.pad(drawn.edges.weights.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
     verdicts = {} if verification is None else dict(verification.edge_verdicts)
-    found = Graph(nodes, targets, weights, drawn.edges.constants.cpu().double().numpy(), verdicts, texts)
+    graph = Graph(nodes, targets, weights, drawn.edges.constants.cpu().double().numpy(), verdicts, texts)
     if drawn.edges.delta is not None:
-        found.deltas = np.pad(drawn.edges.delta.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
-    return found
+        graph.deltas = np.pad(drawn.edges.delta.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
+    return graph
 
 
 def _starts(coded: Coded) -> list[int]:
@@ -121,44 +138,23 @@ def describe(node: Node) -> str:
     return ", ".join(parts) or "no readable label"
 
 
-def payload_of(
-    model: Model,
-    frozen: Frozen,
-    graph: Graph,
-    kept: Units,
-    drawn: Drawn,
-    logits: Logits,
-    metric: Metric,
-    probabilities: Tensor,
-    verification: Verification | None,
-    summary: dict[str, Any],
-    checks: dict[str, float],
-    fault: str,
-    paths: list[explain.Path],
-    against: Against,
-    budget: int,
-    prompt: str,
-    units: Called,
-) -> tuple[dict[str, Any], list[Claim]]:
+def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any], list[Claim]]:
     """The payload and the claims."""
+    case, drawn, against, probabilities = found.case, found.drawn, found.against, found.probabilities
+    model, metric = case.model, case.metric
     best = probabilities.topk(5)
     top = [_token(model, i, float(p)) for i, p in zip(best.indices.tolist(), best.values.tolist(), strict=True)]
     target = _token(model, metric.target, float(probabilities[metric.target]))
     other = metric.contrast
     contrast = None if other is None else _token(model, other, float(probabilities[other]))
-    subject = quote(target["token"])
-    if contrast is not None:
-        subject += f" rather than {quote(contrast['token'])}"
-    names = {i: t for g in drawn.groups for i, t in zip(g.promotes, model.text(g.promotes), strict=True)}
-    text, claims, groups = _sentence(
-        graph, kept, drawn, verification, subject, target["probability"], names, against.phrase, metric, units
-    )
+    told = _told(found, target, contrast)
+    text, claims, groups = _sentence(found, graph, told)
     warning, last = against.told(model)
     claims.append(last)
     if warning:
         text += " " + re.split(r": |, so", warning)[0] + "."  # the rest of it is a note
-    if fault:
-        text = f"This graph failed its own check, so nothing below can be relied on: {fault}. {text}"
+    if found.fault:
+        text = f"This graph failed its own check, so nothing below can be relied on: {found.fault}. {text}"
     against_token = None if contrast is None else Token(**contrast)
     held = drawn_graph(graph, prompt=prompt, n_layers=model.parts.n_layers, contrast=against_token)
     return (
@@ -166,26 +162,42 @@ def payload_of(
             "top": top,
             "target": target,
             "contrast": contrast,
-            "quantity": told(metric.quantity),
-            "graph_quantity": told(metric.graph_quantity),
+            "quantity": quantity_told(metric.quantity),
+            "graph_quantity": quantity_told(metric.graph_quantity),
             "own_choice": top[0],
             "scores": drawn.scores,
-            "checks": checks,
-            "verification": summary,
-            "tested": _tested(summary, metric.quantity.name, against.by) if summary else "",
+            "checks": found.checks,
+            "verification": found.summary,
+            "tested": _tested(found.summary, metric.quantity.name, against.by) if found.summary else "",
             "sentence": text,
             "groups": groups,
-            "paths": [_path(graph, path, k, verification) for k, path in enumerate(paths)],
-            "counterfactuals": against.payload(model, frozen.ids.view(-1)),
+            "paths": [_path(graph, path, k, found.verification) for k, path in enumerate(found.paths)],
+            "counterfactuals": against.payload(model, case.frozen.ids.view(-1)),
             "notes": [
-                *([f"this graph failed its own check: {fault}"] if fault else []),
-                *_notes(model, top, target, contrast, frozen.n_tokens, probabilities),
+                *([f"this graph failed its own check: {found.fault}"] if found.fault else []),
+                *_notes(model, top, target, contrast, case.frozen.n_tokens, probabilities),
                 *([warning] if warning else []),
             ],
-            "units": units,
+            "units": told.units,
             "graph": held.model_dump(exclude_unset=True),
         },
         claims,
+    )
+
+
+def _told(found: Found, target: dict[str, Any], contrast: dict[str, Any] | None) -> explain.Told:
+    """What the sentence is made of."""
+    case, subject = found.case, quote(target["token"])
+    if contrast is not None:
+        subject += f" rather than {quote(contrast['token'])}"
+    named = [(i, name) for g in found.drawn.groups for i, name in zip(g.promotes, case.model.text(g.promotes))]
+    return explain.Told(
+        subject,
+        target["probability"],
+        dict(named),
+        found.against.phrase,
+        (case.metric.quantity, case.metric.graph_quantity),
+        explain.called(case.coded.basis),
     )
 
 
@@ -262,19 +274,9 @@ def _notes(
     return notes
 
 
-def _sentence(
-    graph: Graph,
-    kept: Units,
-    drawn: Drawn,
-    verification: Verification | None,
-    subject: str,
-    probability: float,
-    names: dict[int, str],
-    against: str,
-    metric: Metric,
-    units: Called,
-) -> tuple[str, list[Claim], list[dict[str, Any]]]:
-    tests = None
+def _sentence(found: Found, graph: Graph, told: explain.Told) -> tuple[str, list[Claim], list[dict[str, Any]]]:
+    """The sentence, its claims, and its groups as the payload has them."""
+    drawn, verification, tests = found.drawn, found.verification, None
     if verification is not None:
         tests = [
             (effect, verdict, promoted)
@@ -282,10 +284,11 @@ def _sentence(
                 verification.groups, verification.group_verdicts, verification.promoted, strict=True
             )
         ]
-    text, parts = explain.sentence(
-        subject, probability, graph.tokens, drawn.groups, tests, names, drawn.scores["unexplained"], len(kept), against,
-        (metric.quantity, metric.graph_quantity), units,
-    )  # fmt: skip
+    text, parts = explain.sentence(told, graph.tokens, drawn.groups, tests)
+    if not parts:
+        text += f"{len(found.kept)} nodes of which no group stands out"
+    hidden = drawn.scores["unexplained"]
+    text += f". Left unexplained at this budget: {hidden:.0%} of the input to these nodes."
     claims, groups = [], []
     for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):
         members = [graph.nodes[i].id for i in g.members.tolist()]
@@ -298,7 +301,7 @@ def _sentence(
             "layers": list(g.layers),
             "share": g.share,
             "reads": [graph.tokens[p] for p in g.reads],
-            "promotes": [] if verification is None else [names[i] for i in verification.promoted[k]],
+            "promotes": [] if verification is None else [told.names[i] for i in verification.promoted[k]],
             "verdict": verdict,
             "text": part,
         }

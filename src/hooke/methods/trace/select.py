@@ -22,11 +22,10 @@ from hooke.dictionaries import Neurons
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
-from hooke.methods.trace.coded import Coded, Units
-from hooke.methods.trace.counterfactuals import Baseline
-from hooke.methods.trace.scores import unit_effects
+from hooke.methods.trace.coded import Baseline, Case, Coded, Units
+from hooke.methods.trace.edges import pass_offset
 from hooke.methods.variants import variants
-from hooke.model import Edit, Frozen, Model, Tokens
+from hooke.model import Descent, Edit, Frozen, Model, Rows, Tokens
 from hooke.sites import Site
 
 SIZES = (100, 1000)  # masks that are optimised together; a smaller one leads in the ranking
@@ -65,28 +64,20 @@ def _all_linked(coded: Coded, effects: Sequence[Tensor]) -> None:
             )
 
 
-def ranking(
-    model: Model,
-    tokens: Tokens,
-    frozen: Frozen,
-    coded: Coded,
-    metric: Metric,
-    baselines: list[Baseline],
-    contrasts: Sequence[Tensor],
-    tick: Tick = idle,
-) -> Tensor:
+def ranking(case: Case, contrasts: Sequence[Tensor], tick: Tick = idle) -> Tensor:
     """Indices into the entries of all codes, one block after another, best first; a smaller budget is a prefix of a
     larger.
 
     contrasts: prompts (pos,) to learn against (`contrasts`); none of them, or features that are not values of the model
     itself: RelP alone.
     """
-    linear = torch.cat([s.abs() for s in relp(frozen, coded, metric, baselines)])
+    coded = case.coded
+    linear = torch.cat([s.abs() for s in relp(case.frozen, coded, case.metric, case.baselines)])
     sites = [block.site for block in coded.basis if isinstance(block, Neurons)]
     if not contrasts or len(sites) < len(coded.basis):
         return linear.argsort(descending=True, stable=True)
     tick(0.05)
-    everything = learn(model, tokens, metric, sites, contrasts, stretch(tick, 0.1, 1.0))
+    everything = learn(case.model, case.run.tokens, case.metric, sites, contrasts, stretch(tick, 0.1, 1.0))
     learned = torch.cat([x if c.keys is None else x[c.keys] for x, c in zip(everything, coded.codes, strict=True)])
     # what no mask ever wanted follows in the order of RelP
     return (learned + 1e-6 * linear / linear.max().clamp(min=1e-12)).argsort(descending=True, stable=True)
@@ -228,3 +219,34 @@ def units_at(coded: Coded, flat: Tensor, baselines: list[Baseline]) -> Units:
         key = inside[here] if codes.keys is None else codes.keys[inside[here]]
         positions[here], ids[here] = key // codes.shape[1], key % codes.shape[1]
     return coded.units(blocks, positions, ids, [other.codes for other in baselines])
+
+
+def unit_effects(
+    frozen: Frozen, coded: Coded, target: Rows, *, keep: Sequence[Tensor] | None = None
+) -> tuple[list[Tensor], Tensor]:
+    """Effect on one target of one unit of every active feature, through all paths of the linear rule.
+
+    target: one row. keep: per block (n_entries,) True for entries of the codes that pass the effect on (None:
+    all of them); with the kept nodes of a graph it gives the sum over paths of that graph.
+    Returns per block (n_entries,), and the cotangent at the tokens (pos, d_model).
+    """
+    effects = [torch.zeros_like(codes.values) for codes in coded.codes]
+    way = Descent(frozen, target, frozenset(coded.cuts), carry={})
+    down = torch.zeros_like(frozen.tokens())[None]
+    for site, first, cotangents in way:
+        if site is None:
+            down = cotangents
+            continue
+        n = cotangents.shape[1]
+        for b in coded.writing(site):
+            block, codes = coded.basis[b], coded.codes[b].until(n)
+            x = {s: y[:n] for s, y in coded.inputs[b].items()}
+            effects[b][: len(codes)] += block.effects(codes, site, cotangents[0], x)
+            pass_offset(coded, b, way, site, first, cotangents)
+            if site == min(block.writes):  # all that it writes has been passed
+                worth = effects[b][: len(codes)]
+                passing = worth if keep is None else torch.where(keep[b][: len(codes)], worth, 0.0)
+                for read, pushed in block.push_back(codes.valued(passing), x).items():
+                    way.put(read, pushed[None])
+    later = frozen.n_tokens - down.shape[1]  # positions after the target, which it cannot depend on
+    return effects, pad(down[0], (0, 0, 0, later))

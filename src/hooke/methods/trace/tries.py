@@ -1,23 +1,93 @@
 """Which interventions a graph is tested by: the strongest nodes, samples of nodes and groups, what the sentence names,
-paths, and beside each as many random features."""
+paths, and beside each as many random features; what each was predicted to do, what it did, and the verdict."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hooke.methods.trace.coded import Units
-from hooke.methods.trace.effects import Effect
-
-if TYPE_CHECKING:
-    from hooke.methods.trace.verify import Bench
+from hooke.methods.trace.coded import Case, Units
+from hooke.results import Verdict
+from hooke.sites import Site
 
 N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
 N_GROUP_CONTROLS, N_NAMED_CONTROLS, N_PATH_CONTROLS = 10, 5, 4
 FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
+
+Place = tuple[Site, int]  # a site and a position
+
+
+@dataclass
+class Effect:
+    """A set of features, what the graph predicts for setting them to their baseline (or doubling), and what came."""
+
+    members: Units
+    factor: float  # 0: set to baseline; 2: double
+    once: bool = False  # against the first baseline only, and predicted for it; else the mean over all
+    watch: Sequence[int] = ()  # tokens whose own log-probability is followed as well
+    predicted: float = 0.0  # change of what the graph adds up to
+    in_graph: float = 0.0  # the same, measured
+    measured: float = 0.0  # change of what is reported
+    spread: tuple[float, float] = (0.0, 0.0)  # least and greatest over baselines
+    words: list[float] = field(default_factory=list)  # measured change of each of `watch`
+    reads: list[dict[Place, Tensor]] = field(default_factory=list)  # one a baseline, kept if asked for
+
+
+@dataclass
+class Verification:
+    """Figures for the result, and the verdicts they rest on."""
+
+    summary: dict[str, object]
+    verdicts: dict[int, tuple[Verdict, str]]  # index of a kept unit -> verdict and what was measured
+    edge_verdicts: dict[tuple[int, int], Verdict]  # (source, target) indices of kept units
+    groups: list[Effect]
+    group_verdicts: list[tuple[Verdict, str]]
+    doubles_named: list[Effect]
+    promoted: list[list[int]]  # a group: of its words those that switching it off makes less likely
+    paths: list[Effect]
+    path_controls: list[list[float]]  # a path: what as many random features do
+    rounding: float = 0.0  # what an effect may be though nothing is changed
+
+
+def judge(predicted: float, measured: float, control: float, reported: float | None = None) -> tuple[Verdict, str]:
+    """Whether an effect is beyond the controls, and whether it is as predicted: in sign, and 0.5 to 2 times in size.
+
+    predicted, measured: in the quantity of the prediction. control: what 95 % of random features stay under.
+    reported: the effect in the quantity that controls are in, where that is another one.
+    """
+    size = measured if reported is None else reported
+    said = f"predicted {predicted:+.3g}, measured {measured:+.3g}"
+    if reported is not None:
+        said += f" in the graph's quantity and {reported:+.3g} in the reported one"
+    said += f"; 95% of random ones stay under {control:.2g}"
+    if abs(size) <= control:
+        return "no-effect", said
+    if predicted * measured <= 0:
+        return "not-as-predicted", said + ": wrong sign"
+    if not 0.5 <= measured / predicted <= 2:
+        return "not-as-predicted", said + ": right sign, wrong size"
+    return "as-predicted", said
+
+
+def weigh(verification: Verification, replays: Sequence[Mapping[str, Any]]) -> bool:
+    """Say "no effect" of a group whose ablation did no more than the same push on random neurons at its own layers and
+    positions: a harder control than neurons of similar activation set to their own baseline. replays: `intervene`
+    payloads of switching each named group off, in order. Returns whether a verdict changed."""
+    changed = False
+    for k, replay in enumerate(replays):
+        verdict, reason = verification.group_verdicts[k]
+        least, greatest = replay["control_least"], replay["control_greatest"]
+        if least is None or verdict not in ("as-predicted", "not-as-predicted"):
+            continue
+        if least <= replay["change"] <= greatest:
+            said = f"{reason}; random neurons pushed as far do as much ({least:+.2g} to {greatest:+.2g})"
+            verification.group_verdicts[k] = ("no-effect", said)
+            changed = True
+    return changed
 
 
 class Tries(NamedTuple):
@@ -52,7 +122,7 @@ class Tries(NamedTuple):
 
 
 def tries(
-    bench: Bench,
+    case: Case,
     kept: Units,
     totals: Tensor,
     named: Sequence[Tensor],
@@ -62,18 +132,18 @@ def tries(
 ) -> Tries:
     """Draw what is tried. totals: (n_kept,) the effect of one unit of each by the graph. The rest as for `verify`."""
     generator = torch.Generator().manual_seed(seed)
-    thin = max(0.2, min(1.0, FULL_TOKENS / bench.frozen.n_tokens))
+    thin = max(0.2, min(1.0, FULL_TOKENS / case.frozen.n_tokens))
     n_sample, n_groups, n_strongest = (round(thin * n) for n in (N_SAMPLE, N_GROUPS, N_STRONGEST))
     assert kept.baselines is not None
     ranked = (totals * (kept.baselines - kept.values)).abs().argsort(descending=True)
     strongest = ranked[:n_strongest]
     # the rest, and groups, are drawn from what the first baseline changes: elsewhere nothing is done
-    movable = ranked[kept.positions[ranked] >= first_change(bench)]
+    movable = ranked[kept.positions[ranked] >= first_change(case)]
     sample = movable[torch.linspace(0, max(len(movable) - 1, 0), min(n_sample, len(movable))).round().long().unique()]
 
     def chance(like: Units, count: int, watch: Sequence[int] = ()) -> list[Effect]:
         """Random groups outside the graph; none where it leaves no feature."""
-        found = [matched(bench, like, kept, generator) for _ in range(count)]
+        found = [matched(case, like, kept, generator) for _ in range(count)]
         return [Effect(members, 0.0, once=True, watch=watch) for members in found if len(members)]
 
     # what is claimed (the strongest nodes, the named groups) is run against every baseline, samples against one
@@ -81,7 +151,7 @@ def tries(
     both = torch.cat([strongest, sample]).unique().tolist()
     singles = {i: Effect(kept.take(torch.tensor([i])), 0.0, once=i not in claimed) for i in both}
     doubles = [Effect(kept.take(i[None]), 2.0) for i in strongest]
-    others = matched(bench, kept.take(sample), kept, generator)
+    others = matched(case, kept.take(sample), kept, generator)
     controls = [Effect(others.take(torch.tensor([i])), 0.0, once=True) for i in range(len(others))]
     groups: list[Effect] = []
     group_controls: list[Effect] = []
@@ -113,20 +183,20 @@ def tries(
     )
 
 
-def first_change(bench: Bench) -> int:
+def first_change(case: Case) -> int:
     """The first position at which the first baseline differs from the prompt: before it, nothing can."""
-    differs = (bench.baselines[0].ids != bench.frozen.ids.view(-1)).nonzero()
+    differs = (case.baselines[0].ids != case.frozen.ids.view(-1)).nonzero()
     return int(differs[0]) if len(differs) else 0
 
 
-def matched(bench: Bench, like: Units, kept: Units, generator: torch.Generator) -> Units:
+def matched(case: Case, like: Units, kept: Units, generator: torch.Generator) -> Units:
     """For each unit, a random feature outside the graph whose |activation| is close to its own, at a position
     that the first baseline changes."""
     picks = []
     taken = set(zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist()))
-    n_pos = bench.frozen.n_tokens
-    start = max(first_change(bench), 1 if n_pos > 1 else 0)
-    rows = [dict(codes.by_position()) for codes in bench.coded.codes]
+    n_pos = case.frozen.n_tokens
+    start = max(first_change(case), 1 if n_pos > 1 else 0)
+    rows = [dict(codes.by_position()) for codes in case.coded.codes]
     for value in like.values.abs().tolist():
         best: tuple[float, tuple[int, int, int]] | None = None
         for _ in range(4):
@@ -134,7 +204,7 @@ def matched(bench: Bench, like: Units, kept: Units, generator: torch.Generator) 
             p = int(torch.randint(start, n_pos, (1,), generator=generator))
             if p not in rows[b]:
                 continue
-            codes, here = bench.coded.codes[b], rows[b][p]
+            codes, here = case.coded.codes[b], rows[b][p]
             row = codes.values[here].abs()
             near = (row - value).abs().topk(min(8, len(row)), largest=False).indices.tolist()
             k = near[int(torch.randint(len(near), (1,), generator=generator))]
@@ -145,10 +215,10 @@ def matched(bench: Bench, like: Units, kept: Units, generator: torch.Generator) 
         if best is not None:
             taken.add(best[1])
             picks.append(best[1])
-    return units_of(bench, picks) if picks else kept.take(kept.ids.new_empty(0))
+    return units_of(case, picks) if picks else kept.take(kept.ids.new_empty(0))
 
 
-def units_of(bench: Bench, picks: Sequence[tuple[int, int, int]]) -> Units:
+def units_of(case: Case, picks: Sequence[tuple[int, int, int]]) -> Units:
     """Units from (block, position, feature) triples."""
-    b, p, i = (torch.tensor(x, dtype=torch.long, device=bench.frozen.ids.device) for x in zip(*picks, strict=True))
-    return bench.coded.units(b, p, i, [other.codes for other in bench.baselines])
+    b, p, i = (torch.tensor(x, dtype=torch.long, device=case.frozen.ids.device) for x in zip(*picks, strict=True))
+    return case.coded.units(b, p, i, [other.codes for other in case.baselines])

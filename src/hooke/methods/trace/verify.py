@@ -8,23 +8,18 @@ of similar activation, and random groups.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from hooke.methods.metric import Metric
-from hooke.methods.metrics import WIDE_SPACINGS, rounding
+from hooke.methods.metrics import WIDE_SPACINGS
 from hooke.methods.progress import Tick, idle, stretch
-from hooke.methods.trace.coded import Coded, Units
-from hooke.methods.trace.counterfactuals import Baseline
-from hooke.methods.trace.effects import Effect, Place, Verification, judge
-from hooke.methods.trace.scores import unit_effects
-from hooke.methods.trace.tries import Tries, tries
-from hooke.model import Edit, Frozen, Model
-from hooke.model.recorded import Recorded
+from hooke.methods.trace.coded import Baseline, Case, Units
+from hooke.methods.trace.select import unit_effects
+from hooke.methods.trace.tries import Effect, Place, Tries, Verification, judge, tries
+from hooke.model import Edit
 from hooke.results import Verdict
 from hooke.sites import Site
 
@@ -34,55 +29,33 @@ JOB_BYTES = 2**28  # of what is read of them: fewer together on a long prompt
 ALONE: tuple[Verdict, str] = ("untested", "the graph leaves no feature outside it to compare with")
 
 
-@dataclass
-class Bench:
-    """Everything that an intervention needs, made once."""
-
-    model: Model
-    run: Recorded  # of the unchanged model
-    frozen: Frozen
-    coded: Coded
-    metric: Metric
-    baselines: list[Baseline]
-
-    @property
-    def logits(self) -> Tensor:
-        """(d_vocab,), of the unchanged model."""
-        return self.run.logits
-
-    @property
-    def rounding(self) -> float:
-        """What an effect may be though nothing is changed."""
-        return rounding(self.logits, self.model.dtype)
-
-
-def setting(bench: Bench, units: Units, factor: float, baseline: Baseline) -> list[Edit]:
+def setting(case: Case, units: Units, factor: float, baseline: Baseline) -> list[Edit]:
     """Edits that set the units to their baseline (factor 0) or to a multiple of their value."""
     out: list[Edit] = []
     for b in units.blocks.unique().tolist():
         here = units.blocks == b
         ids, at = units.ids[here], units.positions[here]
         value = baseline.codes[b].at(at, ids) if factor == 0 else factor * units.values[here]
-        out += bench.coded.basis[b].edits(ids, value, at)
+        out += case.coded.basis[b].edits(ids, value, at)
     return out
 
 
-def measure(bench: Bench, effects: Sequence[Effect], *, places: Sequence[Place] = (), tick: Tick = idle) -> None:
+def measure(case: Case, effects: Sequence[Effect], *, places: Sequence[Place] = (), tick: Tick = idle) -> None:
     """Carry the interventions out in the live model, as many at once as memory holds; fills what was measured and, of
     the places, `reads`."""
     sites = sorted({site for site, _ in places})
-    several = [bench.baselines if e.factor == 0 and not e.once else bench.baselines[:1] for e in effects]
+    several = [case.baselines if e.factor == 0 and not e.once else case.baselines[:1] for e in effects]
     jobs = [(e, b) for e, chosen in zip(effects, several, strict=True) for b in chosen]
     found: dict[int, list[tuple[float, float]]] = {}
     words: dict[int, list[list[float]]] = {}
-    before = bench.logits.float().log_softmax(-1)
-    for start, end in _batches(bench, len(jobs), sites):
+    before = case.logits.float().log_softmax(-1)
+    for start, end in _batches(case, len(jobs), sites):
         tick(start / len(jobs))
         part = jobs[start:end]
-        sets = [setting(bench, e.members, e.factor, b) for e, b in part]
-        logits, reads = bench.model.run_each(bench.run, sets, read=sites)
-        changes = (bench.metric(logits) - bench.metric(bench.logits)).tolist()
-        inside = (bench.metric.graph(logits) - bench.metric.graph(bench.logits)).tolist()
+        sets = [setting(case, e.members, e.factor, b) for e, b in part]
+        logits, reads = case.model.run_each(case.run, sets, read=sites)
+        changes = (case.metric(logits) - case.metric(case.logits)).tolist()
+        inside = (case.metric.graph(logits) - case.metric.graph(case.logits)).tolist()
         for k, ((effect, _), got) in enumerate(zip(part, reads, strict=True)):
             found.setdefault(id(effect), []).append((changes[k], inside[k]))
             if effect.watch:
@@ -99,41 +72,41 @@ def measure(bench: Bench, effects: Sequence[Effect], *, places: Sequence[Place] 
         effect.words = np.mean(words[id(effect)], axis=0).tolist() if effect.watch else []
 
 
-def _batches(bench: Bench, n_jobs: int, sites: Sequence[Site]) -> list[tuple[int, int]]:
+def _batches(case: Case, n_jobs: int, sites: Sequence[Site]) -> list[tuple[int, int]]:
     """Where batches of jobs begin and end: what is read of them is held until they are done."""
-    n_pos = bench.frozen.n_tokens
-    read = len(sites) * n_pos * bench.model.parts.d_model * bench.model.dtype.itemsize
+    n_pos = case.frozen.n_tokens
+    read = len(sites) * n_pos * case.model.parts.d_model * case.model.dtype.itemsize
     size = max(1, min(max(32, JOB_TOKENS // n_pos), JOB_BYTES // max(1, read)))
     return [(start, min(start + size, n_jobs)) for start in range(0, n_jobs, size)]
 
 
-def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: Units, matrix: Tensor) -> None:
+def predict(case: Case, effects: Sequence[Effect], unit: list[Tensor], kept: Units, matrix: Tensor) -> None:
     """Signed sums over paths of the graph. Members are held at their new values, so for a group the
     paths from one member through another do not count.
 
     unit: per block, the effect on the metric of one unit of every active feature through the kept ones.
     matrix: (n_kept, n_kept) effect of one unit of a kept feature on another.
     """
-    n_pos = bench.frozen.n_tokens
+    n_pos = case.frozen.n_tokens
     place = {key: i for i, key in enumerate(triples(kept))}
-    direct = _direct(bench, kept, unit, matrix)
+    direct = _direct(case, kept, unit, matrix)
     for effect in effects:
         m = effect.members
         change = (effect.factor - 1) * m.values
         if effect.factor == 0:
-            change = _baseline(bench, effect) - m.values
+            change = _baseline(case, effect) - m.values
         if len(m) == 1:
-            effect.predicted = float(bench.coded.at_units(unit, m)[0] * change[0])
+            effect.predicted = float(case.coded.at_units(unit, m)[0] * change[0])
             continue
         where = [place.get(key, -1) for key in triples(m)]
         if min(where) < 0:  # a control group outside the graph: its members' own sums
-            effect.predicted = float((bench.coded.at_units(unit, m) * change).sum())
+            effect.predicted = float((case.coded.at_units(unit, m) * change).sum())
             continue
         at = torch.tensor(where, device=matrix.device)
         moved = torch.zeros(len(kept), dtype=matrix.dtype, device=matrix.device)
         moved[at] = change.to(moved.dtype)
         held = moved.clone()
-        for _ in range(n_pos * bench.model.parts.n_layers):
+        for _ in range(n_pos * case.model.parts.n_layers):
             after = matrix @ moved
             after[at] = held[at]
             if float((after - moved).abs().max()) < 1e-7:
@@ -142,31 +115,31 @@ def predict(bench: Bench, effects: Sequence[Effect], unit: list[Tensor], kept: U
         effect.predicted = float(direct @ moved)
 
 
-def _baseline(bench: Bench, effect: Effect) -> Tensor:
+def _baseline(case: Case, effect: Effect) -> Tensor:
     """(n,): what an ablation sets the members to, averaged over the baselines it is run against."""
     m = effect.members
     if not effect.once:
         assert m.baselines is not None
         return m.baselines
-    return bench.coded.values_at(bench.baselines[0].codes, m)
+    return case.coded.values_at(case.baselines[0].codes, m)
 
 
-def _direct(bench: Bench, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tensor:
+def _direct(case: Case, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tensor:
     """Direct effect of one unit of each kept feature on the metric: total minus what goes through others."""
-    total = bench.coded.at_units(unit, kept)
+    total = case.coded.at_units(unit, kept)
     return total - total @ matrix
 
 
-def gradient(bench: Bench) -> list[Tensor]:
+def gradient(case: Case) -> list[Tensor]:
     """The plain gradient of what the graph adds up to, for every active feature; per block (n_entries,)."""
-    sites = bench.coded.cuts  # the slope at a site is that of something that is added there
-    added = [torch.zeros_like(bench.frozen.tokens(), dtype=bench.model.dtype).requires_grad_() for _ in sites]
+    sites = case.coded.cuts  # the slope at a site is that of something that is added there
+    added = [torch.zeros_like(case.frozen.tokens(), dtype=case.model.dtype).requires_grad_() for _ in sites]
     edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
-    run = bench.model.run(bench.run.tokens, edits=edits, grad=True, logits="last")
+    run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
     assert run.logits is not None
-    grads = dict(zip(sites, torch.autograd.grad(bench.metric.graph(run.logits[0]), added), strict=True))
+    grads = dict(zip(sites, torch.autograd.grad(case.metric.graph(run.logits[0]), added), strict=True))
     out = []
-    for block, codes, x in zip(bench.coded.basis, bench.coded.codes, bench.coded.inputs, strict=True):
+    for block, codes, x in zip(case.coded.basis, case.coded.codes, case.coded.inputs, strict=True):
         worth = torch.zeros_like(codes.values)
         for site in block.writes:
             worth += block.effects(codes, site, grads[site].to(worth.dtype), x)
@@ -174,8 +147,8 @@ def gradient(bench: Bench) -> list[Tensor]:
     return out
 
 
-def verify(
-    bench: Bench,
+def verify_graph(
+    case: Case,
     kept: Units,
     matrix: Tensor,
     named: Sequence[Tensor],
@@ -191,25 +164,25 @@ def verify(
     named: indices of kept units for each group that the sentence names; words: tokens that each may promote.
     paths: indices of kept units on each path.
     """
-    unit, _ = unit_effects(bench.frozen, bench.coded, bench.metric.row(bench.frozen), keep=bench.coded.masks(kept))
-    made = tries(bench, kept, bench.coded.at_units(unit, kept), named, words, paths, seed)
+    unit, _ = unit_effects(case.frozen, case.coded, case.metric.row(case.frozen), keep=case.coded.masks(kept))
+    made = tries(case, kept, case.coded.at_units(unit, kept), named, words, paths, seed)
     tick(0.1)
-    predict(bench, made.predicted(), unit, kept, matrix)
-    pairs = _pairs(bench, kept, matrix, made.strongest)
+    predict(case, made.predicted(), unit, kept, matrix)
+    pairs = _pairs(case, kept, matrix, made.strongest)
     watched = [made.singles[int(i)] for i in made.strongest] + made.controls
-    places = [p for target in sorted({target for _, target, _ in pairs}) for p in _places(bench, kept, target)]
-    measure(bench, watched, places=places, tick=stretch(tick, 0.15, 0.5))
+    places = [p for target in sorted({target for _, target, _ in pairs}) for p in _places(case, kept, target)]
+    measure(case, watched, places=places, tick=stretch(tick, 0.15, 0.5))
     seen = set(map(id, watched))
-    measure(bench, [e for e in made.all() if id(e) not in seen], tick=stretch(tick, 0.5, 0.9))
+    measure(case, [e for e in made.all() if id(e) not in seen], tick=stretch(tick, 0.5, 0.9))
     tick(0.9)
 
-    least = bench.rounding
+    least = case.rounding
     bar = _bar(made.controls, least)
     verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in made.singles.items()}
     if not made.controls:
         verdicts = dict.fromkeys(verdicts, ALONE)
-    edge_verdicts = _edges(bench, kept, pairs, made.singles, made.controls)
-    summary = _summary(bench, made, gradient(bench))
+    edge_verdicts = _edges(case, kept, pairs, made.singles, made.controls)
+    summary = _summary(case, made, gradient(case))
     for prefix, said in (("", [v for v, _ in verdicts.values()]), ("edges_", list(edge_verdicts.values()))):
         for verdict in ("as-predicted", "not-as-predicted", "no-effect"):
             summary[prefix + verdict.replace("-", "_")] = said.count(verdict)
@@ -271,13 +244,13 @@ def _mean_size(effects: Sequence[Effect]) -> float | None:
     return float(np.mean([abs(e.measured) for e in effects])) if effects else None
 
 
-def _summary(bench: Bench, made: Tries, grads: list[Tensor]) -> dict[str, object]:
+def _summary(case: Case, made: Tries, grads: list[Tensor]) -> dict[str, object]:
     """Predictions are compared with what was measured in their own quantity; mean effects are in the reported one."""
     tried, groups, n_kept = made.sampled() + made.controls, made.groups, len(made.sample)
     measured = [e.in_graph for e in tried]
-    plain = [_by_gradient(bench, grads, e) for e in tried]
+    plain = [_by_gradient(case, grads, e) for e in tried]
     size = [abs(float(e.members.values[0])) for e in tried]
-    together, least = [e.in_graph for e in groups], bench.rounding
+    together, least = [e.in_graph for e in groups], case.rounding
     spreads = [hi - lo for e in tried if not e.once for lo, hi in [e.spread]]
     return {
         "spearman": _rank([e.predicted for e in tried], measured, least),
@@ -286,26 +259,26 @@ def _summary(bench: Bench, made: Tries, grads: list[Tensor]) -> dict[str, object
         "gradient_spearman": _rank(plain, measured, least),
         "activation_spearman": _rank(size, [abs(x) for x in measured], least),
         "groups_spearman": _rank([e.predicted for e in groups], together, least),
-        "groups_gradient_spearman": _rank([_by_gradient(bench, grads, e) for e in groups], together, least),
+        "groups_gradient_spearman": _rank([_by_gradient(case, grads, e) for e in groups], together, least),
         "groups_sign_agreement": _signs(groups, least),
         "random_groups_mean_effect": _mean_size(made.group_controls),
         "groups_mean_effect": _mean_size(groups),
         "named_sign_agreement": _signs(made.named, least),
         "nodes_tried": len(tried),
         "groups_tried": len(groups),
-        "baselines": [{"ids": b.ids.tolist(), "text": b.name} for b in bench.baselines],
-        "mean_range_over_baselines": float(np.mean(spreads)) if spreads and len(bench.baselines) > 1 else None,
+        "baselines": [{"ids": b.ids.tolist(), "text": b.name} for b in case.baselines],
+        "mean_range_over_baselines": float(np.mean(spreads)) if spreads and len(case.baselines) > 1 else None,
     }
 
 
-def _by_gradient(bench: Bench, grads: list[Tensor], effect: Effect) -> float:
+def _by_gradient(case: Case, grads: list[Tensor], effect: Effect) -> float:
     """What the plain gradient predicts for setting the members to their baseline."""
-    change = _baseline(bench, effect) - effect.members.values
-    return float((bench.coded.at_units(grads, effect.members) * change).sum())
+    change = _baseline(case, effect) - effect.members.values
+    return float((case.coded.at_units(grads, effect.members) * change).sum())
 
 
 def _pairs(
-    bench: Bench, kept: Units, matrix: Tensor, strongest: Tensor, per_source: int = 5
+    case: Case, kept: Units, matrix: Tensor, strongest: Tensor, per_source: int = 5
 ) -> list[tuple[int, int, float]]:
     """Of each of the strongest the kept ones that it moves most by the graph: source, target, predicted change.
 
@@ -320,7 +293,7 @@ def _pairs(
     change = (kept.baselines - kept.values)[strongest].to(matrix.dtype)
     moved[strongest, torch.arange(len(sources), device=matrix.device)] = change
     start, total = moved.clone(), moved.clone()
-    for _ in range(bench.model.parts.n_layers + 1):
+    for _ in range(case.model.parts.n_layers + 1):
         moved = matrix @ moved
         total += moved
     total -= start
@@ -337,7 +310,7 @@ def _pairs(
 
 
 def _edges(
-    bench: Bench,
+    case: Case,
     kept: Units,
     pairs: Sequence[tuple[int, int, float]],
     singles: dict[int, Effect],
@@ -345,13 +318,13 @@ def _edges(
 ) -> dict[tuple[int, int], Verdict]:
     """Compare the change of each target when its source was set to its baseline in the live model with the graph's."""
     out: dict[tuple[int, int], Verdict] = {}
-    eps = WIDE_SPACINGS * torch.finfo(bench.model.dtype).eps
+    eps = WIDE_SPACINGS * torch.finfo(case.model.dtype).eps
     sources: dict[int, list[int]] = {}
     for source, target, _ in pairs:
         sources.setdefault(target, []).append(source)
     changes: dict[int, list[float]] = {}
     for target, several in sources.items():
-        changes[target] = _changes(bench, kept, target, [*(singles[s] for s in several), *controls])
+        changes[target] = _changes(case, kept, target, [*(singles[s] for s in several), *controls])
     for source, target, predicted in pairs:
         several = sources[target]
         random = [abs(x) for x in changes[target][len(several) :]]
@@ -361,19 +334,69 @@ def _edges(
     return out
 
 
-def _places(bench: Bench, kept: Units, target: int) -> list[Place]:
+def _places(case: Case, kept: Units, target: int) -> list[Place]:
     """Where a unit reads."""
-    return [(site, int(kept.positions[target])) for site in bench.coded.basis[int(kept.blocks[target])].reads]
+    return [(site, int(kept.positions[target])) for site in case.coded.basis[int(kept.blocks[target])].reads]
 
 
-def _changes(bench: Bench, kept: Units, target: int, effects: Sequence[Effect]) -> list[float]:
+def _changes(case: Case, kept: Units, target: int, effects: Sequence[Effect]) -> list[float]:
     """How far each intervention moved a kept feature, averaged over baselines."""
     b, own = int(kept.blocks[target]), int(kept.positions[target])
-    block, places = bench.coded.basis[b], _places(bench, kept, target)
-    clean = {site: x[own] for site, x in bench.coded.inputs[b].items()}
+    block, places = case.coded.basis[b], _places(case, kept, target)
+    clean = {site: x[own] for site, x in case.coded.inputs[b].items()}
     reads = [got for effect in effects for got in effect.reads]  # a site before the first edit has its clean value
-    rows = {s: torch.stack([got.get((s, p), clean[s]).to(bench.frozen.dtype) for got in reads]) for s, p in places}
+    rows = {s: torch.stack([got.get((s, p), clean[s]).to(case.frozen.dtype) for got in reads]) for s, p in places}
     feature = kept.ids[target].expand(len(reads))
     values = block.encode(rows).at(torch.arange(len(reads), device=feature.device), feature)
     moved = iter((values - kept.values[target]).tolist())
     return [float(np.mean([next(moved) for _ in effect.reads])) if effect.reads else 0.0 for effect in effects]
+
+
+LEAST_SPAN = 0.01  # nats; of an effect that is smaller a share says nothing
+
+
+def faithfulness(case: Case, kept: Units, baseline: Baseline, *, seed: int = 0) -> dict[str, float]:
+    """f = (m(C) − m(∅)) / (m(M) − m(∅)) with everything outside C at its baseline, attention live; beside
+    it a random set of equal size, the complement (C at its baseline), and the KL from the model's own
+    next-token distribution in nats. No shares of an effect that is next to nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes, inside = [len(codes) for codes in case.coded.codes], case.coded.masks(kept)
+    random = torch.zeros(sum(sizes), dtype=torch.bool)
+    random[torch.randperm(sum(sizes), generator=generator)[: len(kept)]] = True
+    chance = [r.to(here.device) for r, here in zip(random.split(sizes), inside, strict=True)]
+    none, every = [torch.zeros_like(here) for here in inside], [torch.ones_like(here) for here in inside]
+    masks = (none, inside, chance, [~here for here in inside], every)
+    logits, _ = case.model.run_each(case.run, [_holding(case, mask, baseline) for mask in masks])
+    m = case.metric(logits).tolist()
+    span = m[4] - m[0]
+    log = logits.float().log_softmax(-1)
+    kl = (log[4].exp() * (log[4] - log)).sum(-1).tolist()
+    if abs(span) <= max(LEAST_SPAN, case.rounding):
+        return {"range": span, "kl": kl[1]}
+    return {
+        "fit": (m[1] - m[0]) / span,
+        "random_fit": (m[2] - m[0]) / span,
+        "complement": (m[3] - m[0]) / span,
+        "range": span,
+        "kl": kl[1],
+        "kl_nothing_kept": kl[0],
+        "kl_random": kl[2],
+    }
+
+
+def _holding(case: Case, keep: Sequence[Tensor], baseline: Baseline) -> list[Edit]:
+    """Edits that hold every feature outside `keep` (per block, of the entries of the codes) at its baseline value, and
+    every feature that is active in the baseline alone as well, unless all is kept."""
+    out: list[Edit] = []
+    everything = all(bool(each.all()) for each in keep)
+    for b, block in enumerate(case.coded.basis):
+        codes, other = case.coded.codes[b], baseline.codes[b]
+        gone = codes.take(~keep[b])
+        positions, ids = gone.positions, gone.ids
+        if other.keys is not None and not everything:
+            alone = codes.find(other.positions, other.ids) < 0
+            positions = torch.cat([positions, other.positions[alone]])
+            ids = torch.cat([ids, other.ids[alone]])
+        if len(ids):
+            out += block.edits(ids, other.at(positions, ids), positions)
+    return out
