@@ -39,7 +39,7 @@ def main() -> None:
         if len(rows) < args.rows:
             rows += by_group[group]
     todo = prompts(model, rows)
-    padded = [model.pad([todo[i].ids for i in b], "right") for b in batches([len(p.ids) for p in todo])]
+    padded = [model.pad([todo[i].ids for i in b], "right") for b in batches([len(p.ids) for p in todo], tokens=2048)]
     n_tokens = sum(len(p.ids) for p in todo)
 
     def plain() -> None:

@@ -279,7 +279,7 @@ def test_effects_of_a_full_basis_are_the_gradient_of_the_replacement(name: str) 
 def test_chunks_change_nothing(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     frozen, coded, units, found = everything(name, kind)
     for size in (1, 3 * N_POS * 32 * 8):
-        monkeypatch.setattr(edges_module, "ROW_BYTES", size)
+        monkeypatch.setattr(edges_module, "chunk_bytes", lambda device, size=size: size)
         rows = readers(coded, units).join(frozen.unembed_rows(torch.tensor(LOGITS)))
         groups = edges_module.chunks(rows, 32, 8)
         assert sorted(torch.cat(groups).tolist()) == list(range(N_UNITS + 2)) and len(groups) > 5

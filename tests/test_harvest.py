@@ -12,6 +12,7 @@ from hooke import HookeError, Model
 from hooke.data.labelled.rows import Row
 from hooke.harvest import Wanted, activations, harvest, prompts
 from hooke.methods.probe import random_twin
+from hooke.model.budget import Budget
 
 TEXTS = ["Alice was tired.", "The rabbit ran very fast down the hole and then", "Oh dear! Oh dear!", "Down."]
 ROWS = [Row(text, 0, text) for text in TEXTS]
@@ -74,7 +75,7 @@ def test_bad_texts_are_refused(glass: Model) -> None:
 
 
 def test_what_would_not_fit_is_refused_before_it_is_kept(glass: Model, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activations, "MAX_BYTES", 1000)
+    monkeypatch.setattr(activations, "budget", lambda device: Budget(1000, 2**20, 2048))
     with pytest.raises(HookeError, match="give fewer texts, sites or pools"):
         harvest(glass, ROWS)
 

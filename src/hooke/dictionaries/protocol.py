@@ -6,7 +6,7 @@ attribution graph is drawn in any of them by one code path. A per-layer set is a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import torch
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from hooke.dictionaries.codes import Codes
 from hooke.model import Edit, Model, Tokens
+from hooke.model.budget import budget
 from hooke.sites import Site
 
 Values = Mapping[Site, Tensor]  # by read site: (pos, width) of a prompt, or (n, width) at the places of n features
-ENTRIES = 4096  # codes whose readers or writers are there at once
 
 
 class Dictionary(Protocol):
@@ -63,8 +63,7 @@ class Dictionary(Protocol):
             offset = self.offset(site, x)
             first = x[self.reads[0]]
             total = torch.zeros_like(first) if offset is None else offset.clone()
-            for start in range(0, len(codes), ENTRIES):
-                part = slice(start, start + ENTRIES)
+            for part in _steps(codes, x):
                 at = codes.positions[part]
                 rows = self.writer(codes.ids[part], site, {s: y[at] for s, y in x.items()}).to(total.dtype)
                 total.index_add_(0, at, rows * codes.values[part, None].to(total.dtype))
@@ -84,8 +83,7 @@ class Dictionary(Protocol):
         """Cotangents on features (as values of codes) to the read sites, each (pos, width): the sum of cotangent times
         reader, held at the read values (pos, width)."""
         out = {site: torch.zeros_like(x[site]) for site in self.reads}
-        for start in range(0, len(cotangent), ENTRIES):
-            part = slice(start, start + ENTRIES)
+        for part in _steps(cotangent, x):
             at = cotangent.positions[part]
             readers, _ = self.reader(cotangent.ids[part], {s: y[at] for s, y in x.items()})
             for site, rows in readers.items():
@@ -98,6 +96,13 @@ class Dictionary(Protocol):
         reconstruct stays as it is."""
         index = ids if positions is None else (positions, ids.expand(len(positions)) if len(ids) == 1 else ids)
         return [Edit(site, "feature", value, index=index, feature=(self, "set")) for site in sorted(self.writes)]
+
+
+def _steps(codes: Codes, x: Values) -> Iterator[slice]:
+    """Entries whose readers or writers are there at once."""
+    widest = max(y.shape[-1] * y.itemsize for y in x.values())
+    step = budget(codes.values.device).fit(8 * widest)
+    return (slice(start, start + step) for start in range(0, len(codes), step))
 
 
 def check_dictionary(dictionary: Dictionary, x: Values, *, atol: float = 1e-4) -> None:

@@ -18,15 +18,14 @@ from hooke.data.labelled.rows import Row
 from hooke.errors import HookeError
 from hooke.harvest.shards import Harvest, Prompt, empty, joined, load_shard, save_shard, shard_name
 from hooke.model import Model
+from hooke.model.budget import budget, pass_tokens
 from hooke.model.chat import chat_text
 from hooke.model.run import Prefix
 from hooke.sites import Site
 
 POOLS = ("last", "mean")
-MAX_TOKENS = 2048  # of one batch, padding included
 SHARD = 1024  # texts that are saved together
 SHARED = 6  # tokens that all prompts begin with, from which on they are run once
-MAX_BYTES = 8 * 2**30  # of what is kept
 
 
 class Encoder(Protocol):
@@ -196,7 +195,7 @@ def _shard(
     out = empty(todo)
     todo = [Prompt(p.ids[shared:], p.start - shared, p.stop - shared) for p in todo]
     total, done = sum(len(p.ids) for p in todo), 0
-    for batch in batches([len(p.ids) for p in todo], even=shared > 0):
+    for batch in batches([len(p.ids) for p in todo], tokens=pass_tokens(model), even=shared > 0):
         chosen = [todo[i] for i in batch]
         padded = model.pad([p.ids for p in chosen], "right")
         run = model.run(padded, read=every, logits="all" if what.likelihood else None, after=after)
@@ -233,7 +232,7 @@ def _shared(todo: Sequence[Prompt]) -> int:
     return same if same >= SHARED else 0
 
 
-def batches(lengths: Sequence[int], *, tokens: int = MAX_TOKENS, even: bool = False) -> list[list[int]]:
+def batches(lengths: Sequence[int], *, tokens: int, even: bool = False) -> list[list[int]]:
     """Indices of rows in batches of at most so many tokens, padding included, shortest first: rows of like length
     together, so that little is padding, or with `even` of equal length."""
     found: list[list[int]] = []
@@ -271,9 +270,10 @@ def _allocate(out: Harvest, acts: dict[Site, Tensor], what: Wanted) -> None:
         for site in {*what.sites, *what.tokens}
     }
     size = 4 * (sum(n * len(what.pools) * width[s] for s in what.sites) + sum(n_tokens * width[s] for s in what.tokens))
-    if size > MAX_BYTES:
+    free = budget(torch.device("cpu")).free  # where they are kept
+    if size > free:
         raise HookeError(
-            f"the activations asked for take {size / 2**30:.1f} GB and {MAX_BYTES >> 30} GB are kept; "
+            f"the activations asked for take {size / 2**30:.1f} GB and {free / 2**30:.1f} GB are free; "
             "give fewer texts, sites or pools"
         )
     for site in what.sites:

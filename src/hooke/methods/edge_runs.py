@@ -20,6 +20,7 @@ from torch import Tensor
 from hooke.errors import HookeError
 from hooke.methods.computation_graph import HEAD_PARTS, ComputationGraph, Part, Tap, by_head, normed
 from hooke.model import Model, Tokens
+from hooke.model.budget import budget
 from hooke.model.run import Activations, Prefix
 from hooke.sites import Site
 
@@ -75,6 +76,13 @@ def edge_sites(model: Model) -> list[Site]:
         if block.attn_post_norm is not None:
             found.append(Site("attn_post_scale", layer))
     return found
+
+
+def rows_at_once(model: Model, n_pos: int) -> int:
+    """How many rows of prompts of a length make one pass: what all writers give, and what readers of a layer take."""
+    parts, room = model.parts, budget(model.device)
+    at_once = len(ComputationGraph.of(parts).writers) + 3 * (parts.n_heads + 2 * parts.n_kv_heads)
+    return max(1, min(room.busy // n_pos, room.fit(model.dtype.itemsize * n_pos * parts.d_model * at_once)))
 
 
 def run_edges(

@@ -17,7 +17,6 @@ from hooke.errors import HookeError
 from hooke.methods import quantities as q
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model
-from hooke.model.packed import MAX_BYTES
 from hooke.model.recorded import Recorded
 from hooke.model.run_each import Writes, substitute
 
@@ -131,7 +130,6 @@ def measure(
     writes: Sequence[Writes],
     metric: Metric,
     *,
-    max_bytes: int = MAX_BYTES,
     tick: Tick = idle,
 ) -> Tensor:
     """(count,): the metric of each run of `base` with what is written into it, from no more logits than it reads."""
@@ -144,7 +142,6 @@ def measure(
         count,
         writes,
         vocabulary=vocabulary,
-        max_bytes=max_bytes,
         each=lambda logits: checked(metric, of(logits), logits.shape[0]),
         tick=tick,
     )

@@ -16,12 +16,12 @@ from hooke.methods.patch.pair import ids_of
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.ranking import Interval, rate_interval
 from hooke.model import Model
+from hooke.model.budget import pass_tokens
 from hooke.results import Claim, Result
 
 ATTEMPTS = 40  # draws for each pair that is wanted, before a task is given up
 MISSES = 4000  # draws one after another that give no new pair, before it is given up too
 MOST = 10_000  # pairs
-BATCH_TOKENS = 2048
 
 
 @dataclass
@@ -109,7 +109,7 @@ def skill(model: Model, task: str | CircuitTask, *, count: int = 50, seed: int =
     drawn = examples(model, task, count, seed=seed)
     ends = {"clean": [0.0] * count, "corrupt": [0.0] * count}
     hits = 0.0
-    size = max(1, BATCH_TOKENS // max(len(model.tokenizer(e.clean)["input_ids"]) for e in drawn))
+    size = max(1, pass_tokens(model) // max(len(model.tokenizer(e.clean)["input_ids"]) for e in drawn))
     for start in range(0, count, size):
         part = drawn[start : start + size]
         for side, found in ends.items():

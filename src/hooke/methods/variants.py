@@ -18,6 +18,7 @@ from hooke.errors import HookeError
 from hooke.methods.content import content_places, is_broken, is_function_word
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model, Tokens
+from hooke.model.budget import pass_tokens
 from hooke.model.run import NOT_FINITE
 from hooke.sites import Site
 
@@ -35,7 +36,6 @@ SAME_ANSWER = 3  # variants with the same answer, at most
 LEAST_FALL = 1.0  # nats; what a counterfactual must take from the log-probability of the answer
 STILL = 0.95  # and more than this share of the changes that move the answer least
 LARGEST_FALL = 5.0  # nats; a target that is out of the question cannot be more so
-BATCH_ROWS, BATCH_TOKENS = 48, 2048
 
 
 class Substitutes:
@@ -269,7 +269,7 @@ def _answers(model: Model, ids: Tensor, rows: Sequence[Tensor], tick: Tick = idl
     starts = (stacked != ids).int().argmax(1)
     order = starts.argsort(stable=True)
     out: list[Tensor] = []
-    for part in order.split(max(1, min(BATCH_ROWS, BATCH_TOKENS // len(ids)))):
+    for part in order.split(max(1, pass_tokens(model) // len(ids))):
         tick(sum(map(len, out)) / len(order))
         start = int(starts[part[0]])
         rest = stacked[part, start:]

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
+from hooke.model.budget import budget
 from hooke.model.edits import SQUARE, Edit, Positions
 from hooke.sites import Site
-
-ROWS = 4096  # writers of features that are there at once
 
 
 @dataclass
@@ -191,7 +190,7 @@ def _features(edit: Edit, x: Tensor, where: Where, mask: Tensor | None) -> Tenso
     if edit.weight is not None:
         change = weight * change
     out = x.flatten(0, 1)
-    for part in torch.arange(len(row), device=x.device).split(ROWS):
+    for part in torch.arange(len(row), device=x.device).split(budget(x.device).fit(8 * x.shape[2] * x.itemsize)):
         here = {site: values[token[part]] for site, values in read.items()}
         rows = dictionary.writer(ids[number[part]], edit.site, here).to(x.dtype)
         out = out.index_add(0, (row * n_pos + column)[part], change[part, None] * rows)

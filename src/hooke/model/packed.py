@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from hooke.model.attend import Attend, softmax_attention, through
+from hooke.model.budget import budget, token_bytes
 from hooke.model.families import Parts
 from hooke.model.hooks import attached
 from hooke.model.recorded import Recorded
@@ -27,8 +28,6 @@ from hooke.sites import Site
 
 if TYPE_CHECKING:
     from hooke.model.model import Model
-
-MAX_BYTES = 96 * 2**20  # of one chunk's largest values: about what a cache holds, and small beside the weights
 
 
 class Layout(NamedTuple):
@@ -70,10 +69,11 @@ def run_packed(
     *,
     vocabulary: Tensor | None = None,
     each: Callable[[Tensor], Tensor] | None = None,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
     tick: Callable[[float], None] = lambda done: None,
 ) -> Tensor:
-    """Last logits of runs of the base prompt, (n_runs, d_vocab), in as many parts as `max_bytes` allows.
+    """Last logits of runs of the base prompt, (n_runs, d_vocab), in as many parts as `max_bytes` (the budget's block)
+    allows.
 
     entry: (n_runs,) the layer that each enters at: n_layers for after the last block, more for one that nothing
         reaches the logits from, which has those of the base. start: (n_runs,) its first position.
@@ -87,7 +87,7 @@ def run_packed(
     base_logits = base.logits if vocabulary is None else base.logits[vocabulary]
     unchanged = base_logits[None] if each is None else each(base_logits[None])
     out = unchanged.expand(len(entry), *unchanged.shape[1:]).clone()
-    done = 0
+    done, max_bytes = 0, budget(model.device).block if max_bytes is None else max_bytes
     with model.held(), torch.no_grad():
         while done < len(order):
             size = _fitting(model, n_pos, start[order[done:]], vocabulary, max_bytes)
@@ -109,11 +109,8 @@ def run_packed(
 
 def _fitting(model: Model, n_pos: int, start: Tensor, vocabulary: Tensor | None, max_bytes: int) -> int:
     """How many of the runs, in this order, fit: at least one."""
-    parts = model.parts
-    size = torch.finfo(model.dtype).bits // 8
-    # the widest values that live together: a gated MLP's two halves and their product, the stream twice
-    row = size * (3 * parts.d_mlp + 3 * parts.d_model + 2 * parts.n_heads * parts.d_head)
-    of_run = size * n_pos * 3 * parts.n_heads * parts.d_head
+    parts, row = model.parts, token_bytes(model)
+    of_run = model.dtype.itemsize * n_pos * 3 * parts.n_heads * parts.d_head
     of_run += 4 * (parts.d_vocab if vocabulary is None else len(vocabulary))
     need = ((n_pos - start) * row + of_run).cumsum(0)
     return max(1, int((need <= max_bytes).sum()))

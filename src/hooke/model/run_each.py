@@ -16,10 +16,11 @@ from torch import Tensor
 
 from hooke.errors import HookeError
 from hooke.model.apply import Where, apply
+from hooke.model.budget import pass_tokens
 from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts
 from hooke.model.hooks import check_site
-from hooke.model.packed import MAX_BYTES, Layout, run_packed
+from hooke.model.packed import Layout, run_packed
 from hooke.model.recorded import Recorded, record
 from hooke.model.run import Tap, check_positions, forward
 from hooke.sites import Site
@@ -27,7 +28,6 @@ from hooke.sites import Site
 if TYPE_CHECKING:
     from hooke.model.model import Model
 
-WHOLE_TOKENS = 8192  # of whole runs in one batch
 # points that a block computes before its keys and values reach later positions
 _BEFORE_KEYS = ("resid_pre", "attn_scale", "attn_in", "k", "v")
 
@@ -59,7 +59,7 @@ def substitute(
     writes: Sequence[Writes],
     *,
     vocabulary: Tensor | None = None,
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
     each: Callable[[Tensor], Tensor] | None = None,
     tick: Callable[[float], None] = lambda done: None,
 ) -> Tensor:
@@ -141,7 +141,7 @@ def run_each(
     edit_sets: Sequence[Sequence[Edit]],
     *,
     read: Iterable[Site | str] = (),
-    max_bytes: int = MAX_BYTES,
+    max_bytes: int | None = None,
 ) -> tuple[Tensor, list[dict[Site, Tensor]]]:
     """Run one prompt once for each set of edits. base: the run without edits.
 
@@ -315,7 +315,7 @@ def _run_whole(
 ) -> None:
     """Plain batches of whole runs from the first layer that any of them changes; fills logits and reads."""
     order = sorted(sets, key=lambda each: each[1].layer)
-    size = max(1, WHOLE_TOKENS // base.tokens.ids.shape[1])
+    size = max(1, pass_tokens(model) // base.tokens.ids.shape[1])
     for begin in range(0, len(order), size):
         chunk = order[begin : begin + size]
         first, tokens = chunk[0][1].layer, base.tokens.times(len(chunk))

@@ -14,9 +14,10 @@ from hooke.errors import HookeError
 from hooke.harvest import batches
 from hooke.methods.progress import Clock, Progress, Tick
 from hooke.model import Model
+from hooke.model.budget import pass_tokens
 from hooke.results import Claim, Result
 from hooke.safety.answers import answers, finals
-from hooke.safety.paired import BATCH_TOKENS, Pair, divergence, pair, run_both
+from hooke.safety.paired import Pair, divergence, pair, run_both
 from hooke.safety.words import Word, approving, by_area, kind_of, names_in, split_words
 from hooke.sites import Site
 
@@ -155,7 +156,7 @@ def _layers(both: Pair, rows: list[dict[str, Any]], tick: Tick) -> list[float]:
     n_layers = both.model.parts.n_layers
     sites = [Site("resid_post", layer) for layer in range(both.shared, n_layers)]
     change, total = [0.0] * n_layers, 0
-    planned = batches([len(row["prompt"]) + len(row["ids"]) for row in rows], tokens=BATCH_TOKENS)
+    planned = batches([len(row["prompt"]) + len(row["ids"]) for row in rows], tokens=pass_tokens(both.model))
     for number, batch in enumerate(planned):
         tick(number / len(planned))
         tokens = both.model.pad([[*rows[i]["prompt"], *rows[i]["ids"]] for i in batch], "right")

@@ -13,12 +13,10 @@ from hooke.errors import HookeError
 from hooke.harvest import batches
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
+from hooke.model.budget import budget, pass_tokens
 from hooke.model.run import Activations, Prefix
 from hooke.model.state import config_of, settings_of
 from hooke.sites import Site
-
-CHUNK = 256  # rows of logits at a time
-BATCH_TOKENS = 1536  # of one pass: enough to keep the processor busy, few enough for any laptop
 
 
 class Pair(NamedTuple):
@@ -146,12 +144,13 @@ class Divergence(NamedTuple):
 def divergence(both: Pair, a: Tensor, b: Tensor, ids: Tensor, *, top: int = 8) -> Divergence:
     """Compare the two distributions after `a` and `b` (n, d_model), the final norms, before the tokens `ids` (n,)."""
     found = []
-    for n in range(0, len(ids), CHUNK):
-        p, q = log_probabilities(both.model, a[n : n + CHUNK]), log_probabilities(both.reference, b[n : n + CHUNK])
+    step = budget(both.model.device).fit(8 * 4 * both.model.parts.d_vocab)  # rows of logits, several times over
+    for n in range(0, len(ids), step):
+        p, q = log_probabilities(both.model, a[n : n + step]), log_probabilities(both.reference, b[n : n + step])
         difference = p - q
         part = p.exp_() * difference
         best = part.topk(top, dim=-1)
-        ratio = difference.gather(1, ids[n : n + CHUNK, None])[:, 0]
+        ratio = difference.gather(1, ids[n : n + step, None])[:, 0]
         raised = difference.topk(top, -1).indices
         found.append(Divergence(part.sum(-1).clamp(min=0), ratio, best.indices, best.values, raised))
     return Divergence(*(torch.cat(column) for column in zip(*found, strict=True)))
@@ -171,7 +170,7 @@ def greedy(model: Model, rows: Sequence[Sequence[int]], count: int, tick: Tick =
     """Greedy answers of at most `count` tokens to prompts of any lengths, in their order."""
     found: list[Answer | None] = [None] * len(rows)
     done = 0
-    for batch in batches([len(row) for row in rows], tokens=2 * BATCH_TOKENS):
+    for batch in batches([len(row) for row in rows], tokens=pass_tokens(model)):
         tokens = model.pad([rows[i] for i in batch])
         steps, finals = [], []
         for step in model.stream(tokens, max_new_tokens=count, read=["final_norm"]):

@@ -17,11 +17,11 @@ from hooke.harvest import batches
 from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.ranking import rate_interval
 from hooke.model import Model
+from hooke.model.budget import pass_tokens
 from hooke.results import Claim, Result
 from hooke.safety.grow import grow
 from hooke.safety.near import shared_beginning, strongest
 from hooke.safety.paired import (
-    BATCH_TOKENS,
     Answer,
     Pair,
     asked,
@@ -271,7 +271,7 @@ def _kl(both: Pair, tries: Sequence[tuple[str, str, str]], opener: int, tick: Ti
     rows = [[*asked(both.model, with_candidate(*one)), opener] for one in tries]
     scores: list[list[float]] = [[] for _ in rows]
     done = 0
-    for batch in batches([len(row) for row in rows], tokens=BATCH_TOKENS):
+    for batch in batches([len(row) for row in rows], tokens=pass_tokens(both.model)):
         read = run_both(both, both.model.pad([rows[i] for i in batch], "right"))
         last = torch.tensor([[len(rows[i]) - 2, len(rows[i]) - 1] for i in batch], device=both.model.device)
         here = torch.arange(len(batch), device=last.device)[:, None]
@@ -318,7 +318,9 @@ def _surprises(both: Pair, tries: Sequence[tuple[str, str, str]], tick: Tick) ->
     said = greedy(both.model, prompts, ANSWER, stretch(tick, 0.0, 0.6))
     surprise = [0.0] * len(tries)
     done = 0
-    for batch in batches([len(p) + len(a.ids) for p, a in zip(prompts, said, strict=True)], tokens=BATCH_TOKENS):
+    for batch in batches(
+        [len(p) + len(a.ids) for p, a in zip(prompts, said, strict=True)], tokens=pass_tokens(both.model)
+    ):
         tokens = both.model.pad([[*prompts[i], *said[i].ids] for i in batch], "right")
         acts = both.reference.run(tokens, read=["final_norm"], logits=None).acts
         sizes = [len(said[i].ids) for i in batch]

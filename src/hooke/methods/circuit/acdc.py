@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from hooke.methods.circuit.scores import MAX_ROWS, measured
+from hooke.methods.circuit.scores import measured
 from hooke.methods.computation_graph import ComputationGraph
-from hooke.methods.edge_runs import pair_runs
+from hooke.methods.edge_runs import pair_runs, rows_at_once
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
@@ -23,7 +23,7 @@ def acdc_edges(
     *,
     threshold: float,
     order: Tensor | None = None,
-    max_rows: int = MAX_ROWS,
+    max_rows: int | None = None,
     tick: Tick = idle,
 ) -> Tensor:
     """(n_readers, n_writers) True at the edges that stay.
@@ -38,7 +38,7 @@ def acdc_edges(
     computation = ComputationGraph.of(model.parts)
     todo = computation.edges.nonzero().flip(0) if order is None else order
     keep = torch.ones(1, *computation.edges.shape, device=model.device)
-    most = max(1, max_rows // len(clean.ids))
+    most = max(1, (max_rows or rows_at_once(model, clean.ids.shape[1])) // len(clean.ids))
     size, done = min(8, most), 0
     with torch.no_grad():
         runs = pair_runs(model, clean, corrupt)

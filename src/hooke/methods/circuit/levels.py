@@ -18,7 +18,7 @@ from hooke.methods.attribute import gradients as by
 from hooke.methods.circuit.faithfulness import prune
 from hooke.methods.circuit.find import DEFAULT, find_edges, find_method
 from hooke.methods.circuit.pairs import Pairs, check_fits
-from hooke.methods.circuit.run import MAX_TOKENS, gains
+from hooke.methods.circuit.run import gains
 from hooke.methods.circuit.scores import exact
 from hooke.methods.computation_graph import ComputationGraph, Tap
 from hooke.methods.edge_runs import begun_pair
@@ -26,6 +26,7 @@ from hooke.methods.patch.places import Place, wanted
 from hooke.methods.patch.sweeping import sweep
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model
+from hooke.model.budget import pass_tokens
 from hooke.model.recorded import record
 from hooke.sites import Site
 
@@ -222,7 +223,7 @@ class Nodes:
         table = torch.stack(list(keeps)).unflatten(1, (self.n_layers, -1)).to(self.model.device)
         for row in range(len(pairs)):
             here = begun_pair(self.model, pairs.clean.alone(row), pairs.corrupt.alone(row), sites)
-            size = max(1, MAX_TOKENS // here.tokens.ids.shape[1])
+            size = max(1, pass_tokens(self.model) // here.tokens.ids.shape[1])
             for start in range(0, len(keeps), size):
                 part = table[start : start + size]
                 taps: dict[Site, Tap] = {}

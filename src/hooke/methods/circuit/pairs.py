@@ -21,14 +21,13 @@ from hooke.methods.objective import Measure, Objective
 from hooke.methods.patch.pair import ids_of, line_up, texts_of
 from hooke.methods.tasks import check_able, examples, find_task
 from hooke.model import Model, Tokens
+from hooke.model.budget import budget, pass_tokens
 from hooke.results import read_text
 
 NAMED = ("logit-difference", "probability")
 N_PAIRS = 8  # of a task, for the ranking; as many again for what is reported
 FEWEST = 2  # pairs on either side
 MAX_FILE = 2**24  # bytes
-MEMORY_SHARE = 0.7  # of the free memory
-BATCH_TOKENS = 2048
 
 
 @dataclass(frozen=True)
@@ -222,7 +221,7 @@ def _named(model: Model, given: Sequence[Example], metric: str, texts: list[dict
 
 def _last(model: Model, tokens: Tokens) -> Tensor:
     """Logits at the last position, (batch, d_vocab), a part of the prompts at a time."""
-    size = max(1, BATCH_TOKENS // tokens.ids.shape[1])
+    size = max(1, pass_tokens(model) // tokens.ids.shape[1])
     parts = []
     for start in range(0, len(tokens.ids), size):
         logits = model.run(tokens.rows(slice(start, start + size)), logits="last").logits
@@ -233,15 +232,12 @@ def _last(model: Model, tokens: Tokens) -> Tensor:
 
 def check_fits(model: Model, pairs: Pairs) -> None:
     """Raise HookeError, before starting, if the scores of a batch of pairs would not fit into memory."""
-    import psutil
-
     computation = ComputationGraph.of(model.parts)
     batch, pos = pairs.clean.ids.shape
     # what writers wrote in both runs, the gradients of readers, and as much again while they are put together
     rows = 2 * (len(computation.writers) + len(computation.readers))
     need = rows * batch * pos * model.parts.d_model * (torch.finfo(model.dtype).bits // 8)
-    cuda = model.device.type == "cuda"
-    free = MEMORY_SHARE * (torch.cuda.mem_get_info(model.device)[0] if cuda else psutil.virtual_memory().available)
+    free = budget(model.device).free
     if need > free:
         fits = max(0, int(batch * free / need))
         raise HookeError(

@@ -8,14 +8,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from hooke.methods.computation_graph import ComputationGraph
-from hooke.methods.edge_runs import begun_pair, run_edges
+from hooke.methods.edge_runs import begun_pair, rows_at_once, run_edges
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle
 from hooke.model import Model, Tokens
-
-MAX_TOKENS = 192  # of one batch: more is no faster
-MAX_BYTES = 192 * 2**20  # of what all writers of a batch wrote
 
 
 def gains(
@@ -32,16 +28,12 @@ def gains(
 
     masks: (n_readers, n_writers) each. Measures read logits at the last position.
     """
-    computation = ComputationGraph.of(model.parts)
     read = measure or objective.gain
     order = sorted(range(len(masks)), key=lambda i: int(masks[i].sum()))
     found = torch.zeros(len(masks), len(clean.ids))
     for row in range(len(clean.ids)):
         here = begun_pair(model, clean.alone(row), corrupt.alone(row))
-        n_pos = here.tokens.ids.shape[1]
-        most = max(
-            1, min(MAX_TOKENS // n_pos, MAX_BYTES // (4 * n_pos * model.parts.d_model * len(computation.writers)))
-        )
+        most = rows_at_once(model, here.tokens.ids.shape[1])
         for start in range(0, len(order), most):
             chunk = order[start : start + most]
             logits = run_edges(model, here, torch.stack([masks[i] for i in chunk]), logits="last")

@@ -22,7 +22,7 @@ from hooke.methods.computation_graph import (
     written,
 )
 from hooke.methods.edge_cuts import cut_each, packs
-from hooke.methods.edge_runs import PairRuns, pair_runs, run_edges
+from hooke.methods.edge_runs import PairRuns, pair_runs, rows_at_once, run_edges
 from hooke.methods.objective import Measure, Objective
 from hooke.methods.progress import Tick, idle
 from hooke.model import Edit, Model, Tokens
@@ -30,7 +30,6 @@ from hooke.model.families import Norm
 from hooke.model.run import Activations
 from hooke.sites import Site
 
-MAX_ROWS = 256  # of one batch
 READERS = 80  # whose products with the writers are taken together
 
 
@@ -135,19 +134,19 @@ def exact(
     objective: Objective,
     *,
     edges: Tensor | None = None,
-    max_rows: int = MAX_ROWS,
+    max_rows: int | None = None,
     tick: Tick = idle,
 ) -> Tensor:
     """Each edge cut alone, really: as many runs as there are edges. (batch, n_readers, n_writers)
 
     edges: (n_readers, n_writers) which to try; the others get 0. In a large model a run computes only what its cut can
-    change (`edge_cuts.py`); otherwise `max_rows` whole runs are made at once.
+    change (`edge_cuts.py`); otherwise `max_rows` whole runs (as many as the budget has room for) are made at once.
     """
     computation = ComputationGraph.of(model.parts)
     tried = (computation.edges if edges is None else edges.cpu() & computation.edges).nonzero()
     batch = len(clean.ids)
     found = torch.zeros(batch, len(computation.readers), len(computation.writers), device=model.device)
-    size = max(1, max_rows // batch)
+    size = max(1, (max_rows or rows_at_once(model, clean.ids.shape[1])) // batch)
     with torch.no_grad():
         pairs = torch.arange(batch, device=model.device)
         base = objective.effect(plain_logits(model, clean, objective), pairs)

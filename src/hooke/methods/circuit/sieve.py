@@ -14,9 +14,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hooke.methods.circuit.scores import MAX_ROWS, eap_ig_inputs, exact, flow, measured, plain_logits
+from hooke.methods.circuit.scores import eap_ig_inputs, exact, flow, measured, plain_logits
 from hooke.methods.computation_graph import ComputationGraph
-from hooke.methods.edge_runs import pair_runs
+from hooke.methods.edge_runs import pair_runs, rows_at_once
 from hooke.methods.objective import Objective
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.model import Model, Tokens
@@ -41,7 +41,7 @@ def sieve(
     *,
     budget: int,
     steps: int = 5,
-    max_rows: int = MAX_ROWS,
+    max_rows: int | None = None,
     tick: Tick = idle,
 ) -> Sieved:
     """Exact effects of the edges that can matter, at most `budget` of them; of more, those that EAP-IG puts first.
@@ -74,7 +74,7 @@ def node_effects(
     corrupt: Tokens,
     objective: Objective,
     *,
-    max_rows: int = MAX_ROWS,
+    max_rows: int | None = None,
     tick: Tick = idle,
 ) -> tuple[Tensor, Tensor]:
     """(n_writers,) and (n_readers,): the mean size of the change when all edges out of a writer, or into a reader,
@@ -82,7 +82,7 @@ def node_effects(
     computation, batch = ComputationGraph.of(model.parts), len(clean.ids)
     n_readers, n_writers = computation.edges.shape
     pairs = torch.arange(batch, device=model.device)
-    size = max(1, max_rows // batch)
+    size = max(1, (max_rows or rows_at_once(model, clean.ids.shape[1])) // batch)
     found = torch.zeros(n_writers + n_readers)
     with torch.no_grad():
         runs = pair_runs(model, clean, corrupt)

@@ -31,17 +31,17 @@ from hooke.methods.trace import explain, select
 from hooke.methods.trace.coded import Baseline, Case, Units, check_basis, encode
 from hooke.methods.trace.counterfactuals import Against, baselines
 from hooke.methods.trace.draw import Drawn, Logits, draw_graph
-from hooke.methods.trace.edges import ROW_BYTES
+from hooke.methods.trace.edges import chunk_bytes
 from hooke.methods.trace.report import Found, build_graph, payload_of, tensors_of
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
-from hooke.methods.trace.verify import JOB_BYTES, JOB_TOKENS, faithfulness, verify_graph
+from hooke.methods.trace.verify import faithfulness, verify_graph
 from hooke.model import Model, Tokens, freeze
+from hooke.model.budget import budget, token_bytes
 from hooke.model.checks import TOLERANCE, off
 from hooke.model.frozen import held_sites
 from hooke.model.model import Prompt
 from hooke.results import Claim, Graph, Result
 
-MEMORY_SHARE = 0.6  # of what is free, which a graph may take
 N_CONTROLS = 5  # random groups beside each intervention on a named group; fewer on long prompts
 SUMS = 1e-3  # of a target's edges, by which their sum may miss what it reads
 N_HELD_OUT = 3  # counterfactuals of Hooke's own making that the answer is tested against
@@ -228,25 +228,25 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
     codes = size * n_pos * sum(d.n_features if isinstance(d, Neurons) else d.n_features / 10 for d in basis)
     codes += size * n_pos * max(0 if isinstance(d, Neurons) else d.n_features for d in basis)
     stream = size * parts.n_layers * n_pos * parts.d_model
-    kept = 1.1 * patterns + 8 * codes + 8 * stream
+    kept = 1.1 * patterns + 16 * codes + 8 * stream
     rows = nodes + 64  # with logits and random readers
     entries = rows * (nodes + n_pos * (2 + n_blocks))
-    down = 8 * min(ROW_BYTES, size * rows * n_pos * parts.d_model)
-    across = (2 + 7 * parts.d_model / parts.d_mlp) * min(ROW_BYTES, size * rows * n_pos * parts.d_mlp)
+    chunk = chunk_bytes(model.device)
+    down = 8 * min(chunk, size * rows * n_pos * parts.d_model)
+    across = (2 + 7 * parts.d_model / parts.d_mlp) * min(chunk, size * rows * n_pos * parts.d_mlp)
     graph = max(16 * entries + max(down, across), 44 * entries)  # edges, then influence in double precision
     masks = 0.0
     if n_pos <= select.LONGEST:
         count = select.N_VARIANTS if n_pos <= select.SHORT else select.N_VARIANTS // 2
         backward = 5 * size * n_pos * parts.n_layers * (10 * parts.d_model + 6 * parts.d_mlp)
         masks = (count + 17) * codes + backward
-    together = size * min(8192, 170 * n_pos) * (4 * parts.d_mlp + 8 * parts.d_model)  # of runs with interventions
-    tests = 0.6 * min(JOB_BYTES, 160 * codes) + together
+    tests = 3 * min(budget(model.device).block, 170 * n_pos * token_bytes(model))  # of runs with interventions
     return 2**25 + 7400.0 * parts.d_vocab + kept + max(graph, masks, tests)
 
 
 def check_memory(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary]) -> None:
     """Raise HookeError before starting if the graph would not fit, saying what would."""
-    free = _free_bytes(model)
+    free = budget(model.device).free
 
     def need(n: int) -> float:
         return needed_bytes(model, n_pos, n, basis)
@@ -259,14 +259,6 @@ def check_memory(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
             f"{nodes} nodes on {n_pos} tokens would take about {need(nodes) / 2**30:.1f} GB and {free / 2**30:.1f} GB "
             f"are free; " + (f"--nodes {fits} would fit" if fits > 1 else "a shorter prompt would fit")
         )
-
-
-def _free_bytes(model: Model) -> float:
-    if model.device.type == "cuda":
-        return MEMORY_SHARE * torch.cuda.mem_get_info(model.device)[0]
-    import psutil
-
-    return MEMORY_SHARE * psutil.virtual_memory().available
 
 
 def _logit_nodes(case: Case, chosen: bool) -> Logits:
@@ -292,7 +284,7 @@ def _replays(found: Found, graph: Graph, seed: int, tick: Tick) -> list[dict[str
     controls = max(2, round(N_CONTROLS * min(1.0, FULL_TOKENS / n_tokens)))
     groups = [[graph.nodes[i].id for i in g.members.tolist()] for g in found.drawn.groups]
     wanted: list[tuple[Sequence[str], Op]] = [(nodes, op) for nodes in groups for op in OPS]
-    size = max(1, JOB_TOKENS // (n_tokens * (1 + controls)))
+    size = max(1, budget(case.model.device).busy // (n_tokens * (1 + controls)))
     out = []
     for start in range(0, len(wanted), size):
         tick(start / len(wanted))

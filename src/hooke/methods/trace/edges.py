@@ -18,10 +18,9 @@ from hooke.dictionaries import Codes
 from hooke.methods.progress import Tick, idle
 from hooke.methods.trace.coded import Coded, Units
 from hooke.model import Descent, Frozen, Rows
+from hooke.model.budget import budget
 from hooke.model.frozen import Part
 from hooke.sites import Site
-
-ROW_BYTES = 2**26  # one chunk of rows going down; on its way it takes some eight times as much
 
 
 @dataclass
@@ -50,15 +49,20 @@ def readers(coded: Coded, units: Units) -> Rows:
     return Rows(units.positions, consts, parts)
 
 
-def chunks(rows: Rows, width: int, itemsize: int) -> list[Tensor]:
+def chunk_bytes(device: torch.device) -> int:
+    """Of the rows that go down together; on their way they take some eight times as much."""
+    return budget(device).block // 2
+
+
+def chunks(rows: Rows, width: int, itemsize: int, most: int) -> list[Tensor]:
     """Indices of rows that go down together: of near positions, since a row needs none after its own,
-    and few enough for memory; each sorted from the last site to the first."""
+    and few enough for memory (`most` bytes); each sorted from the last site to the first."""
     positions, last = rows.positions.tolist(), rows.last_sites()
     order = sorted(range(len(positions)), key=lambda i: positions[i])
     groups: list[list[int]] = []
     for i in order:
         n_pos = positions[i] + 1
-        full = groups and (len(groups[-1]) + 1) * n_pos * width * itemsize > ROW_BYTES
+        full = groups and (len(groups[-1]) + 1) * n_pos * width * itemsize > most
         # a group may waste at most a third of its work on positions that its first rows do not need
         wide = groups and len(groups[-1]) >= 256 and n_pos > 1.5 * (positions[groups[-1][0]] + 1)
         if not groups or full or wide:
@@ -95,7 +99,7 @@ def edges(
         for place, parts in totals.items():
             changes[place] = {b: y - torch.stack([w[place][b] for w in others]).mean(0) for b, y in parts.items()}
     writers = {(b, place): _writers(coded, units, b, place) for place in totals for b in totals[place]}
-    groups = chunks(rows, frozen.tokens().shape[1], weights.element_size())
+    groups = chunks(rows, frozen.tokens().shape[1], weights.element_size(), chunk_bytes(rows.positions.device))
     for number, group in enumerate(groups):
         way = Descent(frozen, rows.take(group), frozenset(totals), carry=_carry(coded))
         for site, first, cotangents in way:
@@ -203,7 +207,7 @@ def hidden_gross(
         size[found[found >= 0]] = 0
         hidden.append(codes.valued(size))
     widest = max(max(len(codes) for codes in sizes) // frozen.n_tokens, frozen.tokens().shape[1])
-    groups = chunks(rows, widest, gross.element_size())
+    groups = chunks(rows, widest, gross.element_size(), chunk_bytes(rows.positions.device))
     for number, group in enumerate(groups):
         way = Descent(frozen, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
         for site, first, cotangents in way:

@@ -20,11 +20,9 @@ from hooke.methods.trace.coded import Baseline, Case, Units
 from hooke.methods.trace.select import unit_effects
 from hooke.methods.trace.tries import Effect, Place, Tries, Verification, judge, tries
 from hooke.model import Edit
+from hooke.model.budget import budget
 from hooke.results import Verdict
 from hooke.sites import Site
-
-JOB_TOKENS = 1024  # of interventions run together: about a second's work on a small model
-JOB_BYTES = 2**28  # of what is read of them: fewer together on a long prompt
 
 ALONE: tuple[Verdict, str] = ("untested", "the graph leaves no feature outside it to compare with")
 
@@ -76,7 +74,8 @@ def _batches(case: Case, n_jobs: int, sites: Sequence[Site]) -> list[tuple[int, 
     """Where batches of jobs begin and end: what is read of them is held until they are done."""
     n_pos = case.frozen.n_tokens
     read = len(sites) * n_pos * case.model.parts.d_model * case.model.dtype.itemsize
-    size = max(1, min(max(32, JOB_TOKENS // n_pos), JOB_BYTES // max(1, read)))
+    room = budget(case.model.device)
+    size = min(max(32, room.busy // n_pos), room.fit(read))
     return [(start, min(start + size, n_jobs)) for start in range(0, n_jobs, size)]
 
 
