@@ -281,7 +281,7 @@ def test_chunks_change_nothing(name: str, kind: str, monkeypatch: pytest.MonkeyP
     for size in (1, 3 * N_POS * 32 * 8):
         monkeypatch.setattr(edges_module, "chunk_bytes", lambda device, size=size: size)
         rows = readers(coded, units).join(frozen.unembed_rows(torch.tensor(LOGITS)))
-        groups = edges_module.chunks(rows, 32, 8)
+        groups = edges_module.chunks(rows, 32, 8, size)
         assert sorted(torch.cat(groups).tolist()) == list(range(N_UNITS + 2)) and len(groups) > 5
         again = edges(frozen, coded, units, frozen.unembed_rows(torch.tensor(LOGITS)))
         exact(again.weights, found.weights)

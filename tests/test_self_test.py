@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from transformers import DynamicCache
 
 import hooke
@@ -14,6 +15,7 @@ from families import CONFIGS, model_of, one_thread  # noqa: F401
 from hooke import Model
 from hooke.errors import HookeError
 from hooke.model import check_model, run
+from hooke.model.recorded import Recorded
 from hooke.model.run import Prefix
 from hooke.model.self_test import plain_places, self_test
 from hooke.sites import Site
@@ -86,8 +88,11 @@ def test_a_prefix_that_is_forgotten_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_packed_runs_without_their_edits_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hooke.model.checks.substitute", lambda model, base, n, writes: base.logits.expand(n, -1))
-    with pytest.raises(HookeError, match="packed edited runs = a plain batch of them is off"):
+    def as_it_was(model: Model, base: Recorded, entry: Tensor, *rest: object, **more: object) -> Tensor:
+        return base.logits.expand(len(entry), -1)
+
+    monkeypatch.setattr("hooke.model.run_each.run_packed", as_it_was)
+    with pytest.raises(HookeError, match="edited runs that share what they can = a plain batch of them is off"):
         check_model(model_of("qwen3"))
 
 

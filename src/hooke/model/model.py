@@ -20,7 +20,19 @@ from hooke.model.families import Parts, find_parts
 from hooke.model.hooks import sites_of
 from hooke.model.prompts import ids_of, is_chat, texts_of
 from hooke.model.recorded import Recorded, record
-from hooke.model.run import Activations, Prefix, Run, Tap, Tokens, again, check_start, choose, forward
+from hooke.model.run import (
+    Activations,
+    Plan,
+    Prefix,
+    Run,
+    Start,
+    Tap,
+    Tokens,
+    again,
+    check_start,
+    choose,
+    forward,
+)
 from hooke.model.run_each import run_each
 from hooke.model.spelling import Spelling, encode, whole
 from hooke.sites import Site, sites_in
@@ -264,18 +276,8 @@ class Model:
         with self.held(grad=grad):
             batch = self.tokens(tokens)
             check_start(self.hf, self.parts, batch, after, entering, sites, edits)
-            return forward(
-                self.hf,
-                self.parts,
-                batch,
-                read=sites,
-                edits=edits,
-                taps=taps,
-                grad=grad,
-                logits=logits,
-                after=after,
-                entering=entering,
-            )[0]
+            plan = Plan(sites, edits, taps or {}, grad, logits)
+            return forward(self.hf, self.parts, batch, plan, Start(after=after, entering=entering))[0]
 
     def prefix(self, tokens: Text | Tensor | Tokens) -> Prefix:
         """Run the beginning that several prompts share once; `run(…, after=prefix)` goes on from there."""
@@ -283,7 +285,7 @@ class Model:
             batch = self.tokens(tokens)
             if batch.ids.shape[0] != 1 or not bool(batch.mask.all()):
                 raise HookeError("a prefix is one row of tokens without padding")
-            _, cache = forward(self.hf, self.parts, batch, logits="last", keep_cache=True)
+            _, cache = forward(self.hf, self.parts, batch, Plan(logits="last"), keep_cache=True)
             made = state.glance(self.hf, self.parts.rotary.modules)
             return Prefix(batch.ids, {self.parts.rotary.turns(batch.ids.shape[1]): cache}, made)
 
@@ -350,26 +352,18 @@ class Model:
         lengths = batch.mask.sum(1)
         done = torch.zeros(batch.ids.shape[0], dtype=torch.bool, device=self.device)
         past, past_mask, turned = None, None, None
-        same: dict[str, Any] = {"edits": edits, "prompt_lengths": lengths, "horizon": count}
+        plan = Plan(read, edits, logits="last")
         prompt, answer = batch, batch.ids[:, :0]
         for step in range(count):
             whole = [length + step for length in lengths.tolist()] if self.parts.rotary.modules else []
             turns = [self.parts.rotary.turns(length) for length in whole]
             with self.held():
+                start = Start(prompt_lengths=lengths, horizon=count)
                 if past is not None and turns != turned:  # what is stored belongs to a shorter sequence
-                    run, past = again(self.hf, self.parts, prompt, answer, read=read, whole=whole, **same)
+                    run, past = again(self.hf, self.parts, prompt, answer, plan, start._replace(whole=whole))
                 else:
-                    run, past = forward(
-                        self.hf,
-                        self.parts,
-                        batch,
-                        read=read,
-                        logits="last",
-                        past=past,
-                        past_mask=past_mask,
-                        keep_cache=True,
-                        **same,
-                    )
+                    start = start._replace(past=past, past_mask=past_mask)
+                    run, past = forward(self.hf, self.parts, batch, plan, start, keep_cache=True)
             turned = turns
             assert run.logits is not None
             chosen = choose(run.logits, temperature, generator)

@@ -60,15 +60,25 @@ class Layout(NamedTuple):
         return slice(k, k + 1) if self.late(site) else slice(first, first + int(self.lengths[k]))
 
 
+class Kept(NamedTuple):
+    """What is kept of logits. vocabulary: of which ids (None: all). each: a function of those of a part of the runs,
+    (batch, …), so that all of them need not be held at once."""
+
+    vocabulary: Tensor | None = None
+    each: Callable[[Tensor], Tensor] | None = None
+
+
+ALL = Kept()
+
+
 def run_packed(
     model: Model,
     base: Recorded,
     entry: Tensor,
     start: Tensor,
     taps_of: Callable[[Layout], Mapping[Site, Tap]],
+    kept: Kept = ALL,
     *,
-    vocabulary: Tensor | None = None,
-    each: Callable[[Tensor], Tensor] | None = None,
     max_bytes: int | None = None,
     tick: Callable[[float], None] = lambda done: None,
 ) -> Tensor:
@@ -78,9 +88,8 @@ def run_packed(
     entry: (n_runs,) the layer that each enters at: n_layers for after the last block, more for one that nothing
         reaches the logits from, which has those of the base. start: (n_runs,) its first position.
     taps_of: the changes of the runs of a part, by site, as functions of the packed value (1, rows, …).
-    vocabulary, each: as `substitute` has them.
     """
-    n_pos, n_layers = base.tokens.ids.shape[1], model.parts.n_layers
+    n_pos, n_layers, (vocabulary, each) = base.tokens.ids.shape[1], model.parts.n_layers, kept
     changed = (entry <= n_layers).nonzero()[:, 0]
     # equal starts side by side within a layer, so that a chunk leaves out as many positions as it can
     order = changed[torch.argsort(entry[changed] * (n_pos + 1) + start[changed], stable=True)]

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from hooke.errors import HookeError
-from hooke.model.run import Activations, Tokens, forward
+from hooke.model.run import Activations, Plan, Start, Tokens, forward
 from hooke.sites import Site
 
 if TYPE_CHECKING:
@@ -43,9 +43,8 @@ def record(model: Model, tokens: Tokens, read: Iterable[Site] = ()) -> Recorded:
     entries = [Site("resid_pre", layer) for layer in range(n_layers)] + [Site("resid_post", n_layers - 1)]
     cache = DynamicCache()  # of no configuration: it keeps every position, whatever a sliding window drops
     with model.held():
-        run, _ = forward(
-            model.hf, model.parts, tokens, read=[*read, *entries], logits="last", past=cache, keep_cache=True
-        )
+        plan = Plan([*read, *entries], logits="last")
+        run, _ = forward(model.hf, model.parts, tokens, plan, Start(past=cache), keep_cache=True)
     assert run.logits is not None
     return Recorded(
         tokens,

@@ -6,6 +6,8 @@ import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -74,6 +76,7 @@ class Run(NamedTuple):
 
 
 NOT_FINITE = "the model's logits are not finite; load it in another dtype (--dtype float32), or mend its weights"
+ENTRY = Site("resid_pre", 0)
 Tap = Callable[[Tensor], Tensor]  # the live value at a site to the value that takes its place
 
 
@@ -153,126 +156,184 @@ def _check_prefix(hf: nn.Module, parts: Parts, tokens: Tokens, after: Prefix, ed
             )
 
 
-def forward(
-    hf: nn.Module,
-    parts: Parts,
-    tokens: Tokens,
-    *,
-    read: Iterable[Site | str] = (),
-    edits: Sequence[Edit] = (),
-    taps: Mapping[Site, Tap] | None = None,
-    grad: bool = False,
-    logits: Literal["all", "last"] | None = "all",
-    past: Any = None,
-    past_mask: Tensor | None = None,
-    prompt_lengths: Tensor | None = None,
-    horizon: int = 0,
-    keep_cache: bool = False,
-    after: Prefix | None = None,
-    entering: tuple[int, Tensor] | None = None,
-    whole: Sequence[int] | None = None,
-) -> tuple[Run, Any]:
-    """Run the model once. Returns the run and, if asked, transformers' key-value cache.
+class Plan(NamedTuple):
+    """What a pass reads and changes.
 
-    whole: how many tokens each row (or every row, if one number) will have when all have come, if more than now:
-        some models turn the first ones by that.
-
-    entering: a layer and the stream entering it (batch pos d_model); the blocks below are left out.
-    taps: functions of the live value, applied after the edits of their site.
-    past: the cache of the prompt and what followed, then tokens is one more token of each row.
-    after: the cache of what all rows of the prompt begin with; it is left as it is.
-    horizon: how many tokens will follow the prompt, so that edits may name their positions.
+    taps: functions of the live value, applied after the edits of their site. logits: of all positions, of the last of
+    each row, or none.
     """
-    ids, mask = tokens
-    first = past is None
-    if after is not None:
-        past = copy.deepcopy(_cache(hf, parts, after, after.length + ids.shape[1]))
-        past.batch_repeat_interleave(ids.shape[0])
-        past_mask = torch.ones(ids.shape[0], after.length, dtype=torch.bool, device=ids.device)
-        prompt_lengths = after.length + mask.sum(1)
-    taps = taps or {}
-    wanted = {Site.parse(site) for site in read}
-    by_site: dict[Site, list[Edit]] = {}
-    for edit in edits:
-        by_site.setdefault(edit.site, []).append(edit)
-    asked = [pair[0] for edit in edits for pair in (edit.when, edit.feature) if pair is not None]
-    conditions = {site for dictionary in asked for site in dictionary.reads}
-    watch = wanted | by_site.keys() | conditions | taps.keys()
-    for site in watch:
-        check_site(parts, site)
-    last = max(wanted, default=None)
-    if logits is None and last is None:
+
+    read: Iterable[Site | str] = ()
+    edits: Sequence[Edit] = ()
+    taps: Mapping[Site, Tap] = {}
+    grad: bool = False
+    logits: Literal["all", "last"] | None = "all"
+
+
+class Start(NamedTuple):
+    """What a pass begins with.
+
+    past: the cache of the prompt and what followed, then tokens is one more token of each row; past_mask: which of
+    these are real, prompt_lengths: how many tokens the prompts have, horizon: how many will follow them, so that edits
+    may name their positions. after: the cache of what all rows of the prompt begin with; it is left as it is.
+    entering: a layer and the stream entering it (batch pos d_model); the blocks below are left out. whole: how many
+    tokens each row (or every row, if one number) will have when all have come, if more than now: some models turn the
+    first ones by that.
+    """
+
+    past: Any = None
+    past_mask: Tensor | None = None
+    prompt_lengths: Tensor | None = None
+    horizon: int = 0
+    after: Prefix | None = None
+    entering: tuple[int, Tensor] | None = None
+    whole: Sequence[int] | None = None
+
+
+FRESH = Start()
+
+
+def forward(
+    hf: nn.Module, parts: Parts, tokens: Tokens, plan: Plan, start: Start = FRESH, *, keep_cache: bool = False
+) -> tuple[Run, Any]:
+    """Run the model once. Returns the run and, if asked, transformers' key-value cache."""
+    first = start.past is None
+    if start.after is not None:
+        start = _after(hf, parts, tokens, start, start.after)
+    one = _Pass.of(parts, tokens, plan, start, first)
+    last = one.wanted_last
+    if plan.logits is None and last is None:
         raise HookeError("nothing to compute: ask for reads or for logits")
-    whole_mask = mask if past_mask is None else torch.cat([past_mask, mask], 1)
-    padded = not bool(whole_mask.all())
-    lengths = whole or (whole_mask.sum(1).tolist() if parts.rotary.modules else [])
-    where = _where(mask, whole_mask, prompt_lengths, padded, first) if padded or edits else None
-    if first and where is not None:
-        check_positions(edits, where.prompt, horizon)
-    acts = Activations()
-    entry = Site("resid_pre", 0)
-    start = None if entering is None else Site("resid_pre", entering[0])
-
-    def visit(site: Site, x: Tensor) -> Tensor:
-        if entering is not None and site == start:
-            x = entering[1].to(x)
-        if grad and site == entry and not x.requires_grad:
-            x = x.detach().requires_grad_()
-        if where is not None:
-            before = x
-            for edit in by_site.get(site, ()):
-                if site in conditions:
-                    where.seen[site] = x
-                x = apply(edit, x, where, owned=x is not before)
-            if site in conditions:
-                where.seen[site] = x
-        if site in taps:
-            x = taps[site](x)
-        if site in wanted:
-            acts[site] = _zero_padding(x, site, mask) if padded else x
-        if logits is None and site == last:
-            raise _Stop
-        return x
-
-    inputs: dict[str, Any] = {"input_ids": ids, "use_cache": keep_cache}
-    if where is not None and padded:
-        inputs |= {"attention_mask": whole_mask.long(), "position_ids": where.pos.clamp(min=0)}
-    if past is not None:
-        inputs[cache_name(hf)] = past
-    ends: Tensor | None = None  # which of the kept logits is the last of each row
-    if logits == "last":
-        # an index and not the number 1: that makes a strided view, on which the unembedding takes ten times as long
-        inputs["logits_to_keep"] = torch.tensor([ids.shape[1] - 1], device=ids.device)
-        if where is not None and padded:
-            inputs["logits_to_keep"], ends = where.pos.argmax(1).unique(return_inverse=True)
-    if grad:
-        watch.add(entry)
-    if start is not None:
-        watch.add(start)
-    left_out = 0 if entering is None else entering[0]
+    inputs, ends = _inputs(one, keep_cache)
+    if start.past is not None:
+        inputs[cache_name(hf)] = start.past
     with (
-        torch.set_grad_enabled(grad),
-        attached(hf, parts, watch, visit),
-        skipping(parts, left_out),
-        parts.rotary.turned(lengths),
+        torch.set_grad_enabled(plan.grad),
+        attached(hf, parts, one.watch, one.visit),
+        skipping(parts, 0 if start.entering is None else start.entering[0]),
+        parts.rotary.turned(start.whole or one.lengths),
     ):
         try:
             output = hf(**inputs)
         except _Stop:
-            return Run(None, acts, mask), None
-    missed = wanted - acts.keys()
+            return Run(None, one.acts, tokens.mask), None
+    missed = one.wanted - one.acts.keys()
     if missed:
         raise HookeError(
             f"{min(missed)} was never computed; the adapter row {parts.family.name} does not fit this model"
         )
     result = None
-    if logits == "all":
-        result = output.logits.masked_fill(~mask[:, :, None], 0) if padded else output.logits
+    if plan.logits == "all":
+        result = output.logits.masked_fill(~tokens.mask[:, :, None], 0) if one.padded else output.logits
     elif ends is not None:
         result = output.logits[torch.arange(len(ends), device=ends.device), ends]
-    elif logits == "last":
+    elif plan.logits == "last":
         result = output.logits[:, -1]
-    return Run(result, acts, mask), output[cache_name(hf)] if keep_cache else None
+    return Run(result, one.acts, tokens.mask), output[cache_name(hf)] if keep_cache else None
+
+
+def _after(hf: nn.Module, parts: Parts, tokens: Tokens, start: Start, after: Prefix) -> Start:
+    """A pass that goes on from a prefix, as one that goes on from a copy of its cache."""
+    past = copy.deepcopy(_cache(hf, parts, after, after.length + tokens.ids.shape[1]))
+    past.batch_repeat_interleave(tokens.ids.shape[0])
+    seen = torch.ones(tokens.ids.shape[0], after.length, dtype=torch.bool, device=tokens.ids.device)
+    return start._replace(past=past, past_mask=seen, prompt_lengths=after.length + tokens.mask.sum(1))
+
+
+@dataclass
+class _Pass:
+    """One pass: what is visited on its way, and what was read."""
+
+    tokens: Tokens
+    plan: Plan
+    by_site: dict[Site, list[Edit]]
+    wanted: set[Site]
+    conditions: set[Site]  # what the dictionaries of edits read
+    padded: bool
+    whole_mask: Tensor
+    lengths: list[int]
+    where: Where | None
+    entering: tuple[Site, Tensor] | None
+    acts: Activations
+
+    @classmethod
+    def of(cls, parts: Parts, tokens: Tokens, plan: Plan, start: Start, first: bool) -> _Pass:
+        by_site: dict[Site, list[Edit]] = {}
+        for edit in plan.edits:
+            by_site.setdefault(edit.site, []).append(edit)
+        asked = [pair[0] for edit in plan.edits for pair in (edit.when, edit.feature) if pair is not None]
+        mask = tokens.mask
+        whole = mask if start.past_mask is None else torch.cat([start.past_mask, mask], 1)
+        padded = not bool(whole.all())
+        where = _where(mask, whole, start.prompt_lengths, padded, first) if padded or plan.edits else None
+        found = cls(
+            tokens,
+            plan,
+            by_site,
+            {Site.parse(site) for site in plan.read},
+            {site for dictionary in asked for site in dictionary.reads},
+            padded,
+            whole,
+            whole.sum(1).tolist() if parts.rotary.modules else [],
+            where,
+            None if start.entering is None else (Site("resid_pre", start.entering[0]), start.entering[1]),
+            Activations(),
+        )
+        for site in found.wanted | by_site.keys() | found.conditions | plan.taps.keys():
+            check_site(parts, site)
+        if first and where is not None:
+            check_positions(plan.edits, where.prompt, start.horizon)
+        return found
+
+    @cached_property
+    def wanted_last(self) -> Site | None:
+        """The last site that is read."""
+        return max(self.wanted, default=None)
+
+    @property
+    def watch(self) -> set[Site]:
+        """Where something is read or done."""
+        found = self.wanted | self.by_site.keys() | self.conditions | self.plan.taps.keys()
+        if self.plan.grad:
+            found.add(ENTRY)
+        return found if self.entering is None else {*found, self.entering[0]}
+
+    def visit(self, site: Site, x: Tensor) -> Tensor:
+        """The value at a site after what is done there."""
+        if self.entering is not None and site == self.entering[0]:
+            x = self.entering[1].to(x)
+        if self.plan.grad and site == ENTRY and not x.requires_grad:
+            x = x.detach().requires_grad_()
+        if self.where is not None:
+            before = x
+            for edit in self.by_site.get(site, ()):
+                if site in self.conditions:
+                    self.where.seen[site] = x
+                x = apply(edit, x, self.where, owned=x is not before)
+            if site in self.conditions:
+                self.where.seen[site] = x
+        if site in self.plan.taps:
+            x = self.plan.taps[site](x)
+        if site in self.wanted:
+            self.acts[site] = _zero_padding(x, site, self.tokens.mask) if self.padded else x
+        if self.plan.logits is None and site == self.wanted_last:
+            raise _Stop
+        return x
+
+
+def _inputs(one: _Pass, keep_cache: bool) -> tuple[dict[str, Any], Tensor | None]:
+    """What the model is called with, and which of the kept logits is the last of each row, if not the last."""
+    ids, where = one.tokens.ids, one.where
+    inputs: dict[str, Any] = {"input_ids": ids, "use_cache": keep_cache}
+    if where is not None and one.padded:
+        inputs |= {"attention_mask": one.whole_mask.long(), "position_ids": where.pos.clamp(min=0)}
+    ends: Tensor | None = None
+    if one.plan.logits == "last":
+        # an index and not the number 1: that makes a strided view, on which the unembedding takes ten times as long
+        inputs["logits_to_keep"] = torch.tensor([ids.shape[1] - 1], device=ids.device)
+        if where is not None and one.padded:
+            inputs["logits_to_keep"], ends = where.pos.argmax(1).unique(return_inverse=True)
+    return inputs, ends
 
 
 def cache_name(hf: nn.Module) -> str:
@@ -286,17 +347,15 @@ def again(
     parts: Parts,
     prompt: Tokens,
     answer: Tensor,
-    *,
-    whole: Sequence[int],
-    read: Iterable[Site | str],
-    **same: Any,
+    plan: Plan,
+    start: Start,
 ) -> tuple[Run, Any]:
     """Run a prompt (padding on the left) and what followed it (batch new) from the beginning, as the sequences of
-    `whole` tokens that they are now. Returns the last token's reads and logits, and the cache."""
-    _, past = forward(hf, parts, prompt, logits="last", keep_cache=True, whole=whole, **same)
+    `start.whole` tokens that they are now. Returns the last token's reads and logits, and the cache."""
+    _, past = forward(hf, parts, prompt, plan._replace(read=(), logits="last"), start, keep_cache=True)
     rest = Tokens(answer, torch.ones_like(answer, dtype=torch.bool))
-    same |= {"past": past, "past_mask": prompt.mask, "whole": whole}
-    run, past = forward(hf, parts, rest, read=read, logits="last", keep_cache=True, **same)
+    going = start._replace(past=past, past_mask=prompt.mask)
+    run, past = forward(hf, parts, rest, plan._replace(logits="last"), going, keep_cache=True)
     acts = Activations()
     for site, x in run.acts.items():
         if site.point in SQUARE:
@@ -314,7 +373,7 @@ def _cache(hf: nn.Module, parts: Parts, after: Prefix, length: int) -> Any:
         if len(after.caches) > 3:
             after.caches.pop(next(iter(after.caches)))
         tokens = Tokens(after.ids, torch.ones_like(after.ids, dtype=torch.bool))
-        after.caches[turns] = forward(hf, parts, tokens, logits="last", keep_cache=True, whole=[length])[1]
+        after.caches[turns] = forward(hf, parts, tokens, Plan(logits="last"), Start(whole=[length]), keep_cache=True)[1]
     return after.caches[turns]
 
 

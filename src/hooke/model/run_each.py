@@ -20,9 +20,9 @@ from hooke.model.budget import pass_tokens
 from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts
 from hooke.model.hooks import check_site
-from hooke.model.packed import Layout, run_packed
+from hooke.model.packed import Kept, Layout, run_packed
 from hooke.model.recorded import Recorded, record
-from hooke.model.run import Tap, check_positions, forward
+from hooke.model.run import Plan, Start, Tap, check_positions, forward
 from hooke.sites import Site
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def substitute(
         start.scatter_reduce_(0, w.runs.cpu(), w.positions.cpu(), "amin")
     return run_packed(
         model, base, entry, start, lambda layout: _written(moved, layout, model.device),
-        vocabulary=vocabulary, each=each, max_bytes=max_bytes, tick=tick,
+        Kept(vocabulary, each), max_bytes=max_bytes, tick=tick,
     )  # fmt: skip
 
 
@@ -322,7 +322,8 @@ def _run_whole(
         edits = [replace(edit, rows=[row]) for row, (_, s) in enumerate(chunk) for edit in s.edits]
         here = [site for site in sites if site.layer is None or site.layer >= first]
         stream = base.resid[first].expand(len(chunk), -1, -1)
-        run, _ = forward(model.hf, model.parts, tokens, read=here, edits=edits, logits="last", entering=(first, stream))
+        plan = Plan(here, edits, logits="last")
+        run, _ = forward(model.hf, model.parts, tokens, plan, Start(entering=(first, stream)))
         assert run.logits is not None
         for row, (i, s) in enumerate(chunk):
             logits[i] = run.logits[row]
