@@ -1,4 +1,9 @@
-"""The only home of text: prompts, contrast pairs and passages, written or generated here."""
+"""The only home of text, written or generated here.
+
+prompts/    with counterfactuals, with a circuit to look for, neutral passages, lists of words
+labelled/   labelled text for probes, and readers of a person's own
+audit/      what a model is asked when its behaviour is looked into
+"""
 
 from hooke.data.prompts.flips import DEVELOPMENT, EARLIER, Flip
 from hooke.data.prompts.function_words import FUNCTION_WORDS, ROLES

@@ -1,1 +1,16 @@
-"""The verbs: one file each, one public function each, and the parts they share."""
+"""The verbs, one public function each, and the parts they share.
+
+trace/       which parts of the model produced the next token, as a tested graph
+intervene    switch neurons of a trace off, or double them, beside random groups
+lens         what each layer would say next
+patch/       put values of one run into another; path_patch: into one reader alone
+attribute/   estimate every patch from a few passes, and score the estimates
+circuit/     the edges that carry what a model does for a task
+tasks        what circuits are looked for in, and whether a model can do it
+probe/       fit, judge and explain detectors of a concept
+doctor       does Hooke work here
+
+computation_graph, edge_runs, edge_cuts   nodes and edges between heads and MLPs, and runs in which edges are cut
+metric, metrics, objective, quantities, ranking   what is measured, by which name
+asking, content, variants, splits, progress, phrases   prompts, counterfactuals, splits, progress, words
+"""
