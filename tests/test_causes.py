@@ -1,4 +1,4 @@
-"""A model in memory that cannot be read as it is: the refusal names the cause and the remedy, never an adapter row.
+"""A model in memory that cannot be read as it is: the refusal names the cause and the remedy, never a family row.
 
 bitsandbytes and its like are not installed here: classes of the same names stand for them. PEFT and accelerate are
 the real ones (PEFT where it is installed).

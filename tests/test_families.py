@@ -1,4 +1,4 @@
-"""The adapter rows: each is proved at load, and a row that is wrong anywhere is refused."""
+"""The rows of families: each is proved at load, and a row that is wrong anywhere is refused."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_a_family_with_other_weights_in_fused_order_is_refused(monkeypatch: pyte
 
 def test_an_unknown_architecture_is_refused_by_its_name() -> None:
     hf = tf.BloomForCausalLM(tf.BloomConfig(vocab_size=97, hidden_size=32, n_layer=1, n_head=4))
-    with pytest.raises(HookeError, match=r"no adapter for model type 'bloom'; Hooke knows Llama, .*one row in"):
+    with pytest.raises(HookeError, match=r"no row for model type 'bloom'; Hooke knows Llama, .*one row in"):
         hooke.load(hf)
 
 

@@ -1,4 +1,4 @@
-"""Models: loading, the adapter table, reads and edits at sites, the frozen linear view.
+"""Models: loading, the table of families, reads and edits at sites, the frozen linear view.
 
 Names are loaded when they are first used, so that `hooke.model.zoo` does not import torch. `load` is
 not among them, since `hooke.model.load` is the module that has it: use `hooke.load`.

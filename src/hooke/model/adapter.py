@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-PACKAGED = Path(__file__).resolve().parents[1] / "truth" / "organisms" / "adapters"  # data, kept beside its recipes
+PACKAGED = Path(__file__).with_name("adapters")  # of the organisms, whose recipes are in truth/organisms
 MAX_TENSORS, MAX_BYTES, MAX_RANK, MAX_CONFIG = 10_000, 2**32, 4096, 16 * 2**20
 MAX_SCALE = 1e6  # of an alpha
 

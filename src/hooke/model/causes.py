@@ -1,7 +1,7 @@
 """Why a model in memory cannot be read as it is: each cause by its name, with what to do about it.
 
 Other libraries wrap, quantise, offload and compile models, and people hang hooks on them. None of that is a fault of
-an adapter row, so it is looked for before the row is tried, and again when a check fails.
+a family row, so it is looked for before the row is tried, and again when a check fails.
 """
 
 from __future__ import annotations

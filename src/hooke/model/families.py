@@ -1,4 +1,4 @@
-"""The adapter table: where each family of models keeps the parts of a block.
+"""The table of families: where each family of models keeps the parts of a block.
 
 One row a family; every row is proved by `checks.py` when a model is loaded, and on tiny random
 configurations of all families in the tests. Nothing else in Hooke knows a module's name.
@@ -133,14 +133,14 @@ FAMILIES: tuple[Family, ...] = (
 
 
 def family_of(config: Any) -> Family:
-    """The adapter row for a transformers configuration. Raises HookeError for an unknown architecture."""
+    """The family row for a transformers configuration. Raises HookeError for an unknown architecture."""
     kind = getattr(config, "model_type", None)
     for family in FAMILIES:
         if kind in family.model_types:
             return family
     known = ", ".join(family.name for family in FAMILIES)
     raise HookeError(
-        f"no adapter for model type {kind!r}; Hooke knows {known}. "
+        f"no row for model type {kind!r}; Hooke knows {known}. "
         "A new family is one row in hooke/model/families.py plus the load-time checks"
     )
 
@@ -273,7 +273,7 @@ class Linear:
 
 @dataclass
 class Block:
-    """The parts of one block, found through the adapter row."""
+    """The parts of one block, found through the family row."""
 
     module: nn.Module
     attn: nn.Module
@@ -294,7 +294,7 @@ class Block:
 
 @dataclass
 class Parts:
-    """Everything the adapter found in a model, with the sizes that follow from it."""
+    """Everything that the row of a family found in a model, with the sizes that follow from it."""
 
     family: Family
     blocks: list[Block]
@@ -323,7 +323,7 @@ def _get(root: nn.Module, path: str, what: str) -> nn.Module:
             return root.get_submodule(choice)
         except AttributeError:
             continue
-    raise HookeError(f"this model has no module {path!r} ({what}); its adapter row does not fit it")
+    raise HookeError(f"this model has no module {path!r} ({what}); its family row does not fit it")
 
 
 def _norm(root: nn.Module, path: str | None, offset: float) -> Norm | None:
@@ -333,7 +333,7 @@ def _norm(root: nn.Module, path: str | None, offset: float) -> Norm | None:
     if isinstance(module, nn.Identity):  # a norm that was taken out
         return None
     if _epsilon(module) is None or getattr(module, "weight", None) is None:
-        raise HookeError(f"the norm {path!r} has no epsilon or no weight; its adapter row does not fit it")
+        raise HookeError(f"the norm {path!r} has no epsilon or no weight; its family row does not fit it")
     return Norm(module, offset, isinstance(module, nn.LayerNorm))
 
 
@@ -357,7 +357,7 @@ def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
     final_norm = _norm(hf, family.final_norm, family.norm_offset)
     if final_norm is None:
         if not family.final_norm:
-            raise HookeError(f"the adapter row {family.name} names no final norm")
+            raise HookeError(f"the family row {family.name} names no final norm")
         final_norm = NoNorm(_get(hf, family.final_norm, "the last norm"), 0.0, centred=False)
     n_heads = int(config.num_attention_heads)
     n_kv_heads = int(getattr(config, "num_key_value_heads", None) or n_heads)
@@ -366,7 +366,7 @@ def find_parts(hf: nn.Module, family: Family | None = None) -> Parts:
     blocks = []
     layers = _get(hf, family.blocks, "the list of blocks")
     if not isinstance(layers, nn.ModuleList) or not len(layers):
-        raise HookeError(f"{family.blocks!r} is not a list of blocks; the adapter row {family.name} does not fit")
+        raise HookeError(f"{family.blocks!r} is not a list of blocks; the family row {family.name} does not fit")
     for module in layers:
         q, k, v = _qkv(module, family, n_heads, n_kv_heads, d_head)
         gate, up = _gate_up(module, family)
@@ -431,7 +431,7 @@ def _check_widths(family: Family, block: Block, d_model: int, d_q: int, d_kv: in
 def _check_width(path: str, verb: str, found: int, needed: int) -> None:
     if found != needed:
         raise HookeError(
-            f"the matrix {path!r} {verb} {found} numbers where {needed} are needed; its adapter row does not fit"
+            f"the matrix {path!r} {verb} {found} numbers where {needed} are needed; its family row does not fit"
         )
 
 
@@ -439,13 +439,13 @@ def _linear(root: nn.Module, path: str, rows: Tensor | slice | None = None) -> L
     module = _get(root, path, "a matrix")
     weight = getattr(module, "weight", None)
     if not isinstance(weight, Tensor) or weight.ndim != 2:
-        raise HookeError(f"{path!r} is not a matrix; its adapter row does not fit this model")
+        raise HookeError(f"{path!r} is not a matrix; its family row does not fit this model")
     return Linear(module, rows, transposed=type(module).__name__ == "Conv1D")
 
 
 def _qkv(block: nn.Module, family: Family, n_heads: int, n_kv: int, d_head: int) -> list[Linear]:
     if family.fused_qkv is not None and not family.q == family.k == family.v:
-        raise HookeError(f"the adapter row {family.name} fuses q, k and v but names several matrices")
+        raise HookeError(f"the family row {family.name} fuses q, k and v but names several matrices")
     if family.fused_qkv is None:
         return [_linear(block, path) for path in (family.q, family.k, family.v)]
     _check_width(family.q, "gives", _linear(block, family.q).n_out, (n_heads + 2 * n_kv) * d_head)
@@ -458,7 +458,7 @@ def _qkv(block: nn.Module, family: Family, n_heads: int, n_kv: int, d_head: int)
 
 def _gate_up(block: nn.Module, family: Family) -> tuple[Linear | None, Linear]:
     if family.fused_gate and family.gate != family.up:
-        raise HookeError(f"the adapter row {family.name} fuses gate and up but does not name one matrix for both")
+        raise HookeError(f"the family row {family.name} fuses gate and up but does not name one matrix for both")
     if family.gate is None:
         return None, _linear(block, family.up)
     if not family.fused_gate:

@@ -119,7 +119,7 @@ def _attach_block(parts: Parts, layer: int, points: set[str], visit: Visit, stac
         def mid(attn_out: Tensor) -> Tensor:
             if attn_out.shape != entering[0].shape:
                 raise HookeError(
-                    f"attn_out.{layer} is not a part of the stream; the adapter row does not fit this model"
+                    f"attn_out.{layer} is not a part of the stream; the family row does not fit this model"
                 )
             before = entering[0] + attn_out
             after = visit(Site("resid_mid", layer), before)

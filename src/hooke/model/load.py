@@ -41,7 +41,7 @@ def load(
     dtype: "auto" is float32 on a CPU and the checkpoint's own elsewhere.
     base: the model that an adapter changes, when its own configuration does not name one that loads here.
     Raises HookeError: unknown name (with the nearest), folder without weights, architecture without
-    an adapter row, an adapter for another base, or a failed load-time check.
+    a family row, an adapter for another base, or a failed load-time check.
     """
     if isinstance(name, torch.nn.Module):
         if base is not None:

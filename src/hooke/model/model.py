@@ -1,4 +1,4 @@
-"""`Model`: an unmodified transformers model, its tokenizer and one adapter row."""
+"""`Model`: an unmodified transformers model, its tokenizer and its family row."""
 
 from __future__ import annotations
 

@@ -220,7 +220,7 @@ def forward(
     missed = one.wanted - one.acts.keys()
     if missed:
         raise HookeError(
-            f"{min(missed)} was never computed; the adapter row {parts.family.name} does not fit this model"
+            f"{min(missed)} was never computed; the family row {parts.family.name} does not fit this model"
         )
     result = None
     if plan.logits == "all":
