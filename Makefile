@@ -1,4 +1,4 @@
-# Hooke. `make demo` sets everything up and traces a prompt; `make test` runs the tests; `make help` lists the rest.
+# Hooke. `make demo` sets everything up and traces a prompt; `make test` runs the tests that a change needs; `make help` lists the rest.
 #   PYTHON=python3.12   another Python (3.11 or newer)
 #   TORCH=any           without an NVIDIA GPU: take the standard build of torch if the CPU build cannot be had
 
@@ -11,11 +11,12 @@ export TORCH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo install test test-newest lint types format web pictures bench clean check-python
+.PHONY: help demo install test test-all test-newest lint types format web pictures bench clean check-python
 
 help:
 	@echo "make demo    set up .venv, fetch the small model, trace a sample prompt (says first what it downloads)"
-	@echo "make test    run the tests                      make test-newest  with the newest versions of what Hooke needs"
+	@echo "make test    the tests that a change needs    make test-all  all of them: also trained models, every example"
+	@echo "make test-newest  with the newest versions of what Hooke needs"
 	@echo "make lint    ruff: style and format        make types   mypy"
 	@echo "make format  let ruff rewrite the files    make bench   the measured comparisons"
 	@echo "make web     build the page from web/ (needs Node 20 or newer)"
@@ -43,7 +44,11 @@ demo: check-python
 install: .venv/.installed
 
 # One process a core with one thread each: two threads in one process save an eighth of the time, two processes half.
+# Slow tests (tests/conftest.py says which) train models, or do much with the default one: they run with test-all.
 test: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
+
+test-all: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # In an environment of its own, without constraints.txt. TESTS: only these.

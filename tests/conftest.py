@@ -24,8 +24,24 @@ HOME = os.environ.get("HOOKE_HOME")
 LONG = ("test_organisms_retrain.py", "test_docs.py", "test_memory.py", "test_circuit_file.py", "test_organisms.py")
 
 
+# files, and tests of files, that `make test` leaves to `make test-all`
+SLOW = (
+    "test_organisms_retrain.py",
+    "test_memory.py",
+    "test_docs.py::test_examples_run",
+    "test_organisms.py::test_what_clean_fine_tunes_give_is_recorded",
+    "test_dtypes.py::test_every_verb_in_every_type_agrees_with_float32",
+    "test_lens_and_select.py::test_indirect_object_on_real_weights",
+    "test_circuit_file.py::test_the_command_on_the_default_model",
+    "test_circuit.py::test_methods_without_a_sign",
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long files first; otherwise the order is kept."""
+    """Long files first; otherwise the order is kept. What is slow is marked."""
+    for item in items:
+        if item.path.name in SLOW or f"{item.path.name}::{item.name.partition('[')[0]}" in SLOW:
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 

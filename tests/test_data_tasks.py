@@ -14,7 +14,7 @@ from hooke.data.labelled.registry import DATASETS, dataset, dataset_names
 from hooke.data.labelled.rows import Dataset, Row, check_rows
 from hooke.data.labelled.tables import both, finished, generator, table, words
 
-NAMES = [name for name, place in DATASETS.items() if ".tasks_" in place]
+NAMES = [name for name, place in DATASETS.items() if ".statements." not in place]
 CHAT = ("honesty", "roleplay", "about-deception")  # with answers of an assistant
 UNPAIRED = ("about-deception", "language")  # not every row has a partner
 WORDS = ("code", "politeness")  # one word, or sign, says much about the label: programming languages, and manners

@@ -117,15 +117,18 @@ def test_edits_set_neurons_in_the_live_model(name: str) -> None:
     model, ids = model_of(name, F64), random_ids(1, 6)
     block = neurons(model)[1]
     clean = model.run(ids, read=["mlp_act.1"]).acts["mlp_act.1"][0]
-    chosen, positions = torch.tensor([3, 3, 40]), torch.tensor([0, 5, 2])
-    for value in (0.1, torch.tensor([0.1, -0.2, 0.3], dtype=F64)):
+    few, many = torch.tensor([[3, 3, 40], [0, 5, 2]]), torch.rand(4, block.n_features) < 0.7
+    places = torch.stack([many.nonzero()[:, 1], many.nonzero()[:, 0] + 1])
+    cases = [(few, 0.1), (few, torch.tensor([0.1, -0.2, 0.3], dtype=F64))]
+    cases += [(places, 0.1), (places, torch.randn(places.shape[1], dtype=F64))]
+    for (chosen, positions), value in cases:
         expected = clean.clone()
         for i, (feature, position) in enumerate(zip(chosen.tolist(), positions.tolist(), strict=True)):
             expected[position, feature] = value if isinstance(value, float) else value[i]
         got = model.run(ids, read=["mlp_act.1"], edits=block.edits(chosen, value, positions)).acts["mlp_act.1"][0]
         tolerance = 1e-8 if isinstance(value, float) else 1e-12
         torch.testing.assert_close(got, expected, atol=tolerance, rtol=0)
-    everywhere = model.run(ids, read=["mlp_act.1"], edits=block.edits(chosen[1:], torch.tensor([1.0, 2.0]))).acts[
+    everywhere = model.run(ids, read=["mlp_act.1"], edits=block.edits(few[0, 1:], torch.tensor([1.0, 2.0]))).acts[
         "mlp_act.1"
     ][0]
     expected = clean.clone()

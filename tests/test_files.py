@@ -411,7 +411,7 @@ EMPTY = {
         "tokens": [], "nodes": [], "targets": [], "dropped": [],
         "links": {"source": [], "row": [], "weight": [], "of": 0},
     },
-    "metadata": {}, "state": {},
+    "metadata": {}, "state": {}, "units": "features",
 }
 def write_atomic():
     files.write_atomic(where / "r.json", b"x" * 1000)

@@ -138,7 +138,7 @@ def test_a_probe_is_a_dictionary_of_one_feature(glass: Model, fitted: Result) ->
     x = glass.run("Alice walked in the wood.", read=[direction.site]).acts[direction.site][0]
     check_dictionary(direction, {direction.site: x})
     for positions, aim in ((None, 3.0), (torch.tensor([1, 2]), torch.tensor([2.0, -1.0]))):
-        edits = direction.edits(torch.tensor([0]), aim, positions, len(x))
+        edits = direction.edits(torch.tensor([0]), aim, positions)
         after = glass.run("Alice walked in the wood.", read=[direction.site], edits=edits).acts[direction.site][0]
         at = slice(None) if positions is None else positions
         wanted = torch.as_tensor(aim).expand(len(after[at]))

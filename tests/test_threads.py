@@ -181,9 +181,9 @@ def test_a_result_says_how_many_it_had_and_its_id_does_not_depend_on_it(four, gl
 
 
 def test_the_long_verbs_all_look():
-    import hooke.truth.toys
+    from hooke.truth.toys.check import toys
 
     verbs = ("trace", "lens", "patch", "attribute", "circuit", "intervene", "probe", "probe_test", "tasks", "assess",
              "scoreboard")  # fmt: skip
-    for verb in [*(getattr(hooke, name) for name in verbs), hooke.truth.toys.toys]:
+    for verb in [*(getattr(hooke, name) for name in verbs), toys]:
         assert hasattr(verb, "__wrapped__"), verb.__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from hooke.dictionaries.codes import Codes
@@ -16,6 +17,8 @@ from hooke.dictionaries.protocol import Dictionary, Values
 from hooke.model import Edit, Model, local_mlp
 from hooke.model.families import Block
 from hooke.sites import Site
+
+MANY = 8  # of this many neurons one is edited at least, where a mask is used
 
 
 @dataclass
@@ -60,8 +63,20 @@ class Neurons(Dictionary):
 
     def edits(self, ids: Tensor, value: Tensor | float, positions: Tensor | None = None) -> list[Edit]:
         """The same as an edit of the features, made where the model itself computes them."""
-        index = ids if positions is None else (positions.expand(len(ids)), ids)
-        return [Edit(self.site, value=value, index=index)]
+        if positions is None:
+            return [Edit(self.site, value=value, index=ids)]
+        positions = positions.expand(len(ids))
+        first, n = int(positions.min()), int(positions.max()) - int(positions.min()) + 1
+        if first < 0 or len(ids) * MANY < n * self.n_features:
+            return [Edit(self.site, value=value, index=(positions, ids))]
+        # most of all neurons there: a mask is faster than a list of places
+        mask = torch.zeros(n, self.n_features, dtype=torch.bool, device=ids.device)
+        mask[positions - first, ids] = True
+        whole = value
+        if isinstance(value, Tensor):
+            whole = value.new_zeros(n, self.n_features)
+            whole[positions - first, ids] = value
+        return [Edit(self.site, value=whole, index=mask, positions=range(first, first + n))]
 
 
 def neurons(model: Model) -> tuple[Neurons, ...]:

@@ -35,6 +35,7 @@ WORTH = 0.3  # of the median score: what a variant that changes another place th
 SAME_ANSWER = 3  # variants with the same answer, at most
 LEAST_FALL = 1.0  # nats; what a counterfactual must take from the log-probability of the answer
 STILL = 0.95  # and more than this share of the changes that move the answer least
+BATCH_ROWS = 48  # few enough that rows that differ late begin late together
 LARGEST_FALL = 5.0  # nats; a target that is out of the question cannot be more so
 
 
@@ -269,7 +270,7 @@ def _answers(model: Model, ids: Tensor, rows: Sequence[Tensor], tick: Tick = idl
     starts = (stacked != ids).int().argmax(1)
     order = starts.argsort(stable=True)
     out: list[Tensor] = []
-    for part in order.split(max(1, pass_tokens(model) // len(ids))):
+    for part in order.split(max(1, min(BATCH_ROWS, pass_tokens(model) // len(ids)))):
         tick(sum(map(len, out)) / len(order))
         start = int(starts[part[0]])
         rest = stacked[part, start:]
