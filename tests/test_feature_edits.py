@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from families import model_of, one_thread, padded, random_ids  # noqa: F401
+from families import close, model_of, one_thread, padded, random_ids  # noqa: F401
 from hooke.dictionaries import Dictionary, Direction, neurons
 from hooke.errors import HookeError
 from hooke.model import Edit, Model, Tokens
@@ -311,3 +311,50 @@ def test_a_layer_that_is_left_out_cannot_be_read() -> None:
     stream = model.run(ids, read="resid_pre.1").acts["resid_pre.1"]
     with pytest.raises(HookeError, match=r"mlp_in\.0"):
         model.run(Tokens(ids, torch.ones_like(ids, dtype=torch.bool)), edits=late, entering=(1, stream))
+
+
+# Single features at single positions
+
+
+@pytest.mark.parametrize("op", ["set", "add", "scale"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_features_at_positions_are_as_one_edit_for_each(op: str, side: str) -> None:
+    """A pair (positions, ids) against one edit an entry: whatever the padding, with weights, and for one row alone."""
+    model = model_of("llama")
+    tokens = padded([random_ids(6), random_ids(4, seed=1)], side)
+    at, ids, values = [1, -1, 3, 1], [5, 5, 0, 9], torch.tensor([2.0, -1.0, 0.5, 3.0])
+    for rows, weight in ((None, None), ([1], None), (None, torch.tensor([0.2, 1.0, 0.5, 0.0]))):
+        pair = Edit("mlp_act.1", op, values, index=(at, ids), rows=rows, weight=weight)
+        each = [
+            Edit(
+                "mlp_act.1",
+                op,
+                float(v),
+                positions=[p],
+                index=[i],
+                rows=rows,
+                weight=None if weight is None else float(weight[k]),
+            )
+            for k, (p, i, v) in enumerate(zip(at, ids, values, strict=True))
+        ]
+        run, plain = (model.run(tokens, edits=edits, read="mlp_act.1") for edits in (pair, each))
+        close(run.acts["mlp_act.1"], plain.acts["mlp_act.1"])
+        close(run.logits, plain.logits)
+        assert float((run.logits - model.run(tokens).logits).abs().max()) > 1e-3  # type: ignore[operator]
+
+
+def test_features_at_positions_are_refused_in_one_line() -> None:
+    model, ids = model_of("llama"), random_ids(1, 5)
+    for fields, says in (
+        ({"index": ([1], [5, 6])}, "two lists of equal length"),
+        ({"index": ([1, 1], [5, 5])}, "named twice"),
+        ({"index": ([1], [5]), "positions": [2]}, "no other positions"),
+        ({"index": ([1.5], [5])}, "no list of features"),
+        ({"index": ([9], [5])}, "position 9"),
+        ({"index": ([1], [5000])}, "5000 of"),
+        ({"index": ([1], [5]), "value": torch.ones(1, 1)}, "one number each"),
+        ({"index": ([1], [5]), "value": torch.ones(3)}, "does not fit"),
+        ({"index": ([1], [5]), "op": "project_out", "value": torch.ones(1)}, "takes whole values"),
+    ):
+        with pytest.raises(HookeError, match=says):
+            model.run(ids, edits=Edit("mlp_act.1", **fields))

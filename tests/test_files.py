@@ -406,13 +406,9 @@ import torch
 real = os.replace
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
-EMPTY = {
-    "graph": {
-        "tokens": [], "nodes": [], "targets": [], "dropped": [],
-        "links": {"source": [], "row": [], "weight": [], "of": 0},
-    },
-    "metadata": {}, "state": {}, "units": "features",
-}
+LINKS = {"source": [], "row": [], "weight": [], "of": 0}
+GRAPH = {"tokens": [], "nodes": [], "targets": [], "dropped": [], "links": LINKS}
+EMPTY = {"graph": GRAPH, "metadata": {}, "state": {}, "units": "features"}
 def write_atomic():
     files.write_atomic(where / "r.json", b"x" * 1000)
 def result():

@@ -76,7 +76,9 @@ def substitute(
         check_site(parts, site)
         if site.point in SQUARE:
             raise HookeError(f"{site} holds a value for each pair of positions; replace z instead")
-    moved = [w for w in (_reaching(_canonical(w, parts), parts, n_pos) for w in writes) if len(w.runs)]
+    moved = [
+        w for w in (_reaching(w._replace(site=_entered(w.site, parts)), parts, n_pos) for w in writes) if len(w.runs)
+    ]
     entry = torch.full((n_runs,), parts.n_layers + 1)
     start = torch.full((n_runs,), n_pos)
     for w in moved:
@@ -90,13 +92,8 @@ def substitute(
     )  # fmt: skip
 
 
-def _canonical(w: Writes, parts: Parts) -> Writes:
-    """What leaves a block is what enters the next one, where the run can begin."""
-    return w._replace(site=_entered(w.site, parts))
-
-
 def _entered(site: Site, parts: Parts) -> Site:
-    """The site before the next block for one after a block; after the last block there is none."""
+    """What leaves a block is what enters the next one, where a run can begin; after the last block there is none."""
     layer = (site.layer or 0) + 1
     return Site("resid_pre", layer) if site.point == "resid_post" and layer < parts.n_layers else site
 
