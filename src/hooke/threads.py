@@ -17,6 +17,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from hooke.kernels import exact_products
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -169,15 +171,16 @@ def fitted() -> Iterator[dict[str, Any]]:
 
 
 def fitting(verb: Callable[P, R]) -> Callable[P, R]:
-    """A verb with `fitted` around it; its result's provenance says how many threads it had, outside its id."""
+    """A verb with `fitted` and `exact_products` around it; its result's provenance says how many threads it had and
+    whose products, outside its id."""
 
     @wraps(verb)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        with fitted() as threads:
+        with fitted() as threads, exact_products() as products:
             result = verb(*args, **kwargs)
         provenance = getattr(result, "provenance", None)
         if isinstance(provenance, dict):
-            provenance["threads"] = threads
+            provenance["threads"] = {**threads, "products": products}
         return result
 
     return run

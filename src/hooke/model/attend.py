@@ -14,6 +14,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from hooke.kernels import short_attention
 from hooke.model.run import Tokens
 
 if TYPE_CHECKING:
@@ -84,7 +85,8 @@ def softmax_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, scale: floa
     """q: batch head query d_head; k, v: batch kv_head key d_head; seen: (query, key) True where attended."""
     grouped = q.shape[1] != k.shape[1]
     if softcap is None:
-        return scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=grouped)
+        with short_attention(q, k.shape[2]):
+            return scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale, enable_gqa=grouped)
     k, v = (x.repeat_interleave(q.shape[1] // x.shape[1], 1) for x in (k, v))
     scores = softcap * torch.tanh(q @ k.transpose(-1, -2) * scale / softcap)
     return scores.masked_fill(~seen, -math.inf).softmax(-1).to(v.dtype) @ v

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from hooke.arguments import argument, shown
 from hooke.errors import HookeError
+from hooke.kernels import short_attention
 from hooke.model.apply import Where, apply
 from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts
@@ -211,6 +212,7 @@ def forward(
         torch.set_grad_enabled(plan.grad),
         attached(hf, parts, one.watch, one.visit),
         skipping(parts, 0 if start.entering is None else start.entering[0]),
+        short_attention(parts.unembed.weight, one.whole_mask.shape[1]),
         parts.rotary.turned(start.whole or one.lengths),
     ):
         try:
