@@ -73,7 +73,7 @@ web: .venv/.installed-dev
 	$(BIN)/python scripts/page_build.py
 
 pictures: .venv/.installed-dev
-	$(BIN)/python -m pytest tests/test_page.py -k pictures_of_the_readme
+	$(BIN)/python -m pytest tests/viewer/test_page.py -k pictures_of_the_readme
 	mkdir -p docs/images && cp build/screenshots/graph-light.png build/screenshots/plain-dark.png docs/images/
 
 bench: .venv/.installed

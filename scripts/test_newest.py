@@ -1,7 +1,7 @@
 """Run the tests with the newest versions that pyproject.toml admits, in an environment of their own.
 
     make test-newest                         everything
-    make test-newest TESTS=tests/test_run.py
+    make test-newest TESTS=tests/model/test_run.py
 
 constraints.txt says what is tested every day; this says what will break for those who install without it. When the
 newest versions are the pinned ones there is nothing to test, and it says so. The environment is build/newest; pip's

@@ -23,6 +23,8 @@ from hypothesis import strategies as st
 
 import hooke
 from families import CONFIGS
+from gguf_files import write_gguf
+from graph_files import neuronpedia_file, tracer_file
 from hooke.data.labelled.readers import read_rows
 from hooke.errors import HookeError
 from hooke.methods.circuit.file import circuit_json, read_circuit
@@ -41,8 +43,6 @@ from hooke.truth.programs.text import read_program
 from hooke.viewer import page_bytes, read_file
 from made_up import filled, unknown
 from reports import evidence_of, write_folder
-from test_gguf import write_gguf
-from test_graph_file_dialects import neuronpedia_file, tracer_file
 
 SLOWEST = 30.0  # seconds of the processor for one file, on any machine
 EXAMPLES = int(os.environ.get("HOOKE_EXAMPLES", "60"))  # of each kind; more find more

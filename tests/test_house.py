@@ -14,11 +14,9 @@ import pytest
 
 import hooke
 from hooke.results.payloads import KINDS
+from house import FILES, SOURCE, TREES, kinds_made
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCE = ROOT / "src" / "hooke"
-FILES = sorted(SOURCE.rglob("*.py"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8"), str(path)) for path in FILES}
 MAX_LINES = 500
 MAX_FUNCTION = 80  # lines, from `def` to the last one
 MAX_PARAMETERS = 8  # but of a verb and of its command, whose parameters are what a person may ask for
@@ -151,6 +149,12 @@ def test_importing_does_not_import_torch(module: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == []
+
+
+def test_tests_lie_as_what_they_test() -> None:
+    """A folder of tests is a room or a package in one; what is of no one room lies above."""
+    for folder in {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")}:
+        assert (SOURCE / folder).is_dir(), folder
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
@@ -361,11 +365,3 @@ def test_the_map_of_the_house_is_complete() -> None:
 def test_every_kind_of_result_has_a_model_and_every_model_a_kind() -> None:
     made = {kind for path in FILES for kind in kinds_made(TREES[path])}
     assert made == set(KINDS)
-
-
-def kinds_made(tree: ast.AST) -> Iterator[str]:
-    """The kinds that `Result.make` is called with: always written out, so that they can be found."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Result.make":
-            assert node.args and isinstance(node.args[0], ast.Constant), ast.unparse(node)
-            yield node.args[0].value

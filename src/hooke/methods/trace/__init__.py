@@ -221,7 +221,7 @@ def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[s
 
 def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary]) -> float:
     """What a trace takes at its peak beside the model, from what it keeps and the largest of what passes: measured
-    against the peaks of real runs in the neuron basis (tests/test_memory.py), a quarter more at most."""
+    against the peaks of real runs in the neuron basis (tests/methods/trace/test_memory.py), a quarter more at most."""
     parts, size, n_blocks = model.parts, 8 if model.dtype == torch.float64 else 4, len(basis)
     patterns = size * parts.n_layers * parts.n_heads * n_pos**2
     # of trained dictionaries a tenth of the features is active at most; one block is encoded at a time

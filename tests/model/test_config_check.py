@@ -13,7 +13,7 @@ from transformers import AutoConfig
 from hooke import HookeError
 from hooke.model.config_check import check_kind, check_said
 from hooke.model.families import family_of
-from test_load_files import config, load, refused, saved, tensors
+from model_folders import config, load, refused, saved, tensors
 
 _SIZES = {
     "hidden_size": 32,

@@ -22,7 +22,7 @@ from hooke.model import Model
 from hooke.results import Result
 from hooke.results.verdicts import WORDS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def neurons_of(hf: Any, ids: Sequence[int]) -> list[Tensor]:

@@ -166,7 +166,7 @@ def test_bad_input(tmp_path: Path) -> None:
 
 
 def test_the_page_has_the_recorded_figures() -> None:
-    page = (Path(__file__).resolve().parent.parent / "docs" / "organisms.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[2] / "docs" / "organisms.md").read_text(encoding="utf-8")
     for name in PACKAGED:
         test = read_json(adapters.PACKAGED / name / "hooke.json")["admission"]
         row = next(line for line in page.splitlines() if line.startswith(f"| `{name}` |"))

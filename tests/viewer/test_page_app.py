@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from browser import Tab, chromium, expect, out_of_reach, overflow, violations
+from graph_files import tracer_file
 from hooke import Model, Result, lens, trace
 from hooke.server.serve import Server
 from hooke.server.store import Store
 from hooke.viewer import gallery
 from made_up import unknown
 from serving import running
-from test_graph_file_dialects import tracer_file
 
 PROMPT = "Alice was beginning to get very"
 

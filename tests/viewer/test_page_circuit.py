@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from browser import Tab, chromium, expect, out_of_reach, overflow, violations
-from graph_files import held, opened
+from graph_files import circuit_file, circuit_graph, edges_of, held, opened, small_graph
 from hooke.results import Claim, Node, Result
 from hooke.results.drawn import graph_of
 from hooke.results.graph import Graph
@@ -21,8 +21,7 @@ from hooke.viewer import html_page, page_bytes
 from hooke.viewer.page import VERDICTS
 from hooke.viewer.scoreboard import tables
 from made_up import filled
-from test_graph_circuit import circuit_file, circuit_graph, edges_of
-from test_viewer import small_graph, unpacked
+from pages import unpacked
 
 CURVE = {"shares": [0.1, 0.5, 1.0], "edges": [7, 34, 68], "circuit": [0.4, 0.9, 1.0], "random": [0.0, 0.1, 1.0],
          "random_low": [-0.1, 0.0, 1.0], "random_high": [0.1, 0.3, 1.0], "complement": [0.6, 0.1, 0.0]}  # fmt: skip

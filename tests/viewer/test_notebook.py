@@ -19,7 +19,7 @@ from browser import Tab, chromium
 from hooke import HookeError, Model, Result, trace, view
 from hooke.viewer import notebook
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -17,50 +17,12 @@ import pytest
 import torch
 import transformers as tf
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 
 import hooke
 from families import CONFIGS, close, logits_of, new_hf, random_tokens
 from hooke import HookeError
 from hooke.model import zoo
-
-
-class Letters:
-    """A tokenizer that loading does not have to read."""
-
-    eos_token_id = 2
-
-
-def load(folder: Path, **how: Any) -> Any:
-    return hooke.load(folder, tokenizer=Letters(), device="cpu", **how)
-
-
-def saved(folder: Path, name: str = "llama", shards: str | None = None, **changes: Any) -> tuple[Any, Path]:
-    hf = new_hf(name, **changes)
-    if hf.config.tie_word_embeddings:
-        hf.tie_weights()
-    hf.save_pretrained(folder, **({"max_shard_size": shards} if shards else {}))
-    return hf, folder
-
-
-def config(folder: Path, **fields: Any) -> None:
-    """Other keys in config.json; a value of None takes one out."""
-    path = folder / "config.json"
-    data = {**json.loads(path.read_text()), **fields}
-    path.write_text(json.dumps({key: value for key, value in data.items() if value is not None}))
-
-
-def tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
-    data = load_file(folder / "model.safetensors")
-    change(data)
-    save_file(data, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def refused(folder: Path, says: str, **how: Any) -> None:
-    with pytest.raises(HookeError, match=says) as caught:
-        load(folder, **how)
-    assert "\n" not in str(caught.value) and "Traceback" not in str(caught.value)
-
+from model_folders import Letters, config, load, refused, saved, tensors
 
 # ---- right -------------------------------------------------------------------------------------
 
@@ -176,7 +138,7 @@ except hooke.HookeError as error:
 
 
 def test_a_model_in_the_hub_s_cache_passes_the_same_checks(tmp_path: Path) -> None:
-    paths = [str(Path(__file__).parent)]
+    paths = [str(Path(__file__).parents[1])]
     out = subprocess.run(
         [sys.executable, "-c", HUB, str(tmp_path), *paths], capture_output=True, text=True, timeout=300
     ).stdout.splitlines()

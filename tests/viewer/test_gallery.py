@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from test_viewer import script_of
+from pages import script_of
 
 GROUP = {
     "nodes": ["1_2_3"],

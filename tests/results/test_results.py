@@ -15,7 +15,7 @@ from hooke.errors import HookeError
 from hooke.results import Claim, Result, load_result, write_atomic
 from hooke.results.payloads import KINDS, Part, numbers
 from made_up import filled, unknown
-from test_viewer import ROOT, script_of
+from pages import ROOT, script_of
 
 
 def make(**fields):

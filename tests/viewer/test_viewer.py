@@ -4,69 +4,22 @@ from __future__ import annotations
 
 import base64
 import gzip
-import importlib.util
 import json
 import re
-import struct
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import pytest
 
-from graph_files import held, opened, written
+from graph_files import held, opened, small_graph
 from hooke import HookeError, Model, Result, lens, load_result, trace
-from hooke.results import Graph, Node
 from hooke.results.formats.graph_file import file_of, write_graph_file
 from hooke.viewer import gallery, gallery_page, html_page, page_bytes, read_file, script, title, view
 from hooke.viewer.page import MAX_LINKS
 from made_up import filled, forged, unknown
+from pages import HOSTILE, script_of, unpacked
 
-ROOT = Path(__file__).resolve().parent.parent
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u202e\u0000\u2028"
-
-
-def script_of(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def unpacked(data: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The page and its tensors, read as the page reads them."""
-    raw = gzip.decompress(data)
-    (size,) = struct.unpack("<Q", raw[:8])
-    header = json.loads(raw[8 : 8 + size])
-    kinds = {"F32": np.float32, "U32": np.uint32, "U8": np.uint8}
-    tensors = {
-        name: np.frombuffer(raw[8 + size + e["data_offsets"][0] : 8 + size + e["data_offsets"][1]], kinds[e["dtype"]])
-        for name, e in header.items()
-        if name != "__metadata__"
-    }
-    return json.loads(header["__metadata__"]["page"]), tensors
-
-
-def small_graph(label: str = "says C", tokens: tuple[str, ...] = ("A", " B")) -> dict[str, Any]:
-    nodes = [
-        Node("", "token", None, 0, 5, tokens[0]),
-        Node("", "feature", 1, 1, 7, label, value=2.0, influence=0.5, cumulative=0.5),
-        Node("", "feature", 0, 0, 3, label, value=1.0, influence=0.2, cumulative=0.7),
-        Node("", "logit", 3, 1, 9, " C", probability=0.9, is_target=True),
-        Node("", "logit", 3, 1, 8, " D", probability=0.1),
-    ]
-    weights = np.array(
-        [[1.5, 0, 0.25, 0, 0], [1.0, 0, 0, 0, 0], [0.5, 2.0, -0.75, 0, 0], [0.25, -1.0, 0.5, 0, 0]], np.float32
-    )
-    graph = Graph(
-        nodes, np.array([1, 2, 3, 4]), weights, np.array([0.25, 0.0, 0.1, 0.0]), {(1, 3): "tested"}, list(tokens)
-    )
-    return written(
-        graph, slug="small", scan="toy", prompt="".join(tokens), edge_threshold=1.0,
-        scores={"completeness_score": 0.75}, generation={}, n_layers=2,
-    )  # fmt: skip
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

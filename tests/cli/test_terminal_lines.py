@@ -17,7 +17,7 @@ import pytest
 from assess_models import tiny_chat
 from families import NAMES, new_hf
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parents[1]
 PROMPT, OTHER = "Alice was beginning to get very tired", "Alice was beginning to see very tired"
 TINY = ["-m", "glassllm"]
 ENDS = ["--target-id", "300", "--contrast-id", "301"]

@@ -21,7 +21,7 @@ from hooke.results.formats.graph_file import file_of
 from hooke.sites import Site
 from hooke.terminal import show_trace
 from hooke.viewer.page import page_bytes
-from test_viewer import unpacked
+from pages import unpacked
 from transcoders import Transcoder
 
 F64 = torch.float64

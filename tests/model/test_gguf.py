@@ -6,12 +6,12 @@ import hashlib
 import os
 import struct
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from gguf_files import write_gguf
 from hooke.errors import HookeError
 from hooke.model import zoo
 from hooke.model.store import check
@@ -27,60 +27,6 @@ TEXTS = [
     "\n",
     "",
 ]
-
-
-def write_gguf(path: Path, pre: str = "smollm", kind: str = "F16", **extra: Any) -> Path:
-    """A two-layer Llama with a byte-level vocabulary, as llama.cpp would write it."""
-    import gguf
-    import numpy as np
-    from transformers.convert_slow_tokenizer import bytes_to_unicode
-
-    random = np.random.default_rng(0)
-    tokens = ["<|endoftext|>", *bytes_to_unicode().values(), "ĊĊ"]
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_name("Tiny")
-    writer.add_license("MIT")
-    writer.add_context_length(64)
-    writer.add_embedding_length(32)
-    writer.add_block_count(2)
-    writer.add_feed_forward_length(64)
-    writer.add_head_count(4)
-    writer.add_head_count_kv(2)
-    writer.add_rope_dimension_count(8)
-    writer.add_rope_freq_base(10000.0)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_vocab_size(len(tokens))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(pre)
-    writer.add_token_list(tokens)
-    writer.add_token_types([3] + [1] * (len(tokens) - 1))
-    writer.add_token_merges(["Ċ Ċ"])
-    writer.add_bos_token_id(0)
-    writer.add_eos_token_id(0)
-    writer.add_add_bos_token(False)
-    writer.add_chat_template("{% for m in messages %}{{ m['content'] }}{% endfor %}")
-    for key, value in extra.items():
-        writer.add_key_value(key.replace("_", "."), value, gguf.GGUFValueType.get_type(value))
-    shapes = {"token_embd": (len(tokens), 32), "output_norm": (32,)}
-    for layer in range(2):
-        block = {"attn_q": (32, 32), "attn_k": (16, 32), "attn_v": (16, 32), "attn_output": (32, 32)}
-        block |= {"ffn_gate": (64, 32), "ffn_up": (64, 32), "ffn_down": (32, 64), "attn_norm": (32,), "ffn_norm": (32,)}
-        shapes |= {f"blk.{layer}.{name}": shape for name, shape in block.items()}
-    for name, shape in shapes.items():
-        value = random.standard_normal(shape).astype(np.float16)
-        if len(shape) == 1:
-            writer.add_tensor(f"{name}.weight", value.astype(np.float32))
-        elif kind == "F16":
-            writer.add_tensor(f"{name}.weight", value)
-        else:
-            quant = gguf.GGMLQuantizationType[kind]
-            data = gguf.quantize(value.astype(np.float32), quant)
-            writer.add_tensor(f"{name}.weight", data, raw_dtype=quant)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 @pytest.mark.parametrize("kind", ["F16", "Q4_1"])

@@ -12,15 +12,14 @@ from typing import Any
 import pytest
 
 from browser import Tab, chromium, out_of_reach, overflow, violations
-from graph_files import opened
+from graph_files import neuronpedia_file, opened, small_graph, tracer_file
 from hooke import Model, Result, trace
 from hooke.viewer import gallery_page, html_page, read_file
 from hooke.viewer.html import wrap
-from test_graph_file_dialects import neuronpedia_file, tracer_file
-from test_viewer import HOSTILE, small_graph
+from pages import HOSTILE
 from transcoders import Transcoder
 
-SHOTS = Path(__file__).resolve().parent.parent / "build" / "screenshots"
+SHOTS = Path(__file__).resolve().parents[2] / "build" / "screenshots"
 
 
 def expect(page: Any) -> Any:

@@ -7,57 +7,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from graph_files import neuronpedia_file, tracer_file
 from hooke.errors import HookeError
-from hooke.results.formats.graph_file import cantor, check_graph_file, graph_from_file
+from hooke.results.formats.graph_file import check_graph_file, graph_from_file
 
 SCHEMA = json.loads((Path(__file__).parent / "graph_file_schema.json").read_text())
 
 
 def by_id(data):
     return {node["node_id"]: node for node in data["nodes"]}
-
-
-def tracer_file():
-    """As circuit-tracer writes them: an error of layer 5 with the id of feature 5 of layer 0."""
-
-    def node(name, feature, layer, position, kind, script, **more):
-        base = {"node_id": name, "feature": feature, "layer": layer, "ctx_idx": position, "feature_type": kind,
-                "token_prob": 0.0, "is_target_logit": False, "run_idx": 0, "reverse_ctx_idx": 0, "jsNodeId": script,
-                "clerp": "", "influence": 0.4, "activation": None}  # fmt: skip
-        return base | more
-
-    nodes = [
-        node("0_5_1", cantor(0, 5), "0", 1, "cross layer transcoder", "0_5-0", activation=2.0),
-        node("3_9_1", cantor(3, 9), "3", 1, "cross layer transcoder", "3_9-0", activation=1.5),
-        node("6_300_2", cantor(6, 300), "6", 2, "cross layer transcoder", "6_300-0", activation=4.0),
-        node("0_5_1", -1, "5", 1, "mlp reconstruction error", "5_1-0"),
-        node("2_-1_0", -1, "2", 0, "mlp reconstruction error", "2_-1-0"),
-        node("E_17_0", 0, "E", 0, "embedding", "E_17-0", influence=None),
-        node("E_18_1", 1, "E", 1, "embedding", "E_18-1"),
-        node("E_19_2", 2, "E", 2, "embedding", "E_19-2"),
-        node("9_42_2", 42, "9", 2, "logit", "L_42-2", clerp='Output " Austin" (p=0.610)', token_prob=0.61,
-             is_target_logit=True, influence=None),
-        node("9_256003_2", 256003, "9", 2, "logit", "L_256003-2", clerp='Output "A - B" (p=0.1)', token_prob=0.1),
-    ]  # fmt: skip
-    links = [
-        ("0_5_1", "3_9_1", 1.25),  # only the feature can act on layer 3
-        ("E_18_1", "3_9_1", 0.125),
-        ("0_5_1", "6_300_2", 2.0),  # twice: the feature, then the error
-        ("3_9_1", "6_300_2", 0.5),
-        ("0_5_1", "6_300_2", -1.0),
-        ("6_300_2", "9_42_2", 3.0),
-        ("2_-1_0", "9_42_2", 0.25),
-        ("0_5_1", "9_42_2", 0.75),  # after an error: the error
-        ("0_5_1", "9_256003_2", 0.5),  # nobody can tell
-        ("E_99_9", "9_42_2", 9.0),  # no such node
-    ]
-    metadata = {"slug": "austin", "scan": "mntss/clt-gemma-2-2b-426k", "transcoder_list": [], "prompt": "<bos>a b",
-                "prompt_tokens": ["<bos>", "a", " b"], "node_threshold": 0.8, "schema_version": 1}  # fmt: skip
-    params = {"pinnedIds": "0_5_1,6_300_2", "supernodes": '[["say", "6_300_2", "3_9_1"]]', "linkType": "both",
-              "clickedId": "null", "sg_pos": "", "pruningThreshold": "0.6",
-              "clerps": json.dumps([[str(cantor(6, 300)), "my label"]])}  # fmt: skip
-    return {"metadata": metadata, "qParams": params, "nodes": nodes,
-            "links": [{"source": s, "target": t, "weight": w} for s, t, w in links]}  # fmt: skip
 
 
 def weight(graph, source, target):
@@ -89,32 +47,6 @@ def test_reads_circuit_tracer():
     again["metadata"]["scan"] = "gemma-2-2b"
     check_graph_file(again)
     jsonschema.validate(again, SCHEMA)
-
-
-def neuronpedia_file():
-    """As Neuronpedia's converter of attention-and-MLP graphs writes them."""
-
-    def node(name, feature, layer, position, kind, label, **more):
-        return {"node_id": name, "jsNodeId": name, "feature": feature, "layer": layer, "ctx_idx": position,
-                "feature_type": kind, "clerp": label, "activation": None, "influence": 0.3} | more  # fmt: skip
-
-    nodes = [
-        node("E_5_0", None, "E", 0, "embedding", 'Emb: "x"', token="x"),
-        node("1_cro_7_0", cantor(1, 7), 1, 0, "cross layer transcoder", "F43", activation=2.0),
-        node("1_lor_7_0", cantor(1, 7), 1, 0, "lorsa", "F43", activation=1.0, qk_tracing_results={
-            "pair_wise_contributors": [["E_5_0", "1_bias_tc_bD_0", 0.5]],
-            "top_q_marginal_contributors": [], "top_k_marginal_contributors": []}),
-        node("1_error_attn_0", None, 1, 0, "lorsa error", 'Err: attn "x"'),
-        node("1_error_mlp_0", None, 1, 0, "mlp reconstruction error", 'Err: mlp "x"'),
-        node("1_bias_tc_bD_0", None, 1, 0, "bias", "L1 Bias (tc_bD)"),
-        node("1_unknown_blocks_1_hook_0", None, 1, 0, "unknown", "blocks.1.hook"),
-        node("1_novel_0", None, 1, 0, "some new thing", "?"),
-        node("2_9_0", 9, 2, 0, "logit", 'Logit " y" (p=0.250)', token_prob=0.25, token=" y"),
-    ]  # fmt: skip
-    links = [{"source": n["node_id"], "target": "2_9_0", "weight": 0.5 + i} for i, n in enumerate(nodes[:-1])]
-    metadata = {"slug": "s", "scan": "llama", "prompt": "x", "prompt_tokens": ["x"], "schema_version": 1,
-                "feature_details": {"neuronpedia_source_set": "scope"}, "info": {"creator_name": "me"}}  # fmt: skip
-    return {"metadata": metadata, "qParams": {}, "nodes": nodes, "links": links, "qk_only_nodes": {}}
 
 
 def test_reads_neuronpedia():

@@ -8,64 +8,12 @@ import jsonschema
 import numpy as np
 import pytest
 
-from graph_files import written
+from graph_files import circuit_file, circuit_graph, edges_of
 from hooke.errors import HookeError
 from hooke.results.formats.graph_file import GraphFile, check_graph_file, graph_from_file
-from hooke.results.graph import Graph, Node
 from hooke.results.graph_names import circuit_name
 
 SCHEMA = json.loads((Path(__file__).parent / "graph_file_schema.json").read_text())
-
-
-def circuit_graph(layers: int = 2, heads: int = 3, edges: int | None = None, seed: int = 0) -> Graph:
-    """Every node of a model, and `edges` random ones of its edges (None: all) with effects and verdicts."""
-    rng = np.random.default_rng(seed)
-    nodes = [Node("input", "token", label="input")]
-    for layer in range(layers):
-        nodes += [Node(f"a{layer}.h{h}", "head", layer, None, h) for h in range(heads)]
-        nodes.append(Node(f"m{layer}", "mlp", layer))
-    nodes.append(Node("logits", "logit", label="logits", is_target=True))
-    rows: list[tuple[int, str]] = []
-    for t, node in enumerate(nodes):
-        rows += [(t, part) for part in ("qkv" if node.kind == "head" else [""] if node.kind != "token" else [])]
-    weights = np.zeros((len(rows), len(nodes)), np.float32)
-    where = [
-        (r, s)
-        for r, (t, _) in enumerate(rows)
-        for s, node in enumerate(nodes[:t])
-        if nodes[t].kind == "logit" or node.layer is None or (node.layer, node.kind) < (nodes[t].layer, nodes[t].kind)
-    ]
-    chosen = where if edges is None else [where[i] for i in rng.permutation(len(where))[:edges]]
-    for r, s in chosen:
-        weights[r, s] = -rng.lognormal(-3, 1) * (1 if rng.random() < 0.8 else -1)
-    graph = Graph(nodes, np.array([t for t, _ in rows]), weights, np.zeros(len(rows)), tokens=["When", " Mary"])
-    graph.parts = [part for _, part in rows]
-    for k, (r, s) in enumerate(chosen):
-        verdict = ("tested", "refuted", "untested")[k % 3]
-        t, part = rows[r]
-        if part or k % 2:
-            graph.part_verdicts[s, t, part] = verdict
-        else:
-            graph.verdicts[s, t] = verdict
-    return graph
-
-
-def circuit_file(graph: Graph, **more) -> dict:
-    return written(
-        graph, slug="ioi", scan="toy", edge_threshold=1.0, scores={},
-        generation={}, n_layers=2, **more,
-    )  # fmt: skip
-
-
-def edges_of(graph: Graph) -> dict[tuple[str, str, str], tuple[float, str]]:
-    """(source, target, part) -> (weight, verdict), by the names of circuits."""
-    rows, sources = np.nonzero(graph.weights)
-    return {
-        (circuit_name(graph.nodes[s]), circuit_name(graph.nodes[graph.targets[r]]), graph.part(r)): (
-            float(graph.weights[r, s]), graph.verdict(r, s),
-        )
-        for r, s in zip(rows.tolist(), sources.tolist(), strict=True)
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize("edges", [None, 10, 0])

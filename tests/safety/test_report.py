@@ -23,9 +23,9 @@ from hooke.safety.report import ASSESSMENT, NOT_VALIDATED, check, read_report
 from hooke.server.store import Store
 from hooke.viewer import html_page, page_bytes, read_file, script, write_report
 from made_up import filled, forged, unknown
+from pages import unpacked
 from reports import HOSTILE, assessment_of, evidence_of, probe_result, probe_test_result, sentences, write_folder
 from serving import Client, running
-from test_viewer import unpacked
 
 
 @pytest.fixture(scope="module")

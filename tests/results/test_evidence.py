@@ -17,8 +17,8 @@ from hooke.methods.probe.explain import probe_explain
 from hooke.results import Claim
 from hooke.results.evidence import Place, locate, parse, resolve
 from hooke.results.payloads import KINDS
+from house import FILES, TREES, kinds_made
 from made_up import filled
-from test_house import FILES, TREES, kinds_made
 
 PROMPT = "Alice was beginning to get very tired of sitting by her sister"
 PAIR = ("Alice was beginning to get very", "Queen was beginning to get very")
