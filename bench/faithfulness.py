@@ -28,7 +28,7 @@ from hooke.methods.trace.coded import Baseline, Coded, encode
 from hooke.methods.trace.coded import Case as Traced
 from hooke.methods.trace.counterfactuals import baselines, run_baseline
 from hooke.methods.trace.verify import faithfulness
-from hooke.model import Frozen, Model, freeze
+from hooke.model import LinearView, Model, held_view
 
 SIZES = (100, 300, 1000, 3000)
 SETS = {"held_out": HELD_OUT, "earlier": EARLIER, "development": DEVELOPMENT}
@@ -41,12 +41,12 @@ class Case:
     def __init__(self, model: Model, flip: Flip) -> None:
         self.model, self.flip = model, flip
         self.tokens = model.tokens(flip.prompt)
-        self.frozen: Frozen = freeze(model, self.tokens)
+        self.view: LinearView = held_view(model, self.tokens)
         self.basis = neurons(model)
-        self.coded: Coded = encode(self.frozen, self.basis)
+        self.coded: Coded = encode(self.view, self.basis)
         self.answer = model.token(flip.answer)
         self.others = [model.token(flip.first_answer), model.token(flip.second_answer)]
-        dtype = self.frozen.dtype
+        dtype = self.view.dtype
         self.based: list[Baseline] = [
             run_baseline(model, text, model.tokens(text), self.basis, dtype) for text in (flip.first, flip.second)
         ]
@@ -57,11 +57,11 @@ class Case:
 
     def bench(self, which: int) -> Traced:
         metric = self.metric(which)
-        return Traced(self.model, self.model.record(self.tokens), self.frozen, self.coded, metric, [self.based[which]])
+        return Traced(self.model, self.model.record(self.tokens), self.view, self.coded, metric, [self.based[which]])
 
     def flips(self) -> bool:
         """The model prefers the answer on the prompt, and the other answer on each counterfactual."""
-        clean = self.frozen.logits
+        clean = self.view.logits
         for based, other in zip(self.based, self.others, strict=True):
             if clean[self.answer] <= clean[other] or based.logits[self.answer] >= based.logits[other]:
                 return False
@@ -88,12 +88,12 @@ def attribution_patching(case: Case) -> Tensor:
 
 
 def relp(case: Case) -> Tensor:
-    return flat(select.relp(case.frozen, case.coded, case.metric(0), case.based[:1])).abs().argsort(descending=True)
+    return flat(select.relp(case.view, case.coded, case.metric(0), case.based[:1])).abs().argsort(descending=True)
 
 
 def relp_bisected(case: Case) -> Tensor:
     """The weight of negative scores is bisected until the fit at 1,000 is one."""
-    scores = flat(select.relp(case.frozen, case.coded, case.metric(0), case.based[:1]))
+    scores = flat(select.relp(case.view, case.coded, case.metric(0), case.based[:1]))
     bench = case.bench(0)
     low, high, order = 0.0, 4.0, scores.abs().argsort(descending=True)
     for _ in range(6):
@@ -113,8 +113,8 @@ def ours(case: Case, seen: list[int] | None = None) -> Tensor:
     metric = Metric(case.answer, None, case.cap)
     rows = select.contrasts(case.model, case.tokens, case.answer, [b.ids for b in based])
     if not based:
-        based = baselines(case.model, case.tokens, [], case.basis, case.frozen.dtype)
-    asked = Traced(case.model, case.model.record(case.tokens), case.frozen, case.coded, metric, based)
+        based = baselines(case.model, case.tokens, [], case.basis, case.view.dtype)
+    asked = Traced(case.model, case.model.record(case.tokens), case.view, case.coded, metric, based)
     return select.ranking(asked, rows)
 
 

@@ -55,7 +55,7 @@ def main() -> None:
     from hooke.methods.trace.counterfactuals import baselines
     from hooke.methods.trace.edges import edges
     from hooke.methods.trace.select import relp, units_at
-    from hooke.model import freeze
+    from hooke.model import held_view
 
     imports = time.perf_counter() - start
     start = time.perf_counter()
@@ -68,14 +68,14 @@ def main() -> None:
     print(f"imports {imports:.2f} s, load from the cache {loading:.2f} s, peak memory after load {after_load:.0f} MB")
 
     basis = neurons(model)
-    frozen = freeze(model, tokens)
-    coded = encode(frozen, basis)
-    based = baselines(model, tokens, [], basis, frozen.dtype)
-    metric = Metric(int(frozen.logits.argmax()), None, model.parts.softcap)
-    scores = relp(frozen, coded, metric, based)
+    view = held_view(model, tokens)
+    coded = encode(view, basis)
+    based = baselines(model, tokens, [], basis, view.dtype)
+    metric = Metric(int(view.logits.argmax()), None, model.parts.softcap)
+    scores = relp(view, coded, metric, based)
 
     def graph(count: int) -> None:
-        edges(frozen, coded, units_at(coded, strongest(scores, count), based), metric.row(frozen))
+        edges(view, coded, units_at(coded, strongest(scores, count), based), metric.row(view))
 
     def plain() -> None:
         with torch.no_grad():
@@ -145,7 +145,7 @@ def long_prompt(model, basis, length: int, nodes: int) -> None:  # type: ignore[
     from hooke.methods.trace.counterfactuals import passages, run_baseline
     from hooke.methods.trace.edges import edges
     from hooke.methods.trace.select import relp, units_at
-    from hooke.model import Tokens, freeze
+    from hooke.model import Tokens, held_view
 
     ids = passages(model, model.tokens(torch.zeros(1, length, dtype=torch.long) + 1), 2)
     one = Tokens(ids[0][None], torch.ones(1, length, dtype=torch.bool))
@@ -154,16 +154,16 @@ def long_prompt(model, basis, length: int, nodes: int) -> None:  # type: ignore[
         model.hf(input_ids=one.ids, use_cache=False)
     forward = time.perf_counter() - start
     start = time.perf_counter()
-    frozen = freeze(model, one)
-    coded = encode(frozen, basis)
-    based = [run_baseline(model, "other", Tokens(ids[1][None], one.mask), basis, frozen.dtype)]
-    metric = Metric(int(frozen.logits.argmax()), None, model.parts.softcap)
-    kept = units_at(coded, strongest(relp(frozen, coded, metric, based), nodes), based)
+    view = held_view(model, one)
+    coded = encode(view, basis)
+    based = [run_baseline(model, "other", Tokens(ids[1][None], one.mask), basis, view.dtype)]
+    metric = Metric(int(view.logits.argmax()), None, model.parts.softcap)
+    kept = units_at(coded, strongest(relp(view, coded, metric, based), nodes), based)
     middle = time.perf_counter()
-    edges(frozen, coded, kept, metric.row(frozen))
+    edges(view, coded, kept, metric.row(view))
     done = time.perf_counter() - middle
     print(
-        f"{length} tokens: forward {forward:.2f} s, freeze and select {middle - start:.1f} s, graph of {nodes} nodes "
+        f"{length} tokens: forward {forward:.2f} s, view and select {middle - start:.1f} s, graph of {nodes} nodes "
         f"{done:.1f} s, {done / nodes / forward:.2f} forward passes a node, peak {rss_mb():.0f} MB"
     )
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from families import N_LAYERS, model_of
 from hooke.dictionaries import Dictionary, Direction, neurons
 from hooke.methods.trace.coded import Coded
-from hooke.model import Frozen
+from hooke.model import LinearView
 from hooke.model.families import Norm
 from hooke.sites import Site
 from transcoders import Transcoder
@@ -76,9 +76,9 @@ def held(norm: Norm | None, x: Tensor, scale: Tensor | None) -> Tensor:
     return y if norm.bias is None else y + norm.bias
 
 
-def local(frozen: Frozen, layer: int, x: Tensor) -> Tensor:
+def local(view: LinearView, layer: int, x: Tensor) -> Tensor:
     """An MLP by the local rule, mlp_in (pos, d_model) to mlp_proj, neuron by neuron, with what the rule leaves over."""
-    block, own = frozen.parts.blocks[layer], frozen.values[Site("mlp_in", layer)]
+    block, own = view.parts.blocks[layer], view.values[Site("mlp_in", layer)]
     down = block.down.weight.to(F64)
 
     def act(value: Tensor, held_at: Tensor) -> Tensor:
@@ -89,13 +89,13 @@ def local(frozen: Frozen, layer: int, x: Tensor) -> Tensor:
         u = block.up.apply(held_at)
         return 0.5 * ratio * (u * block.gate.apply(value) + z * block.up.apply(value))
 
-    rest = frozen.values[Site("mlp_proj", layer)] - act(own, own) @ down.T
+    rest = view.values[Site("mlp_proj", layer)] - act(own, own) @ down.T
     return act(x, own) @ down.T + rest
 
 
-def forward(frozen: Frozen, tokens: Tensor, put: dict[Site, Tensor]) -> dict[Site, Tensor]:
+def forward(view: LinearView, tokens: Tensor, put: dict[Site, Tensor]) -> dict[Site, Tensor]:
     """All reads of the map, given the tokens and what stands at the sites that are cut (pos, d_model)."""
-    parts, scale = frozen.parts, frozen.scales.get
+    parts, scale = view.parts, view.scales.get
     values: dict[Site, Tensor] = {}
 
     def stands(point: str, layer: int, x: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ def forward(frozen: Frozen, tokens: Tensor, put: dict[Site, Tensor]) -> dict[Sit
                 for k in range(q + 1):
                     v = block.v.weight[rows] @ normed[k]
                     v = v if block.v.bias is None else v + block.v.bias[rows]
-                    seen += frozen.patterns[layer][h, q, k] * v
+                    seen += view.patterns[layer][h, q, k] * v
                 z.append(seen)
             attn[q] = block.o.weight @ torch.cat(z)
             if block.o.bias is not None:
@@ -125,18 +125,18 @@ def forward(frozen: Frozen, tokens: Tensor, put: dict[Site, Tensor]) -> dict[Sit
         attn = stands("attn_out", layer, held(block.attn_post_norm, attn, scale(Site("attn_post_scale", layer))))
         before = x if parts.parallel else stands("resid_mid", layer, x + attn)
         values[Site("mlp_in", layer)] = held(block.mlp_norm, before, scale(Site("mlp_scale", layer)))
-        proj = stands("mlp_proj", layer, local(frozen, layer, values[Site("mlp_in", layer)]))
-        out = stands("mlp_out", layer, added(frozen, layer, proj))
+        proj = stands("mlp_proj", layer, local(view, layer, values[Site("mlp_in", layer)]))
+        out = stands("mlp_out", layer, added(view, layer, proj))
         x = stands("resid_post", layer, (x + attn if parts.parallel else before) + out)
     values[Site("final_norm")] = held(parts.final_norm, x, scale(Site("final_scale")))
     return values
 
 
-def added(frozen: Frozen, layer: int, proj: Tensor) -> Tensor:
+def added(view: LinearView, layer: int, proj: Tensor) -> Tensor:
     """What mlp_proj (pos, d_model) adds to the stream."""
-    return held(frozen.parts.blocks[layer].mlp_post_norm, proj, frozen.scales.get(Site("mlp_post_scale", layer)))
+    return held(view.parts.blocks[layer].mlp_post_norm, proj, view.scales.get(Site("mlp_post_scale", layer)))
 
 
-def standing(frozen: Frozen, coded: Coded) -> dict[Site, Tensor]:
+def standing(view: LinearView, coded: Coded) -> dict[Site, Tensor]:
     """What stands at each cut by the dictionaries' own count: features, offsets and what they leave over."""
-    return {site: frozen.value(site) for site in coded.cuts}
+    return {site: view.value(site) for site in coded.cuts}

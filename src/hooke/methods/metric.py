@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hooke.methods import quantities as q
 from hooke.methods.metrics import log_probability, logit_difference, wide
-from hooke.model import Frozen, Rows
+from hooke.model import LinearView, Rows
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Metric:
 
     @property
     def graph_quantity(self) -> q.Quantity:
-        """What `graph` measures, and rows of the frozen map give."""
+        """What `graph` measures, and rows of the linear map give."""
         if self.contrast is None:
             return q.CENTRED_LOGIT
         return q.LOGIT_DIFFERENCE if self.softcap is None else q.UNCAPPED_DIFFERENCE
@@ -50,13 +50,13 @@ class Metric:
         other = logits.mean(-1) if self.contrast is None else logits[..., self.contrast]
         return logits[..., self.target] - other
 
-    def row(self, frozen: Frozen) -> Rows:
-        """`graph_quantity` as a reader of the frozen map, one row."""
-        ids = torch.tensor([self.target], device=frozen.ids.device)
+    def row(self, view: LinearView) -> Rows:
+        """`graph_quantity` as a reader of the linear map, one row."""
+        ids = torch.tensor([self.target], device=view.ids.device)
         if self.contrast is None:
-            return frozen.unembed_rows(ids)
+            return view.unembed_rows(ids)
         ids = torch.cat([ids, torch.tensor([self.contrast], device=ids.device)])
-        return frozen.unembed_rows(ids, torch.tensor([1.0, -1.0]))
+        return view.unembed_rows(ids, torch.tensor([1.0, -1.0]))
 
 
 def logit_targets(probabilities: Tensor, share: float = 0.95, most: int = 10) -> Tensor:

@@ -1,4 +1,4 @@
-"""Models: loading, the table of families, reads and edits at sites, the frozen linear view.
+"""Models: loading, the table of families, reads and edits at sites, the linear view.
 
 Names are loaded when they are first used, so that `hooke.model.zoo` does not import torch. `load` is
 not among them, since `hooke.model.load` is the module that has it: use `hooke.load`.
@@ -13,22 +13,24 @@ if TYPE_CHECKING:
     from hooke.model.checks import check_model
     from hooke.model.descent import Descent
     from hooke.model.edits import Edit
-    from hooke.model.frozen import Frozen, Rows, freeze
+    from hooke.model.linear_view import LinearView, Rows, held_view
+    from hooke.model.live_view import live_view
     from hooke.model.model import Model
     from hooke.model.run import Tokens
 
 _HOMES = {
     "Descent": "descent",
     "Edit": "edits",
-    "Frozen": "frozen",
+    "LinearView": "linear_view",
     "Model": "model",
-    "Rows": "frozen",
+    "Rows": "linear_view",
     "Tokens": "run",
     "check_model": "checks",
-    "freeze": "frozen",
+    "held_view": "linear_view",
+    "live_view": "live_view",
 }
 
-__all__ = ["Descent", "Edit", "Frozen", "Model", "Rows", "Tokens", "check_model", "freeze"]
+__all__ = ["Descent", "Edit", "LinearView", "Model", "Rows", "Tokens", "check_model", "held_view", "live_view"]
 
 
 def __getattr__(name: str) -> Any:

@@ -65,9 +65,17 @@ class Heads(NamedTuple):
 def heads(model: Model, tokens: Tokens) -> list[Heads]:
     """Queries and keys of each layer as attention takes them, of one prompt without padding."""
     found: list[Heads] = []
+    with model.held(), torch.no_grad():
+        run_heads(model, tokens, lambda heads, _: found.append(heads))
+    return found
+
+
+def run_heads(model: Model, tokens: Tokens, keep: Callable[[Heads, Tensor], None]) -> None:
+    """Run one prompt without padding, and give what each attention multiplies, layer by layer, and its values (1,
+    kv_head, pos, d_head)."""
 
     def attend(q: Tensor, k: Tensor, v: Tensor, scale: float, softcap: float | None, window: int | None) -> Tensor:
-        found.append(Heads(q[0].transpose(0, 1), k[0].transpose(0, 1), scale, softcap, window))
+        keep(Heads(q[0].transpose(0, 1), k[0].transpose(0, 1), scale, softcap, window), v)
         at = torch.arange(q.shape[2], device=q.device)
         seen = at <= at[:, None]
         if window is not None:
@@ -76,9 +84,8 @@ def heads(model: Model, tokens: Tokens) -> list[Heads]:
 
     modules: dict[nn.Module, Attend] = {block.attn: attend for block in model.parts.blocks}
     turned = model.parts.rotary.turned([tokens.ids.shape[1]])
-    with model.held(), torch.no_grad(), through(model, modules), turned:
+    with through(model, modules), turned:
         model.hf(input_ids=tokens.ids, use_cache=False, logits_to_keep=1)
-    return found
 
 
 def softmax_attention(q: Tensor, k: Tensor, v: Tensor, seen: Tensor, scale: float, softcap: float | None) -> Tensor:

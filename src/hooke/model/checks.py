@@ -20,7 +20,7 @@ from hooke.model import local_mlp
 from hooke.model.causes import refuse_unfit, suspects
 from hooke.model.descent import Descent
 from hooke.model.edits import Edit
-from hooke.model.frozen import Frozen, freeze
+from hooke.model.linear_view import LinearView, held_view
 from hooke.model.recorded import record
 from hooke.model.run import Activations, Run, Tokens
 from hooke.model.state import Hung, hung_on, noticed
@@ -119,9 +119,9 @@ def _equations(model: Model, tokens: Tokens) -> Iterator[Check]:
         "unembedding final_norm = logits", off(model.parts.capped(model.parts.unembed.apply(final)), run.logits)
     )
     yield from _edit_equations(model, tokens, acts, run.logits)
-    frozen = freeze(model, tokens, acts)
-    yield Check("the frozen linear view = the logits", off(model.parts.capped(frozen.replayed), run.logits[0, -1]))
-    yield Check("the frozen view's transpose = the view", _transpose_error(frozen))
+    view = held_view(model, tokens, acts)
+    yield Check("the linear view = the logits", off(model.parts.capped(view.replayed), run.logits[0, -1]))
+    yield Check("the linear view's transpose = the view", _transpose_error(view))
     yield from resumed(model, tokens, run)
 
 
@@ -242,17 +242,17 @@ def at_least_fp32(x: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
-def _transpose_error(frozen: Frozen) -> float:
+def _transpose_error(view: LinearView) -> float:
     """u · (J v) against (Jᵀ u) · v for random u and v, J the map to two logits, MLPs by the local rule."""
     generator = torch.Generator().manual_seed(1)
-    x = torch.randn(frozen.tokens().shape, generator=generator, dtype=frozen.dtype).to(frozen.tokens())
+    x = torch.randn(view.tokens().shape, generator=generator, dtype=view.dtype).to(view.tokens())
     up = x
-    for layer, block in enumerate(frozen.parts.blocks):
-        attn = frozen.attend(layer, up, bias=False)
-        into = frozen.mlp_input(layer, up if frozen.parts.parallel else up + attn, bias=False)
-        act = local_mlp.push_forward(block, into, frozen.value(Site("mlp_in", layer)))
-        up = up + attn + frozen.after_mlp(layer, block.down.apply(act, bias=False), bias=False)
-    ids = torch.tensor([0, frozen.parts.d_vocab // 2], device=x.device)
-    forward = frozen.read_out(up, bias=False)[ids]
-    *_, down = Descent(frozen, frozen.unembed_rows(ids, demean=False))
+    for layer, block in enumerate(view.parts.blocks):
+        attn = view.attend(layer, up, bias=False)
+        into = view.mlp_input(layer, up if view.parts.parallel else up + attn, bias=False)
+        act = local_mlp.push_forward(block, into, view.value(Site("mlp_in", layer)))
+        up = up + attn + view.after_mlp(layer, block.down.apply(act, bias=False), bias=False)
+    ids = torch.tensor([0, view.parts.d_vocab // 2], device=x.device)
+    forward = view.read_out(up, bias=False)[ids]
+    *_, down = Descent(view, view.unembed_rows(ids, demean=False))
     return off((down.cotangents * x).sum((1, 2)), forward)

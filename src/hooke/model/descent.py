@@ -1,4 +1,4 @@
-"""Sending readers down the frozen linear view, from the logits to the tokens."""
+"""Sending readers down the linear view, from the logits to the tokens."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from hooke.errors import HookeError
-from hooke.model.frozen import CUT, READ, Part, Rows, Stage
+from hooke.model.linear_view import CUT, READ, Part, Rows, Stage
 from hooke.sites import Site
 
 if TYPE_CHECKING:
-    from hooke.model.frozen import Frozen
+    from hooke.model.linear_view import LinearView
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Descent:
     constants: (n,) of the rows, and what biases have added on the way.
     """
 
-    frozen: Frozen
+    view: LinearView
     rows: Rows
     cuts: frozenset[Site] = frozenset()
     see: frozenset[Site] = frozenset()
@@ -56,12 +56,12 @@ class Descent:
         for site in last:
             self.entering[site] = self.entering.get(site, 0) + 1
         self.n_pos = int(self.rows.positions.max()) + 1
-        width = self.frozen.tokens().shape[1]
-        self.constants = self.rows.constants.to(self.frozen.dtype).clone()
-        self.stream = self.frozen.tokens().new_zeros(len(self.rows), self.n_pos, width)
+        width = self.view.tokens().shape[1]
+        self.constants = self.rows.constants.to(self.view.dtype).clone()
+        self.stream = self.view.tokens().new_zeros(len(self.rows), self.n_pos, width)
 
     def __iter__(self) -> Iterator[Stage]:
-        frozen, parts = self.frozen, self.frozen.parts
+        view, parts = self.view, self.view.parts
         self._enter(Site("final_norm"))
         for layer in reversed(range(parts.n_layers)):
             yield from self._at_stream(Site("resid_post", layer))
@@ -73,8 +73,8 @@ class Descent:
             above = self.stream[self.first : self.active] if beside is None else beside
             into = yield from self._branch(Site("attn_out", layer), above)
             if into is not None:
-                self._constant(into, frozen.attn_constant(layer))
-                self.stream[self.first : self.first + len(into)] += frozen.pull_attend(layer, into)
+                self._constant(into, view.attn_constant(layer))
+                self.stream[self.first : self.first + len(into)] += view.pull_attend(layer, into)
             yield from self._at_stream(Site("resid_pre", layer))
         yield Stage(None, self.first, self.stream[self.first : self.active])
 
@@ -87,19 +87,19 @@ class Descent:
 
     def _mlp(self, layer: int) -> Iterator[Stage]:
         """The way through one MLP, back into the stream."""
-        frozen, block = self.frozen, self.frozen.parts.blocks[layer]
+        view, block = self.view, self.view.parts.blocks[layer]
         proj, read = Site("mlp_proj", layer), Site("mlp_in", layer)
         out = yield from self._branch(Site("mlp_out", layer), self.stream[self.first : self.active])
         down = None
         if out is not None:
             if block.mlp_post_norm is not None and block.mlp_post_norm.bias is not None:
                 self._constant(out, block.mlp_post_norm.bias.to(out.dtype).expand(self.n_pos, -1))
-            down = frozen.pull_mlp_out(layer, out)
+            down = view.pull_mlp_out(layer, out)
         down = yield from self._branch(proj, down)
         into = None
         if down is not None:
-            self._constant(down, frozen.mlp_constant(layer))
-            into = frozen.pull_mlp(layer, down)
+            self._constant(down, view.mlp_constant(layer))
+            into = view.pull_mlp(layer, down)
         if into is not None and read in self.see:
             yield Stage(read, self.first, into)
         into = self._with_carried(read, into)
@@ -107,8 +107,7 @@ class Descent:
         if into is not None:
             if norm is not None and norm.bias is not None:
                 self._constant(into, norm.bias.to(into.dtype).expand(self.n_pos, -1))
-            scale = frozen.scales.get(Site("mlp_scale", layer))
-            pulled = into if norm is None or scale is None else norm.pull(into, scale[: self.n_pos])
+            pulled = view.pull_norm(norm, Site("mlp_scale", layer), into)
             self.stream[self.first : self.first + len(pulled)] += pulled
         self._enter(read)
 
@@ -156,23 +155,21 @@ class Descent:
     def _enter(self, site: Site) -> None:
         """Put what rows read at a site of the stream, or through a norm of it, into the stream."""
         self.active += self.entering.get(site, 0)
-        norm, scale = None, None
+        norm, scale = None, Site("final_scale")
         if site.point == "final_norm":
-            norm, scale = self.frozen.parts.final_norm, self.frozen.scales[Site("final_scale")]
+            norm = self.view.parts.final_norm
         elif site.point == "mlp_in":
-            norm = self.frozen.parts.blocks[site.layer or 0].mlp_norm
-            scale = self.frozen.scales.get(Site("mlp_scale", site.layer))
+            norm, scale = self.view.parts.blocks[site.layer or 0].mlp_norm, Site("mlp_scale", site.layer)
         for _, rows, vectors in self.reading.get(site, ()):
             at, vectors = self.rows.positions[rows], vectors.to(self.stream.dtype)
-            if norm is not None and scale is not None:
-                if norm.bias is not None:
-                    self.constants[rows] += vectors @ norm.bias.to(vectors.dtype)
-                vectors = norm.pull(vectors, scale[at])
+            if norm is not None and norm.bias is not None and not self.view.live:
+                self.constants[rows] += vectors @ norm.bias.to(vectors.dtype)
+            vectors = self.view.pull_norm(norm, scale, vectors, at)
             self.stream[rows, at] += vectors
 
     def _constant(self, cotangents: Tensor, value: Tensor | None) -> None:
         """Add what a constant in the map (pos, d_model) is worth to each row."""
-        if value is None:
+        if value is None or self.view.live:
             return
         worth = torch.einsum("npd,pd->n", cotangents, value[: self.n_pos])
         self.constants[self.first : self.first + len(worth)] += worth

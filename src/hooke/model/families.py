@@ -194,6 +194,12 @@ class Norm:
         g = cotangent * self.weight / scale
         return g - g.mean(-1, keepdim=True) if self.centred else g
 
+    def pull_live(self, cotangent: Tensor, scale: Tensor, x: Tensor) -> Tensor:
+        """The transpose of the norm's derivative at x, whose denominator moves with it."""
+        g = self.pull(cotangent, scale)
+        unit = (x - x.mean(-1, keepdim=True) if self.centred else x) / scale
+        return g - unit * (g * unit).mean(-1, keepdim=True)
+
 
 class NoNorm(Norm):
     """What stands in the place of the last norm in a model without norms: y = x, an `nn.Identity`."""
@@ -206,6 +212,10 @@ class NoNorm(Norm):
     def scale(self, x: Tensor) -> Tensor:
         """Ones, (… 1), in at least fp32."""
         return torch.ones_like(x[..., :1], dtype=torch.float64 if x.dtype == torch.float64 else torch.float32)
+
+    def pull_live(self, cotangent: Tensor, scale: Tensor, x: Tensor) -> Tensor:
+        """The same as held: there is no denominator."""
+        return self.pull(cotangent, scale)
 
 
 @dataclass

@@ -22,7 +22,7 @@ from hooke.methods.patch.places import find_places, wanted
 from hooke.methods.patch.sweeping import sweep
 from hooke.methods.trace.coded import encode
 from hooke.methods.trace.select import unit_effects
-from hooke.model import Tokens, freeze
+from hooke.model import Tokens, held_view
 from hooke.model.attend import heads
 from hooke.model.recorded import Recorded, record
 from hooke.sites import Site
@@ -191,13 +191,13 @@ def test_relp_equals_the_frozen_map(name: str) -> None:
     model = Model(new_hf(name, F64), None, name=name)
     tokens = row(2)
     found = by.relp_cotangents(model, tokens, lambda logits: logits[:, GOOD] - logits[:, BAD])
-    frozen = freeze(model, tokens)
+    view = held_view(model, tokens)
     basis = neurons(model)
-    coded = encode(frozen, basis)
-    vector = frozen.unembed_rows(torch.tensor([GOOD, BAD]), torch.tensor([1.0, -1.0]))
+    coded = encode(view, basis)
+    vector = view.unembed_rows(torch.tensor([GOOD, BAD]), torch.tensor([1.0, -1.0]))
     if model.parts.softcap is not None:
         return  # the map ends before the cap, whose slope the cotangents have
-    effects, down = unit_effects(frozen, coded, vector)
+    effects, down = unit_effects(view, coded, vector)
     for layer, effect in enumerate(effects):
         close(found[Site("mlp_act", layer)][0], effect.view(coded.codes[layer].shape))
     close(found[Site("resid_pre", 0)][0], down)

@@ -20,7 +20,7 @@ from hooke.methods.trace.draw import logit_values
 from hooke.methods.trace.edges import edges
 from hooke.methods.trace.select import relp, unit_effects, units_at
 from hooke.methods.trace.tries import Verification, judge, weigh
-from hooke.model import Edit, freeze
+from hooke.model import Edit, held_view
 from hooke.results import WORDS
 from hooke.results.formats.graph_file import check_graph_file, file_of, graph_from_file
 from hooke.sites import Site
@@ -189,18 +189,18 @@ def strongest(scores, count):
 
 def test_prediction_is_the_sum_over_paths_of_the_exported_graph(glass):
     tokens = glass.tokens(PROMPT)
-    frozen = freeze(glass, tokens)
+    view = held_view(glass, tokens)
     basis = neurons(glass)
-    coded = encode(frozen, basis)
-    based = baselines(glass, tokens, [], basis, frozen.dtype)
-    metric = Metric(int(frozen.logits.argmax()), None, None)
-    kept = units_at(coded, strongest(relp(frozen, coded, metric, based), 50), based)
-    found = edges(frozen, coded, kept, metric.row(frozen))
+    coded = encode(view, basis)
+    based = baselines(glass, tokens, [], basis, view.dtype)
+    metric = Metric(int(view.logits.argmax()), None, None)
+    kept = units_at(coded, strongest(relp(view, coded, metric, based), 50), based)
+    found = edges(view, coded, kept, metric.row(view))
     masks = [torch.zeros_like(codes.dense(), dtype=torch.bool) for codes in coded.codes]
     for b, p, i in zip(kept.blocks, kept.positions, kept.ids, strict=True):
         masks[b][p, i] = True
     masks = [mask.flatten() for mask in masks]  # every neuron is an entry of the codes
-    effects, _ = unit_effects(frozen, coded, metric.row(frozen), keep=masks)
+    effects, _ = unit_effects(view, coded, metric.row(view), keep=masks)
     matrix, direct = found.unit[:50].double(), found.unit[50].double()
     slow = direct.clone()  # every path, one length at a time
     step = direct.clone()
@@ -217,19 +217,19 @@ def test_faithfulness_of_everything_is_one_and_of_nothing_zero(glass):
     from hooke.methods.trace.verify import faithfulness
 
     tokens = glass.tokens(PROMPT)
-    frozen = freeze(glass, tokens)
+    view = held_view(glass, tokens)
     basis = neurons(glass)
-    coded = encode(frozen, basis)
-    based = baselines(glass, tokens, [], basis, frozen.dtype)
-    metric = Metric(int(frozen.logits.argmax()), None, None)
-    bench = Case(glass, glass.record(tokens), frozen, coded, metric, based)
+    coded = encode(view, basis)
+    based = baselines(glass, tokens, [], basis, view.dtype)
+    metric = Metric(int(view.logits.argmax()), None, None)
+    bench = Case(glass, glass.record(tokens), view, coded, metric, based)
     scores = [torch.ones_like(codes.values) for codes in coded.codes]
     everything = units_at(coded, strongest(scores, sum(len(codes) for codes in coded.codes)), based)
     found = faithfulness(bench, everything, based[0])
     assert found["fit"] == pytest.approx(1, abs=1e-3) and found["complement"] == pytest.approx(0, abs=1e-3)
     assert found["kl"] == pytest.approx(0, abs=1e-4)
     # against a slow obvious version: one plain run with every neuron set
-    kept = units_at(coded, strongest(relp(frozen, coded, metric, based), 100), based)
+    kept = units_at(coded, strongest(relp(view, coded, metric, based), 100), based)
     slow_edits = []
     for b in range(len(basis)):
         values = based[0].codes[b].dense().clone()
@@ -294,13 +294,13 @@ def test_logit_targets():
 
 def test_logit_values_are_what_the_rows_sum_to(glass):
     tokens = glass.tokens(PROMPT)
-    frozen = freeze(glass, tokens)
+    view = held_view(glass, tokens)
     from hooke.methods.trace.draw import Logits
 
     metric = Metric(3, 8, None)
-    row = metric.row(frozen)
-    assert float(logit_values(frozen, Logits([3], [1.0], row), metric)[0]) == pytest.approx(
-        float(frozen.replayed[3] - frozen.replayed[8])
+    row = metric.row(view)
+    assert float(logit_values(view, Logits([3], [1.0], row), metric)[0]) == pytest.approx(
+        float(view.replayed[3] - view.replayed[8])
     )
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from hooke.errors import HookeError
 from hooke.methods.metrics import Metric, checked
 from hooke.methods.patch.places import Place, wanted
-from hooke.model import Descent, Edit, Model, Rows, Tokens, freeze
+from hooke.model import Descent, Edit, Model, Rows, Tokens, held_view
 from hooke.model.attend import Heads
 from hooke.model.recorded import Recorded
 from hooke.sites import Site
@@ -250,7 +250,7 @@ def relp(model: Model, base: Recorded, places: Sequence[Place], new: Values, met
     """RelP (2508.21258): the backward pass with local rules in the place of derivatives.
 
     Norm denominators and attention patterns are held, an activation is its value times what it takes, held, and
-    the two factors of a gate get half each: the frozen linear view with the MLPs let through.
+    the two factors of a gate get half each: the linear view with the MLPs let through.
     Raises HookeError for places that it gives no score: queries, keys and patterns.
     """
     for place in places:
@@ -265,7 +265,7 @@ def relp(model: Model, base: Recorded, places: Sequence[Place], new: Values, met
 
 def relp_cotangents(model: Model, tokens: Tokens, metric: Metric) -> dict[Site, Tensor]:
     """What one unit at each site is worth to the metric under the rules, (1, pos, …)."""
-    parts, frozen = model.parts, freeze(model, tokens)
+    parts, view = model.parts, held_view(model, tokens)
     final = Site("final_norm")
     x = model.run(tokens, read=[final], logits=None).acts[final].detach()
     with torch.enable_grad():
@@ -277,10 +277,10 @@ def relp_cotangents(model: Model, tokens: Tokens, metric: Metric) -> dict[Site, 
     found: dict[Site, Tensor] = {final: torch.zeros_like(x)}
     found[final][0, -1] = slope[0]
     last = torch.tensor([x.shape[1] - 1], device=x.device)
-    rows = Rows.at(final, last, slope.to(frozen.dtype), torch.zeros(1, dtype=frozen.dtype, device=x.device))
+    rows = Rows.at(final, last, slope.to(view.dtype), torch.zeros(1, dtype=view.dtype, device=x.device))
     points = ("resid_post", "mlp_out", "mlp_proj", "mlp_in", "resid_mid", "attn_out", "resid_pre")
     seen = [Site(point, layer) for point in points for layer in range(parts.n_layers)]
-    for site, _, stage in Descent(frozen, rows, see=frozenset(seen)):
+    for site, _, stage in Descent(view, rows, see=frozenset(seen)):
         if site is None:
             continue
         x, block = stage.clone(), parts.blocks[site.layer or 0]  # stages share memory
@@ -289,9 +289,9 @@ def relp_cotangents(model: Model, tokens: Tokens, metric: Metric) -> dict[Site, 
             found[Site("mlp_act", site.layer)] = x @ block.down.weight.to(x.dtype)
         elif site.point == "attn_out":
             norm = block.attn_post_norm
-            down = x if norm is None else norm.pull(x, frozen.scales[Site("attn_post_scale", site.layer)])
+            down = x if norm is None else norm.pull(x, view.scales[Site("attn_post_scale", site.layer)])
             z = (down @ block.o.weight.to(x.dtype)).unflatten(-1, (parts.n_heads, parts.d_head))
-            v = torch.einsum("hqk,bqhd->bkhd", frozen.patterns[site.layer or 0], z)
+            v = torch.einsum("hqk,bqhd->bkhd", view.patterns[site.layer or 0], z)
             found[Site("z", site.layer)] = z
             found[Site("v", site.layer)] = v.unflatten(2, (parts.n_kv_heads, -1)).sum(3)
     return found

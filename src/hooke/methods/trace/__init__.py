@@ -35,10 +35,10 @@ from hooke.methods.trace.edges import chunk_bytes
 from hooke.methods.trace.report import Found, build_graph, payload_of, tensors_of
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
 from hooke.methods.trace.verify import faithfulness, verify_graph
-from hooke.model import Model, Tokens, freeze
+from hooke.model import Model, Tokens, held_view
 from hooke.model.budget import budget, token_bytes
 from hooke.model.checks import TOLERANCE, off
-from hooke.model.frozen import held_sites
+from hooke.model.linear_view import held_sites
 from hooke.model.model import Prompt
 from hooke.results import Claim, Graph, Result
 
@@ -89,7 +89,7 @@ def trace(
     # 1. The one clean run, which all that follows takes, and what it looks like in the basis.
     with clock("forward") as tick:
         case, chosen = _case(model, prompt, tokens, dictionaries, target, contrast, tick)
-        given = baselines(model, tokens, others, dictionaries, case.frozen.dtype) if others else []
+        given = baselines(model, tokens, others, dictionaries, case.view.dtype) if others else []
     # 2. What it is contrasted with, and which features to draw.
     with clock("select") as tick:
         case.baselines, rows, by = _baselines(case, given, seed, tick)
@@ -155,10 +155,10 @@ def _case(
 ) -> tuple[Case, bool]:
     """The prompt, run and encoded, with what is explained of it; and whether a person chose the target."""
     clean = model.record(tokens, read=[*held_sites(model), *(site for d in basis for site in d.reads)])
-    frozen = freeze(model, tokens, clean.acts)
+    view = held_view(model, tokens, clean.acts)
     tick(0.5)
     metric = _metric(model, prompt, target, contrast, int(clean.logits.argmax()))
-    case = Case(model, clean, frozen, encode(frozen, basis), metric, [])
+    case = Case(model, clean, view, encode(view, basis), metric, [])
     return case, target is not None or isinstance(prompt, Asked)
 
 
@@ -187,7 +187,7 @@ def _baselines(
         return given, rows, "given"
     few = max(1, min(N_HELD_OUT, len(rows) // 2))
     held_out = [Tokens(row[None], tokens.mask) for row in rows[:few]]
-    found = baselines(model, tokens, held_out, case.coded.basis, case.frozen.dtype)
+    found = baselines(model, tokens, held_out, case.coded.basis, case.view.dtype)
     return found, rows[few:], "made" if rows else "passages"
 
 
@@ -197,7 +197,7 @@ def _found(
     """The graph, and whether it holds together."""
     logits = _logit_nodes(case, chosen)
     drawn = draw_graph(case, kept, logits, given=by != "passages", seed=seed, tick=tick)
-    paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), case.frozen.n_tokens)
+    paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), case.view.n_tokens)
     checks = _checks(case, drawn)
     moves = [float(case.metric(b.logits) - case.metric(case.run.logits)) for b in case.baselines]
     against = Against(by, select.searched(case.run.tokens), case.baselines, moves, case.metric)
@@ -263,17 +263,17 @@ def check_memory(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
 
 def _logit_nodes(case: Case, chosen: bool) -> Logits:
     """One demeaned logit for a chosen target, one difference for a contrast, else the likeliest tokens."""
-    metric, frozen = case.metric, case.frozen
+    metric, view = case.metric, case.view
     if chosen or metric.contrast is not None:
-        return Logits([metric.target], [1.0], metric.row(frozen))
+        return Logits([metric.target], [1.0], metric.row(view))
     probabilities = case.run.logits.float().softmax(-1)
     ids = logit_targets(probabilities)
-    return Logits(ids.tolist(), probabilities[ids].tolist(), frozen.unembed_rows(ids))
+    return Logits(ids.tolist(), probabilities[ids].tolist(), view.unembed_rows(ids))
 
 
 def _replays(found: Found, graph: Graph, seed: int, tick: Tick) -> list[dict[str, Any]]:
     """Each named group switched off and doubled beside random groups, so that a saved file can show it."""
-    case, n_tokens = found.case, found.case.frozen.n_tokens
+    case, n_tokens = found.case, found.case.view.n_tokens
     features = [node for node in graph.nodes if node.kind == "feature"]
     units = {n.id: Unit.of(n.layer or 0, n.position or 0, n.index or 0, n.value or 0.0, n.delta) for n in features}
     acts = [codes.dense().float() for codes in case.coded.codes]
@@ -309,14 +309,14 @@ def _told(
 def _checks(case: Case, drawn: Drawn) -> dict[str, float]:
     """How exactly the map reproduces the model, and the edges their targets; and what the basis leaves over where it
     leaves most."""
-    frozen, coded = case.frozen, case.coded
+    view, coded = case.view, case.coded
     weights, constants = drawn.edges.weights.double(), drawn.edges.constants.double()
     off_by = (weights.sum(1) + constants - drawn.values.double()).abs()
     size = weights.abs().sum(1) + constants.abs()
-    shares = [float(left.norm() / frozen.value(site).norm().clamp(min=1e-12)) for site, left in coded.errors.items()]
+    shares = [float(left.norm() / view.value(site).norm().clamp(min=1e-12)) for site, left in coded.errors.items()]
     return {
-        "replacement_max_abs_diff": float((frozen.replayed - frozen.logits).abs().max()),
-        "replacement_max_rel_diff": off(frozen.replayed, frozen.logits),
+        "replacement_max_abs_diff": float((view.replayed - view.logits).abs().max()),
+        "replacement_max_rel_diff": off(view.replayed, view.logits),
         "edge_sum_max_rel_error": float((off_by / size.clamp(min=1e-12)).max()),
         "left_over": max(shares, default=0.0),
     }

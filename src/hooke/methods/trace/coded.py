@@ -12,9 +12,9 @@ from hooke.dictionaries import Codes, Dictionary
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.metrics import rounding
-from hooke.model import Frozen, Model
-from hooke.model.frozen import CUT, READ
+from hooke.model import LinearView, Model
 from hooke.model.hooks import check_site
+from hooke.model.linear_view import CUT, READ
 from hooke.model.recorded import Recorded
 from hooke.sites import Site
 
@@ -126,7 +126,7 @@ class Case:
 
     model: Model
     run: Recorded  # of the unchanged model
-    frozen: Frozen
+    view: LinearView
     coded: Coded
     metric: Metric
     baselines: list[Baseline]
@@ -163,9 +163,9 @@ def check_basis(model: Model, basis: Sequence[Dictionary]) -> None:
         raise HookeError("the same dictionary is given twice")
 
 
-def encode(frozen: Frozen, basis: Sequence[Dictionary]) -> Coded:
+def encode(view: LinearView, basis: Sequence[Dictionary]) -> Coded:
     """Encode a prompt, and find what the features leave over at every site that they write."""
-    inputs = [{site: frozen.value(site) for site in block.reads} for block in basis]
+    inputs = [{site: view.value(site) for site in block.reads} for block in basis]
     codes = [block.encode(x) for block, x in zip(basis, inputs, strict=True)]
     sums: dict[Site, Tensor] = {}
     for block, given, x in zip(basis, codes, inputs, strict=True):
@@ -174,7 +174,7 @@ def encode(frozen: Frozen, basis: Sequence[Dictionary]) -> Coded:
     errors: dict[Site, Tensor] = {}
     rests: dict[Site, Tensor] = {}
     for site, total in sums.items():
-        whole = frozen.value(site)
+        whole = view.value(site)
         left = whole - total
         small = float(left.norm()) <= EXACT * float(whole.norm())
         (rests if small else errors)[site] = left

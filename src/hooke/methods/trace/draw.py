@@ -17,7 +17,7 @@ from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace import explain
 from hooke.methods.trace.coded import Baseline, Case, Coded, Units
 from hooke.methods.trace.edges import Edges, edges, hidden_gross, readers
-from hooke.model import Frozen, Rows
+from hooke.model import LinearView, Rows
 
 N_RANDOM_READERS = 32
 N_LIKELY = 50  # next tokens among which groups at the last position are told by what they promote
@@ -52,16 +52,16 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
 
     given: the prompt is contrasted with counterfactuals, so edges have deltas, and influence and words follow those.
     """
-    frozen, coded, metric, based = case.frozen, case.coded, case.metric, case.baselines
-    n, n_pos, device = len(kept), frozen.n_tokens, kept.ids.device
+    view, coded, metric, based = case.view, case.coded, case.metric, case.baselines
+    n, n_pos, device = len(kept), view.n_tokens, kept.ids.device
     random = random_units(coded, based, explain.N_RANDOM, torch.Generator().manual_seed(seed))
     few = readers(coded, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
     baseline = None
     if given:
         baseline = ([b.codes for b in based], torch.stack([b.tokens for b in based]).mean(0))
-    found = edges(frozen, coded, kept, logits.rows.join(few), baseline, stretch(tick, 0.0, 0.5))
+    found = edges(view, coded, kept, logits.rows.join(few), baseline, stretch(tick, 0.0, 0.5))
     n_rows = n + len(logits.ids)
-    from_tokens = along_paths(found, n, found.weights[:n, n : n + n_pos], frozen.parts.n_layers)
+    from_tokens = along_paths(found, n, found.weights[:n, n : n + n_pos], view.parts.n_layers)
     per_unit = from_tokens / torch.where(kept.values.abs() < 1e-6, 1.0, kept.values)[:, None]
     random_from_tokens = found.weights[n_rows:, n : n + n_pos] + found.unit[n_rows:] @ per_unit
     shown = Edges(
@@ -78,7 +78,7 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
     sizes = coded.codes
     if baseline is not None:
         sizes = [codes.less([b.codes[k] for b in based]) for k, codes in enumerate(coded.codes)]
-    gross = hidden_gross(frozen, coded, kept, led, sizes, stretch(tick, 0.55, 0.9))
+    gross = hidden_gross(view, coded, kept, led, sizes, stretch(tick, 0.55, 0.9))
     hidden = np.arange(used.shape[1]) >= n + n_pos
     scores["unexplained"] = unexplained(used, influence.rows, hidden, leaders, gross.cpu().double().numpy())
     tick(0.9)
@@ -87,15 +87,15 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
     effects = (kept.baselines - kept.values) * onto(row, shown.unit[:n])
     layers = torch.tensor([coded.layer(b) for b in kept.blocks.tolist()], device=device)
     share = torch.tensor(influence.nodes[:n], device=device)
-    bar = explain.clarity_bar(frozen, coded, random)
-    likely = frozen.logits.topk(min(N_LIKELY, len(frozen.logits))).indices
+    bar = explain.clarity_bar(view, coded, random)
+    likely = view.logits.topk(min(N_LIKELY, len(view.logits))).indices
     tick(0.92)
-    labels = explain.label(frozen, coded, kept, from_tokens, bar, random_from_tokens)
+    labels = explain.label(view, coded, kept, from_tokens, bar, random_from_tokens)
     tick(0.95)
     return Drawn(
         edges=shown,
         matrix=shown.unit[:n],
-        values=torch.cat([kept.values, logit_values(frozen, logits, metric)]),
+        values=torch.cat([kept.values, logit_values(view, logits, metric)]),
         influence=influence,
         used=used,
         scores=scores | {"nodes": n},
@@ -143,9 +143,9 @@ def _metric_row(shown: Edges, n: int, logits: Logits, metric: Metric) -> Tensor:
     return shown.unit[n + logits.ids.index(metric.target)][None]
 
 
-def logit_values(frozen: Frozen, logits: Logits, metric: Metric) -> Tensor:
-    """What the logit rows sum to, by the frozen map: demeaned logits, or the one difference."""
-    x = frozen.replayed
+def logit_values(view: LinearView, logits: Logits, metric: Metric) -> Tensor:
+    """What the logit rows sum to, by the linear map: demeaned logits, or the one difference."""
+    x = view.replayed
     if metric.contrast is not None:
         return (x[metric.target] - x[metric.contrast])[None]
     return x[logits.ids] - x.mean()

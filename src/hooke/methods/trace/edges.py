@@ -1,4 +1,4 @@
-"""Direct effects between the nodes of an attribution graph, by one pass down the frozen map.
+"""Direct effects between the nodes of an attribution graph, by one pass down the linear map.
 
 Targets are features and logits; sources are the kept features, the tokens, what the node budget
 hides (one remainder per block and position), and what the dictionaries do not reconstruct (errors).
@@ -17,9 +17,9 @@ from torch import Tensor
 from hooke.dictionaries import Codes
 from hooke.methods.progress import Tick, idle
 from hooke.methods.trace.coded import Coded, Units
-from hooke.model import Descent, Frozen, Rows
+from hooke.model import Descent, LinearView, Rows
 from hooke.model.budget import budget
-from hooke.model.frozen import Part
+from hooke.model.linear_view import Part
 from hooke.sites import Site
 
 
@@ -73,7 +73,7 @@ def chunks(rows: Rows, width: int, itemsize: int, most: int) -> list[Tensor]:
 
 
 def edges(
-    frozen: Frozen,
+    view: LinearView,
     coded: Coded,
     units: Units,
     logits: Rows,
@@ -86,9 +86,9 @@ def edges(
     units' own baselines are the means of those codes.
     """
     rows = readers(coded, units).join(logits)
-    n_units, n_pos = len(units), frozen.n_tokens
+    n_units, n_pos = len(units), view.n_tokens
     columns = Columns(units, n_pos, len(coded.basis), sorted(coded.errors))
-    weights = frozen.tokens().new_zeros(len(rows), columns.count)
+    weights = view.tokens().new_zeros(len(rows), columns.count)
     unit = weights.new_zeros(len(rows), n_units)
     delta = None if baseline is None else torch.zeros_like(weights)
     constants = weights.new_zeros(len(rows))
@@ -99,18 +99,18 @@ def edges(
         for place, parts in totals.items():
             changes[place] = {b: y - torch.stack([w[place][b] for w in others]).mean(0) for b, y in parts.items()}
     writers = {(b, place): _writers(coded, units, b, place) for place in totals for b in totals[place]}
-    groups = chunks(rows, frozen.tokens().shape[1], weights.element_size(), chunk_bytes(rows.positions.device))
+    groups = chunks(rows, view.tokens().shape[1], weights.element_size(), chunk_bytes(rows.positions.device))
     for number, group in enumerate(groups):
-        way = Descent(frozen, rows.take(group), frozenset(totals), carry=_carry(coded))
+        way = Descent(view, rows.take(group), frozenset(totals), carry=_carry(coded))
         for site, first, cotangents in way:
             active, n = group[first : first + len(cotangents)], cotangents.shape[1]
             if site is None:
                 at = slice(n_units, n_units + n)
-                weights[active, at] = _contract(cotangents, frozen.tokens())
+                weights[active, at] = _contract(cotangents, view.tokens())
                 if delta is not None and baseline is not None:
-                    delta[active, at] = _contract(cotangents, frozen.tokens() - baseline[1])
+                    delta[active, at] = _contract(cotangents, view.tokens() - baseline[1])
                 continue
-            tick((number + 1 - (site.layer or 0) / frozen.parts.n_layers) / len(groups))
+            tick((number + 1 - (site.layer or 0) / view.parts.n_layers) / len(groups))
             if site in coded.rests:
                 way.constants[first : first + len(cotangents)] += _contract(cotangents, coded.rests[site]).sum(1)
             if site in coded.errors:
@@ -195,25 +195,25 @@ def _contract(cotangents: Tensor, values: Tensor) -> Tensor:
 
 
 def hidden_gross(
-    frozen: Frozen, coded: Coded, kept: Units, rows: Rows, sizes: Sequence[Codes], tick: Tick = idle
+    view: LinearView, coded: Coded, kept: Units, rows: Rows, sizes: Sequence[Codes], tick: Tick = idle
 ) -> Tensor:
     """(n,): for each row, the sum of the absolute edges of all that the graph does not show: features
     that were not kept, and errors. sizes: per block, what multiplies the writers."""
-    gross = frozen.tokens().new_zeros(len(rows))
+    gross = view.tokens().new_zeros(len(rows))
     hidden = []
     for b, codes in enumerate(sizes):
         size, here = codes.values.abs(), kept.of_block(b)
         found = codes.find(kept.positions[here], kept.ids[here])
         size[found[found >= 0]] = 0
         hidden.append(codes.valued(size))
-    widest = max(max(len(codes) for codes in sizes) // frozen.n_tokens, frozen.tokens().shape[1])
+    widest = max(max(len(codes) for codes in sizes) // view.n_tokens, view.tokens().shape[1])
     groups = chunks(rows, widest, gross.element_size(), chunk_bytes(rows.positions.device))
     for number, group in enumerate(groups):
-        way = Descent(frozen, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
+        way = Descent(view, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
         for site, first, cotangents in way:
             if site is None:
                 continue
-            tick((number + 1 - (site.layer or 0) / frozen.parts.n_layers) / len(groups))
+            tick((number + 1 - (site.layer or 0) / view.parts.n_layers) / len(groups))
             active, n = group[first : first + len(cotangents)], cotangents.shape[1]
             for b in coded.writing(site):
                 pass_offset(coded, b, way, site, first, cotangents)

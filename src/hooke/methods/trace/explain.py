@@ -19,7 +19,7 @@ from hooke.methods.phrases import at, phrase, quote
 from hooke.methods.quantities import Quantity
 from hooke.methods.trace.coded import Case, Coded, Units
 from hooke.methods.trace.tries import Effect
-from hooke.model import Frozen
+from hooke.model import LinearView
 from hooke.results import WORDS, Verdict
 from hooke.results.payloads.common import Called
 from hooke.sites import Site
@@ -37,29 +37,29 @@ class Labels:
     suppresses: list[list[int]]
 
 
-def written(frozen: Frozen, coded: Coded, units: Units) -> Tensor:
+def written(view: LinearView, coded: Coded, units: Units) -> Tensor:
     """(n, d_model): what each unit writes into the stream, times how far its value is from its baseline, as the last
     norm would scale it at the last position."""
-    norm, scale = frozen.parts.final_norm, frozen.scales[Site("final_scale")][-1]
-    out = torch.zeros(len(units), frozen.parts.d_model, dtype=frozen.dtype, device=units.ids.device)
+    norm, scale = view.parts.final_norm, view.scales[Site("final_scale")][-1]
+    out = torch.zeros(len(units), view.parts.d_model, dtype=view.dtype, device=units.ids.device)
     for b in units.blocks.unique().tolist():
         here = units.of_block(b)
         at = units.positions[here]
         for site in coded.basis[b].writes:
-            vectors = coded.basis[b].writer(units.ids[here], site, coded.here(b, at)).to(frozen.dtype)
-            post = frozen.parts.blocks[site.layer or 0].mlp_post_norm if site.point == "mlp_proj" else None
+            vectors = coded.basis[b].writer(units.ids[here], site, coded.here(b, at)).to(view.dtype)
+            post = view.parts.blocks[site.layer or 0].mlp_post_norm if site.point == "mlp_proj" else None
             if post is not None:
-                vectors = post.apply(vectors, frozen.scales[Site("mlp_post_scale", site.layer)][at])
+                vectors = post.apply(vectors, view.scales[Site("mlp_post_scale", site.layer)][at])
                 vectors = vectors if post.bias is None else vectors - post.bias
             out[here] += vectors
     change = units.values if units.baselines is None else units.values - units.baselines
-    return norm.weight.to(frozen.dtype) * out * change[:, None] / scale
+    return norm.weight.to(view.dtype) * out * change[:, None] / scale
 
 
-def vocabulary_effects(frozen: Frozen, vectors: Tensor) -> Tensor:
+def vocabulary_effects(view: LinearView, vectors: Tensor) -> Tensor:
     """(n, d_vocab): direct effects of `written` vectors on the demeaned logits, in at least fp32."""
-    unembed = frozen.parts.unembed.weight
-    effects = (vectors.to(unembed.dtype) @ unembed.T).to(frozen.dtype)
+    unembed = view.parts.unembed.weight
+    effects = (vectors.to(unembed.dtype) @ unembed.T).to(view.dtype)
     return effects.sub_(effects.mean(1, keepdim=True))
 
 
@@ -68,19 +68,19 @@ def peak(effects: Tensor) -> Tensor:
     return effects.amax(1) / effects.std(1).clamp(min=1e-9)
 
 
-def clarity_bar(frozen: Frozen, coded: Coded, random: Units) -> float:
+def clarity_bar(view: LinearView, coded: Coded, random: Units) -> float:
     """How far the best token of a random feature stands out, 95th percentile."""
     if not len(random):
         return 0.0
-    return float(np.quantile(peak(vocabulary_effects(frozen, written(frozen, coded, random))).cpu(), 0.95))
+    return float(np.quantile(peak(vocabulary_effects(view, written(view, coded, random))).cpu(), 0.95))
 
 
 def label(
-    frozen: Frozen, coded: Coded, units: Units, from_tokens: Tensor, bar: float, random_from_tokens: Tensor
+    view: LinearView, coded: Coded, units: Units, from_tokens: Tensor, bar: float, random_from_tokens: Tensor
 ) -> Labels:
     """Labels of the units. from_tokens: (n, pos) what each token contributes to a unit through the graph;
     bar: how far the best token must stand out, from `clarity_bar`."""
-    effects = vocabulary_effects(frozen, written(frozen, coded, units))
+    effects = vocabulary_effects(view, written(view, coded, units))
     clear = (peak(effects) > bar).tolist()
     best = effects.topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
     worst = (-effects).topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
@@ -135,8 +135,8 @@ def group(case: Case, units: Units, facts: Facts, likely: Tensor, bar: float, co
     likely: ids of likely next tokens, among which a group at the last position is told by what it promotes. bar: how
     far the best token must stand out for a group elsewhere, which acts through attention, to be told by tokens at all.
     """
-    frozen, coded, (layers, influence, effects, from_tokens) = case.frozen, case.coded, facts
-    stage = (3 * layers) // frozen.parts.n_layers
+    view, coded, (layers, influence, effects, from_tokens) = case.view, case.coded, facts
+    stage = (3 * layers) // view.parts.n_layers
     found = []
     for p in units.positions.unique().tolist():
         for s in stage.unique().tolist():
@@ -152,9 +152,9 @@ def group(case: Case, units: Units, facts: Facts, likely: Tensor, bar: float, co
         reads = weight.sum(0)
         reads = reads / reads.sum().clamp(min=1e-9)
         top = reads.argsort(descending=True)[:2].tolist()
-        total = written(frozen, coded, units.take(members)).sum(0, keepdim=True)
-        promoted = vocabulary_effects(frozen, total)
-        if p == frozen.n_tokens - 1:
+        total = written(view, coded, units.take(members)).sum(0, keepdim=True)
+        promoted = vocabulary_effects(view, total)
+        if p == view.n_tokens - 1:
             names = likely[promoted[0, likely].topk(min(3, len(likely))).indices].tolist()
         else:
             names = promoted[0].topk(3).indices.tolist() if float(peak(promoted)) > bar else []

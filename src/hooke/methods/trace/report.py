@@ -53,9 +53,9 @@ class Found:
 def build_graph(found: Found) -> Graph:
     """Nodes in the order of the matrix's columns, the logits after them."""
     case, kept, drawn, logits, verification = found.case, found.kept, found.drawn, found.logits, found.verification
-    model, frozen, coded, probabilities = case.model, case.frozen, case.coded, found.probabilities
-    n_pos, n_layers = frozen.n_tokens, model.parts.n_layers
-    texts = model.text(frozen.ids)
+    model, view, coded, probabilities = case.model, case.view, case.coded, found.probabilities
+    n_pos, n_layers = view.n_tokens, model.parts.n_layers
+    texts = model.text(view.ids)
     blocks, ids, positions = kept.blocks.tolist(), kept.ids.tolist(), kept.positions.tolist()
     layers = [coded.layer(b) for b in range(len(coded.basis))]
     starts = _starts(coded)
@@ -74,7 +74,7 @@ def build_graph(found: Found) -> Graph:
         else:
             node.reason = "verification was switched off"
         nodes.append(node)
-    for p, token in enumerate(frozen.ids.tolist()):
+    for p, token in enumerate(view.ids.tolist()):
         nodes.append(_node("token", None, p, token, texts[p]))
     for b, layer in enumerate(layers):
         several = layers.count(layer) > 1
@@ -172,10 +172,10 @@ def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any],
             "sentence": text,
             "groups": groups,
             "paths": [_path(graph, path, k, found.verification) for k, path in enumerate(found.paths)],
-            "counterfactuals": against.payload(model, case.frozen.ids.view(-1)),
+            "counterfactuals": against.payload(model, case.view.ids.view(-1)),
             "notes": [
                 *([f"this graph failed its own check: {found.fault}"] if found.fault else []),
-                *_notes(model, top, target, contrast, case.frozen.n_tokens, probabilities),
+                *_notes(model, top, target, contrast, case.view.n_tokens, probabilities),
                 *([warning] if warning else []),
             ],
             "units": told.units,

@@ -25,7 +25,7 @@ from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace.coded import Baseline, Case, Coded, Units
 from hooke.methods.trace.edges import pass_offset
 from hooke.methods.variants import variants
-from hooke.model import Descent, Edit, Frozen, Model, Rows, Tokens
+from hooke.model import Descent, Edit, LinearView, Model, Rows, Tokens
 from hooke.sites import Site
 
 SIZES = (100, 1000)  # masks that are optimised together; a smaller one leads in the ranking
@@ -39,10 +39,10 @@ SHORT = 32  # tokens; a longer prompt gets half the variants and half the steps,
 LONGEST = 192  # tokens; a longer prompt is ranked by RelP
 
 
-def relp(frozen: Frozen, coded: Coded, metric: Metric, baselines: list[Baseline]) -> list[Tensor]:
+def relp(view: LinearView, coded: Coded, metric: Metric, baselines: list[Baseline]) -> list[Tensor]:
     """RelP scores (2508.21258) of the entries of the codes, per block: (value − baseline) times the effect of one
     unit, averaged over baselines."""
-    effects, _ = unit_effects(frozen, coded, metric.row(frozen))
+    effects, _ = unit_effects(view, coded, metric.row(view))
     _all_linked(coded, effects)
     out = []
     for b, codes in enumerate(coded.codes):
@@ -72,7 +72,7 @@ def ranking(case: Case, contrasts: Sequence[Tensor], tick: Tick = idle) -> Tenso
     itself: RelP alone.
     """
     coded = case.coded
-    linear = torch.cat([s.abs() for s in relp(case.frozen, coded, case.metric, case.baselines)])
+    linear = torch.cat([s.abs() for s in relp(case.view, coded, case.metric, case.baselines)])
     sites = [block.site for block in coded.basis if isinstance(block, Neurons)]
     if not contrasts or len(sites) < len(coded.basis):
         return linear.argsort(descending=True, stable=True)
@@ -222,7 +222,7 @@ def units_at(coded: Coded, flat: Tensor, baselines: list[Baseline]) -> Units:
 
 
 def unit_effects(
-    frozen: Frozen, coded: Coded, target: Rows, *, keep: Sequence[Tensor] | None = None
+    view: LinearView, coded: Coded, target: Rows, *, keep: Sequence[Tensor] | None = None
 ) -> tuple[list[Tensor], Tensor]:
     """Effect on one target of one unit of every active feature, through all paths of the linear rule.
 
@@ -231,8 +231,8 @@ def unit_effects(
     Returns per block (n_entries,), and the cotangent at the tokens (pos, d_model).
     """
     effects = [torch.zeros_like(codes.values) for codes in coded.codes]
-    way = Descent(frozen, target, frozenset(coded.cuts), carry={})
-    down = torch.zeros_like(frozen.tokens())[None]
+    way = Descent(view, target, frozenset(coded.cuts), carry={})
+    down = torch.zeros_like(view.tokens())[None]
     for site, first, cotangents in way:
         if site is None:
             down = cotangents
@@ -248,5 +248,5 @@ def unit_effects(
                 passing = worth if keep is None else torch.where(keep[b][: len(codes)], worth, 0.0)
                 for read, pushed in block.push_back(codes.valued(passing), x).items():
                     way.put(read, pushed[None])
-    later = frozen.n_tokens - down.shape[1]  # positions after the target, which it cannot depend on
+    later = view.n_tokens - down.shape[1]  # positions after the target, which it cannot depend on
     return effects, pad(down[0], (0, 0, 0, later))

@@ -132,7 +132,7 @@ def tries(
 ) -> Tries:
     """Draw what is tried. totals: (n_kept,) the effect of one unit of each by the graph. The rest as for `verify`."""
     generator = torch.Generator().manual_seed(seed)
-    thin = max(0.2, min(1.0, FULL_TOKENS / case.frozen.n_tokens))
+    thin = max(0.2, min(1.0, FULL_TOKENS / case.view.n_tokens))
     n_sample, n_groups, n_strongest = (round(thin * n) for n in (N_SAMPLE, N_GROUPS, N_STRONGEST))
     assert kept.baselines is not None
     ranked = (totals * (kept.baselines - kept.values)).abs().argsort(descending=True)
@@ -185,7 +185,7 @@ def tries(
 
 def first_change(case: Case) -> int:
     """The first position at which the first baseline differs from the prompt: before it, nothing can."""
-    differs = (case.baselines[0].ids != case.frozen.ids.view(-1)).nonzero()
+    differs = (case.baselines[0].ids != case.view.ids.view(-1)).nonzero()
     return int(differs[0]) if len(differs) else 0
 
 
@@ -194,7 +194,7 @@ def matched(case: Case, like: Units, kept: Units, generator: torch.Generator) ->
     that the first baseline changes."""
     picks = []
     taken = set(zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist()))
-    n_pos = case.frozen.n_tokens
+    n_pos = case.view.n_tokens
     start = max(first_change(case), 1 if n_pos > 1 else 0)
     rows = [dict(codes.by_position()) for codes in case.coded.codes]
     for value in like.values.abs().tolist():
@@ -220,5 +220,5 @@ def matched(case: Case, like: Units, kept: Units, generator: torch.Generator) ->
 
 def units_of(case: Case, picks: Sequence[tuple[int, int, int]]) -> Units:
     """Units from (block, position, feature) triples."""
-    b, p, i = (torch.tensor(x, dtype=torch.long, device=case.frozen.ids.device) for x in zip(*picks, strict=True))
+    b, p, i = (torch.tensor(x, dtype=torch.long, device=case.view.ids.device) for x in zip(*picks, strict=True))
     return case.coded.units(b, p, i, [other.codes for other in case.baselines])

@@ -72,7 +72,7 @@ def measure(case: Case, effects: Sequence[Effect], *, places: Sequence[Place] = 
 
 def _batches(case: Case, n_jobs: int, sites: Sequence[Site]) -> list[tuple[int, int]]:
     """Where batches of jobs begin and end: what is read of them is held until they are done."""
-    n_pos = case.frozen.n_tokens
+    n_pos = case.view.n_tokens
     read = len(sites) * n_pos * case.model.parts.d_model * case.model.dtype.itemsize
     room = budget(case.model.device)
     size = min(max(32, room.busy // n_pos), room.fit(read))
@@ -86,7 +86,7 @@ def predict(case: Case, effects: Sequence[Effect], unit: list[Tensor], kept: Uni
     unit: per block, the effect on the metric of one unit of every active feature through the kept ones.
     matrix: (n_kept, n_kept) effect of one unit of a kept feature on another.
     """
-    n_pos = case.frozen.n_tokens
+    n_pos = case.view.n_tokens
     place = {key: i for i, key in enumerate(triples(kept))}
     direct = _direct(case, kept, unit, matrix)
     for effect in effects:
@@ -132,7 +132,7 @@ def _direct(case: Case, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tens
 def gradient(case: Case) -> list[Tensor]:
     """The plain gradient of what the graph adds up to, for every active feature; per block (n_entries,)."""
     sites = case.coded.cuts  # the slope at a site is that of something that is added there
-    added = [torch.zeros_like(case.frozen.tokens(), dtype=case.model.dtype).requires_grad_() for _ in sites]
+    added = [torch.zeros_like(case.view.tokens(), dtype=case.model.dtype).requires_grad_() for _ in sites]
     edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
     run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
     assert run.logits is not None
@@ -163,7 +163,7 @@ def verify_graph(
     named: indices of kept units for each group that the sentence names; words: tokens that each may promote.
     paths: indices of kept units on each path.
     """
-    unit, _ = unit_effects(case.frozen, case.coded, case.metric.row(case.frozen), keep=case.coded.masks(kept))
+    unit, _ = unit_effects(case.view, case.coded, case.metric.row(case.view), keep=case.coded.masks(kept))
     made = tries(case, kept, case.coded.at_units(unit, kept), named, words, paths, seed)
     tick(0.1)
     predict(case, made.predicted(), unit, kept, matrix)
@@ -344,7 +344,7 @@ def _changes(case: Case, kept: Units, target: int, effects: Sequence[Effect]) ->
     block, places = case.coded.basis[b], _places(case, kept, target)
     clean = {site: x[own] for site, x in case.coded.inputs[b].items()}
     reads = [got for effect in effects for got in effect.reads]  # a site before the first edit has its clean value
-    rows = {s: torch.stack([got.get((s, p), clean[s]).to(case.frozen.dtype) for got in reads]) for s, p in places}
+    rows = {s: torch.stack([got.get((s, p), clean[s]).to(case.view.dtype) for got in reads]) for s, p in places}
     feature = kept.ids[target].expand(len(reads))
     values = block.encode(rows).at(torch.arange(len(reads), device=feature.device), feature)
     moved = iter((values - kept.values[target]).tolist())

@@ -1,4 +1,4 @@
-"""The frozen linear view is exact: its sums, and what a changed source does to every target.
+"""The linear view is exact: its sums, and what a changed source does to every target.
 
 Everything is compared in fp64 with the forward map of `linear_map.py`.
 """
@@ -17,7 +17,7 @@ from hooke.methods.trace import edges as edges_module
 from hooke.methods.trace.coded import Coded, Units, check_basis, encode
 from hooke.methods.trace.edges import Edges, edges, readers
 from hooke.methods.trace.select import relp, unit_effects
-from hooke.model import Descent, Frozen, Model, Rows, freeze, local_mlp
+from hooke.model import Descent, LinearView, Model, Rows, held_view, local_mlp
 from hooke.sites import Site
 from linear_map import BASES, F64, basis_of, forward, standing
 from transcoders import Transcoder
@@ -28,9 +28,9 @@ EXACT = 1e-10
 COMPLETE = ("neurons", "some neurons")
 
 
-def frozen_of(name: str, seed: int = 0) -> Frozen:
+def view_of(name: str, seed: int = 0) -> LinearView:
     model = model_of(name, F64)
-    return freeze(model, model.tokens(random_ids(N_POS, seed=seed)))
+    return held_view(model, model.tokens(random_ids(N_POS, seed=seed)))
 
 
 DIFFERENT = ("llama", "gemma2", "gpt2", "neox", "olmo2")  # norms before, both, with biases, in parallel, after
@@ -53,21 +53,21 @@ def some_units(coded: Coded, count: int = N_UNITS) -> Units:
     return coded.units(b, p, i, [coded.codes])
 
 
-def everything(name: str, kind: str) -> tuple[Frozen, Coded, Units, Edges]:
-    frozen = frozen_of(name)
-    coded = encode(frozen, basis_of(kind, name))
+def everything(name: str, kind: str) -> tuple[LinearView, Coded, Units, Edges]:
+    view = view_of(name)
+    coded = encode(view, basis_of(kind, name))
     units = some_units(coded)
-    return frozen, coded, units, edges(frozen, coded, units, frozen.unembed_rows(torch.tensor(LOGITS)))
+    return view, coded, units, edges(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)))
 
 
-def targets(frozen: Frozen, coded: Coded, units: Units, values: dict[Site, Tensor]) -> Tensor:
+def targets(view: LinearView, coded: Coded, units: Units, values: dict[Site, Tensor]) -> Tensor:
     """What the units' readers (held) and the logits read in given values of the map."""
     found = []
     for b, p, i in zip(units.blocks, units.positions, units.ids, strict=True):
         at = {site: x[p][None] for site, x in coded.inputs[int(b)].items()}
         rows, const = coded.basis[int(b)].reader(i[None], at)
         found.append(sum(rows[site][0] @ values[site][p] for site in rows) + const[0])
-    unembed = frozen.parts.unembed
+    unembed = view.parts.unembed
     logits = unembed.weight @ values[Site("final_norm")][-1]
     logits = logits if unembed.bias is None else logits + unembed.bias
     return torch.stack([*found, *(logits - logits.mean())[LOGITS]])
@@ -84,25 +84,25 @@ def exact(a: Tensor, b: Tensor, size: Tensor | float = 1.0) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_replaying_the_map_gives_the_logits(name: str) -> None:
     model = model_of(name, F64)
-    frozen = frozen_of(name)
-    values = forward(frozen, frozen.tokens(), {})
+    view = view_of(name)
+    values = forward(view, view.tokens(), {})
     for site, x in values.items():
         if site.layer is not None:
-            exact(frozen.value(site), x)
-    unembed = frozen.parts.unembed
+            exact(view.value(site), x)
+    unembed = view.parts.unembed
     logits = unembed.weight @ values[Site("final_norm")][-1]
-    exact(frozen.replayed, logits if unembed.bias is None else logits + unembed.bias)
+    exact(view.replayed, logits if unembed.bias is None else logits + unembed.bias)
     # transformers' RMS norms (and eager softmax) compute in fp32 whatever the model; its LayerNorm does not
     tolerance = 1e-9 if name in ("gpt2", "neox", "neox-sequential") else 1e-5
-    assert float((frozen.replayed - frozen.logits).abs().max()) < tolerance * float(frozen.logits.abs().max())
-    capped = frozen.logits if frozen.parts.softcap is None else 3.0 * torch.tanh(frozen.logits / 3.0)
-    own = model.run(frozen.ids, logits="last").logits
+    assert float((view.replayed - view.logits).abs().max()) < tolerance * float(view.logits.abs().max())
+    capped = view.logits if view.parts.softcap is None else 3.0 * torch.tanh(view.logits / 3.0)
+    own = model.run(view.ids, logits="last").logits
     assert own is not None
     torch.testing.assert_close(capped, own[0], atol=1e-9, rtol=0)
     for site in values:
         if site.layer is not None:
-            own_value = model.run(frozen.ids, read=[site]).acts[site][0]
-            torch.testing.assert_close(frozen.value(site), own_value, atol=1e-4, rtol=0)
+            own_value = model.run(view.ids, read=[site]).acts[site][0]
+            torch.testing.assert_close(view.value(site), own_value, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -111,41 +111,41 @@ def test_replaying_the_map_gives_the_logits(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_lower_precision_replays_its_logits_in_fp32(name: str, dtype: torch.dtype, tolerance: float) -> None:
     model = model_of(name, dtype)
-    frozen = freeze(model, model.tokens(random_ids(N_POS)))
-    assert {x.dtype for x in (*frozen.values.values(), *frozen.patterns, *frozen.scales.values())} == {torch.float32}
-    assert float((frozen.replayed - frozen.logits).abs().max()) < tolerance * float(frozen.logits.abs().max())
-    coded = encode(frozen, neurons(model))
+    view = held_view(model, model.tokens(random_ids(N_POS)))
+    assert {x.dtype for x in (*view.values.values(), *view.patterns, *view.scales.values())} == {torch.float32}
+    assert float((view.replayed - view.logits).abs().max()) < tolerance * float(view.logits.abs().max())
+    coded = encode(view, neurons(model))
     # what half precision rounds is an error that is shown, never part of what the budget hides
     assert bool(coded.errors) >= (dtype == torch.bfloat16) and not (coded.errors and dtype == torch.float32)
     for site, left in coded.errors.items():
-        assert 1e-3 < float(left.norm() / frozen.value(site).norm()) < 0.1
+        assert 1e-3 < float(left.norm() / view.value(site).norm()) < 0.1
     units = some_units(coded)
-    found = edges(frozen, coded, units, frozen.unembed_rows(torch.tensor(LOGITS)))
+    found = edges(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)))
     sums = found.weights.sum(1) + found.constants
-    expected = torch.cat([units.values, (frozen.replayed - frozen.replayed.mean())[LOGITS]])
+    expected = torch.cat([units.values, (view.replayed - view.replayed.mean())[LOGITS]])
     size = found.weights.abs().sum(1) + found.constants.abs()
     assert float(((sums - expected).abs() / size).max()) < 1e-4
 
 
 @pytest.mark.parametrize(("name", "kind"), cases())
 def test_edges_sum_to_what_the_target_reads(name: str, kind: str) -> None:
-    frozen, coded, units, found = everything(name, kind)
+    view, coded, units, found = everything(name, kind)
     check_basis(model_of(name, F64), coded.basis)
     for block, x in zip(coded.basis, coded.inputs, strict=True):
         check_dictionary(block, x, atol=EXACT)
     assert bool(coded.errors) == (kind not in COMPLETE)
     sums = found.weights.sum(1) + found.constants
     size = found.weights.abs().sum(1)
-    exact(sums, torch.cat([units.values, (frozen.replayed - frozen.replayed.mean())[LOGITS]]), size)
-    exact(sums, targets(frozen, coded, units, forward(frozen, frozen.tokens(), standing(frozen, coded))), size)
+    exact(sums, torch.cat([units.values, (view.replayed - view.replayed.mean())[LOGITS]]), size)
+    exact(sums, targets(view, coded, units, forward(view, view.tokens(), standing(view, coded))), size)
     exact(found.unit * units.values, found.weights[:, : len(units)])
 
 
 @pytest.mark.parametrize(("name", "kind"), cases())
 def test_doubling_a_source_moves_each_target_by_its_edge(name: str, kind: str) -> None:
-    frozen, coded, units, found = everything(name, kind)
-    tokens, put = frozen.tokens(), standing(frozen, coded)
-    before = targets(frozen, coded, units, forward(frozen, tokens, put))
+    view, coded, units, found = everything(name, kind)
+    tokens, put = view.tokens(), standing(view, coded)
+    before = targets(view, coded, units, forward(view, tokens, put))
 
     def skipped(values: dict[Site, Tensor], clean: dict[Site, Tensor]) -> dict[Site, Tensor]:
         """What skip connections pass on of a change of what they read."""
@@ -159,13 +159,13 @@ def test_doubling_a_source_moves_each_target_by_its_edge(name: str, kind: str) -
 
     def moved(extra_tokens: Tensor | None = None, writes: dict[Site, Tensor] | None = None) -> Tensor:
         now, extra = tokens if extra_tokens is None else tokens + extra_tokens, writes or {}
-        clean = forward(frozen, tokens, put)
+        clean = forward(view, tokens, put)
         passed: dict[Site, Tensor] = {}
         for _ in range(N_LAYERS + 1):  # what is skipped may be read by the next skip connection
             stand = {s: x + extra.get(s, 0) + passed.get(s, 0) for s, x in put.items()}
-            values = forward(frozen, now, stand)
+            values = forward(view, now, stand)
             passed = skipped(values, clean)
-        return targets(frozen, coded, units, values) - before
+        return targets(view, coded, units, values) - before
 
     def written(b: int, p: int, positions: Tensor, ids: Tensor, values: Tensor) -> dict[Site, Tensor]:
         """What features of block b at position p write."""
@@ -210,16 +210,16 @@ def kept_entries(coded: Coded, units: Units) -> list[Tensor]:
 
 @pytest.mark.parametrize(("name", "kind"), cases())
 def test_unit_effects_are_the_sum_over_paths(name: str, kind: str) -> None:
-    frozen, coded, units, found = everything(name, kind)
+    view, coded, units, found = everything(name, kind)
     n, keep = len(units), kept_entries(coded, units)
     matrix = found.unit[:n]
-    logit = frozen.unembed_rows(torch.tensor(LOGITS[:1]))
+    logit = view.unembed_rows(torch.tensor(LOGITS[:1]))
     late = [coded.layer(int(b)) for b in units.blocks]
     # a target that is no logit, and not at the last position
     early = max((i for i in range(n) if units.positions[i] < N_POS - 1), key=lambda i: late[i])
     one = readers(coded, units.take(torch.tensor([early])))
     for target, row in ((logit, n), (one, early)):
-        effects, at_tokens = unit_effects(frozen, coded, target, keep=keep)
+        effects, at_tokens = unit_effects(view, coded, target, keep=keep)
         total, step = found.unit[row].clone(), found.unit[row].clone()
         for _ in range(3 * N_LAYERS + 1):
             step = step @ matrix
@@ -229,7 +229,7 @@ def test_unit_effects_are_the_sum_over_paths(name: str, kind: str) -> None:
         assert total.any() or target is one
         exact(got, total, 1 + float(total.abs().max()))
         by_token = found.weights[row, n : n + N_POS] + total @ found.weights[:n, n : n + N_POS]
-        exact((at_tokens * frozen.tokens()).sum(-1), by_token, 1 + float(by_token.abs().max()))
+        exact((at_tokens * view.tokens()).sum(-1), by_token, 1 + float(by_token.abs().max()))
         assert [len(effect) for effect in effects] == [len(codes) for codes in coded.codes]
 
 
@@ -239,9 +239,9 @@ def test_every_feature_is_linked_onward(name: str, kind: str) -> None:
     """A dictionary whose features lead nowhere is the silent fault that this view is for."""
     if (name, kind) == ("neox", "resid_mid"):
         return
-    frozen = frozen_of(name)
-    coded = encode(frozen, basis_of(kind, name))
-    effects, _ = unit_effects(frozen, coded, frozen.unembed_rows(torch.tensor(LOGITS[:1])))
+    view = view_of(name)
+    coded = encode(view, basis_of(kind, name))
+    effects, _ = unit_effects(view, coded, view.unembed_rows(torch.tensor(LOGITS[:1])))
     last = {b: max(codes.positions.tolist()) for b, codes in enumerate(coded.codes)}
     for b, (codes, effect) in enumerate(zip(coded.codes, effects, strict=True)):
         at_end = codes.positions == last[b]
@@ -251,24 +251,24 @@ def test_every_feature_is_linked_onward(name: str, kind: str) -> None:
 @pytest.mark.parametrize("name", ["llama", "neox", "gemma2"])
 def test_effects_of_a_full_basis_are_the_gradient_of_the_replacement(name: str) -> None:
     """With all features passing, against autograd through the map with ReLU transcoders in the MLPs' place."""
-    frozen = frozen_of(name)
+    view = view_of(name)
     basis = basis_of("transcoder", name)
-    parts = frozen.parts
-    tokens = frozen.tokens().clone().requires_grad_()
+    parts = view.parts
+    tokens = view.tokens().clone().requires_grad_()
     x, features = tokens, []
     for layer, block in enumerate(basis):
         assert isinstance(block, Transcoder)
-        attn = frozen.attend(layer, x)
+        attn = view.attend(layer, x)
         before = x if parts.parallel else x + attn
-        into = frozen.mlp_input(layer, before)
+        into = view.mlp_input(layer, before)
         # held at the model's own inputs: which features are active does not change
-        value = (into @ block.encoder.T + block.bias) * (block.dense(frozen.values[block.reads[0]]) > 0)
+        value = (into @ block.encoder.T + block.bias) * (block.dense(view.values[block.reads[0]]) > 0)
         features.append(value)
         x = x + attn + value @ block.decoders[Site("mlp_out", layer)]
-    logit = frozen.read_out(x)[LOGITS[0]] - frozen.read_out(x).mean()
+    logit = view.read_out(x)[LOGITS[0]] - view.read_out(x).mean()
     expected = torch.autograd.grad(logit, [tokens, *features])
-    coded = encode(frozen, basis)
-    effects, at_tokens = unit_effects(frozen, coded, frozen.unembed_rows(torch.tensor(LOGITS[:1])))
+    coded = encode(view, basis)
+    effects, at_tokens = unit_effects(view, coded, view.unembed_rows(torch.tensor(LOGITS[:1])))
     exact(at_tokens, expected[0])
     for codes, effect, grad in zip(coded.codes, effects, expected[1:], strict=True):
         exact(effect, grad[codes.positions, codes.ids])
@@ -277,13 +277,13 @@ def test_effects_of_a_full_basis_are_the_gradient_of_the_replacement(name: str) 
 @pytest.mark.parametrize("kind", ["neurons", "cross-layer", "crosscoder"])
 @pytest.mark.parametrize("name", ["llama", "neox", "gemma2", "gpt2"])
 def test_chunks_change_nothing(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    frozen, coded, units, found = everything(name, kind)
+    view, coded, units, found = everything(name, kind)
     for size in (1, 3 * N_POS * 32 * 8):
         monkeypatch.setattr(edges_module, "chunk_bytes", lambda device, size=size: size)
-        rows = readers(coded, units).join(frozen.unembed_rows(torch.tensor(LOGITS)))
+        rows = readers(coded, units).join(view.unembed_rows(torch.tensor(LOGITS)))
         groups = edges_module.chunks(rows, 32, 8, size)
         assert sorted(torch.cat(groups).tolist()) == list(range(N_UNITS + 2)) and len(groups) > 5
-        again = edges(frozen, coded, units, frozen.unembed_rows(torch.tensor(LOGITS)))
+        again = edges(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)))
         exact(again.weights, found.weights)
         exact(again.unit, found.unit)
         exact(again.constants, found.constants)
@@ -293,20 +293,20 @@ def test_chunks_change_nothing(name: str, kind: str, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("name", ["llama", "neox", "gemma2", "gpt2"])
 def test_deltas_sum_to_the_change_of_the_target(name: str, kind: str) -> None:
     """With the counterfactual's tokens and codes in the map (patterns, denominators and errors held)."""
-    frozen, other = frozen_of(name), frozen_of(name, seed=7)
+    view, other = view_of(name), view_of(name, seed=7)
     basis = basis_of(kind, name)
-    coded, there = encode(frozen, basis), encode(other, basis)
+    coded, there = encode(view, basis), encode(other, basis)
     units = some_units(coded)
     units.baselines = coded.values_at(there.codes, units)
-    found = edges(frozen, coded, units, frozen.unembed_rows(torch.tensor(LOGITS)), ([there.codes], other.tokens()))
+    found = edges(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)), ([there.codes], other.tokens()))
     assert found.delta is not None
-    put = standing(frozen, coded)
-    before = targets(frozen, coded, units, forward(frozen, frozen.tokens(), put))
+    put = standing(view, coded)
+    before = targets(view, coded, units, forward(view, view.tokens(), put))
     for b, block in enumerate(basis):
         now, then = (block.decode(codes, coded.inputs[b]) for codes in (there.codes[b], coded.codes[b]))
         for site in block.writes:
             put[site] = put[site] + now[site] - then[site]
-    after = targets(frozen, coded, units, forward(frozen, other.tokens(), put))
+    after = targets(view, coded, units, forward(view, other.tokens(), put))
     exact(found.delta.sum(1), before - after, found.delta.abs().sum(1))
     exact(
         found.delta[:, : len(units)], found.unit * (units.values - units.baselines), found.delta.abs().sum(1)[:, None]
@@ -314,30 +314,30 @@ def test_deltas_sum_to_the_change_of_the_target(name: str, kind: str) -> None:
 
 
 def test_contrast_rows_and_biased_unembeddings() -> None:
-    frozen = frozen_of("gpt2")
-    rows = frozen.unembed_rows(torch.tensor([4, 9]), torch.tensor([1.0, -1.0]))
+    view = view_of("gpt2")
+    rows = view.unembed_rows(torch.tensor([4, 9]), torch.tensor([1.0, -1.0]))
     assert len(rows) == 1
-    coded = encode(frozen, basis_of("neurons", "gpt2"))
-    found = edges(frozen, coded, some_units(coded), rows)
-    exact((found.weights.sum(1) + found.constants)[-1], frozen.replayed[4] - frozen.replayed[9])
+    coded = encode(view, basis_of("neurons", "gpt2"))
+    found = edges(view, coded, some_units(coded), rows)
+    exact((found.weights.sum(1) + found.constants)[-1], view.replayed[4] - view.replayed[9])
 
 
 def test_rows_out_of_order_and_batches_are_refused() -> None:
-    frozen = frozen_of("llama")
+    view = view_of("llama")
     vectors, zeros = torch.zeros(1, 32, dtype=F64), torch.zeros(1, dtype=F64)
     early = Rows.at(Site("mlp_in", 0), torch.tensor([1]), vectors, zeros)
     late = Rows.at(Site("final_norm"), torch.tensor([5]), vectors, zeros)
     with pytest.raises(HookeError, match="sorted"):
-        list(Descent(frozen, early.join(late)))
+        list(Descent(view, early.join(late)))
     for site in ("pattern.0", "mlp_act.1", "z.0"):
         with pytest.raises(HookeError, match="does not pass"):
-            Descent(frozen, Rows.at(Site.parse(site), torch.tensor([1]), vectors, zeros))
+            Descent(view, Rows.at(Site.parse(site), torch.tensor([1]), vectors, zeros))
         with pytest.raises(HookeError, match="does not pass"):
-            Descent(frozen, late, frozenset({Site.parse(site)}))
+            Descent(view, late, frozenset({Site.parse(site)}))
     model = model_of("llama", F64)
     for tokens in (model.tokens(random_ids(2, 4)), padded([random_ids(4), random_ids(3)], "left")):
         with pytest.raises(HookeError, match="one prompt without padding"):
-            freeze(model, tokens)
+            held_view(model, tokens)
 
 
 @pytest.mark.parametrize(
@@ -362,9 +362,9 @@ def test_dictionaries_that_no_graph_is_drawn_in_are_refused(
 def test_a_dictionary_whose_features_lead_nowhere_is_refused() -> None:
     """Neurons inside an MLP whose output another dictionary writes, with nothing that reads in between."""
     basis = [neurons(model_of("llama", F64))[1], Transcoder("mlp_in.1", ["mlp_out.1"], 32, 30, seed=0)]
-    frozen = frozen_of("llama")
+    view = view_of("llama")
     with pytest.raises(HookeError, match="leads nowhere"):
-        relp(frozen, encode(frozen, basis), Metric(LOGITS[0], None, None), [])
+        relp(view, encode(view, basis), Metric(LOGITS[0], None, None), [])
 
 
 def test_a_dictionary_that_is_given_twice_is_refused() -> None:
@@ -374,7 +374,7 @@ def test_a_dictionary_that_is_given_twice_is_refused() -> None:
 
 
 def test_inactive_features_are_no_entries() -> None:
-    coded = encode(frozen_of("llama"), basis_of("transcoder", "llama"))
+    coded = encode(view_of("llama"), basis_of("transcoder", "llama"))
     for block, codes, x in zip(coded.basis, coded.codes, coded.inputs, strict=True):
         assert isinstance(block, Transcoder)
         dense = block.dense(dict(x))
@@ -387,8 +387,8 @@ def test_inactive_features_are_no_entries() -> None:
 
 def test_the_local_rule_forward_is_its_readers() -> None:
     for name in ("llama", "gpt2", "gemma2"):
-        frozen = frozen_of(name)
-        block, x = frozen.parts.blocks[1], frozen.values[Site("mlp_in", 1)]
+        view = view_of(name)
+        block, x = view.parts.blocks[1], view.values[Site("mlp_in", 1)]
         other = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=F64)
         ids = torch.arange(block.down.n_in)
         for p in range(2):
@@ -402,7 +402,7 @@ def test_a_model_in_memory_that_is_being_trained_can_be_frozen() -> None:
     for parameter in hf.parameters():
         parameter.requires_grad_(True)
     model = Model(hf, None, name="llama")
-    frozen = freeze(model, model.tokens(random_ids(4)))
-    coded = encode(frozen, neurons(model))
-    found = edges(frozen, coded, some_units(coded), frozen.unembed_rows(torch.tensor(LOGITS)))
-    assert not found.weights.requires_grad and not frozen.replayed.requires_grad
+    view = held_view(model, model.tokens(random_ids(4)))
+    coded = encode(view, neurons(model))
+    found = edges(view, coded, some_units(coded), view.unembed_rows(torch.tensor(LOGITS)))
+    assert not found.weights.requires_grad and not view.replayed.requires_grad

@@ -1,4 +1,4 @@
-"""The frozen linear view: a model on one prompt with attention patterns and norm denominators held, and MLPs by a
+"""The view linear view: a model on one prompt with attention patterns and norm denominators held, and MLPs by a
 local linear rule (`local_mlp`) where no dictionary takes their place.
 
 Then the stream is linear in what is written to it, so every attribution from writers to readers is
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -94,12 +94,13 @@ class Stage(NamedTuple):
 
 
 @dataclass
-class Frozen:
+class LinearView:
     """One prompt's patterns and denominators, and the values that the map is exact for.
 
     All tensors are of one prompt, positions first, in fp32 (fp64 for an fp64 model).
     """
 
+    live: ClassVar[bool] = False  # whether it is the derivative (`live_view.py`)
     parts: Parts
     ids: Tensor  # (pos,)
     dtype: torch.dtype
@@ -107,7 +108,7 @@ class Frozen:
     patterns: list[Tensor]  # (head, query, key) of each layer
     scales: dict[Site, Tensor]  # (pos, 1)
     logits: Tensor  # (d_vocab,) of the last position, the model's own, before any soft cap
-    replayed: Tensor  # (d_vocab,) the same from the frozen map
+    replayed: Tensor  # (d_vocab,) the same from the linear map
     _consts: dict[Site, Tensor | None] = field(default_factory=dict)
 
     @property
@@ -154,7 +155,7 @@ class Frozen:
         return self.parts.unembed.apply(y[..., 0, :], bias=bias)
 
     def replay(self, mlp_proj: Callable[[int, Tensor], Tensor], *, seen: dict[Site, Tensor] | None = None) -> Tensor:
-        """Logits of the replacement model: tokens pushed up the frozen map, `mlp_proj(layer, mlp_in)` in
+        """Logits of the replacement model: tokens pushed up the linear map, `mlp_proj(layer, mlp_in)` in
         the place of each MLP. With the true MLP outputs it gives the model's own logits.
 
         seen: filled with the map's values at resid_pre (of one layer more: the final stream), resid_mid (not in
@@ -190,20 +191,20 @@ class Frozen:
 
     def pull_mlp_out(self, layer: int, cotangent: Tensor) -> Tensor:
         """Cotangent at mlp_out (n pos d_model) to mlp_proj."""
-        return self._pull(self.parts.blocks[layer].mlp_post_norm, Site("mlp_post_scale", layer), cotangent)
+        return self.pull_norm(self.parts.blocks[layer].mlp_post_norm, Site("mlp_post_scale", layer), cotangent)
 
     def pull_attend(self, layer: int, cotangent: Tensor) -> Tensor:
         """The transpose of `attend`'s linear part: cotangent at attn_out (n pos d_model) to resid_pre."""
         block, parts = self.parts.blocks[layer], self.parts
         n, n_pos, _ = cotangent.shape
-        cotangent = self._pull(block.attn_post_norm, Site("attn_post_scale", layer), cotangent)
+        cotangent = self.pull_norm(block.attn_post_norm, Site("attn_post_scale", layer), cotangent)
         z = (cotangent @ block.o.weight.to(self.dtype)).view(n, n_pos, parts.n_heads, parts.d_head)
         # (head, key, query) @ (head, query, row * d_head), then sum the heads that share a key-value head
         pattern = self.patterns[layer][:, :n_pos, :n_pos].transpose(1, 2)
         moved = pattern @ z.permute(2, 1, 0, 3).reshape(parts.n_heads, n_pos, n * parts.d_head)
         v = moved.view(parts.n_kv_heads, -1, n_pos, n, parts.d_head).sum(1).permute(2, 1, 0, 3)
         out = v.reshape(n, n_pos, -1) @ block.v.weight.to(self.dtype)
-        return self._pull(block.attn_norm, Site("attn_scale", layer), out)
+        return self.pull_norm(block.attn_norm, Site("attn_scale", layer), out)
 
     def pull_mlp(self, layer: int, cotangent: Tensor) -> Tensor:
         """Cotangent at mlp_proj (n pos d_model) to mlp_in, by the local rule."""
@@ -248,8 +249,11 @@ class Frozen:
         y = norm.apply(x, held)
         return y if bias or norm.bias is None else y - norm.bias
 
-    def _pull(self, norm: Norm | None, scale: Site, cotangent: Tensor) -> Tensor:
-        return cotangent if norm is None else norm.pull(cotangent, self.scales[scale][: cotangent.shape[-2]])
+    def pull_norm(self, norm: Norm | None, scale: Site, cotangent: Tensor, at: Tensor | None = None) -> Tensor:
+        """Cotangents (… pos d_model) after a norm to before it; at: of these positions (default: of the first ones)."""
+        if norm is None:
+            return cotangent
+        return norm.pull(cotangent, self.scales[scale][slice(cotangent.shape[-2]) if at is None else at])
 
 
 def held_sites(model: Model) -> list[Site]:
@@ -258,13 +262,13 @@ def held_sites(model: Model) -> list[Site]:
     return [*inside, Site("resid_pre", 0), Site("final_norm")]
 
 
-def freeze(model: Model, tokens: Tokens, acts: Activations | None = None) -> Frozen:
+def held_view(model: Model, tokens: Tokens, acts: Activations | None = None) -> LinearView:
     """Run one prompt and hold its patterns and denominators. Raises HookeError for a batch.
 
     acts: reads at all `held_sites` of such a run, if there has been one.
     """
     if tokens.ids.shape[0] != 1 or not bool(tokens.mask.all()):
-        raise HookeError("the frozen view is of one prompt without padding")
+        raise HookeError("the linear view is of one prompt without padding")
     parts = model.parts
     dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
     first, final = Site("resid_pre", 0), Site("final_norm")
@@ -275,7 +279,7 @@ def freeze(model: Model, tokens: Tokens, acts: Activations | None = None) -> Fro
     logits = (acts[final][0, -1] @ unembed.weight.T).to(dtype)
     if unembed.bias is not None:
         logits = logits + unembed.bias.to(dtype)
-    frozen = Frozen(
+    view = LinearView(
         parts=parts,
         ids=tokens.ids[0],
         dtype=dtype,
@@ -287,5 +291,5 @@ def freeze(model: Model, tokens: Tokens, acts: Activations | None = None) -> Fro
     )
     # The values in between are the map's own, so that its sums are exact in its own precision whatever
     # the model rounds (transformers' norms compute in fp32, and a half-precision stream rounds each sum).
-    frozen.replayed = frozen.replay(lambda layer, _: held[Site("mlp_proj", layer)], seen=frozen.values)
-    return frozen
+    view.replayed = view.replay(lambda layer, _: held[Site("mlp_proj", layer)], seen=view.values)
+    return view
