@@ -46,6 +46,10 @@ class Neurons(Dictionary):
         rows, consts = local_mlp.readers(self.block, ids, at[read])
         return {read: rows}, consts
 
+    def slopes(self, ids: Tensor, at: Values) -> dict[Site, Tensor]:
+        (read,) = self.reads
+        return {read: local_mlp.readers(self.block, ids, at[read], live=True)[0]}
+
     def writer(self, ids: Tensor, site: Site, at: Values) -> Tensor:
         return self.block.down.weight.T[ids]
 

@@ -43,6 +43,11 @@ class Dictionary(Protocol):
         """Readers (n, width) at each read site and constants (n,) of features `ids` (n,), held at read values."""
         ...
 
+    def slopes(self, ids: Tensor, at: Values) -> dict[Site, Tensor]:
+        """(n, width) at each read site: how the values of features change with what is read, at read values; of a gated
+        feature, how what its gate is asked for does."""
+        return self.reader(ids, at)[0]
+
     def writer(self, ids: Tensor, site: Site, at: Values) -> Tensor:
         """(n, width): what one unit of each feature writes at `site`, held at read values (n, width)."""
         ...

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from hooke.model.descent import Descent
     from hooke.model.edits import Edit
     from hooke.model.linear_view import LinearView, Rows, held_view
-    from hooke.model.live_view import live_view
+    from hooke.model.live import live_view
     from hooke.model.model import Model
     from hooke.model.run import Tokens
 
@@ -27,7 +27,7 @@ _HOMES = {
     "Tokens": "run",
     "check_model": "checks",
     "held_view": "linear_view",
-    "live_view": "live_view",
+    "live_view": "live",
 }
 
 __all__ = ["Descent", "Edit", "LinearView", "Model", "Rows", "Tokens", "check_model", "held_view", "live_view"]

@@ -100,7 +100,7 @@ class LinearView:
     All tensors are of one prompt, positions first, in fp32 (fp64 for an fp64 model).
     """
 
-    live: ClassVar[bool] = False  # whether it is the derivative (`live_view.py`)
+    live: ClassVar[bool] = False  # whether it is the derivative (`live.py`)
     parts: Parts
     ids: Tensor  # (pos,)
     dtype: torch.dtype
@@ -150,9 +150,13 @@ class LinearView:
 
     def read_out(self, x: Tensor, *, bias: bool = True) -> Tensor:
         """The last position of the final stream (… pos d_model) to logits before any soft cap (… d_vocab)."""
+        return self.parts.unembed.apply(self.final(x, bias=bias), bias=bias)
+
+    def final(self, x: Tensor | None = None, *, bias: bool = True) -> Tensor:
+        """The last position of the final stream (… pos d_model; None: its own) as it is unembedded, (… d_model)."""
+        x = self.values[Site("resid_pre", self.parts.n_layers)] if x is None else x
         last = slice(x.shape[-2] - 1, x.shape[-2])
-        y = self._norm(self.parts.final_norm, Site("final_scale"), x[..., last, :], bias, last)
-        return self.parts.unembed.apply(y[..., 0, :], bias=bias)
+        return self._norm(self.parts.final_norm, Site("final_scale"), x[..., last, :], bias, last)[..., 0, :]
 
     def replay(self, mlp_proj: Callable[[int, Tensor], Tensor], *, seen: dict[Site, Tensor] | None = None) -> Tensor:
         """Logits of the replacement model: tokens pushed up the linear map, `mlp_proj(layer, mlp_in)` in

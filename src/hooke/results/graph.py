@@ -10,6 +10,7 @@ import numpy as np
 from hooke.results.verdicts import Verdict
 
 Kind = Literal["token", "feature", "remainder", "error", "bias", "head", "mlp", "logit"]
+Form = Literal["live", "held"]
 Part = Literal["", "q", "k", "v"]
 PARTS: tuple[Part, ...] = ("", "q", "k", "v")
 
@@ -30,6 +31,7 @@ class Node:
     label: str = ""
     value: float | None = None
     delta: float | None = None  # value minus its counterfactual value
+    total: float | None = None  # change of the answer when it is set to its counterfactual value
     rank: int | None = None  # 1 is the first node selected
     influence: float = 0.0
     cumulative: float = 1.0
@@ -49,7 +51,9 @@ class Graph:
 
     `weights[t, s]` is the direct effect of node s on node `targets[t]` (its value, or its logit), in
     the units of that target; `constants[t]` is what no node carries (biases). So
-    `weights[t].sum() + constants[t]` is the target's value.
+    `weights[t].sum() + constants[t]` is the target's value. In a graph of the live form an effect is how far the target
+    moves as its source comes from the counterfactual to here, the sum is the target's own delta, and the constant is
+    how far the map bends on the way.
 
     In a circuit, nodes are whole heads and MLPs without a position, a weight is what cutting that edge alone does to
     the metric, and a head is up to three targets: `parts` names which of its inputs (query, key, value) a row is of,
@@ -69,6 +73,7 @@ class Graph:
     deltas: Any = (
         None  # of the shape of `weights`: by how much an edge changes from the counterfactual, if there is one
     )
+    form: Form = "held"
 
     def part(self, row: int) -> Part:
         """Which input of its node a target is: q, k, v, or "" for the only one."""

@@ -28,14 +28,15 @@ from hooke.methods.intervene import OPS, Op, Prepared, Unit, interventions
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.trace import explain, select
-from hooke.methods.trace.coded import Baseline, Case, Units, check_basis, encode
+from hooke.methods.trace.answer import derivative_error
+from hooke.methods.trace.coded import Baseline, Case, Form, Units, check_basis, encode
 from hooke.methods.trace.counterfactuals import Against, baselines
 from hooke.methods.trace.draw import Drawn, Logits, draw_graph
 from hooke.methods.trace.edges import chunk_bytes
 from hooke.methods.trace.report import Found, build_graph, payload_of, tensors_of
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
 from hooke.methods.trace.verify import faithfulness, verify_graph
-from hooke.model import Model, Tokens, held_view
+from hooke.model import Model, Tokens, held_view, live_view
 from hooke.model.budget import budget, token_bytes
 from hooke.model.checks import TOLERANCE, off
 from hooke.model.linear_view import held_sites
@@ -56,6 +57,7 @@ def trace(
     target: str | int | None = None,
     contrast: str | int | None = None,
     counterfactual: Prompt | Sequence[Prompt] | None = None,
+    form: Form | None = None,
     nodes: int = 1000,
     verify: bool = True,
     seed: int = 0,
@@ -72,6 +74,9 @@ def trace(
         baseline of scores and ablations. None: prompts that Hooke makes by changing content words where
         that changes the answer, some held out from the selection (passages of the same length for a prompt
         over 192 tokens).
+    form: what edges are of. "live": how far a target moves as its source comes from the counterfactuals to the prompt,
+        attention patterns, norms and gates moving with it. "held": what its source adds to it, with these held, as
+        other tools draw graphs. None: live, unless nothing but passages is there to compare with.
     nodes: how many (layer, feature, position) to draw; the rest is counted in remainder nodes.
     verify: intervene in the live model and compare with what the graph predicts; the groups that the
         sentence names are also switched off and doubled beside random groups.
@@ -93,6 +98,8 @@ def trace(
     # 2. What it is contrasted with, and which features to draw.
     with clock("select") as tick:
         case.baselines, rows, by = _baselines(case, given, seed, tick)
+        if form == "live" or (form is None and by != "passages"):
+            case.live = live_view(model, case.view)
         order = select.ranking(case, rows, stretch(tick, 0.4, 1.0))
         kept = select.units_at(case.coded, order[:nodes], case.baselines)
     # 3. The graph: edges, what they add up to, and whether they do.
@@ -117,6 +124,7 @@ def trace(
         "target": case.metric.target if chosen else None,
         "contrast": case.metric.contrast,
         "counterfactual": [b.name for b in case.baselines] if others else [],
+        "form": case.form,
     }
     return Result.make(
         "trace",
@@ -197,7 +205,8 @@ def _found(
     """The graph, and whether it holds together."""
     logits = _logit_nodes(case, chosen)
     drawn = draw_graph(case, kept, logits, given=by != "passages", seed=seed, tick=tick)
-    paths = explain.strongest_paths(drawn.used[: len(kept)], drawn.used[len(kept)], len(kept), case.view.n_tokens)
+    row = drawn.used[logits.answer(len(kept), case.metric)]
+    paths = explain.strongest_paths(drawn.used[: len(kept)], row, len(kept), case.view.n_tokens)
     checks = _checks(case, drawn)
     moves = [float(case.metric(b.logits) - case.metric(case.run.logits)) for b in case.baselines]
     against = Against(by, select.searched(case.run.tokens), case.baselines, moves, case.metric)
@@ -206,11 +215,8 @@ def _found(
 
 def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[str, Any]]:
     """What interventions say of a graph, with how much of the effect its nodes carry alone."""
-    case, groups = found.case, found.drawn.groups
-    tested = verify_graph(
-        case, found.kept, found.drawn.matrix, [g.members for g in groups], [g.promotes for g in groups],
-        [p.units for p in found.paths], seed=seed, tick=stretch(tick, 0.0, 0.8),
-    )  # fmt: skip
+    case = found.case
+    tested = verify_graph(case, found.kept, found.drawn, found.paths, seed=seed, tick=stretch(tick, 0.0, 0.8))
     fits: list[dict[str, float]] = []
     for b in case.baselines:
         tick(0.8 + 0.2 * len(fits) / len(case.baselines))
@@ -314,17 +320,23 @@ def _checks(case: Case, drawn: Drawn) -> dict[str, float]:
     off_by = (weights.sum(1) + constants - drawn.values.double()).abs()
     size = weights.abs().sum(1) + constants.abs()
     shares = [float(left.norm() / view.value(site).norm().clamp(min=1e-12)) for site, left in coded.errors.items()]
-    return {
+    found = {
         "replacement_max_abs_diff": float((view.replayed - view.logits).abs().max()),
         "replacement_max_rel_diff": off(view.replayed, view.logits),
         "edge_sum_max_rel_error": float((off_by / size.clamp(min=1e-12)).max()),
         "left_over": max(shares, default=0.0),
     }
+    if case.live is not None:
+        found["derivative_max_rel_error"] = derivative_error(case, case.live)
+    return found
 
 
 def _fault(checks: dict[str, float], dtype: torch.dtype) -> str:
     """Why nothing in this graph can be relied on, in one line; empty where the checks hold."""
     sums, replaced = checks["edge_sum_max_rel_error"], checks["replacement_max_rel_diff"]
+    derivative, allowed = checks.get("derivative_max_rel_error", 0.0), 2 * TOLERANCE.get(dtype, 6e-2)
+    if not derivative <= max(SUMS, allowed):
+        return f"the linear view is not the model's derivative: it is off by {derivative:.2g} of it"
     if not sums <= SUMS:
         return f"its edges do not sum to what their targets read: they are off by {sums:.2g} of it (allowed {SUMS:g})"
     if not replaced <= 2 * TOLERANCE.get(dtype, 6e-2):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,9 +16,11 @@ from hooke.methods.metrics import rounding
 from hooke.model import LinearView, Model
 from hooke.model.hooks import check_site
 from hooke.model.linear_view import CUT, READ
+from hooke.model.live import LiveView
 from hooke.model.recorded import Recorded
 from hooke.sites import Site
 
+Form = Literal["live", "held"]
 EXACT = 1e-3  # of what stands at a site: what an exact basis may leave over there without its being shown
 
 
@@ -111,13 +114,17 @@ class Coded:
 
 @dataclass
 class Baseline:
-    """One run to compare with: its codes (per block), tokens (pos d_model) and last logits."""
+    """One run to compare with: its codes (per block), tokens (pos d_model), last logits and what is unembedded to them
+    (d_model,), and by written site (pos d_model) what stands there and what its features leave over of that."""
 
     name: str
     ids: Tensor  # (pos,)
     codes: list[Codes]
     tokens: Tensor
     logits: Tensor
+    final: Tensor
+    values: dict[Site, Tensor]
+    errors: dict[Site, Tensor]
 
 
 @dataclass
@@ -126,10 +133,21 @@ class Case:
 
     model: Model
     run: Recorded  # of the unchanged model
-    view: LinearView
+    view: LinearView  # the held one
     coded: Coded
     metric: Metric
     baselines: list[Baseline]
+    live: LiveView | None = None  # if edges are to be live
+
+    @property
+    def form(self) -> Form:
+        """What edges are of."""
+        return "held" if self.live is None else "live"
+
+    @property
+    def map(self) -> LinearView:
+        """What edges are made of."""
+        return self.view if self.live is None else self.live
 
     @property
     def logits(self) -> Tensor:
@@ -167,20 +185,33 @@ def encode(view: LinearView, basis: Sequence[Dictionary]) -> Coded:
     """Encode a prompt, and find what the features leave over at every site that they write."""
     inputs = [{site: view.value(site) for site in block.reads} for block in basis]
     codes = [block.encode(x) for block, x in zip(basis, inputs, strict=True)]
-    sums: dict[Site, Tensor] = {}
-    for block, given, x in zip(basis, codes, inputs, strict=True):
-        for site, y in block.decode(given, x).items():
-            sums[site] = sums[site] + y if site in sums else y
     errors: dict[Site, Tensor] = {}
     rests: dict[Site, Tensor] = {}
-    for site, total in sums.items():
-        whole = view.value(site)
-        left = whole - total
-        small = float(left.norm()) <= EXACT * float(whole.norm())
+    for site, left in left_over(basis, codes, inputs, view.value).items():
+        small = float(left.norm()) <= EXACT * float(view.value(site).norm())
         (rests if small else errors)[site] = left
     return Coded(basis, codes, inputs, errors, rests)
 
 
-def encode_run(basis: Sequence[Dictionary], acts: Mapping[Site, Tensor], dtype: torch.dtype) -> list[Codes]:
-    """The codes of another run, from its reads (1, pos, …)."""
-    return [block.encode({site: acts[site][0].to(dtype) for site in block.reads}) for block in basis]
+def left_over(
+    basis: Sequence[Dictionary],
+    codes: Sequence[Codes],
+    inputs: Sequence[Mapping[Site, Tensor]],
+    value: Callable[[Site], Tensor],
+) -> dict[Site, Tensor]:
+    """(pos, d_model) at each site that is written: what stands there less what the features write."""
+    sums: dict[Site, Tensor] = {}
+    for block, given, x in zip(basis, codes, inputs, strict=True):
+        for site, y in block.decode(given, x).items():
+            sums[site] = sums[site] + y if site in sums else y
+    return {site: value(site) - total for site, total in sums.items()}
+
+
+def encode_run(
+    basis: Sequence[Dictionary], acts: Mapping[Site, Tensor], dtype: torch.dtype
+) -> tuple[list[Codes], dict[Site, Tensor]]:
+    """The codes of another run, and what they leave over, from its reads (1, pos, …) where the dictionaries read and
+    write."""
+    inputs = [{site: acts[site][0].to(dtype) for site in block.reads} for block in basis]
+    codes = [block.encode(x) for block, x in zip(basis, inputs, strict=True)]
+    return codes, left_over(basis, codes, inputs, lambda site: acts[site][0].to(dtype))

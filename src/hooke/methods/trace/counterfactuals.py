@@ -53,10 +53,14 @@ def baselines(
 def run_baseline(model: Model, name: str, batch: Tokens, basis: Sequence[Dictionary], dtype: torch.dtype) -> Baseline:
     """One forward pass over one prompt, encoded in the basis."""
     first = Site("resid_pre", 0)
-    run = model.run(batch, read=sorted({first, *(site for block in basis for site in block.reads)}), logits="last")
+    final, writes = Site("final_norm"), {site for block in basis for site in block.writes}
+    read = {first, final, *writes, *(site for block in basis for site in block.reads)}
+    run = model.run(batch, read=sorted(read), logits="last")
     assert run.logits is not None
-    codes = encode_run(basis, run.acts, dtype)
-    return Baseline(name, batch.ids[0], codes, run.acts[first][0].to(dtype), run.logits[0])
+    codes, errors = encode_run(basis, run.acts, dtype)
+    acts = {site: run.acts[site][0].to(dtype) for site in (first, final, *writes)}
+    values = {site: acts[site] for site in writes}
+    return Baseline(name, batch.ids[0], codes, acts[first], run.logits[0], acts[final][-1], values, errors)
 
 
 def passages(model: Model, tokens: Tokens, count: int = N_PASSAGES) -> list[Tensor]:

@@ -15,11 +15,13 @@ from torch import Tensor
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace import explain
+from hooke.methods.trace.answer import gradient, into_answer
 from hooke.methods.trace.coded import Baseline, Case, Coded, Units
-from hooke.methods.trace.edges import Edges, edges, hidden_gross, readers
+from hooke.methods.trace.edges import Edges, edges, readers
 from hooke.model import LinearView, Rows
 
 N_RANDOM_READERS = 32
+LEAST = 1e-3  # of a logit: a difference of which no share is told
 N_LIKELY = 50  # next tokens among which groups at the last position are told by what they promote
 
 
@@ -31,6 +33,24 @@ class Logits:
     weights: list[float]
     rows: Rows
 
+    def answer(self, n: int, metric: Metric) -> int:
+        """The row of the answer, after n rows of units."""
+        return n if metric.contrast is not None else n + self.ids.index(metric.target)
+
+
+@dataclass
+class Closure:
+    """How far the answer is from the counterfactuals, and what of that its edges leave: averaged, and at one point."""
+
+    difference: float
+    left: float
+    one_point: float
+
+    @property
+    def curvature(self) -> float | None:
+        """What is left, as a share; none of a difference that is next to nothing."""
+        return None if abs(self.difference) < LEAST else abs(self.left / self.difference)
+
 
 @dataclass
 class Drawn:
@@ -38,13 +58,16 @@ class Drawn:
 
     edges: Edges
     matrix: Tensor  # (n_kept, n_kept) effect of one unit of a kept feature on another
-    values: Tensor  # (n_targets,) what each row sums to
+    values: Tensor  # (n_targets,) what each row and its constant sum to: a value, or live a difference
     influence: Influence  # of the columns
     used: np.ndarray  # the weights that influence is computed on: clean, or with a counterfactual the deltas
     scores: dict[str, float | int]
     labels: explain.Labels
     groups: list[explain.Group]
-    effects: Tensor  # (n_kept,) predicted effect of setting each unit to its baseline, over paths
+    effects: Tensor  # (n_kept,) predicted effect of setting each unit to its baseline: live, all that follows from it
+    slopes: list[Tensor] | None = None  # live: per block, effect of one unit of each entry of the codes, all told
+    closure: Closure | None = None  # live
+    answer: int = 0  # the target of what is explained
 
 
 def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: int = 0, tick: Tick = idle) -> Drawn:
@@ -52,57 +75,70 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
 
     given: the prompt is contrasted with counterfactuals, so edges have deltas, and influence and words follow those.
     """
-    view, coded, metric, based = case.view, case.coded, case.metric, case.baselines
-    n, n_pos, device = len(kept), view.n_tokens, kept.ids.device
+    view, coded, based = case.view, case.coded, case.baselines
+    n, n_rows, n_pos, device = len(kept), len(kept) + len(logits.ids), view.n_tokens, kept.ids.device
     random = random_units(coded, based, explain.N_RANDOM, torch.Generator().manual_seed(seed))
-    few = readers(coded, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
-    baseline = None
-    if given:
-        baseline = ([b.codes for b in based], torch.stack([b.tokens for b in based]).mean(0))
-    found = edges(view, coded, kept, logits.rows.join(few), baseline, stretch(tick, 0.0, 0.5))
-    n_rows = n + len(logits.ids)
-    from_tokens = along_paths(found, n, found.weights[:n, n : n + n_pos], view.parts.n_layers)
-    per_unit = from_tokens / torch.where(kept.values.abs() < 1e-6, 1.0, kept.values)[:, None]
-    random_from_tokens = found.weights[n_rows:, n : n + n_pos] + found.unit[n_rows:] @ per_unit
-    shown = Edges(
-        found.weights[:n_rows],
-        found.unit[:n_rows],
-        found.constants[:n_rows],
-        None if found.delta is None else found.delta[:n_rows],
-    )
-    tick(0.5)
+    few = readers(case.map, coded, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
+    rows = readers(case.map, coded, kept).join(logits.rows).join(few)
+    found = edges(case.map, coded, kept, rows, based if given else (), stretch(tick, 0.0, 0.6))
+    from_tokens = along_paths(found, n, found.tokens[:n], view.parts.n_layers)
+    random_from_tokens = found.tokens[n_rows:] + found.unit[n_rows:] @ from_tokens
+    shown, closure = found.first(n_rows), None
+    values = torch.cat([kept.values, logit_values(view, logits, case.metric)])
+    assert kept.baselines is not None
+    if case.live is None:
+        row = shown.unit[logits.answer(n, case.metric)]
+        effects = (kept.baselines - kept.values) * onto(row, shown.unit[:n])
+        slopes = None
+    else:
+        values = _differences(case, kept, logits)
+        closure = _close(case, kept, shown, values, logits.answer(n, case.metric), stretch(tick, 0.6, 0.85))
+        slopes = gradient(case)
+        effects = (kept.baselines - kept.values) * coded.at_units(slopes, kept)
     used = (shown.weights if shown.delta is None else shown.delta).cpu().double().numpy()
     influence, scores = _influence(used, n, n_pos, logits.weights)
     leaders = leading(influence.rows)
-    led = readers(coded, kept).join(logits.rows).take(torch.as_tensor(leaders.copy(), device=device))
-    sizes = coded.codes
-    if baseline is not None:
-        sizes = [codes.less([b.codes[k] for b in based]) for k, codes in enumerate(coded.codes)]
-    gross = hidden_gross(view, coded, kept, led, sizes, stretch(tick, 0.55, 0.9))
     hidden = np.arange(used.shape[1]) >= n + n_pos
-    scores["unexplained"] = unexplained(used, influence.rows, hidden, leaders, gross.cpu().double().numpy())
-    tick(0.9)
-    assert kept.baselines is not None
-    row = shown.unit[n : n + 1] if metric.contrast is not None else _metric_row(shown, n, logits, metric)
-    effects = (kept.baselines - kept.values) * onto(row, shown.unit[:n])
+    gross = shown.hidden.cpu().double().numpy()[leaders]
+    scores["unexplained"] = unexplained(used, influence.rows, hidden, leaders, gross)
     layers = torch.tensor([coded.layer(b) for b in kept.blocks.tolist()], device=device)
     share = torch.tensor(influence.nodes[:n], device=device)
     bar = explain.clarity_bar(view, coded, random)
     likely = view.logits.topk(min(N_LIKELY, len(view.logits))).indices
-    tick(0.92)
+    tick(0.9)
     labels = explain.label(view, coded, kept, from_tokens, bar, random_from_tokens)
     tick(0.95)
     return Drawn(
         edges=shown,
         matrix=shown.unit[:n],
-        values=torch.cat([kept.values, logit_values(view, logits, metric)]),
+        values=values,
         influence=influence,
         used=used,
         scores=scores | {"nodes": n},
         labels=labels,
         groups=explain.group(case, kept, explain.Facts(layers, share, effects, from_tokens), likely, bar),
         effects=effects,
+        slopes=slopes,
+        closure=closure,
+        answer=logits.answer(n, case.metric),
     )
+
+
+def _differences(case: Case, kept: Units, logits: Logits) -> Tensor:
+    """(n_targets,): how far each target is from its mean over the counterfactuals."""
+    assert kept.baselines is not None
+    (part,) = logits.rows.parts
+    ends = case.view.final() - torch.stack([other.final for other in case.baselines]).mean(0)
+    return torch.cat([kept.values - kept.baselines, part.vectors.to(ends.dtype) @ ends])
+
+
+def _close(case: Case, kept: Units, shown: Edges, values: Tensor, answer: int, tick: Tick) -> Closure:
+    """Put averaged edges into the answer in place, and what is left of each difference with the constants."""
+    shown.constants.copy_(values - shown.weights.sum(1))
+    one_point = float(shown.constants[answer])
+    (into,), (left,) = into_answer(case, kept, case.metric.row(case.view), tick=tick)
+    shown.weights[answer], shown.constants[answer] = into, left
+    return Closure(float(values[answer]), float(left), one_point)
 
 
 def _influence(used: np.ndarray, n: int, n_pos: int, weights: list[float]) -> tuple[Influence, dict[str, float | int]]:
@@ -131,16 +167,12 @@ def along_paths(found: Edges, n: int, start: Tensor, depth: int) -> Tensor:
 
 
 def onto(row: Tensor, matrix: Tensor) -> Tensor:
-    """(n,): effect of one unit of each feature on a target over all paths; row: (1, n) direct effects."""
-    total, step = row[0].clone(), row[0].clone()
+    """(n,): effect of one unit of each feature on a target over all paths; row: (n,) direct effects."""
+    total, step = row.clone(), row.clone()
     while len(step) and float(step.abs().max()) > 1e-9:
         step = step @ matrix
         total += step
     return total
-
-
-def _metric_row(shown: Edges, n: int, logits: Logits, metric: Metric) -> Tensor:
-    return shown.unit[n + logits.ids.index(metric.target)][None]
 
 
 def logit_values(view: LinearView, logits: Logits, metric: Metric) -> Tensor:

@@ -4,11 +4,14 @@ Targets are features and logits; sources are the kept features, the tokens, what
 hides (one remainder per block and position), and what the dictionaries do not reconstruct (errors).
 The cost follows the nodes that are kept, not the width of the model (Ameisen et al. 2025, section on
 computing edges; here without autograd).
+
+An edge is what its source adds to the target in the held view, which adds up to what the target reads; in the live one
+it is how far the target moves as its source comes from the counterfactuals to here, (a − a') ∂t/∂a.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +19,7 @@ from torch import Tensor
 
 from hooke.dictionaries import Codes
 from hooke.methods.progress import Tick, idle
-from hooke.methods.trace.coded import Coded, Units
+from hooke.methods.trace.coded import Baseline, Coded, Units
 from hooke.model import Descent, LinearView, Rows
 from hooke.model.budget import budget
 from hooke.model.linear_view import Part
@@ -27,24 +30,73 @@ from hooke.sites import Site
 class Edges:
     """Direct effects. Columns: the units, then tokens (pos), remainders (block · pos), errors (site · pos).
 
-    weights[t, s] · (value of s) is folded in: a row plus its constant sums to the target's value.
-    unit[t, s] is the effect of one unit of feature s. delta is (value − baseline) · unit.
+    weights[t, s]: held, the value of s times the effect of one unit: a row plus its constant sums to the target's
+    value. Live, its difference from the counterfactuals times that: a row sums to the target's own difference but for
+    the constant, which is how far the map bends on the way.
+    unit[t, s] is the effect of one unit of feature s. delta is that of the difference in the held view.
+    tokens[t, p]: what token p gives: held, its edge; live, that of how far it is from the mean of the prompt's.
+    hidden: the sum of the absolute edges of all that the graph does not show, features not kept and errors.
     """
 
     weights: Tensor  # (n_targets, n_sources)
     unit: Tensor  # (n_targets, n_units)
     constants: Tensor  # (n_targets,)
     delta: Tensor | None  # (n_targets, n_sources)
+    tokens: Tensor  # (n_targets, pos)
+    hidden: Tensor  # (n_targets,)
+
+    def first(self, n: int) -> Edges:
+        """Those into the first targets."""
+        delta = None if self.delta is None else self.delta[:n]
+        return Edges(self.weights[:n], self.unit[:n], self.constants[:n], delta, self.tokens[:n], self.hidden[:n])
 
 
-def readers(coded: Coded, units: Units) -> Rows:
-    """The rows that read the units, in their order."""
+@dataclass
+class Side:
+    """What stands, or changes, where edges start: edges are contracted with it."""
+
+    tokens: Tensor  # (pos, d_model)
+    written: dict[Site, dict[int, Tensor]]  # (pos, d_model) by site and block
+    errors: dict[Site, Tensor]  # (pos, d_model)
+    units: Tensor  # (n_units,)
+
+
+def values_at(view: LinearView, coded: Coded, units: Units) -> Side:
+    """What stands there."""
+    return Side(view.tokens(), coded.written(coded.codes), coded.errors, units.values)
+
+
+def changes(view: LinearView, coded: Coded, units: Units, others: Sequence[Baseline]) -> Side:
+    """How far it is from what stands there in others, on average."""
+    here = values_at(view, coded, units)
+    there = [coded.written(other.codes) for other in others]
+
+    def mean(values: Iterable[Tensor]) -> Tensor:
+        return torch.stack(list(values)).mean(0)
+
+    return Side(
+        here.tokens - mean(other.tokens for other in others),
+        {
+            site: {b: y - mean(written[site][b] for written in there) for b, y in parts.items()}
+            for site, parts in here.written.items()
+        },
+        {site: y - mean(other.errors[site] for other in others) for site, y in here.errors.items()},
+        here.units - mean(coded.values_at(other.codes, units) for other in others),
+    )
+
+
+def readers(view: LinearView, coded: Coded, units: Units) -> Rows:
+    """The rows that read the units, in their order: by the rule that holds them, or how they change."""
     consts = coded.codes[0].values.new_zeros(len(units))
     parts = []
     for b in units.blocks.unique().tolist():
         here = units.of_block(b)
-        found, const = coded.basis[b].reader(units.ids[here], coded.here(b, units.positions[here]))
-        consts[here] = const.to(consts.dtype)
+        at = coded.here(b, units.positions[here])
+        if view.live:
+            found = coded.basis[b].slopes(units.ids[here], at)
+        else:
+            found, const = coded.basis[b].reader(units.ids[here], at)
+            consts[here] = const.to(consts.dtype)
         parts += [Part(site, here, vectors) for site, vectors in found.items()]
     return Rows(units.positions, consts, parts)
 
@@ -76,61 +128,85 @@ def edges(
     view: LinearView,
     coded: Coded,
     units: Units,
-    logits: Rows,
-    baseline: tuple[Sequence[Sequence[Codes]], Tensor] | None = None,
+    rows: Rows,
+    others: Sequence[Baseline] = (),
     tick: Tick = idle,
 ) -> Edges:
-    """Direct effects of all sources on the units and then the logits.
-
-    baseline: the codes of each counterfactual (per block) and their mean tokens (pos d_model), for deltas; the
-    units' own baselines are the means of those codes.
-    """
-    rows = readers(coded, units).join(logits)
+    """Direct effects of all sources on targets, `rows`. others: the counterfactuals, which the live view needs."""
     n_units, n_pos = len(units), view.n_tokens
     columns = Columns(units, n_pos, len(coded.basis), sorted(coded.errors))
-    weights = view.tokens().new_zeros(len(rows), columns.count)
-    unit = weights.new_zeros(len(rows), n_units)
-    delta = None if baseline is None else torch.zeros_like(weights)
-    constants = weights.new_zeros(len(rows))
-    totals = coded.written(coded.codes)
-    changes: dict[Site, dict[int, Tensor]] = {}
-    if baseline is not None:
-        others = [coded.written(codes) for codes in baseline[0]]
-        for place, parts in totals.items():
-            changes[place] = {b: y - torch.stack([w[place][b] for w in others]).mean(0) for b, y in parts.items()}
-    writers = {(b, place): _writers(coded, units, b, place) for place in totals for b in totals[place]}
-    groups = chunks(rows, view.tokens().shape[1], weights.element_size(), chunk_bytes(rows.positions.device))
+    change = changes(view, coded, units, others) if others else None
+    sides = [change] if view.live else [values_at(view, coded, units), change]
+    made = [None if side is None else view.tokens().new_zeros(len(rows), columns.count) for side in sides]
+    unit, tokens = view.tokens().new_zeros(len(rows), n_units), view.tokens().new_zeros(len(rows), n_pos)
+    constants, gross = unit.new_zeros(len(rows)), unit.new_zeros(len(rows))
+    hidden = _hidden(coded, units, others)
+    average = view.tokens().mean(0) if view.live else 0.0
+    writers = writers_of(coded, units)
+    widest = max(max(len(codes) for codes in hidden) // n_pos, view.parts.d_model)
+    if view.live:
+        widest = max(widest, view.parts.n_heads * n_pos)  # patterns of each row
+    groups = chunks(rows, widest, unit.element_size(), chunk_bytes(rows.positions.device))
     for number, group in enumerate(groups):
-        way = Descent(view, rows.take(group), frozenset(totals), carry=_carry(coded))
+        way = Descent(view, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
         for site, first, cotangents in way:
             active, n = group[first : first + len(cotangents)], cotangents.shape[1]
             if site is None:
-                at = slice(n_units, n_units + n)
-                weights[active, at] = _contract(cotangents, view.tokens())
-                if delta is not None and baseline is not None:
-                    delta[active, at] = _contract(cotangents, view.tokens() - baseline[1])
+                tokens[active, :n] = _contract(cotangents, view.tokens() - average)
+            else:
+                tick((number + 1 - (site.layer or 0) / view.parts.n_layers) / len(groups))
+            for weights, side in zip(made, sides, strict=True):
+                if weights is not None and side is not None:
+                    fill(weights, columns, active, site, cotangents, side)
+            if site is None:
                 continue
-            tick((number + 1 - (site.layer or 0) / view.parts.n_layers) / len(groups))
             if site in coded.rests:
                 way.constants[first : first + len(cotangents)] += _contract(cotangents, coded.rests[site]).sum(1)
             if site in coded.errors:
-                start = columns.error(site)
-                weights[active, start : start + n] = _contract(cotangents, coded.errors[site])
-            for b, total in totals[site].items():
+                left = coded.errors[site] if change is None else change.errors[site]
+                gross[active] += _contract(cotangents, left).abs().sum(1)
+            for b in coded.writing(site):
                 pass_offset(coded, b, way, site, first, cotangents)
-                start = columns.remainder(b)
-                weights[active, start : start + n] += _contract(cotangents, total)
-                if delta is not None:
-                    delta[active, start : start + n] += _contract(cotangents, changes[site][b])
+                codes = hidden[b].until(n)
+                x = {s: y[:n] for s, y in coded.inputs[b].items()}
+                gross[active] += coded.basis[b].effects(codes, site, cotangents, x).abs_() @ codes.values
                 for p, here, vectors in writers[b, site]:
                     if p < n:
                         unit[active[:, None], here[None, :]] += cotangents[:, p] @ vectors.to(cotangents.dtype).T
         constants[group] = way.constants
-    columns.settle(weights, unit * units.values)
-    if delta is not None:
-        assert units.baselines is not None
-        columns.settle(delta, unit * (units.values - units.baselines))
-    return Edges(weights, unit, constants, delta)
+    for weights, side in zip(made, sides, strict=True):
+        if weights is not None and side is not None:
+            columns.settle(weights, unit * side.units)
+    assert made[0] is not None
+    if view.live:
+        constants.zero_()
+    return Edges(made[0], unit, constants, None if view.live else made[1], tokens, gross)
+
+
+def fill(weights: Tensor, columns: Columns, active: Tensor, site: Site | None, cotangents: Tensor, side: Side) -> None:
+    """What comes from tokens, errors, and each block as a whole, where cotangents (n pos d_model) of some rows are."""
+    n = cotangents.shape[1]
+    if site is None:
+        weights[active, len(columns.units) : len(columns.units) + n] = _contract(cotangents, side.tokens)
+        return
+    if site in side.errors:
+        start = columns.error(site)
+        weights[active, start : start + n] = _contract(cotangents, side.errors[site])
+    for b, y in side.written[site].items():
+        start = columns.remainder(b)
+        weights[active, start : start + n] += _contract(cotangents, y)
+
+
+def _hidden(coded: Coded, kept: Units, others: Sequence[Baseline]) -> list[Codes]:
+    """Per block, how large features are that were not kept, or how far from their counterfactuals."""
+    out = []
+    for b, codes in enumerate(coded.codes):
+        codes = codes.less([other.codes[b] for other in others]) if others else codes
+        size, here = codes.values.abs(), kept.of_block(b)
+        found = codes.find(kept.positions[here], kept.ids[here])
+        size[found[found >= 0]] = 0
+        out.append(codes.valued(size))
+    return out
 
 
 @dataclass
@@ -178,48 +254,20 @@ def _carry(coded: Coded) -> dict[Site, Tensor] | None:
     return {} if any(block.skips for block in coded.basis) else None
 
 
-def _writers(coded: Coded, units: Units, block: int, site: Site) -> list[tuple[int, Tensor, Tensor]]:
-    """Of each position with units of a block: it, which they are, and what one unit of each writes (n, d_model)."""
-    here = units.of_block(block)
-    positions = units.positions[here]
-    out = []
-    for p in positions.unique().tolist():
-        at = here[positions == p]
-        out.append((p, at, coded.basis[block].writer(units.ids[at], site, coded.here(block, units.positions[at]))))
+def writers_of(coded: Coded, units: Units) -> dict[tuple[int, Site], list[tuple[int, Tensor, Tensor]]]:
+    """By block and site that it writes, of each position with units: it, which they are, and what one unit of each
+    writes (n, d_model)."""
+    out: dict[tuple[int, Site], list[tuple[int, Tensor, Tensor]]] = {}
+    for b, block in enumerate(coded.basis):
+        here = units.of_block(b)
+        for site in block.writes:
+            rows = out.setdefault((b, site), [])
+            for p in units.positions[here].unique().tolist():
+                at = here[units.positions[here] == p]
+                rows.append((p, at, block.writer(units.ids[at], site, coded.here(b, units.positions[at]))))
     return out
 
 
 def _contract(cotangents: Tensor, values: Tensor) -> Tensor:
     """(n pos d) with (pos d), position by position, to (n pos)."""
     return torch.einsum("npd,pd->np", cotangents, values[: cotangents.shape[1]])
-
-
-def hidden_gross(
-    view: LinearView, coded: Coded, kept: Units, rows: Rows, sizes: Sequence[Codes], tick: Tick = idle
-) -> Tensor:
-    """(n,): for each row, the sum of the absolute edges of all that the graph does not show: features
-    that were not kept, and errors. sizes: per block, what multiplies the writers."""
-    gross = view.tokens().new_zeros(len(rows))
-    hidden = []
-    for b, codes in enumerate(sizes):
-        size, here = codes.values.abs(), kept.of_block(b)
-        found = codes.find(kept.positions[here], kept.ids[here])
-        size[found[found >= 0]] = 0
-        hidden.append(codes.valued(size))
-    widest = max(max(len(codes) for codes in sizes) // view.n_tokens, view.tokens().shape[1])
-    groups = chunks(rows, widest, gross.element_size(), chunk_bytes(rows.positions.device))
-    for number, group in enumerate(groups):
-        way = Descent(view, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
-        for site, first, cotangents in way:
-            if site is None:
-                continue
-            tick((number + 1 - (site.layer or 0) / view.parts.n_layers) / len(groups))
-            active, n = group[first : first + len(cotangents)], cotangents.shape[1]
-            for b in coded.writing(site):
-                pass_offset(coded, b, way, site, first, cotangents)
-                codes = hidden[b].until(n)
-                x = {s: y[:n] for s, y in coded.inputs[b].items()}
-                gross[active] += coded.basis[b].effects(codes, site, cotangents, x).abs_() @ codes.values
-            if site in coded.errors:
-                gross[active] += _contract(cotangents, coded.errors[site]).abs().sum(1)
-    return gross

@@ -63,8 +63,9 @@ def build_graph(found: Found) -> Graph:
     for k, (b, i, p) in enumerate(zip(blocks, ids, positions, strict=True)):
         node = _node("feature", layers[b], p, starts[b] + i)
         node.value, node.rank = float(kept.values[k]), k + 1
-        if drawn.edges.delta is not None and kept.baselines is not None:
+        if (drawn.edges.delta is not None or case.live is not None) and kept.baselines is not None:
             node.delta = float(kept.values[k] - kept.baselines[k])
+            node.total = float(drawn.effects[k])
         node.reads = [texts[q] for q in drawn.labels.reads[k]]
         node.promotes = model.text(drawn.labels.promotes[k])
         node.suppresses = model.text(drawn.labels.suppresses[k])
@@ -95,14 +96,18 @@ def build_graph(found: Found) -> Graph:
             0.0,
         )
         nodes.append(node)
-    for row, node in enumerate(nodes[n_sources:], len(kept)):
-        node.value = float(drawn.values[row])
-        if drawn.edges.delta is not None:  # what the linear view says of its change
+    reads = inf.logit_values(case.view, logits, case.metric).tolist()
+    for row, (node, value) in enumerate(zip(nodes[n_sources:], reads, strict=True), len(kept)):
+        node.value = value
+        if case.live is not None:
+            node.delta = float(drawn.values[row])
+        elif drawn.edges.delta is not None:  # what the linear view says of its change
             node.delta = float(drawn.edges.delta[row].sum())
     targets = np.concatenate([np.arange(len(kept)), n_sources + np.arange(len(logits.ids))])
     weights = np.pad(drawn.edges.weights.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
     verdicts = {} if verification is None else dict(verification.edge_verdicts)
-    graph = Graph(nodes, targets, weights, drawn.edges.constants.cpu().double().numpy(), verdicts, texts)
+    constants = drawn.edges.constants.cpu().double().numpy()
+    graph = Graph(nodes, targets, weights, constants, verdicts, texts, form=case.form)
     if drawn.edges.delta is not None:
         graph.deltas = np.pad(drawn.edges.delta.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
     return graph

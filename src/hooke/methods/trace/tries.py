@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from hooke.methods.trace.coded import Case, Units
@@ -222,3 +224,10 @@ def units_of(case: Case, picks: Sequence[tuple[int, int, int]]) -> Units:
     """Units from (block, position, feature) triples."""
     b, p, i = (torch.tensor(x, dtype=torch.long, device=case.view.ids.device) for x in zip(*picks, strict=True))
     return case.coded.units(b, p, i, [other.codes for other in case.baselines])
+
+
+def rank(a: Sequence[float], b: Sequence[float], least: float) -> float | None:
+    """Rank correlation of predictions and measured effects; None where these are all the same but for rounding."""
+    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) <= least:
+        return None
+    return float(spearmanr(a, b).statistic)

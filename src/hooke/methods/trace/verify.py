@@ -1,8 +1,8 @@
 """Interventions in the real model, set beside what the graph predicted for them.
 
-The prediction is the signed sum over paths of the exported graph (kept features only), not the plain
-gradient, which stands beside it as a baseline with |activation|. Controls are random active features
-of similar activation, and random groups.
+The prediction is what the graph says: of a node of a live graph its total effect, of a held one the signed sum over
+paths of kept features. The plain gradient stands beside it, and |activation|. Controls are random active features of
+similar activation, and random groups.
 """
 
 from __future__ import annotations
@@ -11,14 +11,17 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from hooke.methods.metrics import WIDE_SPACINGS
 from hooke.methods.progress import Tick, idle, stretch
+from hooke.methods.trace.answer import gradient
 from hooke.methods.trace.coded import Baseline, Case, Units
+from hooke.methods.trace.draw import Drawn
+from hooke.methods.trace.explain import Path
+from hooke.methods.trace.live_tests import live_summary
 from hooke.methods.trace.select import unit_effects
-from hooke.methods.trace.tries import Effect, Place, Tries, Verification, judge, tries
+from hooke.methods.trace.tries import Effect, Place, Tries, Verification, judge, rank, tries
 from hooke.model import Edit
 from hooke.model.budget import budget
 from hooke.results import Verdict
@@ -129,42 +132,16 @@ def _direct(case: Case, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tens
     return total - total @ matrix
 
 
-def gradient(case: Case) -> list[Tensor]:
-    """The plain gradient of what the graph adds up to, for every active feature; per block (n_entries,)."""
-    sites = case.coded.cuts  # the slope at a site is that of something that is added there
-    added = [torch.zeros_like(case.view.tokens(), dtype=case.model.dtype).requires_grad_() for _ in sites]
-    edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
-    run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
-    assert run.logits is not None
-    grads = dict(zip(sites, torch.autograd.grad(case.metric.graph(run.logits[0]), added), strict=True))
-    out = []
-    for block, codes, x in zip(case.coded.basis, case.coded.codes, case.coded.inputs, strict=True):
-        worth = torch.zeros_like(codes.values)
-        for site in block.writes:
-            worth += block.effects(codes, site, grads[site].to(worth.dtype), x)
-        out.append(worth)
-    return out
-
-
 def verify_graph(
-    case: Case,
-    kept: Units,
-    matrix: Tensor,
-    named: Sequence[Tensor],
-    words: Sequence[Sequence[int]] = (),
-    paths: Sequence[Sequence[int]] = (),
-    *,
-    seed: int = 0,
-    tick: Tick = idle,
+    case: Case, kept: Units, drawn: Drawn, paths: Sequence[Path], *, seed: int = 0, tick: Tick = idle
 ) -> Verification:
-    """Test the strongest nodes, the named groups, paths and samples of nodes and groups against the live model.
-
-    matrix: (n_kept, n_kept), effect of one unit of a kept feature (column) on another (row).
-    named: indices of kept units for each group that the sentence names; words: tokens that each may promote.
-    paths: indices of kept units on each path.
-    """
-    unit, _ = unit_effects(case.view, case.coded, case.metric.row(case.view), keep=case.coded.masks(kept))
-    made = tries(case, kept, case.coded.at_units(unit, kept), named, words, paths, seed)
+    """Test the strongest nodes, the groups that the sentence names, paths, edges, and samples of nodes and groups
+    against the live model."""
+    matrix, unit = drawn.matrix, drawn.slopes
+    if unit is None:
+        unit, _ = unit_effects(case.view, case.coded, case.metric.row(case.view), keep=case.coded.masks(kept))
+    named, words = [g.members for g in drawn.groups], [g.promotes for g in drawn.groups]
+    made = tries(case, kept, case.coded.at_units(unit, kept), named, words, [p.units for p in paths], seed)
     tick(0.1)
     predict(case, made.predicted(), unit, kept, matrix)
     pairs = _pairs(case, kept, matrix, made.strongest)
@@ -173,22 +150,22 @@ def verify_graph(
     measure(case, watched, places=places, tick=stretch(tick, 0.15, 0.5))
     seen = set(map(id, watched))
     measure(case, [e for e in made.all() if id(e) not in seen], tick=stretch(tick, 0.5, 0.9))
-    tick(0.9)
-
     least = case.rounding
     bar = _bar(made.controls, least)
     verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in made.singles.items()}
     if not made.controls:
         verdicts = dict.fromkeys(verdicts, ALONE)
     edge_verdicts = _edges(case, kept, pairs, made.singles, made.controls)
-    summary = _summary(case, made, gradient(case))
+    summary = _summary(case, made, gradient(case) if drawn.slopes is None else drawn.slopes)
+    if drawn.slopes is not None:
+        summary |= live_summary(case, kept, drawn, paths, seed, stretch(tick, 0.9, 1.0)) | _held(case, made)
     for prefix, said in (("", [v for v, _ in verdicts.values()]), ("edges_", list(edge_verdicts.values()))):
         for verdict in ("as-predicted", "not-as-predicted", "no-effect"):
             summary[prefix + verdict.replace("-", "_")] = said.count(verdict)
     summary |= {
         "untested": len(kept) - len(verdicts),
         "control_95th_percentile": bar,
-        "doubling_spearman": _rank([e.predicted for e in made.doubles], [e.in_graph for e in made.doubles], least),
+        "doubling_spearman": rank([e.predicted for e in made.doubles], [e.in_graph for e in made.doubles], least),
     }
     group_verdicts, promoted = _groups(made, least)
     return Verification(
@@ -203,6 +180,18 @@ def verify_graph(
         [[c.measured for c in random] for random in made.path_controls],
         least,
     )
+
+
+def _held(case: Case, made: Tries) -> dict[str, float | None]:
+    """The same correlations by the held view, with the rule for gates: what graphs with held attention predict by."""
+    unit, _ = unit_effects(case.view, case.coded, case.metric.row(case.view))
+    tried, least = made.sampled() + made.controls, case.rounding
+    return {
+        "held_spearman": rank([_by_gradient(case, unit, e) for e in tried], [e.in_graph for e in tried], least),
+        "held_groups_spearman": rank(
+            [_by_gradient(case, unit, e) for e in made.groups], [e.in_graph for e in made.groups], least
+        ),
+    }
 
 
 def _bar(controls: Sequence[Effect], least: float) -> float:
@@ -226,13 +215,6 @@ def triples(units: Units) -> list[tuple[int, int, int]]:
     return list(zip(units.blocks.tolist(), units.positions.tolist(), units.ids.tolist(), strict=True))
 
 
-def _rank(a: Sequence[float], b: Sequence[float], least: float) -> float | None:
-    """Rank correlation of predictions and measured effects; None where these are all the same but for rounding."""
-    if len(a) < 3 or np.ptp(a) == 0 or np.ptp(b) <= least:
-        return None
-    return float(spearmanr(a, b).statistic)
-
-
 def _signs(effects: Sequence[Effect], least: float) -> float | None:
     """In what share of the effects that are more than rounding the prediction has their sign."""
     found = [e.predicted * e.in_graph > 0 for e in effects if abs(e.in_graph) > least]
@@ -252,13 +234,13 @@ def _summary(case: Case, made: Tries, grads: list[Tensor]) -> dict[str, object]:
     together, least = [e.in_graph for e in groups], case.rounding
     spreads = [hi - lo for e in tried if not e.once for lo, hi in [e.spread]]
     return {
-        "spearman": _rank([e.predicted for e in tried], measured, least),
-        "spearman_kept": _rank([e.predicted for e in tried[:n_kept]], measured[:n_kept], least),
+        "spearman": rank([e.predicted for e in tried], measured, least),
+        "spearman_kept": rank([e.predicted for e in tried[:n_kept]], measured[:n_kept], least),
         "sign_agreement": _signs(tried[:n_kept], least),
-        "gradient_spearman": _rank(plain, measured, least),
-        "activation_spearman": _rank(size, [abs(x) for x in measured], least),
-        "groups_spearman": _rank([e.predicted for e in groups], together, least),
-        "groups_gradient_spearman": _rank([_by_gradient(case, grads, e) for e in groups], together, least),
+        "gradient_spearman": rank(plain, measured, least),
+        "activation_spearman": rank(size, [abs(x) for x in measured], least),
+        "groups_spearman": rank([e.predicted for e in groups], together, least),
+        "groups_gradient_spearman": rank([_by_gradient(case, grads, e) for e in groups], together, least),
         "groups_sign_agreement": _signs(groups, least),
         "random_groups_mean_effect": _mean_size(made.group_controls),
         "groups_mean_effect": _mean_size(groups),

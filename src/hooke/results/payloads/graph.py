@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import model_validator
 
-from hooke.results.graph import Kind
+from hooke.results.graph import Form, Kind
 from hooke.results.graph import Part as Input
 from hooke.results.payloads.base import Part, Payload, told
 from hooke.results.payloads.common import Called, Token
@@ -26,6 +26,11 @@ class GraphNode(Part):
     label: str = told("the same in words", default="")
     value: float | None = told("what its inputs sum to", "activation or logit", default=None)
     delta: float | None = told("less its value in the counterfactual", "activation or logit", default=None)
+    total: float | None = told(
+        "change of the answer when it is set to its value in the counterfactual, all that follows counted",
+        "graph_quantity",
+        default=None,
+    )
     rank: int | None = told("in which order it was chosen, from 1", "number", default=None)
     influence: float = told("its share of the influence on the target", "share", default=0.0)
     cumulative: float = told("share of all nodes at least as influential", "share", default=1.0)
@@ -56,6 +61,11 @@ class DrawnGraph(Part):
 
     prompt: str = told("the text", default="")
     tokens: list[str] = told("of the prompt", axes="position")
+    form: Form = told(
+        "what links are of: held, what a source adds to a target, attention and norms as they are; live, how far a "
+        "target moves as its source comes from the counterfactual, all else moving with it",
+        default="held",
+    )
     n_layers: int | None = told("of the model", "layers", default=None)
     nodes: list[GraphNode] = told("the nodes", axes="node")
     targets: list[int] = told("nodes that links go into; a head once for each of its inputs", "number", "target")

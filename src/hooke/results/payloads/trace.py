@@ -99,7 +99,13 @@ class Checks(Part):
 
     replacement_max_abs_diff: float = told("largest difference of a logit from the model's own", "logits")
     replacement_max_rel_diff: float = told("the same as a share of the largest logit", "share")
-    edge_sum_max_rel_error: float = told("largest error of a target's edges against its value", "share")
+    edge_sum_max_rel_error: float = told(
+        "largest error of a target's edges and constant against its value, or in a live graph against its change",
+        "share",
+    )
+    derivative_max_rel_error: float | None = told(
+        "largest difference of a live view's derivative from the model's own, of the largest", "share", default=None
+    )
     left_over: float = told("largest share of what stands at a site that the basis leaves over there", "share")
 
 
@@ -120,6 +126,19 @@ class Verification(Part):
     activation_spearman: float | None = told("of the sizes of activations instead", "rank correlation", default=None)
     groups_spearman: float | None = told("of groups drawn at random", "rank correlation", default=None)
     groups_gradient_spearman: float | None = told("of these by the plain gradient", "rank correlation", default=None)
+    held_spearman: float | None = told("of nodes by the held view instead", "rank correlation", default=None)
+    held_groups_spearman: float | None = told("of groups by the held view instead", "rank correlation", default=None)
+    curvature: float | None = told(
+        "share of the answer's change from the counterfactuals that the edges into it leave", "share", default=None
+    )
+    edges_spearman: float | None = told(
+        "of what single edges carry to the answer, predicted and measured", "rank correlation", default=None
+    )
+    edges_shuffled_spearman: float | None = told("of edges shuffled", "rank correlation", default=None)
+    edges_held_spearman: float | None = told("of edges by the held view instead", "rank correlation", default=None)
+    edges_tried: int | None = told("edges that their source was replaced along", "edges", default=None)
+    paths_sign: float | None = told("share of paths that carry what they should, by sign", "share", default=None)
+    paths_tried: int | None = told("paths that their token was replaced along", "paths", default=None)
     groups_sign_agreement: float | None = told("share of groups with the predicted sign", "share", default=None)
     random_groups_mean_effect: float | None = told("mean size of effects of random features", "quantity", default=None)
     groups_mean_effect: float | None = told("mean size of effects of groups of nodes", "quantity", default=None)

@@ -1,0 +1,126 @@
+"""What a source does along one edge or one path only, in the live model.
+
+The source is set to its counterfactual value, and what it writes reaches the next node alone: everything that other
+features write in between is held as it is, while norms and attention move. The next node is set to what it then comes
+to, and so on. What the last one sets off is either all that follows from it (an edge), or again its own writing alone
+(a path); path patching (2304.05969) with nodes as they are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hooke.methods.progress import Tick, idle
+from hooke.methods.trace.coded import Case, Units
+from hooke.model import Edit
+from hooke.model.budget import budget
+from hooke.sites import Site
+
+FIRST = Site("resid_pre", 0)
+
+
+@dataclass
+class Way:
+    """From a source to the answer. token: the position of the token that it begins with; or none, and it begins with
+    the first of `units`, kept features from early to late. onward: whether all that follows from the last counts, or
+    what it writes alone."""
+
+    token: int | None
+    units: list[int]
+    onward: bool
+    predicted: float = 0.0  # change of what the graph adds up to
+    measured: float = 0.0
+
+
+def testable(case: Case) -> bool:
+    """Whether one way can be told from another: not where features write at several places."""
+    return all(len(block.writes) == 1 for block in case.coded.basis)
+
+
+def measure_ways(case: Case, kept: Units, ways: Sequence[Way], tick: Tick = idle) -> None:
+    """Carry them out, those of equal step side by side, and fill in what was measured."""
+    assert kept.baselines is not None
+    # the value of the node that each way has come to
+    change = [kept.baselines[way.units[0]] if way.token is None else kept.values.new_zeros(()) for way in ways]
+    steps = max((len(way.units) + (way.token is not None) for way in ways), default=0)
+    for step in range(steps):
+        tick(step / max(steps, 1))
+        for last in (False, True):
+            here = [k for k, way in enumerate(ways) if _length(way) > step and (_length(way) == step + 1) == last]
+            found = _step(case, kept, [ways[k] for k in here], [change[k] for k in here], step, last)
+            for k, value in zip(here, found, strict=True):
+                change[k] = value
+                if last:
+                    ways[k].measured = float(value)
+
+
+def _length(way: Way) -> int:
+    return len(way.units) + (way.token is not None)
+
+
+def _step(
+    case: Case, kept: Units, ways: Sequence[Way], values: Sequence[Tensor], step: int, last: bool
+) -> list[Tensor]:
+    """Of each way what its next node comes to when its node number `step` has this value; after the last node, how far
+    the answer moves."""
+    out: list[Tensor] = []
+    size = max(1, min(64, budget(case.model.device).busy // case.view.n_tokens))
+    for start in range(0, len(ways), size):
+        some = ways[start : start + size]
+        sets, places = [], []
+        for way, value in zip(some, values[start : start + size], strict=True):
+            nodes = ([-1] if way.token is not None else []) + way.units
+            target = None if last else nodes[step + 1]
+            edits, begin = _setting(case, kept, nodes[step], value, way)
+            reads = [] if target is None else list(case.coded.basis[int(kept.blocks[target])].reads)
+            end = min(reads) if reads else None
+            if not (last and way.onward):
+                edits += _holding(case, begin, end)
+            sets.append(edits)
+            places.append((target, reads))
+        sites = sorted({site for _, reads in places for site in reads})
+        logits, found = case.model.run_each(case.run, sets, read=sites)
+        for k, (target, _) in enumerate(places):
+            if target is None:
+                out.append(case.metric.graph(logits[k]) - case.metric.graph(case.logits))
+            else:
+                out.append(_value(case, kept, target, found[k]))
+    return out
+
+
+def _setting(case: Case, kept: Units, node: int, value: Tensor, way: Way) -> tuple[list[Edit], Site]:
+    """Edits that give a node its value, and where it writes."""
+    if node < 0:
+        assert way.token is not None
+        there = torch.stack([other.tokens[way.token] for other in case.baselines]).mean(0)
+        return [Edit(FIRST, value=there.to(case.model.dtype), positions=[way.token])], FIRST
+    unit = kept.take(torch.tensor([node], device=kept.ids.device))
+    block = case.coded.basis[int(unit.blocks[0])]
+    return block.edits(unit.ids, value.view(1).to(case.view.dtype), unit.positions), block.writes[0]
+
+
+def _holding(case: Case, begin: Site, end: Site | None) -> list[Edit]:
+    """Edits that hold what is written after a site and before another."""
+    return [
+        Edit(site, value=case.view.value(site).to(case.model.dtype))
+        for site in case.coded.cuts
+        if begin < site and (end is None or site < end)
+    ]
+
+
+def _value(case: Case, kept: Units, target: int, reads: dict[Site, Tensor]) -> Tensor:
+    """What a kept feature comes to with these reads; what was not reached has its clean value."""
+    b, own = int(kept.blocks[target]), int(kept.positions[target])
+    block = case.coded.basis[b]
+    rows = {
+        site: (reads[site][own] if site in reads else case.coded.inputs[b][site][own]).to(case.view.dtype)[None]
+        for site in block.reads
+    }
+    found: Tensor = block.encode(rows).at(
+        torch.zeros(1, dtype=torch.long, device=kept.ids.device), kept.ids[target][None]
+    )
+    return found[0]
