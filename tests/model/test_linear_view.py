@@ -5,6 +5,8 @@ Everything is compared in fp64 with the forward map of `linear_map.py`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -14,7 +16,7 @@ from hooke.dictionaries import Codes, check_dictionary, neurons
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.trace import edges as edges_module
-from hooke.methods.trace.coded import Coded, Units, check_basis, encode
+from hooke.methods.trace.coded import Baseline, Coded, Units, check_basis, encode
 from hooke.methods.trace.edges import Edges, edges, readers
 from hooke.methods.trace.select import relp, unit_effects
 from hooke.model import Descent, LinearView, Model, Rows, held_view, local_mlp
@@ -53,11 +55,16 @@ def some_units(coded: Coded, count: int = N_UNITS) -> Units:
     return coded.units(b, p, i, [coded.codes])
 
 
+def edges_into(view: LinearView, coded: Coded, units: Units, rows: Rows, others: Sequence[Baseline] = ()) -> Edges:
+    """Edges into the units, and then into other rows."""
+    return edges(view, coded, units, readers(view, coded, units).join(rows), others)
+
+
 def everything(name: str, kind: str) -> tuple[LinearView, Coded, Units, Edges]:
     view = view_of(name)
     coded = encode(view, basis_of(kind, name))
     units = some_units(coded)
-    return view, coded, units, edges(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)))
+    return view, coded, units, edges_into(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)))
 
 
 def targets(view: LinearView, coded: Coded, units: Units, values: dict[Site, Tensor]) -> Tensor:
@@ -120,7 +127,7 @@ def test_lower_precision_replays_its_logits_in_fp32(name: str, dtype: torch.dtyp
     for site, left in coded.errors.items():
         assert 1e-3 < float(left.norm() / view.value(site).norm()) < 0.1
     units = some_units(coded)
-    found = edges(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)))
+    found = edges_into(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)))
     sums = found.weights.sum(1) + found.constants
     expected = torch.cat([units.values, (view.replayed - view.replayed.mean())[LOGITS]])
     size = found.weights.abs().sum(1) + found.constants.abs()
@@ -217,7 +224,7 @@ def test_unit_effects_are_the_sum_over_paths(name: str, kind: str) -> None:
     late = [coded.layer(int(b)) for b in units.blocks]
     # a target that is no logit, and not at the last position
     early = max((i for i in range(n) if units.positions[i] < N_POS - 1), key=lambda i: late[i])
-    one = readers(coded, units.take(torch.tensor([early])))
+    one = readers(view, coded, units.take(torch.tensor([early])))
     for target, row in ((logit, n), (one, early)):
         effects, at_tokens = unit_effects(view, coded, target, keep=keep)
         total, step = found.unit[row].clone(), found.unit[row].clone()
@@ -280,10 +287,10 @@ def test_chunks_change_nothing(name: str, kind: str, monkeypatch: pytest.MonkeyP
     view, coded, units, found = everything(name, kind)
     for size in (1, 3 * N_POS * 32 * 8):
         monkeypatch.setattr(edges_module, "chunk_bytes", lambda device, size=size: size)
-        rows = readers(coded, units).join(view.unembed_rows(torch.tensor(LOGITS)))
+        rows = readers(view, coded, units).join(view.unembed_rows(torch.tensor(LOGITS)))
         groups = edges_module.chunks(rows, 32, 8, size)
         assert sorted(torch.cat(groups).tolist()) == list(range(N_UNITS + 2)) and len(groups) > 5
-        again = edges(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)))
+        again = edges_into(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)))
         exact(again.weights, found.weights)
         exact(again.unit, found.unit)
         exact(again.constants, found.constants)
@@ -298,7 +305,8 @@ def test_deltas_sum_to_the_change_of_the_target(name: str, kind: str) -> None:
     coded, there = encode(view, basis), encode(other, basis)
     units = some_units(coded)
     units.baselines = coded.values_at(there.codes, units)
-    found = edges(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)), ([there.codes], other.tokens()))
+    counterfactual = Baseline("", other.ids, there.codes, other.tokens(), other.logits, other.final(), {}, coded.errors)
+    found = edges_into(view, coded, units, view.unembed_rows(torch.tensor(LOGITS)), [counterfactual])
     assert found.delta is not None
     put = standing(view, coded)
     before = targets(view, coded, units, forward(view, view.tokens(), put))
@@ -318,7 +326,7 @@ def test_contrast_rows_and_biased_unembeddings() -> None:
     rows = view.unembed_rows(torch.tensor([4, 9]), torch.tensor([1.0, -1.0]))
     assert len(rows) == 1
     coded = encode(view, basis_of("neurons", "gpt2"))
-    found = edges(view, coded, some_units(coded), rows)
+    found = edges_into(view, coded, some_units(coded), rows)
     exact((found.weights.sum(1) + found.constants)[-1], view.replayed[4] - view.replayed[9])
 
 
@@ -404,5 +412,5 @@ def test_a_model_in_memory_that_is_being_trained_can_be_frozen() -> None:
     model = Model(hf, None, name="llama")
     view = held_view(model, model.tokens(random_ids(4)))
     coded = encode(view, neurons(model))
-    found = edges(view, coded, some_units(coded), view.unembed_rows(torch.tensor(LOGITS)))
+    found = edges_into(view, coded, some_units(coded), view.unembed_rows(torch.tensor(LOGITS)))
     assert not found.weights.requires_grad and not view.replayed.requires_grad

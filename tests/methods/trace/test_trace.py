@@ -17,7 +17,7 @@ from hooke.methods.trace import select
 from hooke.methods.trace.coded import encode
 from hooke.methods.trace.counterfactuals import baselines
 from hooke.methods.trace.draw import logit_values
-from hooke.methods.trace.edges import edges
+from hooke.methods.trace.edges import edges, readers
 from hooke.methods.trace.select import relp, unit_effects, units_at
 from hooke.methods.trace.tries import Verification, judge, weigh
 from hooke.model import Edit, held_view
@@ -195,7 +195,7 @@ def test_prediction_is_the_sum_over_paths_of_the_exported_graph(glass):
     based = baselines(glass, tokens, [], basis, view.dtype)
     metric = Metric(int(view.logits.argmax()), None, None)
     kept = units_at(coded, strongest(relp(view, coded, metric, based), 50), based)
-    found = edges(view, coded, kept, metric.row(view))
+    found = edges(view, coded, kept, readers(view, coded, kept).join(metric.row(view)))
     masks = [torch.zeros_like(codes.dense(), dtype=torch.bool) for codes in coded.codes]
     for b, p, i in zip(kept.blocks, kept.positions, kept.ids, strict=True):
         masks[b][p, i] = True
