@@ -97,7 +97,7 @@ def base() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "trace": (
             hooke.trace,
             {"model": model(), "prompt": clean, "target": 5, "contrast": 7, "counterfactual": corrupt, "nodes": 4,
-             "verify": False, "basis": "neurons", "seed": 0},
+             "verify": False, "basis": "neurons", "form": "held", "seed": 0},
         ),
         "doctor": (hooke.doctor, {"model": model()}),
         "lens": (hooke.lens, {"model": model(), "prompt": clean, "top": 2}),

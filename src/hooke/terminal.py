@@ -138,6 +138,8 @@ def show_trace(result: Result) -> None:
         moved = ""
         if path["measured"] is not None:
             moved = f"  {path['measured']:+.2f} ({path['control_least']:+.2f} to {path['control_greatest']:+.2f})"
+        if path.get("carried") is not None:
+            moved += f"  carries {path['carried']:+.3f}, predicted {path['predicted']:+.3f}"
         say(wrapped(f"  {path['share']:6.2%}{moved}  {steps}", rest="          "))
     tell("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
 

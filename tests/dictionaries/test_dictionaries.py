@@ -172,7 +172,11 @@ def test_every_kind_draws_a_verified_graph(kind: str) -> None:
     """All the way through: counterfactuals, edges that sum, edits in the live model, a page and a file."""
     model, block = model_of("llama"), every_kind()[kind]
     prompt, other = random_ids(1, 6), random_ids(1, 6, seed=5)
-    result = hooke.trace(model, prompt, basis=[block], counterfactual=other, nodes=30)
+    live = hooke.trace(model, prompt, basis=[block], counterfactual=other, nodes=30)
+    assert live.status == "complete" and live.payload["graph"]["form"] == "live"
+    assert live.payload["checks"]["reader_max_rel_error"] < 1e-4
+    assert live.payload["checks"]["derivative_max_rel_error"] < 1e-3
+    result = hooke.trace(model, prompt, basis=[block], counterfactual=other, nodes=30, form="held")
     assert result.status == "complete" and result.payload["checks"]["edge_sum_max_rel_error"] < 1e-4
     graph = graph_of(result.typed().graph)
     features = [k for k, node in enumerate(graph.nodes) if node.kind == "feature"]
@@ -237,9 +241,11 @@ def test_a_graph_whose_edges_do_not_sum_is_a_failed_one() -> None:
             return {site: 1.1 * row for site, row in rows.items()}, consts
 
     model, block = model_of("llama"), Off("mlp_in.1", ["mlp_out.1"], 32, 40, seed=0)
-    result = hooke.trace(model, random_ids(1, 6), basis=[block], counterfactual=random_ids(1, 6, seed=5), verify=False)
-    assert result.status == "failed" and "do not sum" in result.payload["sentence"]
-    assert result.claims[0].verdict == "refuted" and "failed" in result.payload["notes"][0]
+    prompt, other = random_ids(1, 6), random_ids(1, 6, seed=5)
+    for form, says in (("held", "do not sum"), ("live", "not what their readers give")):
+        result = hooke.trace(model, prompt, basis=[block], counterfactual=other, form=form, verify=False)
+        assert result.status == "failed" and says in result.payload["sentence"]
+        assert result.claims[0].verdict == "refuted" and "failed" in result.payload["notes"][0]
 
 
 def broken(how: str) -> Transcoder:

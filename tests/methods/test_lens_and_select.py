@@ -203,7 +203,11 @@ def test_indirect_object_on_real_weights(smol):
     payload = result.payload
     assert payload["target"]["token"] == " Mary" and payload["target"]["probability"] > 0.8
     assert payload["checks"]["replacement_max_abs_diff"] < 1e-3
-    assert payload["checks"]["edge_sum_max_rel_error"] < 1e-5
-    assert payload["verification"]["gradient_spearman"] > 0.85  # interventions are real: the gradient predicts them
+    assert payload["checks"]["derivative_max_rel_error"] < 1e-3
+    tested = payload["verification"]  # the graph predicts what happens; the same graph with attention held does not
+    assert tested["spearman"] > 0.9 > 0.7 > tested["held_spearman"]
+    assert tested["edges_spearman"] > 0.8 > 0.6 > tested["edges_held_spearman"]
+    assert tested["groups_spearman"] > 0.8 and tested["paths_sign"] >= 0.9 and tested["curvature"] < 0.02
+    assert abs(tested["edges_shuffled_spearman"]) < 0.5
     assert " Mary" in payload["sentence"] and payload["verification"]["named_sign_agreement"] >= 0.5
     assert set(result.seconds) >= {"forward", "select", "graph", "verification", "total"}

@@ -94,6 +94,10 @@ export interface GraphView {
    */
   units: "neurons" | "features";
   /**
+   * what links are of
+   */
+  form: "live" | "held";
+  /**
    * whether a model can be asked to change these nodes: features of a known basis
    */
   live: boolean;
@@ -116,6 +120,10 @@ export interface Nodes {
    * value minus counterfactual value
    */
   delta: (number | null)[];
+  /**
+   * change of the answer when it is set to its counterfactual value, all that follows counted
+   */
+  total: (number | null)[];
   /**
    * of the influence on the target
    */
@@ -282,6 +290,14 @@ export interface Path {
    * of the influence on the target
    */
   share: number;
+  /**
+   * change when its token is replaced along it alone, predicted
+   */
+  predicted: number | null;
+  /**
+   * the same, measured
+   */
+  carried: number | null;
   /**
    * change when its features are switched off
    */

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -50,6 +50,13 @@ def trace(
         typer.Option(help="A prompt of equal token length with another answer; may be given several times."),
     ] = None,
     nodes: Annotated[int, typer.Option(help="How many (layer, neuron, position) to draw.", min=1)] = 1000,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            help="What edges are of: live, how far a node moves as its source comes from the counterfactual; held, "
+            "what its source adds to it, with attention and norms as they are."
+        ),
+    ] = None,
     chat: Annotated[bool, typer.Option("--chat", help="PROMPT is a question: the model answers it first.")] = False,
     system: SystemOpt = None,
     answer_token: Annotated[
@@ -100,6 +107,7 @@ def trace(
             contrast=other,
             counterfactual=others,
             nodes=nodes,
+            form=cast(Any, form),
             verify=verify,
             seed=seed,
             progress=stage,

@@ -148,6 +148,7 @@ def _graph_view(
         node_threshold=_threshold(left, drawn.node_threshold),
         interventions=traced.interventions if traced else [],
         units=traced.units if traced else foreign.units if foreign else "features",
+        form=drawn.form,
         live=traced is not None and result.arguments.get("basis") == "neurons",
     )
 
@@ -250,6 +251,7 @@ def _nodes(graph: Graph, dropped: dict[int, float], cut: float) -> Nodes:
         label=[n.label for n in nodes],
         value=[_digits(n.value) for n in nodes],
         delta=[_digits(n.delta) for n in nodes],
+        total=[_digits(n.total) for n in nodes],
         share=[_digits(share) or 0.0 for share in shares],
         cumulative=[_digits(n.cumulative) or 0.0 for n in nodes],
         probability=[_digits(n.probability) for n in nodes],

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from hooke.results import Claim, Kind, Verdict
+from hooke.results.graph import Form
 from hooke.results.payloads import Part
 from hooke.results.payloads.assess import Control, Finding, Section, Sentence
 from hooke.results.payloads.common import Alarms, Called, Quantity, Token
@@ -39,6 +40,10 @@ class Nodes(Part):
     label: list[str]
     value: list[float | None]
     delta: list[float | None] = Field(description="value minus counterfactual value")
+    total: list[float | None] = Field(
+        default=[],
+        description="change of the answer when it is set to its counterfactual value, all that follows counted",
+    )
     share: list[float] = Field(description="of the influence on the target")
     cumulative: list[float] = Field(description="share of all nodes at least as influential: small is important")
     probability: list[float | None]
@@ -122,6 +127,7 @@ class GraphView(Drawn):
     paths: list[Path]
     interventions: list[Intervention]
     units: Called = Field(description="what its features are called; pages of before do not say it and have neurons")
+    form: Form = Field(default="held", description="what links are of")
     live: bool = Field(description="whether a model can be asked to change these nodes: features of a known basis")
 
 

@@ -55,7 +55,7 @@ def test_keys_that_scripts_rely_on(traced, glass):
     }
     assert wanted <= set(verification)
     assert payload["checks"]["replacement_max_abs_diff"] < 1e-3
-    assert payload["checks"]["edge_sum_max_rel_error"] < 1e-5
+    assert payload["checks"]["reader_max_rel_error"] < 1e-5 and payload["checks"]["derivative_max_rel_error"] < 1e-3
     with torch.no_grad():
         own = int(glass.hf(glass.tokens(PROMPT).ids).logits[0, -1].argmax())
     assert payload["target"]["id"] == own
@@ -88,7 +88,7 @@ def test_sums_can_be_checked_from_the_file(traced):
         own = node["hooke"]
         if own["kind"] in ("feature", "logit"):
             total = incoming.get(node["node_id"], 0.0) + own["dropped"]
-            assert total == pytest.approx(own["value"], abs=1e-4)
+            assert total == pytest.approx(own["delta"], abs=1e-4)
             checked += 1
     assert checked > 60
 
@@ -143,6 +143,7 @@ def test_counterfactual_gives_deltas_and_contrast_one_logit(glass):
         nodes=40,
         contrast=7,
         target=11,
+        form="held",
         counterfactual=[Tokens(changed[None], torch.ones(1, len(tokens), dtype=torch.bool))],
     )
     graph = file_of(result, "t")
@@ -322,11 +323,17 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
         assert len(row) == len(ids) and not torch.equal(row, ids) and int(row[0]) == int(ids[0])
         assert not any(torch.equal(row, other) for other in learned)
     assert [b["ids"] for b in result.payload["verification"]["baselines"]] == [row.tolist() for row in held_out]
-    assert result.payload["graph"]["links"]["weight"] and "deltas" in result.tensors
+    assert result.payload["graph"]["form"] == "live" and result.payload["graph"]["links"]["weight"]
+    held = hooke.trace(glass, prompt, nodes=20, form="held")
+    assert "deltas" in held.tensors and "deltas" not in result.tensors
 
     monkeypatch.setattr(select, "LONGEST", 3)
     result = hooke.trace(glass, prompt, nodes=20)
-    assert seen[1][0] == [] and result.payload["verification"]["baselines"][0]["text"] == "passage 1"
+    assert (
+        result.arguments["form"] == "held"
+        and seen[2][0] == []
+        and result.payload["verification"]["baselines"][0]["text"] == "passage 1"
+    )
     assert "deltas" not in result.tensors
 
 

@@ -24,6 +24,8 @@ function TraceNode({ store, i }: { store: Store; i: number }) {
   if (kind === "logit") rows.push(["probability", chance(n.probability[i])]);
   if (feature && n.value[i] !== null) rows.push(["value here", num(n.value[i], true)]);
   if (feature && n.value[i] !== null && n.delta[i] !== null) rows.push(["value in the similar prompts", num(n.value[i]! - n.delta[i]!, true)]);
+  const total = n.total?.[i]; // pages of before have none
+  if (feature && total != null) rows.push(["change of the answer if it had that value, all that follows counted", num(total, true)]);
   if (kind !== "logit" || g.share[i]) rows.push(["share of all influence on the answer", percent(g.part[i])]);
   if (store.props.depth === "expert") {
     rows.push(["among the strongest", percent(n.cumulative[i])]);

@@ -19,6 +19,13 @@ const words = (units: string): Record<string, string> => ({
   activation_spearman: "the same for the size of the activation",
   groups_spearman: "rank correlation of the graph's predictions and measured effects, random groups of its nodes",
   groups_gradient_spearman: "the same for the plain gradient",
+  held_spearman: "of single nodes, with attention patterns and norms held: how other tools draw graphs",
+  held_groups_spearman: "of random groups of its nodes, the same",
+  edges_spearman: "rank correlation of what single links should carry to the answer and what they carried",
+  edges_held_spearman: "the same with attention patterns and norms held",
+  edges_shuffled_spearman: "the same of links shuffled",
+  paths_sign: "share of the paths below that carry what they should, by sign",
+  curvature: "share of the answer's change from the similar prompts that the links into it leave unaccounted for",
   sign_agreement: "share of nodes whose effect has the predicted sign",
   as_predicted: "tested nodes that matter, as predicted",
   not_as_predicted: "tested nodes that matter, not as predicted",
@@ -38,7 +45,8 @@ const textOf = (b: unknown): string => (typeof b === "object" && b !== null && "
 
 export function Scores({ store }: { store: Store }) {
   const g = store.graph.value;
-  const { scores, verification, quantity, graph_quantity: inside } = traceOf(g);
+  const view = traceOf(g);
+  const { scores, verification, quantity, graph_quantity: inside } = view;
   const known = words(unitsOf(g));
   const expert = store.props.depth === "expert";
   const all = [...Object.entries(scores), ...Object.entries(verification)].filter((e): e is [string, number] => typeof e[1] === "number");
@@ -69,7 +77,7 @@ export function Scores({ store }: { store: Store }) {
         </p>
       )}
       <p class="soft">
-        One token of one prompt. Attention patterns are held as they were. A verdict is about the interventions done here and no others; other sets of
+        One token of one prompt. {view.form !== "live" && "Attention patterns are held as they were. "}A verdict is about the interventions done here and no others; other sets of
         nodes may explain as much.
       </p>
     </details>

@@ -32,7 +32,7 @@ from hooke.methods.trace.answer import derivative_error
 from hooke.methods.trace.coded import Baseline, Case, Form, Units, check_basis, encode
 from hooke.methods.trace.counterfactuals import Against, baselines
 from hooke.methods.trace.draw import Drawn, Logits, draw_graph
-from hooke.methods.trace.edges import chunk_bytes
+from hooke.methods.trace.edges import chunk_bytes, reader_error
 from hooke.methods.trace.report import Found, build_graph, payload_of, tensors_of
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
 from hooke.methods.trace.verify import faithfulness, verify_graph
@@ -40,6 +40,7 @@ from hooke.model import Model, Tokens, held_view, live_view
 from hooke.model.budget import budget, token_bytes
 from hooke.model.checks import TOLERANCE, off
 from hooke.model.linear_view import held_sites
+from hooke.model.live import LiveView
 from hooke.model.model import Prompt
 from hooke.results import Claim, Graph, Result
 
@@ -98,8 +99,7 @@ def trace(
     # 2. What it is contrasted with, and which features to draw.
     with clock("select") as tick:
         case.baselines, rows, by = _baselines(case, given, seed, tick)
-        if form == "live" or (form is None and by != "passages"):
-            case.live = live_view(model, case.view)
+        case.live = _live(case, form, by)
         order = select.ranking(case, rows, stretch(tick, 0.4, 1.0))
         kept = select.units_at(case.coded, order[:nodes], case.baselines)
     # 3. The graph: edges, what they add up to, and whether they do.
@@ -119,16 +119,10 @@ def trace(
     kept_prompt = recorded(model, prompt, tokens)
     with clock("write"):
         payload, claims = _told(found, graph, replays, str(kept_prompt["prompt"]))
-    asked = {
-        "basis": basis if isinstance(basis, str) else [d.hash for d in basis],
-        "target": case.metric.target if chosen else None,
-        "contrast": case.metric.contrast,
-        "counterfactual": [b.name for b in case.baselines] if others else [],
-        "form": case.form,
-    }
+    asked = {"basis": basis if isinstance(basis, str) else [d.hash for d in basis], "nodes": nodes, "seed": seed}
     return Result.make(
         "trace",
-        arguments={**kept_prompt, **asked, "nodes": nodes, "verify": verify, "seed": seed},
+        arguments={**kept_prompt, **asked, **_asked(case, chosen, bool(others)), "verify": verify},
         status="failed" if found.fault else "complete",
         provenance=model.provenance() | {"dictionaries": sorted({d.hash for d in dictionaries})},
         seconds=clock.done(),
@@ -136,6 +130,24 @@ def trace(
         payload=payload,
         tensors=tensors_of(graph, found.drawn),
     )
+
+
+def _asked(case: Case, chosen: bool, given: bool) -> dict[str, Any]:
+    """What a result records of what was asked, as it came out."""
+    return {
+        "target": case.metric.target if chosen else None,
+        "contrast": case.metric.contrast,
+        "counterfactual": [b.name for b in case.baselines] if given else [],
+        "form": case.form,
+    }
+
+
+def _live(case: Case, form: Form | None, by: str) -> LiveView | None:
+    """The live view, if edges are to be of it. Raises HookeError for a form that there is not."""
+    if form not in (None, "live", "held"):
+        raise HookeError(f"no form of a graph called {form!r}; it is 'live' or 'held'")
+    wanted = form == "live" or (form is None and by != "passages")
+    return live_view(case.model, case.view) if wanted else None
 
 
 def _basis(model: Model, basis: str | Sequence[Dictionary], n_pos: int, nodes: int) -> Sequence[Dictionary]:
@@ -207,7 +219,7 @@ def _found(
     drawn = draw_graph(case, kept, logits, given=by != "passages", seed=seed, tick=tick)
     row = drawn.used[logits.answer(len(kept), case.metric)]
     paths = explain.strongest_paths(drawn.used[: len(kept)], row, len(kept), case.view.n_tokens)
-    checks = _checks(case, drawn)
+    checks = _checks(case, kept, drawn)
     moves = [float(case.metric(b.logits) - case.metric(case.run.logits)) for b in case.baselines]
     against = Against(by, select.searched(case.run.tokens), case.baselines, moves, case.metric)
     return Found(case, kept, drawn, logits, paths, against, checks, _fault(checks, case.model.dtype))
@@ -312,28 +324,31 @@ def _told(
     return payload, claims
 
 
-def _checks(case: Case, drawn: Drawn) -> dict[str, float]:
+def _checks(case: Case, kept: Units, drawn: Drawn) -> dict[str, float]:
     """How exactly the map reproduces the model, and the edges their targets; and what the basis leaves over where it
     leaves most."""
     view, coded = case.view, case.coded
-    weights, constants = drawn.edges.weights.double(), drawn.edges.constants.double()
-    off_by = (weights.sum(1) + constants - drawn.values.double()).abs()
-    size = weights.abs().sum(1) + constants.abs()
     shares = [float(left.norm() / view.value(site).norm().clamp(min=1e-12)) for site, left in coded.errors.items()]
     found = {
         "replacement_max_abs_diff": float((view.replayed - view.logits).abs().max()),
         "replacement_max_rel_diff": off(view.replayed, view.logits),
-        "edge_sum_max_rel_error": float((off_by / size.clamp(min=1e-12)).max()),
         "left_over": max(shares, default=0.0),
     }
     if case.live is not None:
-        found["derivative_max_rel_error"] = derivative_error(case, case.live)
-    return found
+        error = reader_error(coded, kept)
+        return found | {"reader_max_rel_error": error, "derivative_max_rel_error": derivative_error(case, case.live)}
+    weights, constants = drawn.edges.weights.double(), drawn.edges.constants.double()
+    off_by = (weights.sum(1) + constants - drawn.values.double()).abs()
+    size = weights.abs().sum(1) + constants.abs()
+    return found | {"edge_sum_max_rel_error": float((off_by / size.clamp(min=1e-12)).max())}
 
 
 def _fault(checks: dict[str, float], dtype: torch.dtype) -> str:
     """Why nothing in this graph can be relied on, in one line; empty where the checks hold."""
-    sums, replaced = checks["edge_sum_max_rel_error"], checks["replacement_max_rel_diff"]
+    sums, replaced = checks.get("edge_sum_max_rel_error", 0.0), checks["replacement_max_rel_diff"]
+    readers = checks.get("reader_max_rel_error", 0.0)
+    if not readers <= SUMS:
+        return f"its features are not what their readers give: they are off by {readers:.2g} of it (allowed {SUMS:g})"
     derivative, allowed = checks.get("derivative_max_rel_error", 0.0), 2 * TOLERANCE.get(dtype, 6e-2)
     if not derivative <= max(SUMS, allowed):
         return f"the linear view is not the model's derivative: it is off by {derivative:.2g} of it"

@@ -74,7 +74,9 @@ def averaged(case: Case, other: Baseline, vectors: Tensor, points: int) -> dict[
         )  # fmt: skip
         last = run.acts[FINAL][:, -1] @ vectors.to(case.model.dtype).T  # (point, n)
         for row in range(len(vectors)):
-            slopes = torch.autograd.grad(last[:, row].sum(), list(leaves.values()), retain_graph=row + 1 < len(vectors))
+            slopes = torch.autograd.grad(
+                last[:, row].sum(), list(leaves.values()), retain_graph=row + 1 < len(vectors), materialize_grads=True
+            )
             for site, x in zip(leaves, slopes, strict=True):
                 out[site][row] += torch.einsum("k,kpd->pd", share[start : start + size], x.to(share.dtype))
     return out
@@ -87,7 +89,9 @@ def gradient(case: Case) -> list[Tensor]:
     edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
     run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
     assert run.logits is not None
-    grads = dict(zip(sites, torch.autograd.grad(case.metric.graph(run.logits[0]), added), strict=True))
+    grads = dict(
+        zip(sites, torch.autograd.grad(case.metric.graph(run.logits[0]), added, materialize_grads=True), strict=True)
+    )
     out = []
     for block, codes, x in zip(case.coded.basis, case.coded.codes, case.coded.inputs, strict=True):
         worth = torch.zeros_like(codes.values)

@@ -80,7 +80,7 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
     random = random_units(coded, based, explain.N_RANDOM, torch.Generator().manual_seed(seed))
     few = readers(case.map, coded, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
     rows = readers(case.map, coded, kept).join(logits.rows).join(few)
-    found = edges(case.map, coded, kept, rows, based if given else (), stretch(tick, 0.0, 0.6))
+    found = edges(case.map, coded, kept, rows, based if given or case.live else (), stretch(tick, 0.0, 0.6))
     from_tokens = along_paths(found, n, found.tokens[:n], view.parts.n_layers)
     random_from_tokens = found.tokens[n_rows:] + found.unit[n_rows:] @ from_tokens
     shown, closure = found.first(n_rows), None
@@ -136,9 +136,10 @@ def _close(case: Case, kept: Units, shown: Edges, values: Tensor, answer: int, t
     """Put averaged edges into the answer in place, and what is left of each difference with the constants."""
     shown.constants.copy_(values - shown.weights.sum(1))
     one_point = float(shown.constants[answer])
-    (into,), (left,) = into_answer(case, kept, case.metric.row(case.view), tick=tick)
-    shown.weights[answer], shown.constants[answer] = into, left
-    return Closure(float(values[answer]), float(left), one_point)
+    if not any(block.skips for block in case.coded.basis):  # what skips past features is theirs at one point only
+        (into,), (left,) = into_answer(case, kept, case.metric.row(case.view), tick=tick)
+        shown.weights[answer], shown.constants[answer] = into, left
+    return Closure(float(values[answer]), float(shown.constants[answer]), one_point)
 
 
 def _influence(used: np.ndarray, n: int, n_pos: int, weights: list[float]) -> tuple[Influence, dict[str, float | int]]:

@@ -101,6 +101,21 @@ def readers(view: LinearView, coded: Coded, units: Units) -> Rows:
     return Rows(units.positions, consts, parts)
 
 
+def reader_error(coded: Coded, units: Units) -> float:
+    """How far what the held readers of units give is from the units' values, of what goes into it."""
+    worst = 0.0
+    for b in units.blocks.unique().tolist():
+        here = units.of_block(b)
+        at = coded.here(b, units.positions[here])
+        found, const = coded.basis[b].reader(units.ids[here], at)
+        parts = torch.stack([*(rows * at[site] for site, rows in found.items())]).transpose(0, 1).flatten(1)
+        off_by = (parts.sum(1) + const - units.values[here]).abs()
+        active = units.values[here] != 0
+        size = (parts.abs().sum(1) + const.abs()).clamp(min=1e-12)
+        worst = max(worst, float((off_by / size)[active].max()) if bool(active.any()) else 0.0)
+    return worst
+
+
 def chunk_bytes(device: torch.device) -> int:
     """Of the rows that go down together; on their way they take some eight times as much."""
     return budget(device).block // 2

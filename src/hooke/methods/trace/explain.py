@@ -239,7 +239,7 @@ class Path:
 
 
 def strongest_paths(
-    weights: np.ndarray, logit_row: np.ndarray, n_units: int, n_pos: int, count: int = 5, beam: int = 64
+    weights: np.ndarray, logit_row: np.ndarray, n_units: int, n_pos: int, count: int = 10, beam: int = 64
 ) -> list[Path]:
     """Beam search from the target up to the tokens over normalised edges.
 

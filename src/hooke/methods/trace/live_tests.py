@@ -15,26 +15,29 @@ from hooke.methods.trace.draw import Drawn
 from hooke.methods.trace.edges import edges, readers
 from hooke.methods.trace.explain import Path
 from hooke.methods.trace.select import unit_effects
-from hooke.methods.trace.tries import rank
+from hooke.methods.trace.tries import Trial, rank
 
 N_EDGES, AMONG = 60, 2000  # edges that are tested, drawn evenly from the strongest of so many
 
 
 def live_summary(
     case: Case, kept: Units, drawn: Drawn, paths: Sequence[Path], seed: int, tick: Tick = idle
-) -> dict[str, object]:
-    """How edges and paths fared, what is left of the answer's difference, and shuffled and held edges beside."""
+) -> tuple[list[Trial], dict[str, object]]:
+    """How edges and paths fared, one by one and in all; what is left of the answer's difference; and shuffled and held
+    edges beside."""
     closure = drawn.closure
     found: dict[str, object] = {"curvature": None if closure is None else closure.curvature}
     if not testable(case) or not len(kept):
-        return found
+        return [], found
     ways = _edges(case, kept, drawn)
     along = [way for path in paths if path.units for way in [_path(kept, drawn, path)]]
     measure_ways(case, kept, [*ways, *along], stretch(tick, 0.0, 0.9))
     predicted, measured = [way.predicted for way in ways], [way.measured for way in ways]
     shuffled = np.random.default_rng(seed).permutation(predicted).tolist()
     signs = [way.predicted * way.measured > 0 for way in along if abs(way.measured) > case.rounding]
-    return found | {
+    trials = [Trial("edge", way.units, way.predicted, way.measured) for way in ways]
+    trials += [Trial("path", way.units, way.predicted, way.measured, way.token) for way in along]
+    return trials, found | {
         "edges_spearman": rank(predicted, measured, case.rounding),
         "edges_shuffled_spearman": rank(shuffled, measured, case.rounding),
         "edges_held_spearman": rank(_by_held(case, kept, ways), measured, case.rounding),
@@ -64,11 +67,14 @@ def _edges(case: Case, kept: Units, drawn: Drawn) -> list[Way]:
 
 def _path(kept: Units, drawn: Drawn, path: Path) -> Way:
     """A path from a token to the answer, with the product of its edges: each of one unit, but for the first."""
+    assert kept.baselines is not None
     units, edges_of = path.units[::-1], drawn.edges
     value = float(edges_of.weights[units[0], len(kept) + path.token])
     for source, target in pairwise(units):
         value *= float(edges_of.unit[target, source])
-    return Way(path.token, units, False, predicted=-value * float(edges_of.unit[drawn.answer, units[-1]]))
+    change = float(kept.values[units[-1]] - kept.baselines[units[-1]])
+    value *= float(edges_of.weights[drawn.answer, units[-1]]) / change if change else 0.0
+    return Way(path.token, units, False, predicted=-value)
 
 
 def _by_held(case: Case, kept: Units, ways: Sequence[Way]) -> list[float]:

@@ -177,6 +177,7 @@ def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any],
             "sentence": text,
             "groups": groups,
             "paths": [_path(graph, path, k, found.verification) for k, path in enumerate(found.paths)],
+            "trials": _trials(graph, found.verification),
             "counterfactuals": against.payload(model, case.view.ids.view(-1)),
             "notes": [
                 *([f"this graph failed its own check: {found.fault}"] if found.fault else []),
@@ -208,23 +209,55 @@ def _told(found: Found, target: dict[str, Any], contrast: dict[str, Any] | None)
 
 def _tested(v: dict[str, Any], name: str, by: str) -> str:
     """What verification found, each figure beside its control."""
-    keys = ("spearman", "gradient_spearman", "groups_spearman", "groups_gradient_spearman", "fit", "random_fit")
-    shown = {k: "-" if v.get(k) is None else f"{v[k]:.2f}" for k in keys}
-    return (
+
+    def of(key: str) -> str:
+        return "-" if v.get(key) is None else f"{v[key]:.2f}"
+
+    beside = ("held", "with attention and norms held")
+    if "held_spearman" not in v:
+        beside = ("gradient", "by the plain gradient")
+    text = (
         f"Tested in the live model: {v['as_predicted']} nodes matter, as predicted; {v['not_as_predicted']} matter, "
         f"not as predicted; {v['no_effect']} have no effect beyond random ones. Rank correlation of predicted and "
-        f"measured effects of single nodes: {shown['spearman']} by the graph, {shown['gradient_spearman']} by the "
-        f"plain gradient; of groups drawn at random: {shown['groups_spearman']} by the graph, "
-        f"{shown['groups_gradient_spearman']} by the plain gradient. The nodes alone keep {shown['fit']} of the effect "
-        f"on the {name} (random nodes {shown['random_fit']})"
-        + ("" if by != "passages" else ", against neutral passages")
+        f"measured effects of single nodes: {of('spearman')} ({beside[1]}: {of(beside[0] + '_spearman')}); of groups "
+        f"drawn at random: {of('groups_spearman')} ({of(beside[0] + '_groups_spearman')})"
     )
+    if v.get("edges_tried"):
+        text += (
+            f"; of what {v['edges_tried']} single edges carry to the answer: {of('edges_spearman')} "
+            f"({of('edges_held_spearman')}; shuffled: {of('edges_shuffled_spearman')})"
+        )
+    if v.get("paths_sign") is not None:
+        text += f". {v['paths_sign']:.0%} of the {v['paths_tried']} paths carry what they should, by sign"
+    if v.get("curvature") is not None:
+        text += f". The edges into the answer leave {v['curvature']:.1%} of its change unaccounted for"
+    text += f". The nodes alone keep {of('fit')} of the effect on the {name} (random nodes {of('random_fit')})"
+    return text + ("" if by != "passages" else ", against neutral passages")
+
+
+def _trials(graph: Graph, verification: Verification | None) -> list[dict[str, Any]]:
+    """What was predicted and measured, with the names of nodes."""
+    tokens = {node.position: node.id for node in graph.nodes if node.kind == "token"}
+    return [
+        {
+            "kind": trial.kind,
+            "nodes": [
+                *([] if trial.token is None else [tokens[trial.token]]),
+                *(graph.nodes[u].id for u in trial.units),
+            ],
+            "predicted": trial.predicted,
+            "measured": trial.measured,
+        }
+        for trial in ([] if verification is None else verification.trials)
+    ]
 
 
 def _path(graph: Graph, path: explain.Path, k: int, verification: Verification | None) -> dict[str, Any]:
     """A path with what switching off its features did, beside as many random ones."""
     verdict: Verdict = "untested"
     measured = least = greatest = None
+    along = [] if verification is None else [t for t in verification.trials if t.kind == "path"]
+    own = next((t for t in along if t.token == path.token and t.units == path.units[::-1]), None)
     if verification is not None and path.units:
         measured, controls = verification.paths[k].measured, verification.path_controls[k]
         if controls:
@@ -237,6 +270,8 @@ def _path(graph: Graph, path: explain.Path, k: int, verification: Verification |
         "nodes": [graph.nodes[u].id for u in reversed(path.units)],
         "labels": [graph.nodes[u].label for u in reversed(path.units)],
         "share": path.weight,
+        "predicted": None if own is None else own.predicted,
+        "carried": None if own is None else own.measured,
         "measured": measured,
         "control_least": least,
         "control_greatest": greatest,

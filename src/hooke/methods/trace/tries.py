@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ class Effect:
 
     members: Units
     factor: float  # 0: set to baseline; 2: double
-    once: bool = False  # against the first baseline only, and predicted for it; else the mean over all
+    once: bool = False  # in one run, set to the mean over the baselines; else in one a baseline, and the mean of these
     watch: Sequence[int] = ()  # tokens whose own log-probability is followed as well
     predicted: float = 0.0  # change of what the graph adds up to
     in_graph: float = 0.0  # the same, measured
@@ -37,6 +37,17 @@ class Effect:
     spread: tuple[float, float] = (0.0, 0.0)  # least and greatest over baselines
     words: list[float] = field(default_factory=list)  # measured change of each of `watch`
     reads: list[dict[Place, Tensor]] = field(default_factory=list)  # one a baseline, kept if asked for
+
+
+class Trial(NamedTuple):
+    """One thing that a graph predicted. units: kept ones, of an edge its source and its target (none: the answer), of a
+    path those on it from the first, `token`, on. predicted, measured: changes of what the graph adds up to."""
+
+    kind: Literal["node", "group", "edge", "path"]
+    units: list[int]
+    predicted: float
+    measured: float
+    token: int | None = None
 
 
 @dataclass
@@ -52,6 +63,7 @@ class Verification:
     promoted: list[list[int]]  # a group: of its words those that switching it off makes less likely
     paths: list[Effect]
     path_controls: list[list[float]]  # a path: what as many random features do
+    trials: list[Trial] = field(default_factory=list)
     rounding: float = 0.0  # what an effect may be though nothing is changed
 
 
@@ -139,7 +151,7 @@ def tries(
     assert kept.baselines is not None
     ranked = (totals * (kept.baselines - kept.values)).abs().argsort(descending=True)
     strongest = ranked[:n_strongest]
-    # the rest, and groups, are drawn from what the first baseline changes: elsewhere nothing is done
+    # the rest, and groups, are drawn from what the baselines change: elsewhere nothing is done
     movable = ranked[kept.positions[ranked] >= first_change(case)]
     sample = movable[torch.linspace(0, max(len(movable) - 1, 0), min(n_sample, len(movable))).round().long().unique()]
 
@@ -148,7 +160,7 @@ def tries(
         found = [matched(case, like, kept, generator) for _ in range(count)]
         return [Effect(members, 0.0, once=True, watch=watch) for members in found if len(members)]
 
-    # what is claimed (the strongest nodes, the named groups) is run against every baseline, samples against one
+    # what is claimed (the strongest nodes, the named groups) is run against every baseline, samples against their mean
     claimed = set(strongest.tolist())
     both = torch.cat([strongest, sample]).unique().tolist()
     singles = {i: Effect(kept.take(torch.tensor([i])), 0.0, once=i not in claimed) for i in both}
@@ -186,14 +198,15 @@ def tries(
 
 
 def first_change(case: Case) -> int:
-    """The first position at which the first baseline differs from the prompt: before it, nothing can."""
-    differs = (case.baselines[0].ids != case.view.ids.view(-1)).nonzero()
+    """The first position at which some baseline differs from the prompt: before it, nothing can."""
+    ids = torch.stack([other.ids for other in case.baselines])
+    differs = (ids != case.view.ids).any(0).nonzero()
     return int(differs[0]) if len(differs) else 0
 
 
 def matched(case: Case, like: Units, kept: Units, generator: torch.Generator) -> Units:
     """For each unit, a random feature outside the graph whose |activation| is close to its own, at a position
-    that the first baseline changes."""
+    that the baselines change."""
     picks = []
     taken = set(zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist()))
     n_pos = case.view.n_tokens

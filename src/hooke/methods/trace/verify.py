@@ -21,7 +21,7 @@ from hooke.methods.trace.draw import Drawn
 from hooke.methods.trace.explain import Path
 from hooke.methods.trace.live_tests import live_summary
 from hooke.methods.trace.select import unit_effects
-from hooke.methods.trace.tries import Effect, Place, Tries, Verification, judge, rank, tries
+from hooke.methods.trace.tries import Effect, Place, Trial, Tries, Verification, judge, rank, tries
 from hooke.model import Edit
 from hooke.model.budget import budget
 from hooke.results import Verdict
@@ -30,13 +30,17 @@ from hooke.sites import Site
 ALONE: tuple[Verdict, str] = ("untested", "the graph leaves no feature outside it to compare with")
 
 
-def setting(case: Case, units: Units, factor: float, baseline: Baseline) -> list[Edit]:
-    """Edits that set the units to their baseline (factor 0) or to a multiple of their value."""
+def setting(case: Case, units: Units, factor: float, baseline: Baseline | None) -> list[Edit]:
+    """Edits that set the units to a baseline (None: the mean of all) at factor 0, else to a multiple of their value."""
+    assert units.baselines is not None
     out: list[Edit] = []
     for b in units.blocks.unique().tolist():
         here = units.blocks == b
         ids, at = units.ids[here], units.positions[here]
-        value = baseline.codes[b].at(at, ids) if factor == 0 else factor * units.values[here]
+        if factor:
+            value = factor * units.values[here]
+        else:
+            value = units.baselines[here] if baseline is None else baseline.codes[b].at(at, ids)
         out += case.coded.basis[b].edits(ids, value, at)
     return out
 
@@ -45,7 +49,8 @@ def measure(case: Case, effects: Sequence[Effect], *, places: Sequence[Place] = 
     """Carry the interventions out in the live model, as many at once as memory holds; fills what was measured and, of
     the places, `reads`."""
     sites = sorted({site for site, _ in places})
-    several = [case.baselines if e.factor == 0 and not e.once else case.baselines[:1] for e in effects]
+    each: list[Baseline | None] = [*case.baselines]
+    several = [each if e.factor == 0 and not e.once else [None] for e in effects]
     jobs = [(e, b) for e, chosen in zip(effects, several, strict=True) for b in chosen]
     found: dict[int, list[tuple[float, float]]] = {}
     words: dict[int, list[list[float]]] = {}
@@ -96,7 +101,8 @@ def predict(case: Case, effects: Sequence[Effect], unit: list[Tensor], kept: Uni
         m = effect.members
         change = (effect.factor - 1) * m.values
         if effect.factor == 0:
-            change = _baseline(case, effect) - m.values
+            assert m.baselines is not None
+            change = m.baselines - m.values
         if len(m) == 1:
             effect.predicted = float(case.coded.at_units(unit, m)[0] * change[0])
             continue
@@ -115,15 +121,6 @@ def predict(case: Case, effects: Sequence[Effect], unit: list[Tensor], kept: Uni
                 break
             moved = after
         effect.predicted = float(direct @ moved)
-
-
-def _baseline(case: Case, effect: Effect) -> Tensor:
-    """(n,): what an ablation sets the members to, averaged over the baselines it is run against."""
-    m = effect.members
-    if not effect.once:
-        assert m.baselines is not None
-        return m.baselines
-    return case.coded.values_at(case.baselines[0].codes, m)
 
 
 def _direct(case: Case, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tensor:
@@ -157,8 +154,11 @@ def verify_graph(
         verdicts = dict.fromkeys(verdicts, ALONE)
     edge_verdicts = _edges(case, kept, pairs, made.singles, made.controls)
     summary = _summary(case, made, gradient(case) if drawn.slopes is None else drawn.slopes)
+    trials = _trials(made, kept)
     if drawn.slopes is not None:
-        summary |= live_summary(case, kept, drawn, paths, seed, stretch(tick, 0.9, 1.0)) | _held(case, made)
+        ways, told = live_summary(case, kept, drawn, paths, seed, stretch(tick, 0.9, 1.0))
+        trials += ways
+        summary |= told | _held(case, made)
     for prefix, said in (("", [v for v, _ in verdicts.values()]), ("edges_", list(edge_verdicts.values()))):
         for verdict in ("as-predicted", "not-as-predicted", "no-effect"):
             summary[prefix + verdict.replace("-", "_")] = said.count(verdict)
@@ -178,8 +178,18 @@ def verify_graph(
         promoted,
         made.paths,
         [[c.measured for c in random] for random in made.path_controls],
+        trials,
         least,
     )
+
+
+def _trials(made: Tries, kept: Units) -> list[Trial]:
+    """The nodes and groups that were tried, one by one."""
+    place = {key: i for i, key in enumerate(triples(kept))}
+    nodes = [Trial("node", [i], e.predicted, e.in_graph) for i, e in made.singles.items()]
+    return nodes + [
+        Trial("group", [place[key] for key in triples(e.members)], e.predicted, e.in_graph) for e in made.groups
+    ]
 
 
 def _held(case: Case, made: Tries) -> dict[str, float | None]:
@@ -254,7 +264,8 @@ def _summary(case: Case, made: Tries, grads: list[Tensor]) -> dict[str, object]:
 
 def _by_gradient(case: Case, grads: list[Tensor], effect: Effect) -> float:
     """What the plain gradient predicts for setting the members to their baseline."""
-    change = _baseline(case, effect) - effect.members.values
+    assert effect.members.baselines is not None
+    change = effect.members.baselines - effect.members.values
     return float((case.coded.at_units(grads, effect.members) * change).sum())
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hooke.errors import HookeError
-from hooke.results.graph import Kind, Part
+from hooke.results.graph import Form, Kind, Part
 from hooke.results.payloads.common import Called
 from hooke.results.verdicts import Verdict
 
@@ -48,6 +48,7 @@ class FileOwn(_Model):
     kind: Kind | None = None
     value: float | None = None
     delta: float | None = None
+    total: float | None = None
     rank: int | None = None
     share: float = 0.0
     dropped: float | None = None
@@ -109,6 +110,7 @@ class FileGraphOwn(_Model):
     links: FileLinkCount | None = None
     scores: dict[str, Any] | None = None
     units: Called = "neurons"  # of a graph of ours; files of before hold no other
+    form: Form = "held"
 
 
 class FileMetadata(_Model):

@@ -114,7 +114,7 @@ def file_of(result: Result, name: str) -> dict[str, Any]:
     own = {"sentence": getattr(payload, "sentence", "")}
     scores: dict[str, Any] = {}
     if isinstance(payload, Trace):
-        own["units"], told = payload.units, payload.scores
+        own["units"], own["form"], told = payload.units, graph.form, payload.scores
         scores = {"replacement_score": told.replacement, "completeness_score": told.completeness}
         scores["unexplained"] = told.unexplained
     made = {key: result.arguments[key] for key in ("nodes",) if key in result.arguments}
@@ -207,6 +207,7 @@ def _read(data: Any, dense: bool) -> GraphFile:
         values = np.array([deltas.get((s, t), 0.0) for s, t, *_ in ends], np.float32)
         graph.deltas = matrix(places, values, shape, dense)
     own_of_graph = metadata.hooke or FileGraphOwn(units="features")  # the nodes of others are of dictionaries
+    graph.form = own_of_graph.form
     return GraphFile(graph, data["metadata"], qparams, own_of_graph, contrast, warnings)
 
 
@@ -245,6 +246,7 @@ def _graph_node(raw: FileNode, metadata: FileMetadata, detailed: bool) -> Node:
         label=label,
         value=own.value if raw.hooke else raw.activation,
         delta=own.delta,
+        total=own.total,
         rank=own.rank,
         influence=own.share,
         cumulative=0.0 if raw.influence is None else raw.influence,  # pages keep a node without it

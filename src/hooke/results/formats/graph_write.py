@@ -186,6 +186,36 @@ def _joined(
     return [(s, t, digits(whole[s, t], 12)) for s, t in kept], parts
 
 
+def _own(node: Node, value: float | None, dropped: float | None, contrast: Token | None) -> dict[str, Any]:
+    """What only we know of a node."""
+    own: dict[str, Any] = {
+        "kind": node.kind,
+        "value": None if value is None else digits(value, 12),
+        "delta": None if node.delta is None else digits(node.delta, 12),
+        "total": None if node.total is None else digits(node.total, 12),
+        "share": digits(node.influence, 6),
+        "verdict": node.verdict,
+        "reason": clean(node.reason),
+        "reads": [clean(text) for text in node.reads],
+        "promotes": [clean(text) for text in node.promotes],
+    }
+    if dropped is not None:
+        own["dropped"] = digits(dropped, 12)
+    if node.rank is not None:
+        own["rank"] = node.rank
+    if node.suppresses:
+        own["suppresses"] = [clean(text) for text in node.suppresses]
+    if node.is_target and node.kind != "logit":
+        own["target"] = True  # not is_target_logit, which makes pages take it for a logit
+    if node.kind in ("head", "mlp") and node.index is not None:
+        own["index"] = node.index
+    if node.position is None:
+        own["position"] = None
+    if contrast and node.kind == "logit":
+        own["contrast"] = {"token": clean(contrast.token), "id": contrast.id}
+    return own
+
+
 def _entry(
     node: Node,
     value: float | None,
@@ -221,30 +251,7 @@ def _entry(
             feature = -1
     attention = node.kind == "feature" and LORSA.fullmatch(node.id)
     named = node_id(Node(node.id, node.kind, layer, position, node.index, node.label), last=last)
-    own: dict[str, Any] = {
-        "kind": node.kind,
-        "value": None if value is None else digits(value, 12),
-        "delta": None if node.delta is None else digits(node.delta, 12),
-        "share": digits(node.influence, 6),
-        "verdict": node.verdict,
-        "reason": clean(node.reason),
-        "reads": [clean(text) for text in node.reads],
-        "promotes": [clean(text) for text in node.promotes],
-    }
-    if dropped is not None:
-        own["dropped"] = digits(dropped, 12)
-    if node.rank is not None:
-        own["rank"] = node.rank
-    if node.suppresses:
-        own["suppresses"] = [clean(text) for text in node.suppresses]
-    if node.is_target and node.kind != "logit":
-        own["target"] = True  # not is_target_logit, which makes pages take it for a logit
-    if node.kind in ("head", "mlp") and node.index is not None:
-        own["index"] = node.index
-    if node.position is None:
-        own["position"] = None
-    if contrast and node.kind == "logit":
-        own["contrast"] = {"token": clean(contrast.token), "id": contrast.id}
+    own = _own(node, value, dropped, contrast)
     entry: dict[str, Any] = {
         "node_id": named,
         "jsNodeId": named,

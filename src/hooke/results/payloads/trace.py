@@ -52,6 +52,10 @@ class Path(Part):
     nodes: list[str] = told("ids of the features on it", axes="node")
     labels: list[str] = told("of the same features", axes="node", default=[])
     share: float = told("of the influence on the target", "share")
+    predicted: float | None = told(
+        "change when its token is replaced along it alone, predicted", "graph_quantity", default=None
+    )
+    carried: float | None = told("the same, measured", "graph_quantity", default=None)
     measured: float | None = told("change when its features are switched off", "quantity", default=None)
     control_least: float | None = told("least change of as many random features", "quantity", default=None)
     control_greatest: float | None = told("greatest change of as many random features", "quantity", default=None)
@@ -99,12 +103,14 @@ class Checks(Part):
 
     replacement_max_abs_diff: float = told("largest difference of a logit from the model's own", "logits")
     replacement_max_rel_diff: float = told("the same as a share of the largest logit", "share")
-    edge_sum_max_rel_error: float = told(
-        "largest error of a target's edges and constant against its value, or in a live graph against its change",
-        "share",
+    edge_sum_max_rel_error: float | None = told(
+        "of a held graph: largest error of a target's edges against its value", "share", default=None
+    )
+    reader_max_rel_error: float | None = told(
+        "of a live graph: largest error of what a feature's reader gives against its value", "share", default=None
     )
     derivative_max_rel_error: float | None = told(
-        "largest difference of a live view's derivative from the model's own, of the largest", "share", default=None
+        "of a live graph: largest difference of its derivative from the model's own", "share", default=None
     )
     left_over: float = told("largest share of what stands at a site that the basis leaves over there", "share")
 
@@ -158,6 +164,19 @@ class Verification(Part):
     doubling_spearman: float | None = told("of doubling instead of switching off", "rank correlation", default=None)
 
 
+class Trial(Part):
+    """One thing that the graph predicted and that was then done in the live model."""
+
+    kind: Literal["node", "group", "edge", "path"] = told("what was set to its counterfactual value")
+    nodes: list[str] = told(
+        "the node or nodes; of an edge its source and its target; of a path all on it from the token on; where the "
+        "answer is next it is not named",
+        axes="node",
+    )
+    predicted: float = told("change", "graph_quantity")
+    measured: float = told("change", "graph_quantity")
+
+
 class InterventionRow(Part):
     """One next token: its probability before, after, and after the same was done to random groups."""
 
@@ -206,6 +225,7 @@ class Trace(Payload):
     sentence: str = told("the explanation")
     groups: list[TraceGroup] = told("groups of features that the sentence names", axes="group")
     paths: list[Path] = told("the strongest paths", axes="path")
+    trials: list[Trial] = told("what was predicted and measured, one by one", axes="trial", default=[])
     counterfactuals: Counterfactuals = told("what it is tested against")
     notes: list[str] = told("what a reader must know before anything else", axes="note")
     units: Called = told("what its features are called everywhere")

@@ -1,0 +1,305 @@
+"""Live graphs: edges are derivatives times differences, those into the answer add up to its difference, and what a saved
+file predicts is what was done in the live model."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import Tensor
+
+import hooke
+from families import model_of, random_ids
+from hooke import HookeError
+from hooke.methods.metric import Metric
+from hooke.methods.trace.along import Way, measure_ways
+from hooke.methods.trace.answer import derivative_error, gradient, into_answer
+from hooke.methods.trace.coded import Case, Units, encode
+from hooke.methods.trace.counterfactuals import run_baseline
+from hooke.methods.trace.edges import changes, edges, readers
+from hooke.model import Edit, held_view, live_view
+from hooke.results.drawn import graph_of
+from hooke.results.formats.graph_file import file_of, graph_from_file
+from hooke.results.payloads.graph import DrawnGraph
+from hooke.sites import Site
+from linear_map import basis_of
+
+F64 = torch.float64
+N_POS, TARGET = 6, 5
+KINDS = ("neurons", "some neurons", "transcoder", "resid_post", "cross-layer", "attn_out", "stream and branches")
+DIFFERENT = ("llama", "gemma2", "gpt2", "neox", "olmo2")
+
+
+@pytest.fixture(autouse=True)
+def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Norms of transformers compute in single precision, which differences would magnify: here in that of the model."""
+    plain = torch.Tensor.to
+
+    def to(x: Tensor, *args: object, **kwargs: object) -> Tensor:
+        return x if x.dtype == F64 and args == (torch.float32,) and not kwargs else plain(x, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(torch.Tensor, "float", lambda x: to(x, torch.float32))
+
+
+def case_of(name: str, kind: str = "neurons") -> Case:
+    """A prompt of a tiny model in fp64, against one that differs in the last three tokens but one."""
+    model = model_of(name, F64)
+    ids = random_ids(N_POS)
+    other = ids.clone()
+    other[2:5] = random_ids(N_POS, seed=9)[2:5]
+    tokens, basis = model.tokens(ids), basis_of(kind, name)
+    view = held_view(model, tokens)
+    case = Case(model, model.record(tokens), view, encode(view, basis), Metric(TARGET, None, model.parts.softcap), [])
+    case.baselines = [run_baseline(model, "other", model.tokens(other), basis, F64)]
+    case.live = live_view(model, view)
+    return case
+
+
+def units_of(case: Case, count: int = 24) -> Units:
+    """Different features, spread over blocks and positions, that the counterfactual changes."""
+    found = [
+        (b, p, i)
+        for b, codes in enumerate(case.coded.codes)
+        for p, i in zip(codes.positions.tolist(), codes.ids.tolist(), strict=True)
+        if p >= 2
+    ]
+    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:count]
+    b, p, i = torch.tensor([found[j] for j in order.tolist()]).T
+    return case.coded.units(b, p, i, [other.codes for other in case.baselines])
+
+
+def moved(case: Case, unit: Units, step: float) -> list[Edit]:
+    """A neuron a step away from its value."""
+    block = case.coded.basis[int(unit.blocks[0])]
+    return block.edits(unit.ids, unit.values + step, unit.positions)
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_single_edges_are_central_differences(name: str) -> None:
+    """A neuron moves, all others in between stay as they are, attention and norms move: how far another one goes."""
+    case = case_of(name)
+    units = units_of(case)
+    assert case.live is not None
+    rows = readers(case.live, case.coded, units).join(case.metric.row(case.view))
+    found = edges(case.live, case.coded, units, rows, case.baselines)
+    change = units.values - units.baselines
+    assert torch.allclose(found.weights[:, : len(units)], found.unit * change)
+    acts = [Site("mlp_act", layer) for layer in range(case.model.parts.n_layers)]
+    clean = case.model.run(case.run.tokens, read=acts).acts
+    step, tried = 1e-5, 0
+    for s in range(len(units)):
+        layer = int(units.blocks[s])
+        held = [Edit(site, value=clean[site][0]) for site in acts[layer + 1 :]]
+        ends = []
+        for sign in (1, -1):
+            run = case.model.run(
+                case.run.tokens, edits=[*moved(case, units.take(torch.tensor([s])), sign * step), *held],
+                read=[Site("mlp_in", k) for k in range(len(acts))], logits="last",
+            )  # fmt: skip
+            values = [
+                case.coded.basis[int(b)].encode({s_: x[0] for s_, x in run.acts.items()}).at(p[None], i[None])[0]
+                for b, p, i in zip(units.blocks, units.positions, units.ids, strict=True)
+            ]
+            ends.append(torch.stack([*values, case.metric.graph(run.logits[0])]))
+        wanted = (ends[0] - ends[1]) / (2 * step)
+        wanted[:-1][units.blocks <= layer] = 0  # the step itself, and what no run computes of it
+        tried += int((wanted.abs() > 1e-6).sum())
+        assert (found.unit[:, s] - wanted).abs().max() < 1e-6 * max(1.0, float(wanted.abs().max()))
+    assert tried > 20
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_edges_into_the_answer_add_up_to_its_difference(name: str, kind: str) -> None:
+    """The more points, the less is left; the held view, and one point, leave more."""
+    case = case_of(name, kind)
+    units = units_of(case, 10)
+    row = case.metric.row(case.view)
+    measured = float(case.metric.graph(case.logits) - case.metric.graph(case.baselines[0].logits))
+    total, left = into_answer(case, units, row, points=24)
+    assert abs(float(total.sum() + left) - measured) < 1e-9 * max(1.0, abs(measured))
+    assert abs(float(left)) < 1e-4 * abs(measured)
+    few = abs(float(into_answer(case, units, row, points=2)[1]))
+    assert few > abs(float(left)) or few < 1e-9
+    # one source at a time: what is kept is taken out of its block's remainder, not added to it
+    other = into_answer(case, units_of(case, 3), row, points=24)[0]
+    assert torch.allclose(other.sum(), total.sum())
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_the_view_is_the_model_s_derivative_and_totals_are_it(name: str) -> None:
+    case = case_of(name)
+    assert case.live is not None and derivative_error(case, case.live) < 1e-9
+    assert derivative_error(case, live_of_another(case)) > 1e-3  # the check can fail
+    units, slopes, step = units_of(case, 8), gradient(case), 1e-5
+    found = case.coded.at_units(slopes, units)
+    for k in range(len(units)):
+        sets = [moved(case, units.take(torch.tensor([k])), sign * step) for sign in (1, -1)]
+        up, down = (case.metric.graph(case.model.run(case.run.tokens, edits=s, logits="last").logits[0]) for s in sets)
+        assert abs(float((up - down) / (2 * step) - found[k])) < 1e-6
+
+
+def live_of_another(case: Case):
+    ids = random_ids(N_POS, seed=3)
+    held = held_view(case.model, case.model.tokens(ids))
+    return live_view(case.model, held)
+
+
+@pytest.mark.parametrize("kind", ["neurons", "transcoder", "resid_post"])
+def test_ways_are_those_of_plain_runs(kind: str) -> None:
+    """One edge and one path against whole runs with everything else held by hand."""
+    case = case_of("llama", kind)
+    units = units_of(case)
+    order = units.blocks.argsort(stable=True)
+    units = units.take(order)
+    last_block = int(units.blocks.max())
+    first, second = int((units.blocks == 0).nonzero()[0]), int((units.blocks == last_block).nonzero()[0])
+    ways = [Way(None, [first, second], True), Way(2, [first, second], False), Way(None, [second], False)]
+    measure_ways(case, units, ways)
+    run, tokens, coded = case.model.run, case.run.tokens, case.coded
+    clean = run(tokens, read=coded.cuts).acts
+    before = case.metric.graph(case.logits)
+
+    def value(unit: int, edits: list[Edit]) -> Tensor:
+        block = coded.basis[int(units.blocks[unit])]
+        reads = run(tokens, edits=edits, read=block.reads, logits=None).acts
+        there = block.encode({site: x[0] for site, x in reads.items()})
+        return there.at(units.positions[unit][None], units.ids[unit][None])
+
+    def put(unit: int, to: Tensor) -> list[Edit]:
+        return coded.basis[int(units.blocks[unit])].edits(
+            units.ids[unit][None], to.view(1), units.positions[unit][None]
+        )
+
+    def hold(after: Site, until: Site | None) -> list[Edit]:
+        return [Edit(s, value=clean[s][0]) for s in coded.cuts if after < s and (until is None or s < until)]
+
+    (wrote,), (ends,) = coded.basis[0].writes, coded.basis[last_block].writes
+    read = min(coded.basis[last_block].reads)
+    there = value(second, put(first, units.baselines[first]) + hold(wrote, read))
+    edge = case.metric.graph(run(tokens, edits=put(second, there), logits="last").logits[0]) - before
+    assert abs(ways[0].measured - float(edge)) < 1e-9
+    alone = run(tokens, edits=put(second, units.baselines[second]) + hold(ends, None), logits="last").logits[0]
+    assert abs(ways[2].measured - float(case.metric.graph(alone) - before)) < 1e-9
+    token = Edit("resid_pre.0", value=case.baselines[0].tokens[2], positions=[2])
+    at_first = value(first, [token, *hold(Site("resid_pre", 0), min(coded.basis[0].reads))])
+    at_second = value(second, put(first, at_first) + hold(wrote, read))
+    end = run(tokens, edits=put(second, at_second) + hold(ends, None), logits="last").logits[0]
+    assert abs(ways[1].measured - float(case.metric.graph(end) - before)) < 1e-9
+
+
+def test_a_side_counts_what_the_counterfactual_has_more() -> None:
+    """Features that are active there alone are part of the difference."""
+    case = case_of("llama", "transcoder")
+    side = changes(case.view, case.coded, units_of(case), case.baselines)
+    for b, block in enumerate(case.coded.basis):
+        (site,) = block.writes
+        there = case.baselines[0].values[site]
+        whole = side.written[site][b] + side.errors[site]
+        assert torch.allclose(whole, case.view.value(site) - there)
+
+
+PROMPT = "Alice was beginning to get very tired of sitting"
+
+
+@pytest.fixture(scope="module")
+def live(glass):
+    ids = glass.tokens(PROMPT).ids
+    other = ids.clone()
+    other[0, 4:6] = ids[0, [6, 4]]  # "get to"
+    return hooke.trace(glass, ids, counterfactual=other, nodes=80)
+
+
+def test_what_the_file_predicts_is_what_was_predicted(live, tmp_path) -> None:
+    """From the saved file alone: nodes by the total that it states, groups and edges and paths by its edges."""
+    live.save(tmp_path / "t.json")
+    saved = hooke.load_result(tmp_path / "t.json")
+    graph = graph_of(DrawnGraph.model_validate(saved.payload["graph"]))
+    assert graph.form == "live" and saved.arguments["form"] == "live"
+    place = {node.id: k for k, node in enumerate(graph.nodes)}
+    weights = saved.tensors["weights"].astype(float)
+    ids = [node.id for node in graph.nodes if node.kind == "feature"]  # in the order of the matrix
+    n, column = len(ids), {name: k for k, name in enumerate(ids)}
+    delta, total = (np.array([getattr(graph.nodes[place[i]], key) for i in ids]) for key in ("delta", "total"))
+    tokens = {node.id: n + node.position for node in graph.nodes if node.kind == "token"}
+    answer = n + [node.is_target for node in graph.nodes if node.kind == "logit"].index(True)
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for trial in saved.payload["trials"]:
+        units = [column[name] for name in trial["nodes"] if name in column]
+        if trial["kind"] == "node":
+            value = total[units[0]]
+        elif trial["kind"] == "group":
+            value = by_paths(weights[:n, :n] / delta, total, units, delta)
+        elif trial["kind"] == "edge":
+            (source, *rest) = units
+            value = weights[rest[0], source] * total[rest[0]] / delta[rest[0]] if rest else -weights[answer, source]
+        else:
+            value = -weights[units[0], tokens[trial["nodes"][0]]]
+            for source, target in pairwise(units):
+                value *= weights[target, source] / delta[source]
+            value *= weights[answer, units[-1]] / delta[units[-1]]
+        found.setdefault(trial["kind"], []).append((value, trial["predicted"], trial["measured"]))
+    assert set(found) == {"node", "group", "edge", "path"}
+    for kind, rows in found.items():
+        value, predicted, _ = np.array(rows).T
+        assert np.allclose(value, predicted, rtol=2e-3, atol=2e-5 * np.abs(predicted).max()), kind
+    value, _, measured = np.array(found["edge"]).T
+    assert spearmanr(value, measured).statistic == pytest.approx(
+        live.payload["verification"]["edges_spearman"], abs=0.02
+    )
+
+
+def by_paths(matrix: np.ndarray, total: np.ndarray, units: list[int], delta: np.ndarray) -> float:
+    """What setting several at once does: each is held at its new value, so nothing passes from one through another."""
+    direct = -total / delta - (-total / delta) @ matrix
+    change = np.zeros(len(total))
+    change[units] = -delta[units]
+    held = change.copy()
+    for _ in range(60):
+        change = matrix @ change
+        change[units] = held[units]
+    return float(direct @ change)
+
+
+def test_live_is_marked_in_every_form_of_the_graph(live, glass) -> None:
+    file = file_of(live, "t")
+    assert file["metadata"]["hooke"]["form"] == "live"
+    again = graph_from_file(file)
+    assert again.graph.form == "live" and again.to_dict() == file
+    assert any(node.total for node in again.graph.nodes)
+    held = hooke.trace(glass, PROMPT, form="held", nodes=20, verify=False)
+    assert held.payload["graph"].get("form", "held") == "held" and held.arguments["form"] == "held"
+    assert held.id != hooke.trace(glass, PROMPT, form="live", nodes=20, verify=False).id
+    with pytest.raises(HookeError, match="form"):
+        hooke.trace(glass, PROMPT, form="frozen")
+
+
+def test_links_and_what_is_left_add_up_to_the_change(live) -> None:
+    graph = DrawnGraph.model_validate(live.payload["graph"])
+    sums = np.array(graph.dropped)
+    np.add.at(sums, graph.links.row, graph.links.weight)
+    changes_ = np.array([graph.nodes[t].delta for t in graph.targets])
+    assert np.allclose(sums, changes_, atol=1e-4 * np.abs(changes_).max())
+
+
+def test_two_prompts_that_differ_in_nothing_that_counts(glass) -> None:
+    """A counterfactual that leaves the answer as it is is drawn all the same, and nothing is made of shares of zero."""
+    ids = glass.tokens(PROMPT).ids
+    other = ids.clone()
+    other[0, 0] = ids[0, 1]
+    found = hooke.trace(glass, ids, counterfactual=other, nodes=10)
+    assert found.status == "complete" and found.arguments["form"] == "live"
+    assert found.payload["checks"]["derivative_max_rel_error"] < 1e-3
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma3"])
+def test_half_precision_says_how_far_it_is_off(name: str) -> None:
+    model = model_of(name, torch.bfloat16)
+    ids, other = random_ids(8), random_ids(8, seed=4)
+    other[0] = ids[0]
+    found = hooke.trace(model, ids, counterfactual=[other], nodes=20)
+    assert found.arguments["form"] == "live" and found.payload["checks"]["derivative_max_rel_error"] < 0.2
