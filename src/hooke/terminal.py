@@ -126,9 +126,11 @@ def show_trace(result: Result) -> None:
             about += f". {p['graph_quantity']['name']}: {p['graph_quantity']['about']}"
         tell(f"({about})")
     if p["paths"]:
-        units = p["units"]
-        told = f"; change of the {name} when the {units} on it are switched off; of as many random ones" if v else ""
-        tell(f"\nStrongest paths (share of the graph's influence, which is not a share of the effect{told}):")
+        told = "; what was measured" if v else ""
+        tell(
+            f"\nStrongest paths (change of the {p['graph_quantity']['name']} when the token is replaced along the path "
+            f"alone, by its edges{told}):"
+        )
     layers = {node["id"]: node.get("layer") for node in p["graph"]["nodes"]}
     for path in p["paths"]:
         middle = [f"layer {layers[n]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
@@ -136,11 +138,9 @@ def show_trace(result: Result) -> None:
         start = repr(path["token"]) + (f" (token {path['position'] + 1})" if several else "")
         steps = " -> ".join([start, *middle, repr(p["target"]["token"])])
         moved = ""
-        if path["measured"] is not None:
-            moved = f"  {path['measured']:+.2f} ({path['control_least']:+.2f} to {path['control_greatest']:+.2f})"
         if path.get("carried") is not None:
-            moved += f"  carries {path['carried']:+.3f}, predicted {path['predicted']:+.3f}"
-        say(wrapped(f"  {path['share']:6.2%}{moved}  {steps}", rest="          "))
+            moved = f"  {path['carried']:+.3f}"
+        say(wrapped(f"  {path['predicted']:+.3f}{moved}  {steps}", rest="          "))
     tell("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
 
 

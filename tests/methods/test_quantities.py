@@ -79,7 +79,6 @@ def check_groups(model: Model, ids: Sequence[int], result: Result) -> int:
     clean = with_neurons(hf, ids, {})
     runs = [neurons_of(hf, row["ids"]) for row in payload["counterfactuals"]["prompts"]]
     told = [(g["nodes"], g["measured"], g) for g in payload["groups"]]
-    told += [(p["nodes"], p["measured"], None) for p in payload["paths"] if p["nodes"]]
     for nodes, said, group in told:
         changes, words = [], []
         for run in runs:

@@ -267,7 +267,7 @@ export interface Quantity {
   about: string;
 }
 /**
- * One path from a token to the target, its share of the influence, and what switching off its features did.
+ * One path from a token to the target, its share of the influence, and what its token carries along it.
  */
 export interface Path {
   /**
@@ -299,19 +299,7 @@ export interface Path {
    */
   carried: number | null;
   /**
-   * change when its features are switched off
-   */
-  measured: number | null;
-  /**
-   * least change of as many random features
-   */
-  control_least: number | null;
-  /**
-   * greatest change of as many random features
-   */
-  control_greatest: number | null;
-  /**
-   * whether it moves the answer more than random features do
+   * whether it carries what it should, and more than random edges do
    */
   verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
 }

@@ -149,47 +149,55 @@ def live_of_another(case: Case):
     return live_view(case.model, held)
 
 
-@pytest.mark.parametrize("kind", ["neurons", "transcoder", "resid_post"])
+@pytest.mark.parametrize("kind", ["neurons", "transcoder", "resid_post", "cross-layer"])
 def test_ways_are_those_of_plain_runs(kind: str) -> None:
-    """One edge and one path against whole runs with everything else held by hand."""
+    """One edge and one path against whole runs in which everything else is held by hand."""
     case = case_of("llama", kind)
     units = units_of(case)
-    order = units.blocks.argsort(stable=True)
-    units = units.take(order)
-    last_block = int(units.blocks.max())
-    first, second = int((units.blocks == 0).nonzero()[0]), int((units.blocks == last_block).nonzero()[0])
+    units = units.take(units.blocks.argsort(stable=True))
+    # features of the stream reach no further than the next ones
+    second = int((units.blocks == 1).nonzero()[-1]) if kind == "resid_post" else int(units.blocks.argmax())
+    first = next(k for k in range(second) if units.blocks[k] == 0 and units.positions[k] <= units.positions[second])
     ways = [Way(None, [first, second], True), Way(2, [first, second], False), Way(None, [second], False)]
     measure_ways(case, units, ways)
     run, tokens, coded = case.model.run, case.run.tokens, case.coded
     clean = run(tokens, read=coded.cuts).acts
     before = case.metric.graph(case.logits)
 
+    def block(unit: int):
+        return coded.basis[int(units.blocks[unit])]
+
     def value(unit: int, edits: list[Edit]) -> Tensor:
-        block = coded.basis[int(units.blocks[unit])]
-        reads = run(tokens, edits=edits, read=block.reads, logits=None).acts
-        there = block.encode({site: x[0] for site, x in reads.items()})
+        reads = run(tokens, edits=edits, read=block(unit).reads, logits=None).acts
+        there = block(unit).encode({site: x[0] for site, x in reads.items()})
         return there.at(units.positions[unit][None], units.ids[unit][None])
 
-    def put(unit: int, to: Tensor) -> list[Edit]:
-        return coded.basis[int(units.blocks[unit])].edits(
-            units.ids[unit][None], to.view(1), units.positions[unit][None]
-        )
+    def alone(unit: int, to: Tensor, until: Site | None) -> list[Edit]:
+        """What the unit writes with its new value; all else that is written until then as it was."""
+        writes, p = block(unit).writes, units.positions[unit]
+        found = []
+        for site in coded.cuts:
+            if site < min(writes) or (until is not None and site >= until):
+                continue
+            x = clean[site][0].clone()
+            if site in writes:
+                one = {s: y[p][None] for s, y in coded.inputs[int(units.blocks[unit])].items()}
+                x[p] += ((to - units.values[unit]) * block(unit).writer(units.ids[unit][None], site, one)[0]).to(x)
+            found.append(Edit(site, value=x))
+        return found
 
-    def hold(after: Site, until: Site | None) -> list[Edit]:
-        return [Edit(s, value=clean[s][0]) for s in coded.cuts if after < s and (until is None or s < until)]
+    def answer(edits: list[Edit]) -> float:
+        return float(case.metric.graph(run(tokens, edits=edits, logits="last").logits[0]) - before)
 
-    (wrote,), (ends,) = coded.basis[0].writes, coded.basis[last_block].writes
-    read = min(coded.basis[last_block].reads)
-    there = value(second, put(first, units.baselines[first]) + hold(wrote, read))
-    edge = case.metric.graph(run(tokens, edits=put(second, there), logits="last").logits[0]) - before
-    assert abs(ways[0].measured - float(edge)) < 1e-9
-    alone = run(tokens, edits=put(second, units.baselines[second]) + hold(ends, None), logits="last").logits[0]
-    assert abs(ways[2].measured - float(case.metric.graph(alone) - before)) < 1e-9
-    token = Edit("resid_pre.0", value=case.baselines[0].tokens[2], positions=[2])
-    at_first = value(first, [token, *hold(Site("resid_pre", 0), min(coded.basis[0].reads))])
-    at_second = value(second, put(first, at_first) + hold(wrote, read))
-    end = run(tokens, edits=put(second, at_second) + hold(ends, None), logits="last").logits[0]
-    assert abs(ways[1].measured - float(case.metric.graph(end) - before)) < 1e-9
+    there = value(second, alone(first, units.baselines[first], max(block(second).reads)))
+    onward = block(second).edits(units.ids[second][None], there.view(1), units.positions[second][None])
+    assert abs(ways[0].measured - answer(onward)) < 1e-9
+    assert abs(ways[2].measured - answer(alone(second, units.baselines[second], None))) < 1e-9
+    others = [Edit(s, value=clean[s][0]) for s in coded.cuts if s < max(block(first).reads)]
+    at_first = value(first, [Edit("resid_pre.0", value=case.baselines[0].tokens[2], positions=[2]), *others])
+    at_second = value(second, alone(first, at_first, max(block(second).reads)))
+    assert abs(ways[1].measured - answer(alone(second, at_second, None))) < 1e-9
+    assert any(abs(way.measured) > 1e-9 for way in ways)
 
 
 def test_a_side_counts_what_the_counterfactual_has_more() -> None:

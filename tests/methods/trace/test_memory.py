@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-# layers, heads, width, width of the MLP, tokens, nodes: where patterns, or rows on their way down, are the most
+# layers, heads, width, width of the MLP, tokens, nodes, form: where patterns, or rows on their way down, are the most
 SHAPES = {
-    "patterns": (6, 8, 64, 128, 1024, 50),
-    "rows": (4, 2, 256, 1024, 512, 300),
+    "patterns": (6, 8, 64, 128, 1024, 50, "held"),
+    "rows": (4, 2, 256, 1024, 512, 300, "held"),
+    "live": (6, 8, 256, 512, 150, 600, "live"),
 }
 
 CODE = """
@@ -20,7 +21,7 @@ import psutil, torch, hooke
 from hooke.dictionaries import neurons
 from transformers import LlamaConfig, LlamaForCausalLM
 
-layers, heads, width, inner, n, nodes = map(int, sys.argv[1:])
+layers, heads, width, inner, n, nodes = map(int, sys.argv[1:7])
 glass = hooke.load("glassllm", device="cpu")
 torch.manual_seed(0)
 config = LlamaConfig(
@@ -31,7 +32,7 @@ model = hooke.load(LlamaForCausalLM(config).eval(), tokenizer=glass.tokenizer)
 trace = importlib.import_module("hooke.methods.trace")
 trace.check_memory = lambda *_: None
 ids = torch.randint(10, glass.parts.d_vocab, (1, n))
-hooke.trace(model, ids[:, :8], nodes=10)  # what only the first run takes
+hooke.trace(model, ids[:, :8], nodes=10, form=sys.argv[7])  # what only the first run takes
 process, peak, going = psutil.Process(), [0], [True]
 base = process.memory_info().rss
 
@@ -42,10 +43,10 @@ def watch():
 
 thread = threading.Thread(target=watch)
 thread.start()
-hooke.trace(model, ids, nodes=nodes)
+hooke.trace(model, ids, nodes=nodes, form=sys.argv[7])
 going[0] = False
 thread.join()
-print(peak[0] - base, trace.needed_bytes(model, n, nodes, neurons(model)))
+print(peak[0] - base, trace.needed_bytes(model, n, nodes, neurons(model), sys.argv[7] == "live"))
 """
 
 

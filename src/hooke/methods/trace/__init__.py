@@ -28,7 +28,7 @@ from hooke.methods.intervene import OPS, Op, Prepared, Unit, interventions
 from hooke.methods.metric import Metric, logit_targets
 from hooke.methods.progress import Clock, Progress, Tick, stretch
 from hooke.methods.trace import explain, select
-from hooke.methods.trace.answer import derivative_error
+from hooke.methods.trace.answer import POINTS, derivative_error
 from hooke.methods.trace.coded import Baseline, Case, Form, Units, check_basis, encode
 from hooke.methods.trace.counterfactuals import Against, baselines
 from hooke.methods.trace.draw import Drawn, Logits, draw_graph
@@ -37,7 +37,7 @@ from hooke.methods.trace.report import Found, build_graph, payload_of, tensors_o
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
 from hooke.methods.trace.verify import faithfulness, verify_graph
 from hooke.model import Model, Tokens, held_view, live_view
-from hooke.model.budget import budget, token_bytes
+from hooke.model.budget import budget, pass_tokens, token_bytes
 from hooke.model.checks import TOLERANCE, off
 from hooke.model.linear_view import held_sites
 from hooke.model.live import LiveView
@@ -90,8 +90,8 @@ def trace(
     """
     clock = Clock(progress)
     tokens = model.one(prompt, "trace explains")
-    dictionaries = _basis(model, basis, tokens.ids.shape[1], nodes)
     others = several(counterfactual)
+    dictionaries = _basis(model, basis, tokens.ids.shape[1], nodes, form, bool(others))
     # 1. The one clean run, which all that follows takes, and what it looks like in the basis.
     with clock("forward") as tick:
         case, chosen = _case(model, prompt, tokens, dictionaries, target, contrast, tick)
@@ -150,7 +150,9 @@ def _live(case: Case, form: Form | None, by: str) -> LiveView | None:
     return live_view(case.model, case.view) if wanted else None
 
 
-def _basis(model: Model, basis: str | Sequence[Dictionary], n_pos: int, nodes: int) -> Sequence[Dictionary]:
+def _basis(
+    model: Model, basis: str | Sequence[Dictionary], n_pos: int, nodes: int, form: Form | None, given: bool
+) -> Sequence[Dictionary]:
     """The dictionaries to draw in. Raises HookeError for what no graph can be drawn in, or would not fit in memory."""
     if nodes < 1:
         raise HookeError("the node budget must be at least 1")
@@ -160,7 +162,8 @@ def _basis(model: Model, basis: str | Sequence[Dictionary], n_pos: int, nodes: i
         raise HookeError("no dictionaries given; use 'neurons', or give one for each layer")
     found = neurons(model) if isinstance(basis, str) else tuple(basis)
     check_basis(model, found)
-    check_memory(model, n_pos, nodes, found)
+    live = form == "live" or (form is None and (given or n_pos <= select.LONGEST))
+    check_memory(model, n_pos, nodes, found, live)
     return found
 
 
@@ -217,8 +220,7 @@ def _found(
     """The graph, and whether it holds together."""
     logits = _logit_nodes(case, chosen)
     drawn = draw_graph(case, kept, logits, given=by != "passages", seed=seed, tick=tick)
-    row = drawn.used[logits.answer(len(kept), case.metric)]
-    paths = explain.strongest_paths(drawn.used[: len(kept)], row, len(kept), case.view.n_tokens)
+    paths = explain.strongest_paths(*drawn.along(kept), case.view.n_tokens)
     checks = _checks(case, kept, drawn)
     moves = [float(case.metric(b.logits) - case.metric(case.run.logits)) for b in case.baselines]
     against = Against(by, select.searched(case.run.tokens), case.baselines, moves, case.metric)
@@ -237,7 +239,7 @@ def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[s
     return tested, {"fit": None, "random_fit": None} | tested.summary | means
 
 
-def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary]) -> float:
+def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary], live: bool) -> float:
     """What a trace takes at its peak beside the model, from what it keeps and the largest of what passes: measured
     against the peaks of real runs in the neuron basis (tests/methods/trace/test_memory.py), a quarter more at most."""
     parts, size, n_blocks = model.parts, 8 if model.dtype == torch.float64 else 4, len(basis)
@@ -246,28 +248,32 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
     codes = size * n_pos * sum(d.n_features if isinstance(d, Neurons) else d.n_features / 10 for d in basis)
     codes += size * n_pos * max(0 if isinstance(d, Neurons) else d.n_features for d in basis)
     stream = size * parts.n_layers * n_pos * parts.d_model
-    kept = 1.1 * patterns + 16 * codes + 8 * stream
+    kept = 1.35 * patterns + 16 * codes + 14 * stream
     rows = nodes + 64  # with logits and random readers
     entries = rows * (nodes + n_pos * (2 + n_blocks))
     chunk = chunk_bytes(model.device)
     down = 8 * min(chunk, size * rows * n_pos * parts.d_model)
     across = (2 + 7 * parts.d_model / parts.d_mlp) * min(chunk, size * rows * n_pos * parts.d_mlp)
-    graph = max(16 * entries + max(down, across), 44 * entries)  # edges, then influence in double precision
     masks = 0.0
+    if live:
+        down += 6 * min(chunk, size * rows * n_pos * parts.n_heads * n_pos)  # what each row makes of patterns
+        points = min(POINTS, max(1, pass_tokens(model) // n_pos))
+        masks = points * size * n_pos * parts.n_layers * (12.0 * parts.d_model + 6 * parts.d_mlp)  # into the answer
+    graph = max(16 * entries + down + across / 4, 44 * entries)  # edges, then influence in double precision
     if n_pos <= select.LONGEST:
         count = select.N_VARIANTS if n_pos <= select.SHORT else select.N_VARIANTS // 2
         backward = 5 * size * n_pos * parts.n_layers * (10 * parts.d_model + 6 * parts.d_mlp)
-        masks = (count + 17) * codes + backward
+        masks = max(masks, (count + 17) * codes + backward)
     tests = 3 * min(budget(model.device).block, 170 * n_pos * token_bytes(model))  # of runs with interventions
     return 2**25 + 7400.0 * parts.d_vocab + kept + max(graph, masks, tests)
 
 
-def check_memory(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary]) -> None:
+def check_memory(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionary], live: bool) -> None:
     """Raise HookeError before starting if the graph would not fit, saying what would."""
     free = budget(model.device).free
 
     def need(n: int) -> float:
-        return needed_bytes(model, n_pos, n, basis)
+        return needed_bytes(model, n_pos, n, basis, live)
 
     if need(nodes) > free:
         fits = nodes

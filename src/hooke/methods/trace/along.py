@@ -36,11 +36,6 @@ class Way:
     measured: float = 0.0
 
 
-def testable(case: Case) -> bool:
-    """Whether one way can be told from another: not where features write at several places."""
-    return all(len(block.writes) == 1 for block in case.coded.basis)
-
-
 def measure_ways(case: Case, kept: Units, ways: Sequence[Way], tick: Tick = idle) -> None:
     """Carry them out, those of equal step side by side, and fill in what was measured."""
     assert kept.baselines is not None
@@ -75,11 +70,10 @@ def _step(
         for way, value in zip(some, values[start : start + size], strict=True):
             nodes = ([-1] if way.token is not None else []) + way.units
             target = None if last else nodes[step + 1]
-            edits, begin = _setting(case, kept, nodes[step], value, way)
+            edits, writes = _setting(case, kept, nodes[step], value, way)
             reads = [] if target is None else list(case.coded.basis[int(kept.blocks[target])].reads)
-            end = min(reads) if reads else None
             if not (last and way.onward):
-                edits += _holding(case, begin, end)
+                edits = [*_holding(case, edits, writes, max(reads, default=None)), *edits]
             sets.append(edits)
             places.append((target, reads))
         sites = sorted({site for _, reads in places for site in reads})
@@ -92,23 +86,25 @@ def _step(
     return out
 
 
-def _setting(case: Case, kept: Units, node: int, value: Tensor, way: Way) -> tuple[list[Edit], Site]:
+def _setting(case: Case, kept: Units, node: int, value: Tensor, way: Way) -> tuple[list[Edit], tuple[Site, ...]]:
     """Edits that give a node its value, and where it writes."""
     if node < 0:
         assert way.token is not None
         there = torch.stack([other.tokens[way.token] for other in case.baselines]).mean(0)
-        return [Edit(FIRST, value=there.to(case.model.dtype), positions=[way.token])], FIRST
+        return [Edit(FIRST, value=there.to(case.model.dtype), positions=[way.token])], (FIRST,)
     unit = kept.take(torch.tensor([node], device=kept.ids.device))
     block = case.coded.basis[int(unit.blocks[0])]
-    return block.edits(unit.ids, value.view(1).to(case.view.dtype), unit.positions), block.writes[0]
+    return block.edits(unit.ids, value.view(1).to(case.view.dtype), unit.positions), block.writes
 
 
-def _holding(case: Case, begin: Site, end: Site | None) -> list[Edit]:
-    """Edits that hold what is written after a site and before another."""
+def _holding(case: Case, edits: Sequence[Edit], writes: Sequence[Site], end: Site | None) -> list[Edit]:
+    """Edits, to be made before these, that hold what is written from the first of `writes` to before `end`: of what a
+    node writes itself only where its own edit comes after."""
+    edited = {edit.site for edit in edits}
     return [
         Edit(site, value=case.view.value(site).to(case.model.dtype))
         for site in case.coded.cuts
-        if begin < site and (end is None or site < end)
+        if min(writes) <= site and (end is None or site < end) and (site not in writes or site in edited)
     ]
 
 

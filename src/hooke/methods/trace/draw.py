@@ -69,6 +69,17 @@ class Drawn:
     closure: Closure | None = None  # live
     answer: int = 0  # the target of what is explained
 
+    def along(self, kept: Units) -> tuple[np.ndarray, np.ndarray]:
+        """What paths are made of: edges into the units and, in the last row, into the answer, (n_kept + 1, n_sources),
+        and the same for one unit of each source, (n_kept + 1, n_kept)."""
+        rows = [*range(len(kept)), self.answer]
+        unit = self.edges.unit[rows].cpu().double().numpy()
+        if self.closure is not None and kept.baselines is not None:  # into the answer they are averaged
+            change = (kept.values - kept.baselines).cpu().double().numpy()
+            known = change != 0
+            unit[-1, known] = self.used[self.answer, : len(kept)][known] / change[known]
+        return self.used[rows], unit
+
 
 def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: int = 0, tick: Tick = idle) -> Drawn:
     """Compute the edges that are asked for, and all that follows from them.

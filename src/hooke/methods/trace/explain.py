@@ -231,40 +231,37 @@ def sentence(
 
 @dataclass
 class Path:
-    """A path from a token to the target through the kept nodes, and the share of influence it carries."""
+    """A path from a token through kept units to the answer, and what it carries of the answer by its edges."""
 
     token: int  # position
-    units: list[int]
-    weight: float  # product of normalised edges, without their signs
+    units: list[int]  # from the last to the first
+    weight: float  # product of its edges: of one unit each, but for the first
 
 
-def strongest_paths(
-    weights: np.ndarray, logit_row: np.ndarray, n_units: int, n_pos: int, count: int = 10, beam: int = 64
-) -> list[Path]:
-    """Beam search from the target up to the tokens over normalised edges.
+def strongest_paths(moves: np.ndarray, unit: np.ndarray, n_pos: int, count: int = 10, beam: int = 64) -> list[Path]:
+    """Beam search from the answer up to the tokens, by what paths carry.
 
-    weights: (n_units, n_sources) edges into the units (sources: units, then tokens, …); logit_row: the
-    target's own edges.
+    moves: (n_units + 1, n_units + n_pos …) edges into the units, and in the last row into the answer, from units,
+    tokens, and what no path goes through. unit: (n_units + 1, n_units) the same for one unit of each source.
     """
-    size = np.abs(weights)
-    a = size / np.maximum(size.sum(1, keepdims=True), 1e-9)
-    first = np.abs(logit_row) / max(np.abs(logit_row).sum(), 1e-9)
+    n_units = unit.shape[1]
     done: list[Path] = []
     front = [Path(-1, [], 1.0)]
     while front:
-        longer: list[Path] = []
+        longer: list[tuple[float, Path]] = []
         for path in front:
-            row = first if not path.units else a[path.units[-1]]
-            for s in np.argsort(-row[: n_units + n_pos])[:beam]:
-                if row[s] <= 0:
+            at = path.units[-1] if path.units else n_units
+            carried = path.weight * moves[at, : n_units + n_pos]
+            for s in np.argsort(-np.abs(carried))[:beam]:
+                if not carried[s]:
                     break
                 if s >= n_units:
-                    done.append(Path(int(s - n_units), path.units, path.weight * row[s]))
+                    done.append(Path(int(s - n_units), path.units, float(carried[s])))
                 else:
-                    longer.append(Path(-1, [*path.units, int(s)], path.weight * row[s]))
-        done = sorted(done, key=lambda p: -p.weight)[: 4 * count]
-        bar = done[count - 1].weight if len(done) >= count else 0.0
-        front = sorted((p for p in longer if p.weight > bar), key=lambda p: -p.weight)[:beam]
+                    further = Path(-1, [*path.units, int(s)], path.weight * float(unit[at, s]))
+                    longer.append((abs(float(carried[s])), further))
+        done = sorted(done, key=lambda p: -abs(p.weight))[: 4 * count]
+        front = [path for _, path in sorted(longer, key=lambda pair: -pair[0])[:beam]]
     unique: dict[tuple[int, tuple[int, ...]], Path] = {}
     for path in done:
         unique.setdefault((path.token, tuple(path.units[:2])), path)

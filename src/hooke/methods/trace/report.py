@@ -18,7 +18,7 @@ from hooke.methods.trace import explain
 from hooke.methods.trace.coded import Case, Coded, Units
 from hooke.methods.trace.counterfactuals import Against
 from hooke.methods.trace.draw import Drawn, Logits
-from hooke.methods.trace.tries import Verification
+from hooke.methods.trace.tries import Verification, judge
 from hooke.model import Model
 from hooke.results import Claim, Graph, Kind, Node, Verdict
 from hooke.results.drawn import drawn_graph
@@ -176,7 +176,7 @@ def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any],
             "tested": _tested(found.summary, metric.quantity.name, against.by) if found.summary else "",
             "sentence": text,
             "groups": groups,
-            "paths": [_path(graph, path, k, found.verification) for k, path in enumerate(found.paths)],
+            "paths": [_path(graph, path, found.verification) for path in found.paths],
             "trials": _trials(graph, found.verification),
             "counterfactuals": against.payload(model, case.view.ids.view(-1)),
             "notes": [
@@ -252,29 +252,23 @@ def _trials(graph: Graph, verification: Verification | None) -> list[dict[str, A
     ]
 
 
-def _path(graph: Graph, path: explain.Path, k: int, verification: Verification | None) -> dict[str, Any]:
-    """A path with what switching off its features did, beside as many random ones."""
+def _path(graph: Graph, path: explain.Path, verification: Verification | None) -> dict[str, Any]:
+    """A path with what replacing its token along it alone did."""
     verdict: Verdict = "untested"
-    measured = least = greatest = None
-    along = [] if verification is None else [t for t in verification.trials if t.kind == "path"]
-    own = next((t for t in along if t.token == path.token and t.units == path.units[::-1]), None)
-    if verification is not None and path.units:
-        measured, controls = verification.paths[k].measured, verification.path_controls[k]
-        if controls:
-            least, greatest = min(controls), max(controls)
-            bar = max(abs(least), abs(greatest), verification.rounding)
-            verdict = "matters" if abs(measured) > bar else "no-effect"
+    own = None
+    if verification is not None:
+        along = [trial for trial in verification.trials if trial.kind == "path"]
+        own = next((t for t in along if t.token == path.token and t.units == path.units[::-1]), None)
+    if own is not None and verification is not None:
+        bar = verification.summary["edges_control_95th_percentile"]
+        verdict = judge(own.predicted, own.measured, float(str(bar)))[0]
     return {
         "token": graph.tokens[path.token],
         "position": path.token,
         "nodes": [graph.nodes[u].id for u in reversed(path.units)],
         "labels": [graph.nodes[u].label for u in reversed(path.units)],
-        "share": path.weight,
-        "predicted": None if own is None else own.predicted,
+        "predicted": -path.weight,
         "carried": None if own is None else own.measured,
-        "measured": measured,
-        "control_least": least,
-        "control_greatest": greatest,
         "verdict": verdict,
     }
 

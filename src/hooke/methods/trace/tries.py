@@ -1,5 +1,5 @@
-"""Which interventions a graph is tested by: the strongest nodes, samples of nodes and groups, what the sentence names,
-paths, and beside each as many random features; what each was predicted to do, what it did, and the verdict."""
+"""Which interventions a graph is tested by: the strongest nodes, samples of nodes and groups, what the sentence
+names, and beside each as many random features; what each was predicted to do, what it did, and the verdict."""
 
 from __future__ import annotations
 
@@ -14,13 +14,10 @@ from torch import Tensor
 
 from hooke.methods.trace.coded import Case, Units
 from hooke.results import Verdict
-from hooke.sites import Site
 
 N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
-N_GROUP_CONTROLS, N_NAMED_CONTROLS, N_PATH_CONTROLS = 10, 5, 4
+N_GROUP_CONTROLS, N_NAMED_CONTROLS = 10, 5
 FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
-
-Place = tuple[Site, int]  # a site and a position
 
 
 @dataclass
@@ -36,7 +33,6 @@ class Effect:
     measured: float = 0.0  # change of what is reported
     spread: tuple[float, float] = (0.0, 0.0)  # least and greatest over baselines
     words: list[float] = field(default_factory=list)  # measured change of each of `watch`
-    reads: list[dict[Place, Tensor]] = field(default_factory=list)  # one a baseline, kept if asked for
 
 
 class Trial(NamedTuple):
@@ -61,8 +57,6 @@ class Verification:
     group_verdicts: list[tuple[Verdict, str]]
     doubles_named: list[Effect]
     promoted: list[list[int]]  # a group: of its words those that switching it off makes less likely
-    paths: list[Effect]
-    path_controls: list[list[float]]  # a path: what as many random features do
     trials: list[Trial] = field(default_factory=list)
     rounding: float = 0.0  # what an effect may be though nothing is changed
 
@@ -117,8 +111,6 @@ class Tries(NamedTuple):
     named: list[Effect]  # what the sentence names, switched off
     named_doubles: list[Effect]
     named_controls: list[list[Effect]]
-    paths: list[Effect]
-    path_controls: list[list[Effect]]
 
     def sampled(self) -> list[Effect]:
         """Those of the sample."""
@@ -131,8 +123,7 @@ class Tries(NamedTuple):
 
     def all(self) -> list[Effect]:
         """Every one."""
-        random = [control for controls in self.named_controls + self.path_controls for control in controls]
-        return [*self.predicted(), *self.paths, *random]
+        return [*self.predicted(), *(control for controls in self.named_controls for control in controls)]
 
 
 def tries(
@@ -141,7 +132,6 @@ def tries(
     totals: Tensor,
     named: Sequence[Tensor],
     words: Sequence[Sequence[int]],
-    paths: Sequence[Sequence[int]],
     seed: int,
 ) -> Tries:
     """Draw what is tried. totals: (n_kept,) the effect of one unit of each by the graph. The rest as for `verify`."""
@@ -180,7 +170,6 @@ def tries(
     for at, w in zip(named, follow, strict=True):
         like = kept.take(at[torch.randperm(len(at), generator=generator)[:200].to(at.device)])
         named_controls.append(chance(like, N_NAMED_CONTROLS, w))
-    path_effects = [Effect(kept.take(torch.tensor(list(path), dtype=torch.long)), 0.0) for path in paths]
     return Tries(
         strongest,
         sample,
@@ -192,8 +181,6 @@ def tries(
         named_effects,
         [Effect(kept.take(at), 2.0) for at in named],
         named_controls,
-        path_effects,
-        [chance(effect.members, N_PATH_CONTROLS) for effect in path_effects],
     )
 
 

@@ -13,19 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.methods.metrics import WIDE_SPACINGS
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace.answer import gradient
 from hooke.methods.trace.coded import Baseline, Case, Units
 from hooke.methods.trace.draw import Drawn
 from hooke.methods.trace.explain import Path
-from hooke.methods.trace.live_tests import live_summary
 from hooke.methods.trace.select import unit_effects
-from hooke.methods.trace.tries import Effect, Place, Trial, Tries, Verification, judge, rank, tries
+from hooke.methods.trace.tries import Effect, Trial, Tries, Verification, judge, rank, tries
+from hooke.methods.trace.ways import try_ways
 from hooke.model import Edit
 from hooke.model.budget import budget
 from hooke.results import Verdict
-from hooke.sites import Site
 
 ALONE: tuple[Verdict, str] = ("untested", "the graph leaves no feature outside it to compare with")
 
@@ -45,46 +43,33 @@ def setting(case: Case, units: Units, factor: float, baseline: Baseline | None) 
     return out
 
 
-def measure(case: Case, effects: Sequence[Effect], *, places: Sequence[Place] = (), tick: Tick = idle) -> None:
-    """Carry the interventions out in the live model, as many at once as memory holds; fills what was measured and, of
-    the places, `reads`."""
-    sites = sorted({site for site, _ in places})
+def measure(case: Case, effects: Sequence[Effect], *, tick: Tick = idle) -> None:
+    """Carry the interventions out in the live model, as many at once as memory holds; fills in what was measured."""
     each: list[Baseline | None] = [*case.baselines]
     several = [each if e.factor == 0 and not e.once else [None] for e in effects]
     jobs = [(e, b) for e, chosen in zip(effects, several, strict=True) for b in chosen]
     found: dict[int, list[tuple[float, float]]] = {}
     words: dict[int, list[list[float]]] = {}
     before = case.logits.float().log_softmax(-1)
-    for start, end in _batches(case, len(jobs), sites):
+    size = max(32, budget(case.model.device).busy // case.view.n_tokens)
+    for start in range(0, len(jobs), size):
         tick(start / len(jobs))
-        part = jobs[start:end]
-        sets = [setting(case, e.members, e.factor, b) for e, b in part]
-        logits, reads = case.model.run_each(case.run, sets, read=sites)
+        part = jobs[start : start + size]
+        logits, _ = case.model.run_each(case.run, [setting(case, e.members, e.factor, b) for e, b in part])
         changes = (case.metric(logits) - case.metric(case.logits)).tolist()
         inside = (case.metric.graph(logits) - case.metric.graph(case.logits)).tolist()
-        for k, ((effect, _), got) in enumerate(zip(part, reads, strict=True)):
+        for k, (effect, _) in enumerate(part):
             found.setdefault(id(effect), []).append((changes[k], inside[k]))
             if effect.watch:
                 ids = list(effect.watch)
                 change = logits[k].float().log_softmax(-1)[ids] - before[ids]
                 words.setdefault(id(effect), []).append(change.tolist())
-            if places:  # copies: what was read is a view of the whole batch
-                effect.reads.append({(site, p): got[site][p].clone() for site, p in places if site in got})
     for effect in effects:
         values = [change for change, _ in found[id(effect)]]
         effect.measured = float(np.mean(values))
         effect.spread = (min(values), max(values))
         effect.in_graph = float(np.mean([inside for _, inside in found[id(effect)]]))
         effect.words = np.mean(words[id(effect)], axis=0).tolist() if effect.watch else []
-
-
-def _batches(case: Case, n_jobs: int, sites: Sequence[Site]) -> list[tuple[int, int]]:
-    """Where batches of jobs begin and end: what is read of them is held until they are done."""
-    n_pos = case.view.n_tokens
-    read = len(sites) * n_pos * case.model.parts.d_model * case.model.dtype.itemsize
-    room = budget(case.model.device)
-    size = min(max(32, room.busy // n_pos), room.fit(read))
-    return [(start, min(start + size, n_jobs)) for start in range(0, n_jobs, size)]
 
 
 def predict(case: Case, effects: Sequence[Effect], unit: list[Tensor], kept: Units, matrix: Tensor) -> None:
@@ -138,27 +123,20 @@ def verify_graph(
     if unit is None:
         unit, _ = unit_effects(case.view, case.coded, case.metric.row(case.view), keep=case.coded.masks(kept))
     named, words = [g.members for g in drawn.groups], [g.promotes for g in drawn.groups]
-    made = tries(case, kept, case.coded.at_units(unit, kept), named, words, [p.units for p in paths], seed)
+    made = tries(case, kept, case.coded.at_units(unit, kept), named, words, seed)
     tick(0.1)
     predict(case, made.predicted(), unit, kept, matrix)
-    pairs = _pairs(case, kept, matrix, made.strongest)
-    watched = [made.singles[int(i)] for i in made.strongest] + made.controls
-    places = [p for target in sorted({target for _, target, _ in pairs}) for p in _places(case, kept, target)]
-    measure(case, watched, places=places, tick=stretch(tick, 0.15, 0.5))
-    seen = set(map(id, watched))
-    measure(case, [e for e in made.all() if id(e) not in seen], tick=stretch(tick, 0.5, 0.9))
+    measure(case, made.all(), tick=stretch(tick, 0.15, 0.6))
     least = case.rounding
     bar = _bar(made.controls, least)
     verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in made.singles.items()}
     if not made.controls:
         verdicts = dict.fromkeys(verdicts, ALONE)
-    edge_verdicts = _edges(case, kept, pairs, made.singles, made.controls)
+    ways, edge_verdicts, told = try_ways(case, kept, drawn, unit, paths, seed, stretch(tick, 0.6, 1.0))
     summary = _summary(case, made, gradient(case) if drawn.slopes is None else drawn.slopes)
-    trials = _trials(made, kept)
-    if drawn.slopes is not None:
-        ways, told = live_summary(case, kept, drawn, paths, seed, stretch(tick, 0.9, 1.0))
-        trials += ways
-        summary |= told | _held(case, made)
+    summary |= told
+    if drawn.closure is not None:
+        summary |= {"curvature": drawn.closure.curvature} | _held(case, made)
     for prefix, said in (("", [v for v, _ in verdicts.values()]), ("edges_", list(edge_verdicts.values()))):
         for verdict in ("as-predicted", "not-as-predicted", "no-effect"):
             summary[prefix + verdict.replace("-", "_")] = said.count(verdict)
@@ -176,9 +154,7 @@ def verify_graph(
         group_verdicts,
         made.named_doubles,
         promoted,
-        made.paths,
-        [[c.measured for c in random] for random in made.path_controls],
-        trials,
+        _trials(made, kept) + ways,
         least,
     )
 
@@ -267,81 +243,6 @@ def _by_gradient(case: Case, grads: list[Tensor], effect: Effect) -> float:
     assert effect.members.baselines is not None
     change = effect.members.baselines - effect.members.values
     return float((case.coded.at_units(grads, effect.members) * change).sum())
-
-
-def _pairs(
-    case: Case, kept: Units, matrix: Tensor, strongest: Tensor, per_source: int = 5
-) -> list[tuple[int, int, float]]:
-    """Of each of the strongest the kept ones that it moves most by the graph: source, target, predicted change.
-
-    Only those whose own edge is tested by that, and so the sign it is drawn with: where the total effect has the sign
-    of the weight that is shown.
-    """
-    if not len(kept):
-        return []
-    assert kept.baselines is not None
-    sources = strongest.tolist()
-    moved = torch.zeros(len(kept), len(sources), dtype=matrix.dtype, device=matrix.device)
-    change = (kept.baselines - kept.values)[strongest].to(matrix.dtype)
-    moved[strongest, torch.arange(len(sources), device=matrix.device)] = change
-    start, total = moved.clone(), moved.clone()
-    for _ in range(case.model.parts.n_layers + 1):
-        moved = matrix @ moved
-        total += moved
-    total -= start
-    relative = total.abs() / kept.values.abs().clamp(min=1e-6)[:, None]
-    pairs = []
-    for column, source in enumerate(sources):
-        weight = relative[:, column] * (kept.values.abs() > 1e-3)
-        for target in weight.topk(min(per_source, len(kept))).indices.tolist():
-            predicted = float(total[target, column])
-            shown = float(matrix[target, source] * kept.values[source])  # taking it away must change the other way
-            if abs(predicted) > 1e-6 and shown * predicted < 0:
-                pairs.append((source, target, predicted))
-    return pairs
-
-
-def _edges(
-    case: Case,
-    kept: Units,
-    pairs: Sequence[tuple[int, int, float]],
-    singles: dict[int, Effect],
-    controls: Sequence[Effect],
-) -> dict[tuple[int, int], Verdict]:
-    """Compare the change of each target when its source was set to its baseline in the live model with the graph's."""
-    out: dict[tuple[int, int], Verdict] = {}
-    eps = WIDE_SPACINGS * torch.finfo(case.model.dtype).eps
-    sources: dict[int, list[int]] = {}
-    for source, target, _ in pairs:
-        sources.setdefault(target, []).append(source)
-    changes: dict[int, list[float]] = {}
-    for target, several in sources.items():
-        changes[target] = _changes(case, kept, target, [*(singles[s] for s in several), *controls])
-    for source, target, predicted in pairs:
-        several = sources[target]
-        random = [abs(x) for x in changes[target][len(several) :]]
-        bar = float(np.quantile(random, 0.95)) if random else 0.0
-        bar = max(bar, eps * abs(float(kept.values[target])))
-        out[(source, target)] = judge(predicted, changes[target][several.index(source)], bar)[0]
-    return out
-
-
-def _places(case: Case, kept: Units, target: int) -> list[Place]:
-    """Where a unit reads."""
-    return [(site, int(kept.positions[target])) for site in case.coded.basis[int(kept.blocks[target])].reads]
-
-
-def _changes(case: Case, kept: Units, target: int, effects: Sequence[Effect]) -> list[float]:
-    """How far each intervention moved a kept feature, averaged over baselines."""
-    b, own = int(kept.blocks[target]), int(kept.positions[target])
-    block, places = case.coded.basis[b], _places(case, kept, target)
-    clean = {site: x[own] for site, x in case.coded.inputs[b].items()}
-    reads = [got for effect in effects for got in effect.reads]  # a site before the first edit has its clean value
-    rows = {s: torch.stack([got.get((s, p), clean[s]).to(case.view.dtype) for got in reads]) for s, p in places}
-    feature = kept.ids[target].expand(len(reads))
-    values = block.encode(rows).at(torch.arange(len(reads), device=feature.device), feature)
-    moved = iter((values - kept.values[target]).tolist())
-    return [float(np.mean([next(moved) for _ in effect.reads])) if effect.reads else 0.0 for effect in effects]
 
 
 LEAST_SPAN = 0.01  # nats; of an effect that is smaller a share says nothing

@@ -45,21 +45,15 @@ class TraceGroup(GroupFacts):
 
 
 class Path(Part):
-    """One path from a token to the target, its share of the influence, and what switching off its features did."""
+    """One path from a token to the target, and what its token carries along it alone."""
 
     token: str = told("where it starts")
     position: int = told("of that token", "position")
     nodes: list[str] = told("ids of the features on it", axes="node")
     labels: list[str] = told("of the same features", axes="node", default=[])
-    share: float = told("of the influence on the target", "share")
-    predicted: float | None = told(
-        "change when its token is replaced along it alone, predicted", "graph_quantity", default=None
-    )
+    predicted: float = told("change when its token is replaced along it alone, by its edges", "graph_quantity")
     carried: float | None = told("the same, measured", "graph_quantity", default=None)
-    measured: float | None = told("change when its features are switched off", "quantity", default=None)
-    control_least: float | None = told("least change of as many random features", "quantity", default=None)
-    control_greatest: float | None = told("greatest change of as many random features", "quantity", default=None)
-    verdict: Verdict = told("whether it moves the answer more than random features do", default="untested")
+    verdict: Verdict = told("whether it carries what it should, and more than random edges do", default="untested")
 
 
 class Baseline(Part):
@@ -142,6 +136,9 @@ class Verification(Part):
     )
     edges_shuffled_spearman: float | None = told("of edges shuffled", "rank correlation", default=None)
     edges_held_spearman: float | None = told("of edges by the held view instead", "rank correlation", default=None)
+    edges_control_95th_percentile: float | None = told(
+        "what 95 % of random edges carry less than", "graph_quantity", default=None
+    )
     edges_tried: int | None = told("edges that their source was replaced along", "edges", default=None)
     paths_sign: float | None = told("share of paths that carry what they should, by sign", "share", default=None)
     paths_tried: int | None = told("paths that their token was replaced along", "paths", default=None)
