@@ -267,7 +267,7 @@ export interface Quantity {
   about: string;
 }
 /**
- * One path from a token to the target, its share of the influence, and what its token carries along it.
+ * One path from a token to the target, and what its token carries along it alone.
  */
 export interface Path {
   /**
@@ -287,13 +287,9 @@ export interface Path {
    */
   labels: string[];
   /**
-   * of the influence on the target
+   * change when its token is replaced along it alone, by its edges
    */
-  share: number;
-  /**
-   * change when its token is replaced along it alone, predicted
-   */
-  predicted: number | null;
+  predicted: number;
   /**
    * the same, measured
    */

@@ -124,7 +124,7 @@ def _row(node: Node, name: str, total: float | None) -> GraphNode:
     return GraphNode(
         id=name, kind=node.kind, layer=node.layer, position=node.position, index=node.index, label=node.label,
         value=short(total if node.value is None else node.value, 12), delta=short(node.delta, 12),
-        total=short(node.total, 12), rank=node.rank,
+        total=short(node.total, 12), averaged=short(node.averaged, 12), rank=node.rank,
         influence=digits(node.influence, 6), cumulative=digits(node.cumulative, 6),
         probability=short(node.probability, 6), is_target=node.is_target, verdict=node.verdict, reason=node.reason,
         reads=node.reads, promotes=node.promotes, suppresses=node.suppresses,
@@ -244,7 +244,7 @@ def check_graph(graph: Graph) -> None:
     for number, node in enumerate(graph.nodes):
         if node.kind == "feature" and (node.layer is None or node.index is None or min(node.layer, node.index) < 0):
             raise HookeError(f"node {number} is feature {node.index} of layer {node.layer}; both must be 0 or more")
-        for name in ("value", "delta", "total", "influence", "cumulative", "probability"):
+        for name in ("value", "delta", "total", "averaged", "influence", "cumulative", "probability"):
             value = getattr(node, name)
             if value is not None and not math.isfinite(value):
                 raise HookeError(f"{name} of node {number} ({node.kind}) is {value}, not a finite number")

@@ -32,6 +32,7 @@ class Node:
     value: float | None = None
     delta: float | None = None  # value minus its counterfactual value
     total: float | None = None  # change of the answer when it is set to its counterfactual value
+    averaged: float | None = None  # the same by slopes averaged over the way there
     rank: int | None = None  # 1 is the first node selected
     influence: float = 0.0
     cumulative: float = 1.0

@@ -16,7 +16,7 @@ from families import model_of, random_ids
 from hooke import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.trace.along import Way, measure_ways
-from hooke.methods.trace.answer import derivative_error, gradient, into_answer
+from hooke.methods.trace.answer import derivative_error, gradient, gradient_along, into_answer
 from hooke.methods.trace.coded import Case, Units, encode
 from hooke.methods.trace.counterfactuals import run_baseline
 from hooke.methods.trace.edges import changes, edges, readers
@@ -136,6 +136,10 @@ def test_the_view_is_the_model_s_derivative_and_totals_are_it(name: str) -> None
     assert case.live is not None and derivative_error(case, case.live) < 1e-9
     assert derivative_error(case, live_of_another(case)) > 1e-3  # the check can fail
     units, slopes, step = units_of(case, 8), gradient(case), 1e-5
+    # on the way to the prompt itself nothing moves
+    case.baselines = [run_baseline(case.model, "same", case.run.tokens, case.coded.basis, F64)]
+    for same, slope in zip(gradient_along(case), slopes, strict=True):
+        assert torch.allclose(same, slope)
     found = case.coded.at_units(slopes, units)
     for k in range(len(units)):
         sets = [moved(case, units.take(torch.tensor([k])), sign * step) for sign in (1, -1)]
@@ -255,6 +259,9 @@ def test_what_the_file_predicts_is_what_was_predicted(live, tmp_path) -> None:
     for kind, rows in found.items():
         value, predicted, _ = np.array(rows).T
         assert np.allclose(value, predicted, rtol=2e-3, atol=2e-5 * np.abs(predicted).max()), kind
+    for group in saved.payload["groups"]:  # what the sentence names
+        averaged = sum(graph.nodes[place[name]].averaged for name in group["nodes"])
+        assert averaged == pytest.approx(group["predicted"], rel=1e-3, abs=1e-5)
     value, _, measured = np.array(found["edge"]).T
     assert spearmanr(value, measured).statistic == pytest.approx(
         live.payload["verification"]["edges_spearman"], abs=0.02

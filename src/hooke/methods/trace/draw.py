@@ -15,7 +15,7 @@ from torch import Tensor
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace import explain
-from hooke.methods.trace.answer import gradient, into_answer
+from hooke.methods.trace.answer import gradient, gradient_along, into_answer
 from hooke.methods.trace.coded import Baseline, Case, Coded, Units
 from hooke.methods.trace.edges import Edges, edges, readers
 from hooke.model import LinearView, Rows
@@ -65,6 +65,7 @@ class Drawn:
     labels: explain.Labels
     groups: list[explain.Group]
     effects: Tensor  # (n_kept,) predicted effect of setting each unit to its baseline: live, all that follows from it
+    averaged: Tensor | None = None  # (n_kept,) live: the same by slopes averaged over the way to the counterfactuals
     slopes: list[Tensor] | None = None  # live: per block, effect of one unit of each entry of the codes, all told
     closure: Closure | None = None  # live
     answer: int = 0  # the target of what is explained
@@ -100,12 +101,13 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
     if case.live is None:
         row = shown.unit[logits.answer(n, case.metric)]
         effects = (kept.baselines - kept.values) * onto(row, shown.unit[:n])
-        slopes = None
+        slopes = averaged = None
     else:
         values = _differences(case, kept, logits)
         closure = _close(case, kept, shown, values, logits.answer(n, case.metric), stretch(tick, 0.6, 0.85))
         slopes = gradient(case)
         effects = (kept.baselines - kept.values) * coded.at_units(slopes, kept)
+        averaged = (kept.baselines - kept.values) * coded.at_units(gradient_along(case), kept)
     used = (shown.weights if shown.delta is None else shown.delta).cpu().double().numpy()
     influence, scores = _influence(used, n, n_pos, logits.weights)
     leaders = leading(influence.rows)
@@ -129,6 +131,7 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
         labels=labels,
         groups=explain.group(case, kept, explain.Facts(layers, share, effects, from_tokens), likely, bar),
         effects=effects,
+        averaged=averaged,
         slopes=slopes,
         closure=closure,
         answer=logits.answer(n, case.metric),

@@ -66,6 +66,7 @@ def build_graph(found: Found) -> Graph:
         if (drawn.edges.delta is not None or case.live is not None) and kept.baselines is not None:
             node.delta = float(kept.values[k] - kept.baselines[k])
             node.total = float(drawn.effects[k])
+            node.averaged = None if drawn.averaged is None else float(drawn.averaged[k])
         node.reads = [texts[q] for q in drawn.labels.reads[k]]
         node.promotes = model.text(drawn.labels.promotes[k])
         node.suppresses = model.text(drawn.labels.suppresses[k])

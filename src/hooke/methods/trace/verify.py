@@ -126,6 +126,9 @@ def verify_graph(
     made = tries(case, kept, case.coded.at_units(unit, kept), named, words, seed)
     tick(0.1)
     predict(case, made.predicted(), unit, kept, matrix)
+    if drawn.averaged is not None:  # of hundreds of nodes a slope at one point says little
+        for effect, members in zip(made.named, named, strict=True):
+            effect.predicted = float(drawn.averaged[members].sum())
     measure(case, made.all(), tick=stretch(tick, 0.15, 0.6))
     least = case.rounding
     bar = _bar(made.controls, least)

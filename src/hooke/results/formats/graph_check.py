@@ -49,6 +49,7 @@ class FileOwn(_Model):
     value: float | None = None
     delta: float | None = None
     total: float | None = None
+    averaged: float | None = None
     rank: int | None = None
     share: float = 0.0
     dropped: float | None = None

@@ -247,6 +247,7 @@ def _graph_node(raw: FileNode, metadata: FileMetadata, detailed: bool) -> Node:
         value=own.value if raw.hooke else raw.activation,
         delta=own.delta,
         total=own.total,
+        averaged=own.averaged,
         rank=own.rank,
         influence=own.share,
         cumulative=0.0 if raw.influence is None else raw.influence,  # pages keep a node without it

@@ -193,6 +193,7 @@ def _own(node: Node, value: float | None, dropped: float | None, contrast: Token
         "value": None if value is None else digits(value, 12),
         "delta": None if node.delta is None else digits(node.delta, 12),
         "total": None if node.total is None else digits(node.total, 12),
+        "averaged": None if node.averaged is None else digits(node.averaged, 12),
         "share": digits(node.influence, 6),
         "verdict": node.verdict,
         "reason": clean(node.reason),

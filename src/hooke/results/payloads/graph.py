@@ -31,6 +31,11 @@ class GraphNode(Part):
         "graph_quantity",
         default=None,
     )
+    averaged: float | None = told(
+        "the same by slopes averaged over the way there; those of a group add up to what it is predicted to do",
+        "graph_quantity",
+        default=None,
+    )
     rank: int | None = told("in which order it was chosen, from 1", "number", default=None)
     influence: float = told("its share of the influence on the target", "share", default=0.0)
     cumulative: float = told("share of all nodes at least as influential", "share", default=1.0)
