@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -72,3 +72,18 @@ def smol() -> Model:
 
     with _shared_home():
         return hooke.load(device="cpu")
+
+
+@pytest.fixture
+def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Norms of transformers compute in single precision, which differences magnify: here in that of the model."""
+    import torch
+
+    plain = torch.Tensor.to
+
+    def to(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        single = x.dtype == torch.float64 and args == (torch.float32,) and not kwargs
+        return x if single else plain(x, *args, **kwargs)
+
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    monkeypatch.setattr(torch.Tensor, "float", lambda x: to(x, torch.float32))

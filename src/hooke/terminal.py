@@ -141,6 +141,10 @@ def show_trace(result: Result) -> None:
         if path.get("carried") is not None:
             moved = f"  {path['carried']:+.3f}"
         say(wrapped(f"  {path['predicted']:+.3f}{moved}  {steps}", rest="          "))
+    if p["attention"]:
+        tell("\nWhere attention looked, and why:")
+    for link in p["attention"]:
+        say(wrapped("  " + link["text"] + f": {WORDS[link['verdict']]}", rest="    "))
     tell("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
 
 

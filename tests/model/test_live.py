@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from torch import Tensor
@@ -14,21 +12,10 @@ from hooke.model import Descent, Rows, held_view, live_view
 from hooke.model.linear_view import Part
 from hooke.sites import Site
 
+pytestmark = pytest.mark.usefixtures("exact_norms")
 F64 = torch.float64
 N_POS, STEP = 6, 2e-6
 CLOSE = 1e-7  # of the largest: what central differences of this step are off by
-
-
-@pytest.fixture(autouse=True)
-def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Norms of transformers compute in single precision, which differences would magnify: here in that of the model."""
-    plain = torch.Tensor.to
-
-    def to(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return x if x.dtype == F64 and args == (torch.float32,) and not kwargs else plain(x, *args, **kwargs)
-
-    monkeypatch.setattr(torch.Tensor, "to", to)
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: to(x, torch.float32))
 
 
 def rows_at(model: Model) -> tuple[Rows, list[tuple[Site, int]]]:

@@ -88,6 +88,10 @@ export interface GraphView {
   };
   groups: Group[];
   paths: Path[];
+  /**
+   * where attention looked, and why
+   */
+  attention: AttentionLink[];
   interventions: Intervention[];
   /**
    * what its features are called; pages of before do not say it and have neurons
@@ -298,6 +302,84 @@ export interface Path {
    * whether it carries what it should, and more than random edges do
    */
   verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
+}
+/**
+ * Where a head looked from, and at what; why; and what came of taking away what it brings.
+ */
+export interface AttentionLink {
+  /**
+   * of the head
+   */
+  layer: number;
+  /**
+   * its number
+   */
+  head: number;
+  /**
+   * from where it looks
+   */
+  query: number;
+  /**
+   * at what
+   */
+  key: number;
+  /**
+   * how much of its attention
+   */
+  pattern: number;
+  /**
+   * change when what it brings is as in the counterfactuals, by slopes
+   */
+  predicted: number;
+  /**
+   * the same, measured
+   */
+  measured: number;
+  /**
+   * whether it matters more than random links do, and as predicted
+   */
+  verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
+  /**
+   * what its attention is made of, before soft caps
+   */
+  score: number;
+  /**
+   * what it looks at most besides
+   */
+  runner_up: number | null;
+  /**
+   * the score there
+   */
+  runner_up_score: number | null;
+  /**
+   * how much of its attention that has
+   */
+  runner_up_pattern: number | null;
+  /**
+   * what adds most to the score; all pairs add up to it
+   */
+  pairs: ScorePair[];
+  /**
+   * the same in words
+   */
+  text: string;
+}
+/**
+ * What two parts of the stream add to a score of attention together.
+ */
+export interface ScorePair {
+  /**
+   * what stands at the query
+   */
+  query: string;
+  /**
+   * what stands at the key
+   */
+  key: string;
+  /**
+   * of the score, before soft caps
+   */
+  amount: number;
 }
 /**
  * Nodes that were switched off or doubled in the live model, beside random groups of equal size.

@@ -145,6 +145,7 @@ def _graph_view(
         verification=traced.verification.model_dump(exclude_unset=True) if traced else {},
         groups=_groups(traced.groups, graph.tokens) if traced else [],
         paths=traced.paths if traced else [],
+        attention=traced.attention if traced else [],
         node_threshold=_threshold(left, drawn.node_threshold),
         interventions=traced.interventions if traced else [],
         units=traced.units if traced else foreign.units if foreign else "features",

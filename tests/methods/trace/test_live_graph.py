@@ -27,22 +27,11 @@ from hooke.results.payloads.graph import DrawnGraph
 from hooke.sites import Site
 from linear_map import basis_of
 
+pytestmark = pytest.mark.usefixtures("exact_norms")
 F64 = torch.float64
 N_POS, TARGET = 6, 5
 KINDS = ("neurons", "some neurons", "transcoder", "resid_post", "cross-layer", "attn_out", "stream and branches")
 DIFFERENT = ("llama", "gemma2", "gpt2", "neox", "olmo2")
-
-
-@pytest.fixture(autouse=True)
-def exact_norms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Norms of transformers compute in single precision, which differences would magnify: here in that of the model."""
-    plain = torch.Tensor.to
-
-    def to(x: Tensor, *args: object, **kwargs: object) -> Tensor:
-        return x if x.dtype == F64 and args == (torch.float32,) and not kwargs else plain(x, *args, **kwargs)
-
-    monkeypatch.setattr(torch.Tensor, "to", to)
-    monkeypatch.setattr(torch.Tensor, "float", lambda x: to(x, torch.float32))
 
 
 def case_of(name: str, kind: str = "neurons") -> Case:

@@ -10,6 +10,7 @@ import { Help } from "./Help";
 import { useKeys } from "./keys";
 import { NodeTable } from "./NodeTable";
 import { FourPanes, Pane } from "./Panes";
+import { Attention } from "./Attention";
 import { Paths } from "./Paths";
 import { plainLine } from "./plain";
 import { Scores } from "./Scores";
@@ -64,6 +65,7 @@ export function GraphView(props: ViewProps) {
         <FourPanes store={store} detail={detail} />
       )}
       {!easy && <Paths store={store} />}
+      {!easy && <Attention store={store} />}
       {!easy && <Scores store={store} />}
       <Help />
     </div>

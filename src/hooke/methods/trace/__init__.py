@@ -4,10 +4,13 @@ coded            a prompt in a basis: its run, its linear view, its codes, and w
 counterfactuals  what it is contrasted with, and whether the answer hangs on that
 select           which features to draw
 edges            direct effects between them, by one pass down the linear view
+answer           edges into the answer that add up to its difference, and what follows from each feature in all
 draw             from features to a graph as numbers: influence, scores, groups
 explain          words for it: what nodes read and promote, the sentence, the strongest paths
 tries            which interventions it is tested by, and what came of each
 verify           carrying them out in the live model, beside what the graph predicted
+links            where attention looked, what came of it, and why it looked there
+along, ways      the same of single edges and paths, each along its own way alone
 report           from all that to the nodes, claims and payload of a result
 """
 
@@ -33,6 +36,7 @@ from hooke.methods.trace.coded import Baseline, Case, Form, Units, check_basis, 
 from hooke.methods.trace.counterfactuals import Against, baselines
 from hooke.methods.trace.draw import Drawn, Logits, draw_graph
 from hooke.methods.trace.edges import chunk_bytes, reader_error
+from hooke.methods.trace.links import attention_links
 from hooke.methods.trace.report import Found, build_graph, payload_of, tensors_of
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
 from hooke.methods.trace.verify import faithfulness, verify_graph
@@ -109,6 +113,7 @@ def trace(
     if verify:
         with clock("verification") as tick:
             found.verification, found.summary = _verified(found, seed, tick)
+            found.attention = attention_links(case, kept, seed)
     graph = build_graph(found)
     replays: list[dict[str, Any]] = []
     if found.verification is not None and basis == "neurons":

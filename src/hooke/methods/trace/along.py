@@ -73,7 +73,9 @@ def _step(
             edits, writes = _setting(case, kept, nodes[step], value, way)
             reads = [] if target is None else list(case.coded.basis[int(kept.blocks[target])].reads)
             if not (last and way.onward):
-                edits = [*_holding(case, edits, writes, max(reads, default=None)), *edits]
+                node = nodes[step]
+                place = way.token if node < 0 else int(kept.positions[node])
+                edits = [*_holding(case, edits, writes, max(reads, default=None), place or 0), *edits]
             sets.append(edits)
             places.append((target, reads))
         sites = sorted({site for _, reads in places for site in reads})
@@ -97,12 +99,13 @@ def _setting(case: Case, kept: Units, node: int, value: Tensor, way: Way) -> tup
     return block.edits(unit.ids, value.view(1).to(case.view.dtype), unit.positions), block.writes
 
 
-def _holding(case: Case, edits: Sequence[Edit], writes: Sequence[Site], end: Site | None) -> list[Edit]:
-    """Edits, to be made before these, that hold what is written from the first of `writes` to before `end`: of what a
-    node writes itself only where its own edit comes after."""
+def _holding(case: Case, edits: Sequence[Edit], writes: Sequence[Site], end: Site | None, place: int) -> list[Edit]:
+    """Edits, to be made before these, that hold what is written from the first of `writes` to before `end`, from a
+    position on: of what a node writes itself only where its own edit comes after."""
+    later = range(place, case.view.n_tokens)
     edited = {edit.site for edit in edits}
     return [
-        Edit(site, value=case.view.value(site).to(case.model.dtype))
+        Edit(site, value=case.view.value(site)[place:].to(case.model.dtype), positions=later)
         for site in case.coded.cuts
         if min(writes) <= site and (end is None or site < end) and (site not in writes or site in edited)
     ]

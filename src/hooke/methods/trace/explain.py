@@ -83,7 +83,7 @@ def label(
     effects = vocabulary_effects(view, written(view, coded, units))
     clear = (peak(effects) > bar).tolist()
     best = effects.topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
-    worst = (-effects).topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
+    worst = effects.topk(min(5, effects.shape[1]), 1, largest=False).indices.tolist() if len(units) else []
     focus = _focus(from_tokens)
     focus_bar = float(np.quantile(_focus(random_from_tokens).cpu(), 0.5)) if len(random_from_tokens) else 0.0
     order = from_tokens.abs().argsort(1, descending=True)[:, :3].tolist()

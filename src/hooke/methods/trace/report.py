@@ -11,13 +11,14 @@ import numpy as np
 from torch import Tensor
 
 from hooke.methods.asking import lookalike
-from hooke.methods.phrases import phrase, quote
+from hooke.methods.phrases import at, phrase, quote
 from hooke.methods.quantities import told as quantity_told
 from hooke.methods.trace import draw as inf
 from hooke.methods.trace import explain
 from hooke.methods.trace.coded import Case, Coded, Units
 from hooke.methods.trace.counterfactuals import Against
 from hooke.methods.trace.draw import Drawn, Logits
+from hooke.methods.trace.links import Link, Stood
 from hooke.methods.trace.tries import Verification, judge
 from hooke.model import Model
 from hooke.results import Claim, Graph, Kind, Node, Verdict
@@ -43,6 +44,7 @@ class Found:
     fault: str  # why nothing in the graph can be relied on; empty where the checks hold
     verification: Verification | None = None
     summary: dict[str, Any] = field(default_factory=dict)  # of the verification
+    attention: list[Link] = field(default_factory=list)
 
     @property
     def probabilities(self) -> Tensor:
@@ -179,6 +181,7 @@ def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any],
             "groups": groups,
             "paths": [_path(graph, path, found.verification) for path in found.paths],
             "trials": _trials(graph, found.verification),
+            "attention": [_link(found, graph, link) for link in found.attention],
             "counterfactuals": against.payload(model, case.view.ids.view(-1)),
             "notes": [
                 *([f"this graph failed its own check: {found.fault}"] if found.fault else []),
@@ -251,6 +254,50 @@ def _trials(graph: Graph, verification: Verification | None) -> list[dict[str, A
         }
         for trial in ([] if verification is None else verification.trials)
     ]
+
+
+def _link(found: Found, graph: Graph, link: Link) -> dict[str, Any]:
+    """A link of attention, why it is there, and what came of taking away what it carries, in words too."""
+    layer, head, query, key = link.place
+    tokens, name = graph.tokens, found.case.metric.graph_quantity.name
+    pairs = [
+        {"query": _stood(a, graph, found), "key": _stood(b, graph, found), "amount": amount}
+        for a, b, amount in link.pairs
+    ]
+    text = (
+        f"head {head} of layer {layer} at {at(tokens, query)} looks at {at(tokens, key)} with {link.pattern:.0%} of "
+        f"its attention: its score is {link.score:.1f} there"
+    )
+    if link.runner_up is not None:
+        text += f" and {link.runner_score:.1f} at {at(tokens, link.runner_up)} ({link.runner_pattern:.0%})"
+    if pairs:
+        best = pairs[0]
+        text += f"; the pair that adds most is {best['query']} here with {best['key']} there ({best['amount']:+.1f})"
+    text += (
+        f". With what it brings as in the counterfactuals the {name} changes by {link.measured:+.2f}, predicted "
+        f"{link.predicted:+.2f}"
+    )
+    return {
+        "layer": layer, "head": head, "query": query, "key": key, "pattern": link.pattern, "predicted": link.predicted,
+        "measured": link.measured, "verdict": link.verdict, "score": link.score, "runner_up": link.runner_up,
+        "runner_up_score": link.runner_score, "runner_up_pattern": link.runner_pattern, "pairs": pairs, "text": text,
+    }  # fmt: skip
+
+
+def _stood(part: Stood | None, graph: Graph, found: Found) -> str:
+    """A part of the stream in words."""
+    if part is None:
+        return "biases"
+    if part.unit is not None:
+        node = graph.nodes[part.unit]
+        return f"{explain.called(found.case.coded.basis).removesuffix('s')} {node.id} ({node.label})"
+    if part.kind == "token":
+        return "the token"
+    if part.kind == "rest":
+        return "all else"
+    if part.kind == "attention":
+        return f"what attention of layer {part.layer} brought"
+    return f"other {explain.called(found.case.coded.basis)} of layer {part.layer}"
 
 
 def _path(graph: Graph, path: explain.Path, verification: Verification | None) -> dict[str, Any]:

@@ -174,6 +174,33 @@ class Trial(Part):
     measured: float = told("change", "graph_quantity")
 
 
+class ScorePair(Part):
+    """What two parts of the stream add to a score of attention together."""
+
+    query: str = told("what stands at the query")
+    key: str = told("what stands at the key")
+    amount: float = told("of the score, before soft caps", "score")
+
+
+class AttentionLink(Part):
+    """Where a head looked from, and at what; why; and what came of taking away what it brings."""
+
+    layer: int = told("of the head", "layer")
+    head: int = told("its number", "number")
+    query: int = told("from where it looks", "position")
+    key: int = told("at what", "position")
+    pattern: float = told("how much of its attention", "share")
+    predicted: float = told("change when what it brings is as in the counterfactuals, by slopes", "graph_quantity")
+    measured: float = told("the same, measured", "graph_quantity")
+    verdict: Verdict = told("whether it matters more than random links do, and as predicted")
+    score: float = told("what its attention is made of, before soft caps", "score")
+    runner_up: int | None = told("what it looks at most besides", "position")
+    runner_up_score: float | None = told("the score there", "score")
+    runner_up_pattern: float | None = told("how much of its attention that has", "share")
+    pairs: list[ScorePair] = told("what adds most to the score; all pairs add up to it", axes="pair")
+    text: str = told("the same in words")
+
+
 class InterventionRow(Part):
     """One next token: its probability before, after, and after the same was done to random groups."""
 
@@ -222,6 +249,9 @@ class Trace(Payload):
     sentence: str = told("the explanation")
     groups: list[TraceGroup] = told("groups of features that the sentence names", axes="group")
     paths: list[Path] = told("the strongest paths", axes="path")
+    attention: list[AttentionLink] = told(
+        "where attention looked, the links that matter most first", axes="link", default=[]
+    )
     trials: list[Trial] = told("what was predicted and measured, one by one", axes="trial", default=[])
     counterfactuals: Counterfactuals = told("what it is tested against")
     notes: list[str] = told("what a reader must know before anything else", axes="note")

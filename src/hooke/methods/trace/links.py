@@ -1,0 +1,207 @@
+"""Where attention looked, what came of it, and why: links of a head from one token to another.
+
+A link adds p · v_j W_O to the stream at its query. What it carries is that, less the same in the counterfactuals; its
+effect is estimated for all links at once by the answer's slopes at what heads give, and measured for the largest.
+Why a head looked there is its score, as a sum over what stands at query and key (`model/scores.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hooke.methods.trace.coded import Case, Units
+from hooke.methods.trace.tries import judge
+from hooke.model import Edit
+from hooke.model.live import LiveView
+from hooke.model.scores import score_pairs
+from hooke.results import Verdict
+from hooke.sites import Site
+
+N_LINKS, N_TRIED, N_RANDOM, N_PAIRS = 5, 30, 20, 4
+Place = tuple[int, int, int, int]  # layer, head, query, key
+
+
+@dataclass
+class Stood:
+    """A part of the stream: a kept unit, or what a layer wrote besides. kind: unit, token, neurons, attention, rest."""
+
+    kind: str
+    layer: int | None = None
+    unit: int | None = None
+
+
+@dataclass
+class Link:
+    """One link. pairs: (what stands at the query, what stands at the key, what they add to the score)."""
+
+    place: Place
+    pattern: float
+    predicted: float
+    measured: float
+    verdict: Verdict
+    score: float = 0.0
+    runner_up: int | None = None
+    runner_score: float | None = None
+    runner_pattern: float | None = None
+    pairs: list[tuple[Stood | None, Stood | None, float]] = field(default_factory=list)
+
+
+def attention_links(case: Case, kept: Units, seed: int) -> list[Link]:
+    """The links that matter most of all that were tried, each explained; none where nothing is live or moves."""
+    live, n_pos = case.live, case.view.n_tokens
+    if live is None or n_pos < 2:
+        return []
+    guessed, carried = _guessed(case, live)
+    flat = guessed.flatten()
+    best = flat.abs().topk(min(N_TRIED, len(flat))).indices
+    best = best[flat[best] != 0]
+    there = (flat != 0).nonzero()[:, 0]
+    generator = torch.Generator().manual_seed(seed)
+    random = there[torch.randperm(len(there), generator=generator)[:N_RANDOM].to(there.device)]
+    places = [_place(int(i), guessed.shape) for i in (*best.tolist(), *random.tolist())]
+    if not len(best):
+        return []
+    edits = [[_without(case, carried(place), place)] for place in places]
+    logits, _ = case.model.run_each(case.run, edits)
+    measured = (case.metric.graph(logits) - case.metric.graph(case.logits)).tolist()
+    bar = max(case.rounding, float(np.quantile(np.abs(measured[len(best) :]), 0.95)) if len(random) else 0.0)
+    found, standing = [], Standing(case, kept)
+    order = sorted(range(len(best)), key=lambda k: -abs(measured[k]))[:N_LINKS]
+    for k in order:
+        layer, head, query, key = places[k]
+        predicted = -float(flat[best[k]])
+        pattern = float(case.view.patterns[layer][head, query, key])
+        verdict = judge(predicted, measured[k], bar)[0]
+        found.append(Link(places[k], pattern, predicted, measured[k], verdict))
+        _explain(case, live, found[-1], standing)
+    return found
+
+
+def _guessed(case: Case, live: LiveView) -> tuple[Tensor, Callable[[Place], Tensor]]:
+    """(layer, head, query, key): how far the answer is, by its slopes, from where it would be with each link as in the
+    counterfactuals; and what each carries, as a function of its place."""
+    parts, n_layers = case.model.parts, case.model.parts.n_layers
+    sites = [Site("z", layer) for layer in range(n_layers)]
+    shape = (case.view.n_tokens, parts.n_heads, parts.d_head)
+    added = [torch.zeros(shape, dtype=case.model.dtype, device=live.ids.device).requires_grad_() for _ in sites]
+    edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
+    run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
+    assert run.logits is not None
+    slopes = torch.autograd.grad(case.metric.graph(run.logits[0]), added)
+    read = [Site(point, layer) for point in ("pattern", "v") for layer in range(n_layers)]
+    there = [case.model.run(other.ids[None], read=read, logits=None) for other in case.baselines]
+    groups = parts.n_heads // parts.n_kv_heads
+
+    def others(layer: int) -> list[tuple[Tensor, Tensor]]:
+        """Of each counterfactual the pattern (head query key) and the values (head key d_head) of a layer."""
+        return [
+            (
+                run.acts[Site("pattern", layer)][0].to(live.dtype),
+                run.acts[Site("v", layer)][0].to(live.dtype).transpose(0, 1).repeat_interleave(groups, 0),
+            )
+            for run in there
+        ]
+
+    rows = []
+    for layer, slope in enumerate(slopes):
+        toward = slope.to(live.dtype).transpose(0, 1)  # head query d_head
+        here = case.view.patterns[layer] * (toward @ live.attention[layer].values.transpose(1, 2))
+        away = torch.stack([pattern * (toward @ v.transpose(1, 2)) for pattern, v in others(layer)]).mean(0)
+        rows.append(here - away)
+
+    def carried(place: Place) -> Tensor:
+        layer, head, query, key = place
+        here = case.view.patterns[layer][head, query, key] * live.attention[layer].values[head, key]
+        return here - torch.stack([p[head, query, key] * v[head, key] for p, v in others(layer)]).mean(0)
+
+    return torch.stack(rows), carried
+
+
+def _place(flat: int, shape: torch.Size) -> Place:
+    layer, head, query, key = (int(i) for i in np.unravel_index(flat, tuple(shape)))
+    return layer, head, query, key
+
+
+def _without(case: Case, carried: Tensor, place: Place) -> Edit:
+    """An edit that gives a head at a query what it would have with one link as in the counterfactuals."""
+    layer, head, query, _ = place
+    parts = case.model.parts
+    value = torch.zeros(1, parts.n_heads, parts.d_head, dtype=case.model.dtype, device=carried.device)
+    value[0, head] = -carried.to(value.dtype)
+    return Edit(Site("z", layer), "add", value, positions=[query])
+
+
+def _explain(case: Case, live: LiveView, link: Link, standing: Standing) -> None:
+    """Fill in the score, that of the token which came next, and the pairs that add most to it."""
+    layer, head, query, key = link.place
+    here, at_query = standing.at(layer, query)
+    there, at_key = standing.at(layer, key)
+    pairs = score_pairs(live, layer, head, (query, key), at_query, at_key)
+    link.score = float(pairs.sum())
+    seen = case.view.patterns[layer][head, query, : query + 1].clone()
+    seen[key] = -1.0
+    if float(seen.max()) > 0:
+        second = int(seen.argmax())
+        other = score_pairs(live, layer, head, (query, second), at_query, standing.at(layer, second)[1])
+        link.runner_up, link.runner_score = second, float(other.sum())
+        link.runner_pattern = float(seen[second])
+    for flat in pairs.flatten().abs().topk(min(N_PAIRS, pairs.numel())).indices.tolist():
+        a, b = divmod(flat, pairs.shape[1])
+        names = (here[a] if a < len(here) else None, there[b] if b < len(there) else None)
+        link.pairs.append((*names, float(pairs[a, b])))
+
+
+@dataclass
+class Standing:
+    """What streams are made of: tokens, what attention and MLPs of each layer write, kept units apart."""
+
+    case: Case
+    kept: Units
+    _layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def at(self, layer: int, at: int) -> tuple[list[Stood], Tensor]:
+        """Names of what the stream entering a layer is made of at a position, and vectors (n, d_model) that add up to
+        it."""
+        view = self.case.view
+        names, vectors = [Stood("token")], [view.tokens()[at]]
+        whole = view.values[Site("resid_pre", layer)][at]
+        if any(site.point not in ("mlp_proj", "mlp_out") for site in self.case.coded.cuts):
+            return [*names, Stood("rest")], torch.stack([*vectors, whole - vectors[0]])
+        for below in range(layer):
+            if below not in self._layers:
+                self._layers[below] = view.value(Site("attn_out", below)), view.value(Site("mlp_out", below))
+            attention, written = (x[at] for x in self._layers[below])
+            names.append(Stood("attention", below))
+            vectors.append(attention)
+            for unit, vector in self._features(below, at):
+                names.append(Stood("unit", below, unit))
+                vectors.append(vector)
+                written = written - vector
+            names.append(Stood("neurons", below))
+            vectors.append(written)
+        left = whole - torch.stack(vectors).sum(0)
+        return [*names, Stood("rest")], torch.stack([*vectors, left])
+
+    def _features(self, layer: int, at: int) -> list[tuple[int, Tensor]]:
+        """Kept units at a position that write in a layer, and what each adds to the stream there."""
+        view, kept, found = self.case.view, self.kept, []
+        for b, block in enumerate(self.case.coded.basis):
+            sites = [site for site in block.writes if site.layer == layer]
+            mine = ((kept.blocks == b) & (kept.positions == at)).nonzero()[:, 0] if sites else kept.ids[:0]
+            if not len(mine):
+                continue
+            total = view.tokens().new_zeros(len(mine), view.parts.d_model)
+            for site in sites:
+                x = block.writer(kept.ids[mine], site, self.case.coded.here(b, kept.positions[mine])).to(total.dtype)
+                post = view.parts.blocks[layer].mlp_post_norm if site.point == "mlp_proj" else None
+                if post is not None:
+                    scale = view.scales[Site("mlp_post_scale", layer)][at]
+                    x = post.apply(x, scale) - post.apply(torch.zeros_like(x), scale)
+                total += x * kept.values[mine][:, None]
+            found += list(zip(mine.tolist(), total, strict=True))
+        return found
