@@ -261,6 +261,7 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
     across = (2 + 7 * parts.d_model / parts.d_mlp) * min(chunk, size * rows * n_pos * parts.d_mlp)
     masks = 0.0
     if live:
+        kept += 5 * patterns  # those of counterfactuals, and an estimate for each link
         down += 6 * min(chunk, size * rows * n_pos * parts.n_heads * n_pos)  # what each row makes of patterns
         points = min(POINTS, max(1, pass_tokens(model) // n_pos))
         masks = points * size * n_pos * parts.n_layers * (12.0 * parts.d_model + 6 * parts.d_mlp)  # into the answer
