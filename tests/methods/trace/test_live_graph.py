@@ -27,7 +27,6 @@ from hooke.results.payloads.graph import DrawnGraph
 from hooke.sites import Site
 from linear_map import basis_of
 
-pytestmark = pytest.mark.usefixtures("exact_norms")
 F64 = torch.float64
 N_POS, TARGET = 6, 5
 KINDS = ("neurons", "some neurons", "transcoder", "resid_post", "cross-layer", "attn_out", "stream and branches")
@@ -67,6 +66,7 @@ def moved(case: Case, unit: Units, step: float) -> list[Edit]:
     return block.edits(unit.ids, unit.values + step, unit.positions)
 
 
+@pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_single_edges_are_central_differences(name: str) -> None:
     """A neuron moves, all others in between stay as they are, attention and norms move: how far another one goes."""
@@ -101,6 +101,7 @@ def test_single_edges_are_central_differences(name: str) -> None:
     assert tried > 20
 
 
+@pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_edges_into_the_answer_add_up_to_its_difference(name: str, kind: str) -> None:
@@ -119,6 +120,7 @@ def test_edges_into_the_answer_add_up_to_its_difference(name: str, kind: str) ->
     assert torch.allclose(other.sum(), total.sum())
 
 
+@pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("name", DIFFERENT)
 def test_the_view_is_the_model_s_derivative_and_totals_are_it(name: str) -> None:
     case = case_of(name)
@@ -142,6 +144,7 @@ def live_of_another(case: Case):
     return live_view(case.model, held)
 
 
+@pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("kind", ["neurons", "transcoder", "resid_post", "cross-layer"])
 def test_ways_are_those_of_plain_runs(kind: str) -> None:
     """One edge and one path against whole runs in which everything else is held by hand."""
@@ -193,6 +196,7 @@ def test_ways_are_those_of_plain_runs(kind: str) -> None:
     assert any(abs(way.measured) > 1e-9 for way in ways)
 
 
+@pytest.mark.usefixtures("exact_norms")
 def test_a_side_counts_what_the_counterfactual_has_more() -> None:
     """Features that are active there alone are part of the difference."""
     case = case_of("llama", "transcoder")

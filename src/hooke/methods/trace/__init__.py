@@ -113,7 +113,6 @@ def trace(
     if verify:
         with clock("verification") as tick:
             found.verification, found.summary = _verified(found, seed, tick)
-            found.attention = attention_links(case, kept, seed)
     graph = build_graph(found)
     replays: list[dict[str, Any]] = []
     if found.verification is not None and basis == "neurons":
@@ -236,6 +235,7 @@ def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[s
     """What interventions say of a graph, with how much of the effect its nodes carry alone."""
     case = found.case
     tested = verify_graph(case, found.kept, found.drawn, found.paths, seed=seed, tick=stretch(tick, 0.0, 0.8))
+    found.attention = attention_links(case, found.kept, seed)
     fits: list[dict[str, float]] = []
     for b in case.baselines:
         tick(0.8 + 0.2 * len(fits) / len(case.baselines))
