@@ -56,7 +56,7 @@ def attention_links(case: Case, kept: Units, seed: int) -> list[Link]:
     live, n_pos = case.live, case.view.n_tokens
     if live is None or n_pos < 2:
         return []
-    guessed, carried = _guessed(case, live)
+    guessed, carried = links_by_slope(case, live)
     flat = guessed.flatten()
     best = flat.abs().topk(min(N_TRIED, len(flat))).indices
     best = best[flat[best] != 0]
@@ -66,7 +66,7 @@ def attention_links(case: Case, kept: Units, seed: int) -> list[Link]:
     places = [_place(int(i), guessed.shape) for i in (*best.tolist(), *random.tolist())]
     if not len(best):
         return []
-    edits = [[_without(case, carried(place), place)] for place in places]
+    edits = [[without(case, carried(place), place)] for place in places]
     logits, _ = case.model.run_each(case.run, edits)
     measured = (case.metric.graph(logits) - case.metric.graph(case.logits)).tolist()
     bar = max(case.rounding, float(np.quantile(np.abs(measured[len(best) :]), 0.95)) if len(random) else 0.0)
@@ -82,7 +82,7 @@ def attention_links(case: Case, kept: Units, seed: int) -> list[Link]:
     return found
 
 
-def _guessed(case: Case, live: LiveView) -> tuple[Tensor, Callable[[Place], Tensor]]:
+def links_by_slope(case: Case, live: LiveView) -> tuple[Tensor, Callable[[Place], Tensor]]:
     """(layer, head, query, key): how far the answer is, by its slopes, from where it would be with each link as in the
     counterfactuals; and what each carries, as a function of its place."""
     parts, n_layers = case.model.parts, case.model.parts.n_layers
@@ -127,7 +127,7 @@ def _place(flat: int, shape: torch.Size) -> Place:
     return layer, head, query, key
 
 
-def _without(case: Case, carried: Tensor, place: Place) -> Edit:
+def without(case: Case, carried: Tensor, place: Place) -> Edit:
     """An edit that gives a head at a query what it would have with one link as in the counterfactuals."""
     layer, head, query, _ = place
     parts = case.model.parts
