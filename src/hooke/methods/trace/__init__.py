@@ -253,16 +253,16 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
     codes = size * n_pos * sum(d.n_features if isinstance(d, Neurons) else d.n_features / 10 for d in basis)
     codes += size * n_pos * max(0 if isinstance(d, Neurons) else d.n_features for d in basis)
     stream = size * parts.n_layers * n_pos * parts.d_model
-    kept = 1.35 * patterns + 16 * codes + 14 * stream
+    kept = 1.9 * patterns + 16 * codes + 14 * stream
     rows = nodes + 64  # with logits and random readers
     entries = rows * (nodes + n_pos * (2 + n_blocks))
     chunk = chunk_bytes(model.device)
-    down = 8 * min(chunk, size * rows * n_pos * parts.d_model)
+    down = 6 * min(chunk, size * rows * n_pos * parts.d_model)
     across = (2 + 7 * parts.d_model / parts.d_mlp) * min(chunk, size * rows * n_pos * parts.d_mlp)
     masks = 0.0
     if live:
         kept += 5 * patterns  # those of counterfactuals, and an estimate for each link
-        down += 6 * min(chunk, size * rows * n_pos * parts.n_heads * n_pos)  # what each row makes of patterns
+        down += 8 * min(chunk, size * rows * n_pos * parts.n_heads * n_pos)  # what each row makes of patterns
         points = min(POINTS, max(1, pass_tokens(model) // n_pos))
         masks = points * size * n_pos * parts.n_layers * (12.0 * parts.d_model + 6 * parts.d_mlp)  # into the answer
     graph = max(16 * entries + down + across / 4, 44 * entries)  # edges, then influence in double precision
