@@ -262,7 +262,7 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
     masks = 0.0
     if live:
         kept += 5 * patterns  # those of counterfactuals, and an estimate for each link
-        down += 8 * min(chunk, size * rows * n_pos * parts.n_heads * n_pos)  # what each row makes of patterns
+        down += 9 * min(chunk, size * rows * n_pos * parts.n_heads * n_pos)  # what each row makes of patterns
         points = min(POINTS, max(1, pass_tokens(model) // n_pos))
         masks = points * size * n_pos * parts.n_layers * (12.0 * parts.d_model + 6 * parts.d_mlp)  # into the answer
     graph = max(16 * entries + down + across / 4, 44 * entries)  # edges, then influence in double precision
