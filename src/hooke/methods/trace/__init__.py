@@ -253,7 +253,7 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
     codes = size * n_pos * sum(d.n_features if isinstance(d, Neurons) else d.n_features / 10 for d in basis)
     codes += size * n_pos * max(0 if isinstance(d, Neurons) else d.n_features for d in basis)
     stream = size * parts.n_layers * n_pos * parts.d_model
-    kept = 1.9 * patterns + 16 * codes + 14 * stream
+    kept = 1.7 * patterns + 16 * codes + 14 * stream
     rows = nodes + 64  # with logits and random readers
     entries = rows * (nodes + n_pos * (2 + n_blocks))
     chunk = chunk_bytes(model.device)
