@@ -35,26 +35,27 @@ class Way:
     predicted: float = 0.0  # change of what the graph adds up to
     measured: float = 0.0
 
+    @property
+    def nodes(self) -> list[int]:
+        """The units, and -1 before them for a token."""
+        return self.units if self.token is None else [-1, *self.units]
+
 
 def measure_ways(case: Case, kept: Units, ways: Sequence[Way], tick: Tick = idle) -> None:
     """Carry them out, those of equal step side by side, and fill in what was measured."""
     assert kept.baselines is not None
     # the value of the node that each way has come to
     change = [kept.baselines[way.units[0]] if way.token is None else kept.values.new_zeros(()) for way in ways]
-    steps = max((len(way.units) + (way.token is not None) for way in ways), default=0)
+    steps = max((len(way.nodes) for way in ways), default=0)
     for step in range(steps):
         tick(step / max(steps, 1))
         for last in (False, True):
-            here = [k for k, way in enumerate(ways) if _length(way) > step and (_length(way) == step + 1) == last]
+            here = [k for k, way in enumerate(ways) if len(way.nodes) > step and (len(way.nodes) == step + 1) == last]
             found = _step(case, kept, [ways[k] for k in here], [change[k] for k in here], step, last)
             for k, value in zip(here, found, strict=True):
                 change[k] = value
                 if last:
                     ways[k].measured = float(value)
-
-
-def _length(way: Way) -> int:
-    return len(way.units) + (way.token is not None)
 
 
 def _step(
@@ -68,12 +69,10 @@ def _step(
         some = ways[start : start + size]
         sets, places = [], []
         for way, value in zip(some, values[start : start + size], strict=True):
-            nodes = ([-1] if way.token is not None else []) + way.units
-            target = None if last else nodes[step + 1]
-            edits, writes = _setting(case, kept, nodes[step], value, way)
+            node, target = way.nodes[step], None if last else way.nodes[step + 1]
+            edits, writes = _setting(case, kept, node, value, way)
             reads = [] if target is None else list(case.coded.basis[int(kept.blocks[target])].reads)
             if not (last and way.onward):
-                node = nodes[step]
                 place = way.token if node < 0 else int(kept.positions[node])
                 edits = [*_holding(case, edits, writes, max(reads, default=None), place or 0), *edits]
             sets.append(edits)
@@ -119,7 +118,6 @@ def _value(case: Case, kept: Units, target: int, reads: dict[Site, Tensor]) -> T
         site: (reads[site][own] if site in reads else case.coded.inputs[b][site][own]).to(case.view.dtype)[None]
         for site in block.reads
     }
-    found: Tensor = block.encode(rows).at(
-        torch.zeros(1, dtype=torch.long, device=kept.ids.device), kept.ids[target][None]
-    )
+    first = torch.zeros(1, dtype=torch.long, device=kept.ids.device)
+    found: Tensor = block.encode(rows).at(first, kept.ids[target][None])
     return found[0]

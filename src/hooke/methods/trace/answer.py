@@ -8,8 +8,6 @@ follows in the model itself. What then is left of the difference is how far the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -23,7 +21,7 @@ from hooke.model.checks import off
 from hooke.model.live import LiveView
 from hooke.sites import Site
 
-POINTS = 8  # 4 miss the difference by up to 7 % on indirect objects, 8 by 0.2 % (bench/closure.py)
+POINTS = 8  # 4 miss the difference by up to 7 % on an indirect object, 8 by 0.2 %
 FEW = 4  # points, where nothing has to add up
 FIRST, FINAL = Site("resid_pre", 0), Site("final_norm")
 
@@ -57,15 +55,14 @@ def into_answer(case: Case, kept: Units, rows: Rows, points: int = POINTS, tick:
 def averaged(case: Case, other: Baseline, vectors: Tensor, points: int) -> dict[Site, Tensor]:
     """How `vectors` (n, d_model) of the last norm change with what stands at each written site and at the tokens, (n
     pos d_model), on average over the way to a counterfactual."""
-    nodes, weights = np.polynomial.legendre.leggauss(points)
-    places, share = (nodes + 1) / 2, torch.tensor(weights / 2, dtype=case.view.dtype, device=vectors.device)
+    places, share = _on_the_way(case, points)
     ids = case.view.ids
     ends = {FIRST: (case.view.tokens(), other.tokens)}
     ends |= {site: (case.view.value(site), other.values[site]) for site in case.coded.cuts}
     out = {site: here.new_zeros(len(vectors), *here.shape) for site, (here, _) in ends.items()}
     size = max(1, pass_tokens(case.model) // len(ids))
     for start in range(0, points, size):
-        some = torch.tensor(places[start : start + size], dtype=case.model.dtype, device=ids.device)[:, None, None]
+        some = places[start : start + size, None, None]
         leaves = {
             site: (here + some * (there - here)).to(case.model.dtype).requires_grad_()
             for site, (here, there) in ends.items()
@@ -87,24 +84,30 @@ def averaged(case: Case, other: Baseline, vectors: Tensor, points: int) -> dict[
 
 def gradient(case: Case) -> list[Tensor]:
     """How what the graph adds up to changes with one unit of every active feature, all told: per block (n_entries,)."""
-    return _slopes(case, case.view.tokens()[None], [1.0])
+    return _slopes(case, case.view.tokens()[None], case.view.tokens().new_ones(1))
 
 
 def gradient_along(case: Case, points: int = FEW) -> list[Tensor]:
     """The same on average over the way to the counterfactuals, on which the tokens move and all else follows
     (integrated gradients): what many features do together, which are too many for one point to tell."""
-    nodes, weights = np.polynomial.legendre.leggauss(points)
+    places, share = _on_the_way(case, points)
     found = [torch.zeros_like(codes.values) for codes in case.coded.codes]
     for other in case.baselines:
-        some = torch.tensor((nodes + 1) / 2, dtype=case.view.dtype, device=case.view.ids.device)[:, None, None]
-        way = case.view.tokens() + some * (other.tokens - case.view.tokens())
-        for total, one in zip(found, _slopes(case, way, (weights / 2).tolist()), strict=True):
+        way = case.view.tokens() + places[:, None, None] * (other.tokens - case.view.tokens())
+        for total, one in zip(found, _slopes(case, way, share), strict=True):
             total += one / len(case.baselines)
     return found
 
 
-def _slopes(case: Case, tokens: Tensor, weights: Sequence[float]) -> list[Tensor]:
-    """Per block (n_entries,): the weighted sum of slopes with these embedded tokens (n pos d_model)."""
+def _on_the_way(case: Case, points: int) -> tuple[Tensor, Tensor]:
+    """Gauss-Legendre points between 0 and 1, and the share of each."""
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    like = case.view.tokens()
+    return like.new_tensor((nodes + 1) / 2), like.new_tensor(weights / 2)
+
+
+def _slopes(case: Case, tokens: Tensor, weights: Tensor) -> list[Tensor]:
+    """Per block (n_entries,): the weighted (n,) sum of slopes with these embedded tokens (n pos d_model)."""
     sites, ids = case.coded.cuts, case.view.ids.expand(len(tokens), -1)
     # the slope at a site is that of something that is added there
     added = [torch.zeros_like(tokens, dtype=case.model.dtype).requires_grad_() for _ in sites]
@@ -114,7 +117,7 @@ def _slopes(case: Case, tokens: Tensor, weights: Sequence[float]) -> list[Tensor
     run = case.model.run(batch, edits=edits, grad=True, logits="last")
     assert run.logits is not None
     answers = case.metric.graph(run.logits)
-    total = (answers * torch.tensor(weights, dtype=answers.dtype, device=answers.device)).sum()
+    total = (answers * weights.to(answers.dtype)).sum()
     found = torch.autograd.grad(total, added, materialize_grads=True)
     grads = {site: x.sum(0) for site, x in zip(sites, found, strict=True)}
     out = []

@@ -160,6 +160,25 @@ class Case:
         return rounding(self.logits, self.model.dtype)
 
 
+def streamed(view: LinearView, coded: Coded, units: Units, layer: int | None = None) -> Tensor:
+    """(n, d_model): what one unit of each feature adds to the stream, after post-norms with their denominators held: at
+    all that it writes, or in one layer."""
+    out = view.tokens().new_zeros(len(units), view.parts.d_model)
+    for b in units.blocks.unique().tolist():
+        here = units.of_block(b)
+        at = units.positions[here]
+        for site in coded.basis[b].writes:
+            if layer is not None and site.layer != layer:
+                continue
+            vectors = coded.basis[b].writer(units.ids[here], site, coded.here(b, at)).to(out.dtype)
+            post = view.parts.blocks[site.layer or 0].mlp_post_norm if site.point == "mlp_proj" else None
+            if post is not None:
+                vectors = post.apply(vectors, view.scales[Site("mlp_post_scale", site.layer)][at])
+                vectors = vectors if post.bias is None else vectors - post.bias
+            out[here] += vectors
+    return out
+
+
 def check_basis(model: Model, basis: Sequence[Dictionary]) -> None:
     """Raise HookeError, in one line, for dictionaries that no graph can be drawn in."""
     for block in basis:

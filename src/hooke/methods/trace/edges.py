@@ -151,8 +151,9 @@ def edges(
     n_units, n_pos = len(units), view.n_tokens
     columns = Columns(units, n_pos, len(coded.basis), sorted(coded.errors))
     change = changes(view, coded, units, others) if others else None
-    sides = [change] if view.live else [values_at(view, coded, units), change]
-    made = [None if side is None else view.tokens().new_zeros(len(rows), columns.count) for side in sides]
+    sides = [] if view.live else [values_at(view, coded, units)]
+    sides += [] if change is None else [change]
+    made = [view.tokens().new_zeros(len(rows), columns.count) for _ in sides]
     unit, tokens = view.tokens().new_zeros(len(rows), n_units), view.tokens().new_zeros(len(rows), n_pos)
     constants, gross = unit.new_zeros(len(rows)), unit.new_zeros(len(rows))
     hidden = _hidden(coded, units, others)
@@ -171,8 +172,7 @@ def edges(
             else:
                 tick((number + 1 - (site.layer or 0) / view.parts.n_layers) / len(groups))
             for weights, side in zip(made, sides, strict=True):
-                if weights is not None and side is not None:
-                    fill(weights, columns, active, site, cotangents, side)
+                fill(weights, columns, active, site, cotangents, side)
             if site is None:
                 continue
             if site in coded.rests:
@@ -190,12 +190,10 @@ def edges(
                         unit[active[:, None], here[None, :]] += cotangents[:, p] @ vectors.to(cotangents.dtype).T
         constants[group] = way.constants
     for weights, side in zip(made, sides, strict=True):
-        if weights is not None and side is not None:
-            columns.settle(weights, unit * side.units)
-    assert made[0] is not None
+        columns.settle(weights, unit * side.units)
     if view.live:
         constants.zero_()
-    return Edges(made[0], unit, constants, None if view.live else made[1], tokens, gross)
+    return Edges(made[0], unit, constants, made[1] if len(made) > 1 else None, tokens, gross)
 
 
 def fill(weights: Tensor, columns: Columns, active: Tensor, site: Site | None, cotangents: Tensor, side: Side) -> None:

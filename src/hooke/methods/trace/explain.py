@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from hooke.dictionaries import Dictionary, Neurons
 from hooke.methods.phrases import at, phrase, quote
 from hooke.methods.quantities import Quantity
-from hooke.methods.trace.coded import Case, Coded, Units
+from hooke.methods.trace.coded import Case, Coded, Units, streamed
 from hooke.methods.trace.tries import Effect
 from hooke.model import LinearView
 from hooke.results import WORDS, Verdict
@@ -41,17 +40,7 @@ def written(view: LinearView, coded: Coded, units: Units) -> Tensor:
     """(n, d_model): what each unit writes into the stream, times how far its value is from its baseline, as the last
     norm would scale it at the last position."""
     norm, scale = view.parts.final_norm, view.scales[Site("final_scale")][-1]
-    out = torch.zeros(len(units), view.parts.d_model, dtype=view.dtype, device=units.ids.device)
-    for b in units.blocks.unique().tolist():
-        here = units.of_block(b)
-        at = units.positions[here]
-        for site in coded.basis[b].writes:
-            vectors = coded.basis[b].writer(units.ids[here], site, coded.here(b, at)).to(view.dtype)
-            post = view.parts.blocks[site.layer or 0].mlp_post_norm if site.point == "mlp_proj" else None
-            if post is not None:
-                vectors = post.apply(vectors, view.scales[Site("mlp_post_scale", site.layer)][at])
-                vectors = vectors if post.bias is None else vectors - post.bias
-            out[here] += vectors
+    out = streamed(view, coded, units)
     change = units.values if units.baselines is None else units.values - units.baselines
     return norm.weight.to(view.dtype) * out * change[:, None] / scale
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.methods.trace.coded import Case, Units
+from hooke.methods.trace.coded import Case, Units, streamed
 from hooke.methods.trace.tries import judge
 from hooke.model import Edit
 from hooke.model.live import LiveView
@@ -30,7 +31,7 @@ Place = tuple[int, int, int, int]  # layer, head, query, key
 class Stood:
     """A part of the stream: a kept unit, or what a layer wrote besides. kind: unit, token, neurons, attention, rest."""
 
-    kind: str
+    kind: Literal["unit", "token", "neurons", "attention", "rest"]
     layer: int | None = None
     unit: int | None = None
 
@@ -189,19 +190,9 @@ class Standing:
 
     def _features(self, layer: int, at: int) -> list[tuple[int, Tensor]]:
         """Kept units at a position that write in a layer, and what each adds to the stream there."""
-        view, kept, found = self.case.view, self.kept, []
-        for b, block in enumerate(self.case.coded.basis):
-            sites = [site for site in block.writes if site.layer == layer]
-            mine = ((kept.blocks == b) & (kept.positions == at)).nonzero()[:, 0] if sites else kept.ids[:0]
-            if not len(mine):
-                continue
-            total = view.tokens().new_zeros(len(mine), view.parts.d_model)
-            for site in sites:
-                x = block.writer(kept.ids[mine], site, self.case.coded.here(b, kept.positions[mine])).to(total.dtype)
-                post = view.parts.blocks[layer].mlp_post_norm if site.point == "mlp_proj" else None
-                if post is not None:
-                    scale = view.scales[Site("mlp_post_scale", layer)][at]
-                    x = post.apply(x, scale) - post.apply(torch.zeros_like(x), scale)
-                total += x * kept.values[mine][:, None]
-            found += list(zip(mine.tolist(), total, strict=True))
-        return found
+        blocks = [b for b, block in enumerate(self.case.coded.basis) if any(s.layer == layer for s in block.writes)]
+        there = torch.isin(self.kept.blocks, torch.tensor(blocks, device=self.kept.blocks.device))
+        mine = (there & (self.kept.positions == at)).nonzero()[:, 0]
+        units = self.kept.take(mine)
+        adds = streamed(self.case.view, self.case.coded, units, layer) * units.values[:, None]
+        return list(zip(mine.tolist(), adds, strict=True))
