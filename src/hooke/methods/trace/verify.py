@@ -122,6 +122,7 @@ def verify_graph(
     matrix, unit = drawn.matrix, drawn.slopes
     if unit is None:
         unit, _ = unit_effects(case.view, case.coded, case.metric.row(case.view), keep=case.coded.masks(kept))
+    held = None if drawn.slopes is None else unit_effects(case.view, case.coded, case.metric.row(case.view))[0]
     named, words = [g.members for g in drawn.groups], [g.promotes for g in drawn.groups]
     made = tries(case, kept, case.coded.at_units(unit, kept), named, words, seed)
     tick(0.1)
@@ -135,11 +136,11 @@ def verify_graph(
     verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in made.singles.items()}
     if not made.controls:
         verdicts = dict.fromkeys(verdicts, ALONE)
-    ways, edge_verdicts, told = try_ways(case, kept, drawn, unit, paths, seed, stretch(tick, 0.6, 1.0))
+    ways, edge_verdicts, told = try_ways(case, kept, drawn, unit, held, paths, seed, stretch(tick, 0.6, 1.0))
     summary = _summary(case, made, gradient(case) if drawn.slopes is None else drawn.slopes)
     summary |= told
-    if drawn.closure is not None:
-        summary |= {"curvature": drawn.closure.curvature} | _held(case, made)
+    if drawn.closure is not None and held is not None:
+        summary |= {"curvature": drawn.closure.curvature} | _held(case, made, held)
     for prefix, said in (("", [v for v, _ in verdicts.values()]), ("edges_", list(edge_verdicts.values()))):
         for verdict in ("as-predicted", "not-as-predicted", "no-effect"):
             summary[prefix + verdict.replace("-", "_")] = said.count(verdict)
@@ -171,9 +172,8 @@ def _trials(made: Tries, kept: Units) -> list[Trial]:
     ]
 
 
-def _held(case: Case, made: Tries) -> dict[str, float | None]:
+def _held(case: Case, made: Tries, unit: list[Tensor]) -> dict[str, float | None]:
     """The same correlations by the held view, with the rule for gates: what graphs with held attention predict by."""
-    unit, _ = unit_effects(case.view, case.coded, case.metric.row(case.view))
     tried, least = made.sampled() + made.controls, case.rounding
     return {
         "held_spearman": rank([_by_gradient(case, unit, e) for e in tried], [e.in_graph for e in tried], least),

@@ -14,7 +14,6 @@ from hooke.methods.trace.coded import Case, Units
 from hooke.methods.trace.draw import Drawn
 from hooke.methods.trace.edges import edges, readers
 from hooke.methods.trace.explain import Path
-from hooke.methods.trace.select import unit_effects
 from hooke.methods.trace.tries import FULL_TOKENS, Trial, judge, rank
 from hooke.results import Verdict
 
@@ -23,12 +22,20 @@ N_RANDOM_EDGES = 20
 
 
 def try_ways(
-    case: Case, kept: Units, drawn: Drawn, slopes: Sequence[Tensor], paths: Sequence[Path], seed: int, tick: Tick = idle
+    case: Case,
+    kept: Units,
+    drawn: Drawn,
+    slopes: Sequence[Tensor],
+    held: Sequence[Tensor] | None,
+    paths: Sequence[Path],
+    seed: int,
+    tick: Tick = idle,
 ) -> tuple[list[Trial], dict[tuple[int, int], Verdict], dict[str, object]]:
     """What edges and paths carry to the answer: one by one; the verdicts of edges between kept features, by (source,
     target); and in all, beside edges shuffled and edges of the held view.
 
-    slopes: per block, what the graph says of one unit of each entry of the codes.
+    slopes: per block, what the graph says of one unit of each entry of the codes. held: what the held view says of it,
+    to be set beside it.
     """
     carried = _carried(case, kept, drawn, slopes)
     ways, random = _edges(carried, seed, max(0.2, min(1.0, FULL_TOKENS / case.view.n_tokens)))
@@ -47,8 +54,8 @@ def try_ways(
         "paths_sign": float(np.mean(signs)) if signs else None,
         "paths_tried": len(along),
     }
-    if case.live is not None:
-        summary["edges_held_spearman"] = rank(_by_held(case, kept, ways), measured, case.rounding)
+    if held is not None:
+        summary["edges_held_spearman"] = rank(_by_held(case, kept, ways, held), measured, case.rounding)
     trials = [Trial("edge", way.units, way.predicted, way.measured) for way in ways]
     trials += [Trial("path", way.units, way.predicted, way.measured, way.token) for way in along]
     return trials, verdicts, summary
@@ -87,7 +94,7 @@ def _edges(carried: Tensor, seed: int, thin: float) -> tuple[list[Way], list[Way
     return [way(at) for at in some.tolist()], [way(at) for at in random.tolist()]
 
 
-def _by_held(case: Case, kept: Units, ways: Sequence[Way]) -> list[float]:
+def _by_held(case: Case, kept: Units, ways: Sequence[Way], unit: Sequence[Tensor]) -> list[float]:
     """The same by edges of the held view: what holding attention and the rule for gates would say."""
     assert kept.baselines is not None
     targets = sorted({way.units[-1] for way in ways if way.onward})
@@ -95,7 +102,6 @@ def _by_held(case: Case, kept: Units, ways: Sequence[Way]) -> list[float]:
     rows = case.metric.row(case.view)
     rows = readers(case.view, case.coded, among).join(rows) if len(among) else rows
     found = edges(case.view, case.coded, kept, rows)
-    unit, _ = unit_effects(case.view, case.coded, case.metric.row(case.view))
     onward = case.coded.at_units(unit, among)
     out = []
     for way in ways:
