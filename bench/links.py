@@ -49,12 +49,12 @@ def rank(model: Model, prompt: str, **against: Any) -> tuple[int, int, str]:
     rows = [model.tokens([b["ids"]]).ids for b in payload["verification"]["baselines"]]
     case.baselines = [run_baseline(model, "", Tokens(row, tokens.mask), basis, view.dtype) for row in rows]
     case.live = live_view(model, view)
-    guessed, carried = links_by_slope(case, case.live)
+    guessed, brought = links_by_slope(case, case.live)
     places = [tuple(place) for place in guessed.nonzero().tolist()]
     effects = []
     for start in range(0, len(places), AT_ONCE):
         some = places[start : start + AT_ONCE]
-        logits, _ = model.run_each(case.run, [[without(case, carried(place), place)] for place in some])
+        logits, _ = model.run_each(case.run, [[without(case, *brought(place), place)] for place in some])
         effects += (metric.graph(logits) - metric.graph(case.logits)).abs().tolist()
     own = places.index((named["layer"], named["head"], named["query"], named["key"]))
     return 1 + sum(effect > effects[own] for effect in effects), len(places), named["text"]

@@ -125,27 +125,30 @@ def show_trace(result: Result) -> None:
         if p["graph_quantity"] != p["quantity"]:
             about += f". {p['graph_quantity']['name']}: {p['graph_quantity']['about']}"
         tell(f"({about})")
-    if p["paths"]:
-        told = "; what was measured" if v else ""
-        tell(
-            f"\nStrongest paths (change of the {p['graph_quantity']['name']} when the token is replaced along the path "
-            f"alone, by its edges{told}):"
-        )
-    layers = {node["id"]: node.get("layer") for node in p["graph"]["nodes"]}
-    for path in p["paths"]:
-        middle = [f"layer {layers[n]} ({d})" for n, d in zip(path["nodes"], path["labels"])]
-        several = p["graph"]["tokens"].count(path["token"]) > 1
-        start = repr(path["token"]) + (f" (token {path['position'] + 1})" if several else "")
-        steps = " -> ".join([start, *middle, repr(p["target"]["token"])])
-        moved = ""
-        if path.get("carried") is not None:
-            moved = f"  {path['carried']:+.3f}"
-        say(wrapped(f"  {path['predicted']:+.3f}{moved}  {steps}", rest="          "))
+    _show_parts(p)
     if p["attention"]:
         tell("\nWhere attention looked, and why:")
     for link in p["attention"]:
         say(wrapped("  " + link["text"] + f": {WORDS[link['verdict']]}", rest="    "))
     tell("\n" + ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items()))
+
+
+def _show_parts(p: dict[str, Any]) -> None:
+    """The parts of the story, and the strongest paths through them."""
+    name, target = p["graph_quantity"]["name"], repr(p["target"]["token"])
+    if p["groups"]:
+        tell(f"\nParts (change of the {name} when a part has its counterfactual values: predicted, measured):")
+    for k, part in enumerate(p["groups"]):
+        layers = "-".join(str(layer) for layer in dict.fromkeys(part["layers"]))
+        moved = "  ".join(f"{x:+.2f}" for x in (part.get("predicted"), part.get("measured_in_graph")) if x is not None)
+        about = f"{part['name']} ({len(part['nodes'])} {p['units']}, layers {layers})"
+        say(wrapped(f"  {k + 1}  {moved}  {about}: {WORDS[part['verdict']]}", rest="     "))
+    if p["part_paths"]:
+        tell("\nStrongest paths through parts (the same when the token is replaced along the path alone):")
+    for path in p["part_paths"]:
+        steps = " -> ".join([repr(path["token"]), *(f"part {k + 1}" for k in path["parts"]), target])
+        text = f"  {path['predicted']:+.2f}  {path['carried']:+.2f}  {steps}: {WORDS[path['verdict']]}"
+        say(wrapped(text, rest="     "))
 
 
 def tell(text: str) -> None:

@@ -183,7 +183,7 @@ def test_groups_survive_back_and_reload(tab: Tab, file: Path) -> None:
     """They are too long for an address: the history holds them."""
     page = tab.open(file)
     drawn(page)
-    page.get_by_role("button", name="Start from the groups").click()
+    page.get_by_role("button", name="Start from the parts").click()
     page.locator(".box").first.wait_for()
     before = page.locator(".box").count()
     page.locator(".phrase").nth(1).click()
@@ -456,7 +456,7 @@ def test_pictures_of_the_readme(browser: Any, tmp_path: Path) -> None:
         tab = Tab(browser, viewport={"width": 1400, "height": 1500}, color_scheme=scheme)
         page = tab.open(file, "#edges=400")
         drawn(page)
-        page.get_by_role("button", name="Start from the groups").click()
+        page.get_by_role("button", name="Start from the parts").click()
         page.locator(".phrase").first.click()
         page.locator(".change").get_by_role("button", name="Switch off").click()
         page.wait_for_timeout(200)

@@ -145,7 +145,7 @@ function Frame({ host, dark, data, state, message, quiet, set, shell }: FramePro
         </div>
         <ThemeButton state={state} set={set} />
         {toured && (
-          <button onClick={() => startTour(host)} title="A tour of this page in six steps" aria-label="Tour of this page">
+          <button onClick={() => startTour(host)} title="A tour of this page in seven steps" aria-label="Tour of this page">
             ?
           </button>
         )}

@@ -89,6 +89,14 @@ export interface GraphView {
   groups: Group[];
   paths: Path[];
   /**
+   * what passes between groups, tokens and the answer
+   */
+  flows: Flow[];
+  /**
+   * the strongest paths through groups, tested
+   */
+  part_paths: PartPath[];
+  /**
    * where attention looked, and why
    */
   attention: AttentionLink[];
@@ -183,7 +191,7 @@ export interface Group {
    */
   verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
   /**
-   * what the sentence says of it
+   * what the sentence says of it; empty of parts that it leaves out
    */
   text: string;
   /**
@@ -226,6 +234,10 @@ export interface Group {
    * where it is
    */
   position: number | null;
+  /**
+   * where its nodes are, most influence first
+   */
+  positions: number[];
   /**
    * what the verdict rests on
    */
@@ -304,6 +316,73 @@ export interface Path {
   verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
 }
 /**
+ * What setting a part, a link of attention or a token to its counterfactual value changes by way of one part or
+ * link, or straight. All flows out of a part add up to what is predicted for it.
+ */
+export interface Flow {
+  /**
+   * the part that it comes from, from 0
+   */
+  source: number | null;
+  /**
+   * or the link of attention, from 0
+   */
+  source_link: number | null;
+  /**
+   * or the token
+   */
+  token: number | null;
+  /**
+   * the part that it comes to first
+   */
+  target: number | null;
+  /**
+   * or the link of attention that it comes to first; neither: the answer
+   */
+  target_link: number | null;
+  /**
+   * how it comes to a link
+   */
+  by: ("value" | "query" | "key") | null;
+  /**
+   * change, by features that are not drawn too
+   */
+  amount: number;
+  /**
+   * the same through no feature at all
+   */
+  direct: number;
+}
+/**
+ * A path from a token through parts to the answer, and what replacing the token along it alone does.
+ */
+export interface PartPath {
+  /**
+   * where it starts
+   */
+  token: string;
+  /**
+   * of that token
+   */
+  position: number;
+  /**
+   * the parts on it, from 0
+   */
+  parts: number[];
+  /**
+   * change by the flows along it
+   */
+  predicted: number;
+  /**
+   * the same, measured, with all other drawn features as they were
+   */
+  carried: number;
+  /**
+   * whether it carries what it should, and more than random edges do
+   */
+  verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
+}
+/**
  * Where a head looked from, and at what; why; and what came of taking away what it brings.
  */
 export interface AttentionLink {
@@ -328,13 +407,13 @@ export interface AttentionLink {
    */
   pattern: number;
   /**
-   * change when what it brings is as in the counterfactuals, by slopes
+   * change when what it brings is as in the counterfactuals, by slopes averaged over the way
    */
   predicted: number;
   /**
    * the same, measured
    */
-  measured: number;
+  measured: number | null;
   /**
    * whether it matters more than random links do, and as predicted
    */

@@ -257,8 +257,8 @@ describe("the app", () => {
 });
 
 describe("the tour", () => {
-  it("has six steps of at most 40 words", () => {
-    expect(tourSteps).toHaveLength(6);
+  it("has seven steps of at most 40 words", () => {
+    expect(tourSteps).toHaveLength(7);
     for (const step of tourSteps) expect(step.text.split(" ").length).toBeLessThanOrEqual(40);
   });
   it("visits what is there, keeps its place, traps Tab, ends at Esc", () => {

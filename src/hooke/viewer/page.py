@@ -145,6 +145,8 @@ def _graph_view(
         verification=traced.verification.model_dump(exclude_unset=True) if traced else {},
         groups=_groups(traced.groups, graph.tokens) if traced else [],
         paths=traced.paths if traced else [],
+        flows=traced.flows if traced else [],
+        part_paths=traced.part_paths if traced else [],
         attention=traced.attention if traced else [],
         node_threshold=_threshold(left, drawn.node_threshold),
         interventions=traced.interventions if traced else [],
@@ -285,13 +287,13 @@ def _top(graph: Graph) -> list[Token]:
 
 
 def _groups(groups: list[TraceGroup], tokens: list[str]) -> list[Group]:
-    """The groups of the sentence, each with a name of its own: the page tells groups apart by name."""
+    """The parts of the story, each with a name of its own: the page tells groups apart by name."""
     out: list[Group] = []
     for group in groups:
         low, high = group.layers
         layers = f"layer {low}" if low == high else f"layers {low}–{high}"
         again = f" (token {group.position + 1})" if tokens.count(group.token) > 1 else ""
-        name = f"“{group.token}”{again} {layers}"
+        name = group.name or f"“{group.token}”{again} {layers}"  # results of before have no names
         taken = sum(g.name == name or g.name.startswith(f"{name}, ") for g in out)
         facts = group.model_dump(include=set(GroupFacts.model_fields))
         out.append(Group(name=f"{name}, {taken + 1}" if taken else name, **facts))

@@ -18,7 +18,7 @@ from hooke.results.payloads.assess import Control, Finding, Section, Sentence
 from hooke.results.payloads.common import Alarms, Called, Quantity, Token
 from hooke.results.payloads.lens import Choice
 from hooke.results.payloads.probe import Roc
-from hooke.results.payloads.trace import AttentionLink, GroupFacts, Intervention, Path
+from hooke.results.payloads.trace import AttentionLink, Flow, GroupFacts, Intervention, PartPath, Path
 
 VERSION = 1
 
@@ -125,6 +125,8 @@ class GraphView(Drawn):
     verification: dict[str, Any]
     groups: list[Group]
     paths: list[Path]
+    flows: list[Flow] = Field(default=[], description="what passes between groups, tokens and the answer")
+    part_paths: list[PartPath] = Field(default=[], description="the strongest paths through groups, tested")
     attention: list[AttentionLink] = Field(default=[], description="where attention looked, and why")
     interventions: list[Intervention]
     units: Called = Field(description="what its features are called; pages of before do not say it and have neurons")

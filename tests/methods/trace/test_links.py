@@ -38,12 +38,13 @@ def test_links_add_up_to_what_heads_give_and_are_taken_away_exactly(name: str) -
     case, other = case_of(name)
     model, tokens = case.model, case.run.tokens
     assert case.live is not None
-    guessed, carried = links.links_by_slope(case, case.live)
+    guessed, brought = links.links_by_slope(case, case.live)
     sites = [Site("z", layer) for layer in range(model.parts.n_layers)]
     here, there = (model.run(ids, read=sites).acts for ids in (tokens, model.tokens(other)))
     layer, head, query = 1, model.parts.n_heads - 1, N_POS - 1
     moved = (here[sites[layer]] - there[sites[layer]])[0, query, head]
-    each = [carried((layer, head, query, key)) for key in range(N_POS)]
+    both = [brought((layer, head, query, key)) for key in range(N_POS)]
+    each = [own - torch.stack(others).mean(0) for own, others in both]
     assert torch.allclose(torch.stack(each).sum(0), moved, atol=1e-6)
     # by slopes: of the head as a whole, against a small step of it in the model
     step = 1e-4
@@ -64,7 +65,7 @@ def test_links_add_up_to_what_heads_give_and_are_taken_away_exactly(name: str) -
     new = here[sites[layer]][0].clone()
     new[query, head] -= pattern[head, query, key] * v[key, group] - pattern2[head, query, key] * v2[key, group]
     wanted = model.run(tokens, edits=Edit(sites[layer], value=new)).logits[0, -1]
-    found = model.run(tokens, edits=links.without(case, carried((layer, head, query, key)), (layer, head, query, key)))
+    found = model.run(tokens, edits=links.without(case, *brought((layer, head, query, key)), (layer, head, query, key)))
     assert torch.allclose(found.logits[0, -1], wanted, atol=1e-9)
 
 

@@ -58,5 +58,5 @@ def test_the_estimate_is_an_upper_bound_and_near(shape):
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": places})
     assert done.returncode == 0, done.stderr[-2000:]
     peak, estimate = map(float, done.stdout.split())
-    # the peak that is seen differs by two fifths from run to run
-    assert peak <= estimate <= 1.8 * peak + 2**25, f"{peak / 2**20:.0f} MB measured, {estimate / 2**20:.0f} estimated"
+    # the peak that is seen differs by two fifths from run to run, and by as much between makers of products (kernels.py)
+    assert peak <= estimate <= 2.7 * peak + 2**25, f"{peak / 2**20:.0f} MB measured, {estimate / 2**20:.0f} estimated"

@@ -15,6 +15,7 @@ import { Paths } from "./Paths";
 import { plainLine } from "./plain";
 import { Scores } from "./Scores";
 import { Sentence } from "./Sentence";
+import { hasStory, Story } from "./Story";
 import { drawnState, makeStore, type Store } from "./store";
 import { Subgraph } from "./Subgraph";
 import { Toolbar } from "./Toolbar";
@@ -29,6 +30,7 @@ export function graphState(result: Shown): State {
     weights: view.nodes.delta.some((d) => d !== null) ? "change" : "value",
     runs: [], // interventions that were run from the page
     replay: null, // which intervention is shown: {nodes, op}
+    story: "", // what is open under the story: "group:NAME" or "look:NUMBER"
   };
 }
 
@@ -41,9 +43,13 @@ export function GraphView(props: ViewProps) {
   const { depth } = props;
   const easy = depth === "plain";
   const detail = <Detail store={store} />;
+  const told = hasStory(store);
+  const own = store.groups.value.length + store.pinned.value.size > 0;
+  const subgraph = own || !told; // what the story does not show
   return (
     <div ref={root} class={`graph-view depth-${depth}`}>
       <Sentence store={store} lost={lost} />
+      {told && <Story store={store} />}
       {!easy && (
         <Toolbar store={store} root={root} caption={`${short(plain(prompt), 90)} → ${token(target?.token ?? "")}`}>
           <TraceTools store={store} />
@@ -55,10 +61,12 @@ export function GraphView(props: ViewProps) {
       {store.get<boolean>("table") ? (
         <NodeTable store={store} detail={detail} />
       ) : easy ? (
-        <div class="panes plain">
-          <Pane store={store} name="subgraph" title={store.groups.value.length ? "The groups of the sentence, and yours" : "The groups of the sentence"}>
-            <Subgraph store={store} suggested />
-          </Pane>
+        <div class={`panes plain ${subgraph ? "" : "alone"}`}>
+          {subgraph && (
+            <Pane store={store} name="subgraph" title={own ? (told ? "Your groups and pinned nodes" : "The parts of the story, and yours") : "The parts of the story"}>
+              <Subgraph store={store} suggested={!told} />
+            </Pane>
+          )}
           <Pane store={store} name="detail" title="What it is, and what happens without it">{detail}</Pane>
         </div>
       ) : (

@@ -10,7 +10,7 @@ import { wordsOf, type PersonGroup, type Selection, type Store } from "./store";
 export type Rows = [name: string, value: string][];
 
 export function Nothing() {
-  return <p class="soft">Nothing is selected. Press a node in the graph, a phrase of the sentence, or a row of the table.</p>;
+  return <p class="soft">Nothing is selected. Press a part of the story, a phrase of the sentence, a node in the graph, or a row of the table.</p>;
 }
 
 interface NodeProps {

@@ -7,6 +7,7 @@ import type { Group } from "../types";
 import { plainWords } from "./plain";
 import { interventions, runKey } from "./runs";
 import type { Store } from "./store";
+import { partKey } from "./story";
 import { traceOf } from "./trace";
 
 /** lost: the share that nothing here explains, which is said first where it is large. */
@@ -46,7 +47,7 @@ export function Sentence({ store, lost }: { store: Store; lost: number | null })
                   <Verdict verdict={group.verdict} />
                   {weak(store, group) && group.verdict !== "no-effect" && <span class="badge refuted">no more than random, live</span>}
                 </span>
-                <button class={`phrase ${group.verdict}`} aria-pressed={selected === `group:${group.name}`} onClick={() => store.set({ sel: `group:${group.name}` })}>
+                <button class={`phrase ${group.verdict}`} aria-pressed={selected === partKey(group)} onClick={() => store.set({ sel: partKey(group), story: partKey(group) })}>
                   {easy ? plainWords(store, group) : plain(group.text)}
                 </button>
               </li>

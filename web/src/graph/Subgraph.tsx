@@ -209,7 +209,7 @@ export function Subgraph({ store, suggested }: { store: Store; suggested?: boole
             <p>Pin nodes (<kbd>p</kbd>) or group them (<kbd>g</kbd>) to draw your own picture of what happens.</p>
             {!hasOwn && store.graph.value.groups.length > 0 && (
               <button onClick={() => store.set({ groups: store.graph.value.groups.map(({ name, nodes }) => ({ name, nodes })) as unknown as Json })}>
-                Start from the groups of the sentence
+                Start from the parts of the story
               </button>
             )}
           </div>

@@ -33,6 +33,7 @@ function press(event: KeyboardEvent, store: Store, root: HTMLElement): void {
       store.adding.value = false;
       store.chosen.value = [];
     } else if (store.get("full")) store.set({ full: "" }, "replace");
+    else if (store.get("story") && ["", store.get("story")].includes(store.get("sel"))) store.set({ sel: "", story: "" });
     else if (store.get("sel")) store.set({ sel: "" });
     else if (store.get("find")) store.set({ find: "" }, "replace");
     return;

@@ -6,7 +6,7 @@ import { interventions, runKey } from "./runs";
 import type { Store } from "./store";
 import { toldLost, unitsOf } from "./trace";
 
-/** A group of the sentence, from its numbers. */
+/** A part of the story, from its numbers. */
 export function plainWords(store: Store, group: Group): string {
   const g = store.graph.value;
   const word = group.position === null ? "" : ` at “${token(g.view.tokens[group.position] ?? "")}”`;
@@ -27,5 +27,5 @@ export function plainLine(store: Store, lost: number | null): string {
   const groups = [...g.groups, ...store.groups.value];
   const own = store.groups.value.length ? ` and ${count(store.groups.value.length)} of yours` : "";
   const shown = new Set(groups.flatMap((group) => group.nodes)).size;
-  return `showing ${count(g.groups.length)} groups of the sentence${own} with ${count(shown)} of ${count(features)} ${unitsOf(g)} that were kept · ${toldLost(lost)}`;
+  return `showing ${count(g.groups.length)} parts of the story${own} with ${count(shown)} of ${count(features)} ${unitsOf(g)} that were kept · ${toldLost(lost)}`;
 }

@@ -1,4 +1,4 @@
-// A tour of the graph page in six steps. Each step puts a ring round a real control, named by `data-tour`.
+// A tour of the graph page in seven steps. Each step puts a ring round a real control, named by `data-tour`.
 
 import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
@@ -8,6 +8,11 @@ const STEPS: { at: string; or?: string; title: string; text: string }[] = [
     at: "sentence",
     title: "The answer in one sentence",
     text: "What the model said, and the parts that led to it. Press a part to see it in the picture. A badge says whether it was tested by changing the model.",
+  },
+  {
+    at: "story",
+    title: "The story",
+    text: "How the words of the prompt lead to the answer. Blue arrows speak for it, red dashed ones against it. Press a box to open it.",
   },
   {
     at: "graph",

@@ -6,11 +6,13 @@ select           which features to draw
 edges            direct effects between them, by one pass down the linear view
 answer           edges into the answer that add up to its difference, and what follows from each feature in all
 draw             from features to a graph as numbers: influence, scores, groups
-explain          words for it: what nodes read and promote, the sentence, the strongest paths
+explain          words for it: what nodes read and promote, the strongest paths
+parts, flows     the parts of the story, and what passes between them
 tries            which interventions it is tested by, and what came of each
 verify           carrying them out in the live model, beside what the graph predicted
 links            where attention looked, what came of it, and why it looked there
 along, ways      the same of single edges and paths, each along its own way alone
+story            the sentence and the parts as a result has them
 report           from all that to the nodes, claims and payload of a result
 """
 
@@ -34,10 +36,12 @@ from hooke.methods.trace import explain, select
 from hooke.methods.trace.answer import POINTS, derivative_error
 from hooke.methods.trace.coded import Baseline, Case, Form, Units, check_basis, encode
 from hooke.methods.trace.counterfactuals import Against, baselines
-from hooke.methods.trace.draw import Drawn, Logits, draw_graph
+from hooke.methods.trace.draw import Drawn, Logits, draw_graph, tell_parts
 from hooke.methods.trace.edges import chunk_bytes, reader_error
+from hooke.methods.trace.found import Found
 from hooke.methods.trace.links import attention_links
-from hooke.methods.trace.report import Found, build_graph, payload_of, tensors_of
+from hooke.methods.trace.parts import NAMED
+from hooke.methods.trace.report import build_graph, payload_of, tensors_of
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
 from hooke.methods.trace.verify import faithfulness, verify_graph
 from hooke.model import Model, Tokens, held_view, live_view
@@ -83,8 +87,7 @@ def trace(
         attention patterns, norms and gates moving with it. "held": what its source adds to it, with these held, as
         other tools draw graphs. None: live, unless nothing but passages is there to compare with.
     nodes: how many (layer, feature, position) to draw; the rest is counted in remainder nodes.
-    verify: intervene in the live model and compare with what the graph predicts; the groups that the
-        sentence names are also switched off and doubled beside random groups.
+    verify: intervene in the live model and compare; parts that the sentence names also beside random groups.
     progress: called often with a stage and how much of it is done, 0 to 1; what it raises stops the work.
     Returns a `Result` of kind "trace" (payload: docs/results.md; tensors: weights (targets by nodes), constants,
     targets). Its status is "failed", with the reason first in the sentence, if the edges do not sum to what their
@@ -108,7 +111,7 @@ def trace(
         kept = select.units_at(case.coded, order[:nodes], case.baselines)
     # 3. The graph: edges, what they add up to, and whether they do.
     with clock("graph") as tick:
-        found = _found(case, kept, by, chosen, seed, tick)
+        found = _found(case, kept, by, chosen, seed, verify, tick)
     # 4. Interventions in the live model, and what random features do there.
     if verify:
         with clock("verification") as tick:
@@ -124,9 +127,10 @@ def trace(
     with clock("write"):
         payload, claims = _told(found, graph, replays, str(kept_prompt["prompt"]))
     asked = {"basis": basis if isinstance(basis, str) else [d.hash for d in basis], "nodes": nodes, "seed": seed}
+    asked |= {**_asked(case, chosen, bool(others)), "verify": verify}
     return Result.make(
         "trace",
-        arguments={**kept_prompt, **asked, **_asked(case, chosen, bool(others)), "verify": verify},
+        arguments=kept_prompt | asked,
         status="failed" if found.fault else "complete",
         provenance=model.provenance() | {"dictionaries": sorted({d.hash for d in dictionaries})},
         seconds=clock.done(),
@@ -219,23 +223,25 @@ def _baselines(
 
 
 def _found(
-    case: Case, kept: Units, by: Literal["given", "made", "passages"], chosen: bool, seed: int, tick: Tick
+    case: Case, kept: Units, by: Literal["given", "made", "passages"], chosen: bool, seed: int, verify: bool, tick: Tick
 ) -> Found:
-    """The graph, and whether it holds together."""
+    """The graph, whether it holds together, where attention looked, and the parts of the story."""
     logits = _logit_nodes(case, chosen)
-    drawn = draw_graph(case, kept, logits, given=by != "passages", seed=seed, tick=tick)
+    drawn = draw_graph(case, kept, logits, given=by != "passages", seed=seed, tick=stretch(tick, 0.0, 0.6))
+    attention = [] if case.live is None else attention_links(case, kept, seed, measure=verify)
+    tell_parts(case, kept, drawn, attention, stretch(tick, 0.7, 1.0))
     paths = explain.strongest_paths(*drawn.along(kept), case.view.n_tokens)
     checks = _checks(case, kept, drawn)
     moves = [float(case.metric(b.logits) - case.metric(case.run.logits)) for b in case.baselines]
     against = Against(by, select.searched(case.run.tokens), case.baselines, moves, case.metric)
-    return Found(case, kept, drawn, logits, paths, against, checks, _fault(checks, case.model.dtype))
+    fault = _fault(checks, case.model.dtype)
+    return Found(case, kept, drawn, logits, paths, against, checks, fault, attention=attention)
 
 
 def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[str, Any]]:
     """What interventions say of a graph, with how much of the effect its nodes carry alone."""
     case = found.case
     tested = verify_graph(case, found.kept, found.drawn, found.paths, seed=seed, tick=stretch(tick, 0.0, 0.8))
-    found.attention = attention_links(case, found.kept, seed)
     fits: list[dict[str, float]] = []
     for b in case.baselines:
         tick(0.8 + 0.2 * len(fits) / len(case.baselines))
@@ -302,7 +308,7 @@ def _logit_nodes(case: Case, chosen: bool) -> Logits:
 
 
 def _replays(found: Found, graph: Graph, seed: int, tick: Tick) -> list[dict[str, Any]]:
-    """Each named group switched off and doubled beside random groups, so that a saved file can show it."""
+    """Each part that the sentence names switched off and doubled beside random groups: a saved file shows it."""
     case, n_tokens = found.case, found.case.view.n_tokens
     features = [node for node in graph.nodes if node.kind == "feature"]
     units = {n.id: Unit.of(n.layer or 0, n.position or 0, n.index or 0, n.value or 0.0, n.delta) for n in features}
@@ -312,7 +318,7 @@ def _replays(found: Found, graph: Graph, seed: int, tick: Tick) -> list[dict[str
         case.model.weights_hash(),
     )  # fmt: skip
     controls = max(2, round(N_CONTROLS * min(1.0, FULL_TOKENS / n_tokens)))
-    groups = [[graph.nodes[i].id for i in g.members.tolist()] for g in found.drawn.groups]
+    groups = [[graph.nodes[i].id for i in g.members.tolist()] for g in found.drawn.groups[:NAMED]]
     wanted: list[tuple[Sequence[str], Op]] = [(nodes, op) for nodes in groups for op in OPS]
     size = max(1, budget(case.model.device).busy // (n_tokens * (1 + controls)))
     out = []

@@ -22,7 +22,6 @@ from hooke.model.live import LiveView
 from hooke.sites import Site
 
 POINTS = 8  # 4 miss the difference by up to 7 % on an indirect object, 8 by 0.2 %
-FEW = 4  # points, where nothing has to add up
 FIRST, FINAL = Site("resid_pre", 0), Site("final_norm")
 
 
@@ -55,7 +54,7 @@ def into_answer(case: Case, kept: Units, rows: Rows, points: int = POINTS, tick:
 def averaged(case: Case, other: Baseline, vectors: Tensor, points: int) -> dict[Site, Tensor]:
     """How `vectors` (n, d_model) of the last norm change with what stands at each written site and at the tokens, (n
     pos d_model), on average over the way to a counterfactual."""
-    places, share = _on_the_way(case, points)
+    places, share = on_the_way(case, points)
     ids = case.view.ids
     ends = {FIRST: (case.view.tokens(), other.tokens)}
     ends |= {site: (case.view.value(site), other.values[site]) for site in case.coded.cuts}
@@ -82,44 +81,23 @@ def averaged(case: Case, other: Baseline, vectors: Tensor, points: int) -> dict[
     return out
 
 
-def gradient(case: Case) -> list[Tensor]:
-    """How what the graph adds up to changes with one unit of every active feature, all told: per block (n_entries,)."""
-    return _slopes(case, case.view.tokens()[None], case.view.tokens().new_ones(1))
-
-
-def gradient_along(case: Case, points: int = FEW) -> list[Tensor]:
-    """The same on average over the way to the counterfactuals, on which the tokens move and all else follows
-    (integrated gradients): what many features do together, which are too many for one point to tell."""
-    places, share = _on_the_way(case, points)
-    found = [torch.zeros_like(codes.values) for codes in case.coded.codes]
-    for other in case.baselines:
-        way = case.view.tokens() + places[:, None, None] * (other.tokens - case.view.tokens())
-        for total, one in zip(found, _slopes(case, way, share), strict=True):
-            total += one / len(case.baselines)
-    return found
-
-
-def _on_the_way(case: Case, points: int) -> tuple[Tensor, Tensor]:
+def on_the_way(case: Case, points: int) -> tuple[Tensor, Tensor]:
     """Gauss-Legendre points between 0 and 1, and the share of each."""
     nodes, weights = np.polynomial.legendre.leggauss(points)
     like = case.view.tokens()
     return like.new_tensor((nodes + 1) / 2), like.new_tensor(weights / 2)
 
 
-def _slopes(case: Case, tokens: Tensor, weights: Tensor) -> list[Tensor]:
-    """Per block (n_entries,): the weighted (n,) sum of slopes with these embedded tokens (n pos d_model)."""
-    sites, ids = case.coded.cuts, case.view.ids.expand(len(tokens), -1)
+def gradient(case: Case) -> list[Tensor]:
+    """How what the graph adds up to changes with one unit of every active feature, all told: per block (n_entries,)."""
+    sites = case.coded.cuts
     # the slope at a site is that of something that is added there
-    added = [torch.zeros_like(tokens, dtype=case.model.dtype).requires_grad_() for _ in sites]
-    edits = [Edit(FIRST, value=tokens.to(case.model.dtype))]
-    edits += [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
-    batch = Tokens(ids, torch.ones_like(ids, dtype=torch.bool))
-    run = case.model.run(batch, edits=edits, grad=True, logits="last")
+    added = [torch.zeros_like(case.view.tokens(), dtype=case.model.dtype).requires_grad_() for _ in sites]
+    edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
+    run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
     assert run.logits is not None
-    answers = case.metric.graph(run.logits)
-    total = (answers * weights.to(answers.dtype)).sum()
-    found = torch.autograd.grad(total, added, materialize_grads=True)
-    grads = {site: x.sum(0) for site, x in zip(sites, found, strict=True)}
+    found = torch.autograd.grad(case.metric.graph(run.logits[0]), added, materialize_grads=True)
+    grads = dict(zip(sites, found, strict=True))
     out = []
     for block, codes, x in zip(case.coded.basis, case.coded.codes, case.coded.inputs, strict=True):
         worth = torch.zeros_like(codes.values)

@@ -6,7 +6,8 @@ w (Â + Â² + …) with w the weight of each logit. The graph is acyclic, so th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,13 +16,17 @@ from torch import Tensor
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace import explain
-from hooke.methods.trace.answer import gradient, gradient_along, into_answer
+from hooke.methods.trace.answer import gradient, into_answer
 from hooke.methods.trace.coded import Baseline, Case, Coded, Units
 from hooke.methods.trace.edges import Edges, edges, readers
+from hooke.methods.trace.flows import Flows, held_flows, live_flows, onto_answers
+from hooke.methods.trace.links import Link
+from hooke.methods.trace.parts import Group, Profiles, parts
 from hooke.model import LinearView, Rows
 
 N_RANDOM_READERS = 32
 LEAST = 1e-3  # of a logit: a difference of which no share is told
+N_CANDIDATES = 5  # next tokens whose movers are told apart
 N_LIKELY = 50  # next tokens among which groups at the last position are told by what they promote
 
 
@@ -63,8 +68,11 @@ class Drawn:
     used: np.ndarray  # the weights that influence is computed on: clean, or with a counterfactual the deltas
     scores: dict[str, float | int]
     labels: explain.Labels
-    groups: list[explain.Group]
+    from_tokens: Tensor  # (n_kept, pos) what each token gives each unit, along paths of the graph
+    bar: float  # how far the best token of a unit must stand out to be told
     effects: Tensor  # (n_kept,) predicted effect of setting each unit to its baseline: live, all that follows from it
+    groups: list[Group] = field(default_factory=list)  # the parts of the story
+    flows: Flows | None = None  # between them; None of nothing drawn
     averaged: Tensor | None = None  # (n_kept,) live: the same by slopes averaged over the way to the counterfactuals
     slopes: list[Tensor] | None = None  # live: per block, effect of one unit of each entry of the codes, all told
     closure: Closure | None = None  # live
@@ -101,27 +109,23 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
     if case.live is None:
         row = shown.unit[logits.answer(n, case.metric)]
         effects = (kept.baselines - kept.values) * onto(row, shown.unit[:n])
-        slopes = averaged = None
+        slopes = None
     else:
         values = _differences(case, kept, logits)
-        closure = _close(case, kept, shown, values, logits.answer(n, case.metric), stretch(tick, 0.6, 0.85))
+        closure = _close(case, kept, shown, values, logits.answer(n, case.metric), stretch(tick, 0.6, 0.75))
         slopes = gradient(case)
         effects = (kept.baselines - kept.values) * coded.at_units(slopes, kept)
-        averaged = (kept.baselines - kept.values) * coded.at_units(gradient_along(case), kept)
     used = (shown.weights if shown.delta is None else shown.delta).cpu().double().numpy()
     influence, scores = _influence(used, n, n_pos, logits.weights)
     leaders = leading(influence.rows)
     hidden = np.arange(used.shape[1]) >= n + n_pos
     gross = shown.hidden.cpu().double().numpy()[leaders]
     scores["unexplained"] = unexplained(used, influence.rows, hidden, leaders, gross)
-    layers = torch.tensor([coded.layer(b) for b in kept.blocks.tolist()], device=device)
-    share = torch.tensor(influence.nodes[:n], device=device)
     bar = explain.clarity_bar(view, coded, random)
-    likely = view.logits.topk(min(N_LIKELY, len(view.logits))).indices
-    tick(0.9)
-    labels = explain.label(view, coded, kept, from_tokens, bar, random_from_tokens)
-    tick(0.95)
-    return Drawn(
+    tick(0.8)
+    labels = explain.label(case, kept, from_tokens, bar, random_from_tokens)
+    tick(0.85)
+    drawn = Drawn(
         edges=shown,
         matrix=shown.unit[:n],
         values=values,
@@ -129,13 +133,43 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
         used=used,
         scores=scores | {"nodes": n},
         labels=labels,
-        groups=explain.group(case, kept, explain.Facts(layers, share, effects, from_tokens), likely, bar),
+        from_tokens=from_tokens,
+        bar=bar,
         effects=effects,
-        averaged=averaged,
         slopes=slopes,
         closure=closure,
         answer=logits.answer(n, case.metric),
     )
+    return drawn
+
+
+def tell_parts(case: Case, kept: Units, drawn: Drawn, links: Sequence[Link], tick: Tick = idle) -> None:
+    """Put the parts of the story in, what passes between them and the links of attention, and what follows of it for
+    each unit."""
+    assert kept.baselines is not None
+    if not len(kept):
+        return
+    view, n, device = case.view, len(kept), kept.ids.device
+    layers = torch.tensor([case.coded.layer(b) for b in kept.blocks.tolist()], device=device)
+    share = torch.tensor(drawn.influence.nodes[:n], device=device)
+    likely = view.logits.topk(min(N_LIKELY, len(view.logits))).indices
+    change = kept.baselines - kept.values
+    others = [] if case.live is None else [int(other.logits.argmax()) for other in case.baselines]
+    own = [case.metric.target] + ([] if case.metric.contrast is None else [case.metric.contrast])
+    candidates = list(dict.fromkeys([*own, *likely[:N_CANDIDATES].tolist(), *others]))
+    answers = drawn.effects[:, None] if case.live is None else onto_answers(case, kept, candidates)
+    found = Profiles(layers, share, answers[:, 0], drawn.from_tokens, answers)
+    drawn.groups = parts(case, kept, found, likely, drawn.bar)
+    members = [group.members for group in drawn.groups]
+    if case.live is None:
+        row, unit = drawn.edges.unit[drawn.answer], drawn.matrix
+        lost = -torch.tensor(drawn.used[[*range(n), drawn.answer], n : n + view.n_tokens], device=device)
+        drawn.flows = held_flows(unit, onto(row, unit), row, lost.to(unit.dtype), change, members)
+        return
+    drawn.flows = live_flows(case, kept, members, links, stretch(tick, 0.2, 1.0))
+    drawn.averaged = drawn.flows.through[:n].sum(1)
+    for link, out in zip(links, drawn.flows.through[n:].sum(1).tolist(), strict=False):
+        link.predict(out)  # averaged over the way: a slope at one point may be far off
 
 
 def _differences(case: Case, kept: Units, logits: Logits) -> Tensor:

@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hooke.dictionaries import Dictionary, Neurons
-from hooke.methods.phrases import at, phrase, quote
-from hooke.methods.quantities import Quantity
 from hooke.methods.trace.coded import Case, Coded, Units, streamed
-from hooke.methods.trace.tries import Effect
 from hooke.model import LinearView
-from hooke.results import WORDS, Verdict
+from hooke.results import WORDS
 from hooke.results.payloads.common import Called
 from hooke.sites import Site
 
 N_RANDOM = 200
+TOLD = 0.15  # of what reaches a unit: a token that is told
+SINK = 0.3  # of all attention: what makes a first token a sink
+MORE = 1.25  # times its part in what reaches units on average, that it must have
 PLURAL = {verdict: words.replace("matters", "they matter") for verdict, words in WORDS.items()}
 
 
@@ -64,21 +64,20 @@ def clarity_bar(view: LinearView, coded: Coded, random: Units) -> float:
     return float(np.quantile(peak(vocabulary_effects(view, written(view, coded, random))).cpu(), 0.95))
 
 
-def label(
-    view: LinearView, coded: Coded, units: Units, from_tokens: Tensor, bar: float, random_from_tokens: Tensor
-) -> Labels:
+def label(case: Case, units: Units, from_tokens: Tensor, bar: float, random_from_tokens: Tensor) -> Labels:
     """Labels of the units. from_tokens: (n, pos) what each token contributes to a unit through the graph;
-    bar: how far the best token must stand out, from `clarity_bar`."""
-    effects = vocabulary_effects(view, written(view, coded, units))
+    bar: how far the best token must stand out, from `clarity_bar`. What reaches all units alike is told of none."""
+    effects = vocabulary_effects(case.view, written(case.view, case.coded, units))
     clear = (peak(effects) > bar).tolist()
     best = effects.topk(min(5, effects.shape[1]), 1).indices.tolist() if len(units) else []
     worst = effects.topk(min(5, effects.shape[1]), 1, largest=False).indices.tolist() if len(units) else []
     focus = _focus(from_tokens)
     focus_bar = float(np.quantile(_focus(random_from_tokens).cpu(), 0.5)) if len(random_from_tokens) else 0.0
     order = from_tokens.abs().argsort(1, descending=True)[:, :3].tolist()
-    reads = []
-    for row, share, share_of_top in zip(order, _shares(from_tokens).tolist(), focus.tolist(), strict=True):
-        reads.append([p for p in row if share[p] >= 0.15] if share_of_top > focus_bar else [])
+    reads, dull, first = [], usual(from_tokens).tolist(), int(sink(case))
+    for row, share, share_of_top in zip(order, shares(from_tokens).tolist(), focus.tolist(), strict=True):
+        own = [p for p in row if p >= first and share[p] >= TOLD and share[p] >= MORE * dull[p]]
+        reads.append(own if share_of_top > focus_bar else [])
     return Labels(
         reads,
         [ids if ok else [] for ids, ok in zip(best, clear, strict=True)],
@@ -86,136 +85,35 @@ def label(
     )
 
 
-def _shares(from_tokens: Tensor) -> Tensor:
+def shares(from_tokens: Tensor) -> Tensor:
+    """(n, pos): the part of each token in what reaches a unit."""
     return from_tokens.abs() / from_tokens.abs().sum(1, keepdim=True).clamp(min=1e-9)
 
 
+def resting(view: LinearView) -> float:
+    """The share of all attention, but for its own, that the first token has."""
+    return float(torch.stack([p[:, 1:, 0].mean() for p in view.patterns]).mean()) if view.n_tokens > 2 else 0.0
+
+
+def sink(case: Case) -> bool:
+    """Whether the first token is looked at whatever comes, and no counterfactual changes it: that it is read says
+    nothing."""
+    changed = any(int(other.ids[0]) != int(case.view.ids[0]) for other in case.baselines)
+    return not changed and resting(case.view) >= SINK
+
+
+def usual(from_tokens: Tensor) -> Tensor:
+    """(pos,): the part of each token in what reaches units, on average."""
+    return shares(from_tokens).mean(0) if len(from_tokens) else from_tokens.new_zeros(from_tokens.shape[1])
+
+
 def _focus(from_tokens: Tensor) -> Tensor:
-    return _shares(from_tokens).amax(1) if len(from_tokens) else from_tokens.new_zeros(0)
-
-
-@dataclass
-class Group:
-    """Nodes at one position in one third of the depth."""
-
-    members: Tensor  # indices of units
-    position: int
-    layers: tuple[int, int]
-    share: float  # of the influence of all features
-    reads: list[int]  # positions
-    promotes: list[int]  # token ids
-    effect: float  # of holding them at their baseline, as the graph predicts member by member
-
-
-class Facts(NamedTuple):
-    """Of each unit: its layer, its influence, the predicted effect of its ablation (n,), and what each token gives it
-    (n, pos)."""
-
-    layers: Tensor
-    influence: Tensor
-    effects: Tensor
-    from_tokens: Tensor
-
-
-def group(case: Case, units: Units, facts: Facts, likely: Tensor, bar: float, count: int = 4) -> list[Group]:
-    """The groups that carry most: nodes at the same position in the same third of the depth, ranked by
-    the influence they hold.
-
-    likely: ids of likely next tokens, among which a group at the last position is told by what it promotes. bar: how
-    far the best token must stand out for a group elsewhere, which acts through attention, to be told by tokens at all.
-    """
-    view, coded, (layers, influence, effects, from_tokens) = case.view, case.coded, facts
-    stage = (3 * layers) // view.parts.n_layers
-    found = []
-    for p in units.positions.unique().tolist():
-        for s in stage.unique().tolist():
-            members = ((units.positions == p) & (stage == s)).nonzero()[:, 0]
-            if len(members) < 2:
-                continue
-            found.append((float(influence[members].sum()), p, members))
-    found.sort(key=lambda item: (-item[0], item[1]))
-    whole = max(float(influence.sum()), 1e-12)
-    out = []
-    for share, p, members in found[:count]:
-        weight = influence[members, None] * _shares(from_tokens[members])
-        reads = weight.sum(0)
-        reads = reads / reads.sum().clamp(min=1e-9)
-        top = reads.argsort(descending=True)[:2].tolist()
-        total = written(view, coded, units.take(members)).sum(0, keepdim=True)
-        promoted = vocabulary_effects(view, total)
-        if p == view.n_tokens - 1:
-            names = likely[promoted[0, likely].topk(min(3, len(likely))).indices].tolist()
-        else:
-            names = promoted[0].topk(3).indices.tolist() if float(peak(promoted)) > bar else []
-        here = layers[members]
-        out.append(
-            Group(
-                members,
-                p,
-                (int(here.min()), int(here.max())),
-                share / whole,
-                [q for q in top if float(reads[q]) >= 0.15],
-                names,
-                float(effects[members].sum()),
-            )
-        )
-    return out
+    return shares(from_tokens).amax(1) if len(from_tokens) else from_tokens.new_zeros(0)
 
 
 def called(basis: Sequence[Dictionary]) -> Called:
     """What the features of a basis are called: neurons are features too, so a mixture is of features."""
     return "neurons" if all(isinstance(block, Neurons) for block in basis) else "features"
-
-
-class Told(NamedTuple):
-    """What a sentence is made of.
-
-    subject: what is explained, in words. probability: of it. names: of the tokens that groups promote. against: what
-    switching off sets features to. quantities: what is reported, and what predictions are made of. units: what the
-    members of groups are called.
-    """
-
-    subject: str
-    probability: float
-    names: dict[int, str]
-    against: str
-    quantities: tuple[Quantity, Quantity]
-    units: Called
-
-
-def sentence(
-    told: Told, tokens: list[str], groups: list[Group], tests: list[tuple[Effect, Verdict, list[int]]] | None
-) -> tuple[str, list[str]]:
-    """The sentence above the picture without its end, and its claims one by one.
-
-    tests: of each group its effect, verdict and the words that switching it off makes less likely; None if nothing
-    was tested.
-    """
-    claims = []
-    reported, inside = told.quantities
-    for k, g in enumerate(groups):
-        layers = f"layer {g.layers[0]}" if g.layers[0] == g.layers[1] else f"layers {g.layers[0]} to {g.layers[1]}"
-        place = at(tokens, g.position)
-        text = f"{len(g.members)} {told.units} at {place} in {layers} ({g.share:.0%} of the influence)"
-        promoted = [] if tests is None else tests[k][2]
-        does = []
-        if g.reads:
-            does.append("read " + phrase([at(tokens, p) for p in g.reads]))
-        if promoted:
-            does.append("promote " + phrase([quote(told.names[i]) for i in promoted]))
-        text += " that " + " and ".join(does) if does else " with no readable label"
-        if tests is None:
-            claims.append(text + ", which appear in the graph and were not tested")
-            continue
-        effect, verdict, _ = tests[k]
-        change = f"setting them to {told.against} changes the {reported.name} by {effect.measured:+.2f}"
-        if inside != reported:
-            change += f"; the {inside.name} by {effect.in_graph:+.2f}"
-        change += f", predicted {effect.predicted:+.2f}"
-        claims.append(f"{text}: {PLURAL[verdict]} ({change})")
-    mattering = tests is None or any(verdict in ("as-predicted", "not-as-predicted") for _, verdict, _ in tests)
-    verb = "comes from" if mattering else "is traced to"
-    return f"{told.subject} ({told.probability:.1%}) {verb} {'; '.join(claims)}", claims
 
 
 @dataclass

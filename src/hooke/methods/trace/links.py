@@ -7,7 +7,7 @@ Why a head looked there is its score, as a sum over what stands at query and key
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,6 +25,7 @@ from hooke.sites import Site
 
 N_LINKS, N_TRIED, N_RANDOM, N_PAIRS = 5, 30, 20, 4
 Place = tuple[int, int, int, int]  # layer, head, query, key
+Brought = Callable[[Place], tuple[Tensor, list[Tensor]]]
 
 
 @dataclass
@@ -42,50 +43,73 @@ class Link:
 
     place: Place
     pattern: float
+    here: Tensor  # (d_head,): what it brings
+    there: list[Tensor]  # the same in each counterfactual
     predicted: float
-    measured: float
-    verdict: Verdict
+    measured: float | None = None  # None if it was not tried
+    verdict: Verdict = "untested"
+    bar: float = 0.0  # what 95 % of random links stay under
     score: float = 0.0
     runner_up: int | None = None
     runner_score: float | None = None
     runner_pattern: float | None = None
     pairs: list[tuple[Stood | None, Stood | None, float]] = field(default_factory=list)
 
+    def predict(self, amount: float) -> None:
+        """Say what taking away what it brings should do, and how that fared."""
+        self.predicted = amount
+        if self.measured is not None:
+            self.verdict = judge(amount, self.measured, self.bar)[0]
 
-def attention_links(case: Case, kept: Units, seed: int) -> list[Link]:
-    """The links that matter most of all that were tried, each explained; none where nothing is live or moves."""
+
+def attention_links(case: Case, kept: Units, seed: int, measure: bool = True) -> list[Link]:
+    """The links that matter most of all that were tried, each explained; none where nothing is live or moves. measure:
+    try them; else those with the largest estimate, untested."""
     live, n_pos = case.live, case.view.n_tokens
     if live is None or n_pos < 2:
         return []
-    guessed, carried = links_by_slope(case, live)
+    guessed, brought = links_by_slope(case, live)
     flat = guessed.flatten()
-    best = flat.abs().topk(min(N_TRIED, len(flat))).indices
+    best = flat.abs().topk(min(N_TRIED if measure else N_LINKS, len(flat))).indices
     best = best[flat[best] != 0]
+    found = []
+    for i in best.tolist():
+        place = _place(i, guessed.shape)
+        layer, head, query, key = place
+        pattern = float(case.view.patterns[layer][head, query, key])
+        found.append(Link(place, pattern, *brought(place), -float(flat[i])))
+    if measure and found:
+        _measure(case, found, flat, brought, guessed.shape, seed)
+        found.sort(key=lambda link: -abs(link.measured or 0.0))
+    standing = Standing(case, kept)
+    for link in found[:N_LINKS]:
+        _explain(case, live, link, standing)
+    return found[:N_LINKS]
+
+
+def _measure(case: Case, found: list[Link], flat: Tensor, brought: Brought, shape: torch.Size, seed: int) -> None:
+    """Take what links bring away, and what random ones do, and give each its verdict."""
     there = (flat != 0).nonzero()[:, 0]
     generator = torch.Generator().manual_seed(seed)
-    random = there[torch.randperm(len(there), generator=generator)[:N_RANDOM].to(there.device)]
-    places = [_place(int(i), guessed.shape) for i in (*best.tolist(), *random.tolist())]
-    if not len(best):
-        return []
-    edits = [[without(case, carried(place), place)] for place in places]
+    random = [_place(int(i), shape) for i in there[torch.randperm(len(there), generator=generator)[:N_RANDOM]]]
+    edits = [
+        [without(case, here, others, place)]
+        for place, here, others in (
+            *((link.place, link.here, link.there) for link in found),
+            *((place, *brought(place)) for place in random),
+        )
+    ]
     logits, _ = case.model.run_each(case.run, edits)
     measured = (case.metric.graph(logits) - case.metric.graph(case.logits)).tolist()
-    bar = max(case.rounding, float(np.quantile(np.abs(measured[len(best) :]), 0.95)) if len(random) else 0.0)
-    found, standing = [], Standing(case, kept)
-    order = sorted(range(len(best)), key=lambda k: -abs(measured[k]))[:N_LINKS]
-    for k in order:
-        layer, head, query, key = places[k]
-        predicted = -float(flat[best[k]])
-        pattern = float(case.view.patterns[layer][head, query, key])
-        verdict = judge(predicted, measured[k], bar)[0]
-        found.append(Link(places[k], pattern, predicted, measured[k], verdict))
-        _explain(case, live, found[-1], standing)
-    return found
+    bar = max(case.rounding, float(np.quantile(np.abs(measured[len(found) :]), 0.95)) if random else 0.0)
+    for link, value in zip(found, measured, strict=False):
+        link.measured, link.bar = value, bar
+        link.predict(link.predicted)
 
 
-def links_by_slope(case: Case, live: LiveView) -> tuple[Tensor, Callable[[Place], Tensor]]:
+def links_by_slope(case: Case, live: LiveView) -> tuple[Tensor, Brought]:
     """(layer, head, query, key): how far the answer is, by its slopes, from where it would be with each link as in the
-    counterfactuals; and what each carries, as a function of its place."""
+    counterfactuals; and what each brings here and in each of them, as a function of its place."""
     parts, n_layers = case.model.parts, case.model.parts.n_layers
     sites = [Site("z", layer) for layer in range(n_layers)]
     shape = (case.view.n_tokens, parts.n_heads, parts.d_head)
@@ -115,12 +139,12 @@ def links_by_slope(case: Case, live: LiveView) -> tuple[Tensor, Callable[[Place]
         away = torch.stack([pattern * (toward @ v.transpose(1, 2)) for pattern, v in others(layer)]).mean(0)
         rows.append(here - away)
 
-    def carried(place: Place) -> Tensor:
+    def brought(place: Place) -> tuple[Tensor, list[Tensor]]:
         layer, head, query, key = place
         here = case.view.patterns[layer][head, query, key] * live.attention[layer].values[head, key]
-        return here - torch.stack([p[head, query, key] * v[head, key] for p, v in others(layer)]).mean(0)
+        return here, [p[head, query, key] * v[head, key] for p, v in others(layer)]
 
-    return torch.stack(rows), carried
+    return torch.stack(rows), brought
 
 
 def _place(flat: int, shape: torch.Size) -> Place:
@@ -128,12 +152,12 @@ def _place(flat: int, shape: torch.Size) -> Place:
     return layer, head, query, key
 
 
-def without(case: Case, carried: Tensor, place: Place) -> Edit:
+def without(case: Case, here: Tensor, there: Sequence[Tensor], place: Place) -> Edit:
     """An edit that gives a head at a query what it would have with one link as in the counterfactuals."""
     layer, head, query, _ = place
     parts = case.model.parts
-    value = torch.zeros(1, parts.n_heads, parts.d_head, dtype=case.model.dtype, device=carried.device)
-    value[0, head] = -carried.to(value.dtype)
+    value = torch.zeros(1, parts.n_heads, parts.d_head, dtype=case.model.dtype, device=here.device)
+    value[0, head] = (torch.stack(list(there)).mean(0) - here).to(value.dtype)
     return Edit(Site("z", layer), "add", value, positions=[query])
 
 

@@ -4,7 +4,6 @@ interchange file, groups, paths and the sentence with its claims."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,10 @@ from hooke.methods.asking import lookalike
 from hooke.methods.phrases import at, phrase, quote
 from hooke.methods.quantities import told as quantity_told
 from hooke.methods.trace import draw as inf
-from hooke.methods.trace import explain
-from hooke.methods.trace.coded import Case, Coded, Units
-from hooke.methods.trace.counterfactuals import Against
-from hooke.methods.trace.draw import Drawn, Logits
+from hooke.methods.trace import explain, story
+from hooke.methods.trace.coded import Coded
+from hooke.methods.trace.draw import Drawn
+from hooke.methods.trace.found import Found
 from hooke.methods.trace.links import Link, Stood
 from hooke.methods.trace.tries import Verification, judge
 from hooke.model import Model
@@ -28,28 +27,6 @@ from hooke.results.payloads.common import Token
 from hooke.sites import Site
 
 UNSURE = 0.3  # a first choice below this probability is called unsure
-
-
-@dataclass
-class Found:
-    """What the phases of a trace have found of a prompt."""
-
-    case: Case
-    kept: Units
-    drawn: Drawn
-    logits: Logits
-    paths: list[explain.Path]
-    against: Against
-    checks: dict[str, float]
-    fault: str  # why nothing in the graph can be relied on; empty where the checks hold
-    verification: Verification | None = None
-    summary: dict[str, Any] = field(default_factory=dict)  # of the verification
-    attention: list[Link] = field(default_factory=list)
-
-    @property
-    def probabilities(self) -> Tensor:
-        """(d_vocab,) of the next token."""
-        return self.case.run.logits.float().softmax(-1)
 
 
 def build_graph(found: Found) -> Graph:
@@ -155,8 +132,8 @@ def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any],
     target = _token(model, metric.target, float(probabilities[metric.target]))
     other = metric.contrast
     contrast = None if other is None else _token(model, other, float(probabilities[other]))
-    told = _told(found, target, contrast)
-    text, claims, groups = _sentence(found, graph, told)
+    subject = quote(target["token"]) + ("" if contrast is None else f" rather than {quote(contrast['token'])}")
+    text, claims, groups = story.tell(found, graph, subject, target["probability"])
     warning, last = against.told(model)
     claims.append(last)
     if warning:
@@ -179,6 +156,8 @@ def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any],
             "tested": _tested(found.summary, metric.quantity.name, against.by) if found.summary else "",
             "sentence": text,
             "groups": groups,
+            "flows": story.flows(found),
+            "part_paths": story.part_paths(found, graph),
             "paths": [_path(graph, path, found.verification) for path in found.paths],
             "trials": _trials(graph, found.verification),
             "attention": [_link(found, graph, link) for link in found.attention],
@@ -186,28 +165,13 @@ def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any],
             "notes": [
                 *([f"this graph failed its own check: {found.fault}"] if found.fault else []),
                 *_notes(model, top, target, contrast, case.view.n_tokens, probabilities),
+                *_sink(found, graph.tokens),
                 *([warning] if warning else []),
             ],
-            "units": told.units,
+            "units": explain.called(case.coded.basis),
             "graph": held.model_dump(exclude_unset=True),
         },
         claims,
-    )
-
-
-def _told(found: Found, target: dict[str, Any], contrast: dict[str, Any] | None) -> explain.Told:
-    """What the sentence is made of."""
-    case, subject = found.case, quote(target["token"])
-    if contrast is not None:
-        subject += f" rather than {quote(contrast['token'])}"
-    named = [(i, name) for g in found.drawn.groups for i, name in zip(g.promotes, case.model.text(g.promotes))]
-    return explain.Told(
-        subject,
-        target["probability"],
-        dict(named),
-        found.against.phrase,
-        (case.metric.quantity, case.metric.graph_quantity),
-        explain.called(case.coded.basis),
     )
 
 
@@ -231,12 +195,24 @@ def _tested(v: dict[str, Any], name: str, by: str) -> str:
             f"; of what {v['edges_tried']} single edges carry to the answer: {of('edges_spearman')} "
             f"({of('edges_held_spearman')}; shuffled: {of('edges_shuffled_spearman')})"
         )
+    if v.get("parts_spearman") is not None:
+        text += f"; of the parts of the story: {of('parts_spearman')}"
     if v.get("paths_sign") is not None:
         text += f". {v['paths_sign']:.0%} of the {v['paths_tried']} paths carry what they should, by sign"
+    if v.get("part_paths_sign") is not None:
+        text += f", and {v['part_paths_sign']:.0%} of the {v['part_paths_tried']} paths through parts"
     if v.get("curvature") is not None:
         text += f". The edges into the answer leave {v['curvature']:.1%} of its change unaccounted for"
     text += f". The nodes alone keep {of('fit')} of the effect on the {name} (random nodes {of('random_fit')})"
     return text + ("" if by != "passages" else ", against neutral passages")
+
+
+def _sink(found: Found, tokens: list[str]) -> list[str]:
+    """A note where attention rests on the first token whatever comes."""
+    if not explain.sink(found.case):
+        return []
+    share = explain.resting(found.case.view)
+    return [f"{share:.0%} of all attention rests on the first token, {quote(tokens[0])}: nodes are not told to read it"]
 
 
 def _trials(graph: Graph, verification: Verification | None) -> list[dict[str, Any]]:
@@ -273,10 +249,12 @@ def _link(found: Found, graph: Graph, link: Link) -> dict[str, Any]:
     if pairs:
         best = pairs[0]
         text += f"; the pair that adds most is {best['query']} here with {best['key']} there ({best['amount']:+.1f})"
-    text += (
-        f". With what it brings as in the counterfactuals the {name} changes by {link.measured:+.2f}, predicted "
-        f"{link.predicted:+.2f}"
+    moved = (
+        f"{link.predicted:+.2f}, untested"
+        if link.measured is None
+        else (f"{link.measured:+.2f}, predicted {link.predicted:+.2f}")
     )
+    text += f". With what it brings as in the counterfactuals the {name} changes by {moved}"
     return {
         "layer": layer, "head": head, "query": query, "key": key, "pattern": link.pattern, "predicted": link.predicted,
         "measured": link.measured, "verdict": link.verdict, "score": link.score, "runner_up": link.runner_up,
@@ -354,53 +332,6 @@ def _notes(
     if model.info.get("note"):
         notes.append(str(model.info["note"]))
     return notes
-
-
-def _sentence(found: Found, graph: Graph, told: explain.Told) -> tuple[str, list[Claim], list[dict[str, Any]]]:
-    """The sentence, its claims, and its groups as the payload has them."""
-    drawn, verification, tests = found.drawn, found.verification, None
-    if verification is not None:
-        tests = [
-            (effect, verdict, promoted)
-            for effect, (verdict, _), promoted in zip(
-                verification.groups, verification.group_verdicts, verification.promoted, strict=True
-            )
-        ]
-    text, parts = explain.sentence(told, graph.tokens, drawn.groups, tests)
-    if not parts:
-        text += f"{len(found.kept)} nodes of which no group stands out"
-    hidden = drawn.scores["unexplained"]
-    text += f". Left unexplained at this budget: {hidden:.0%} of the input to these nodes."
-    claims, groups = [], []
-    for k, (g, part) in enumerate(zip(drawn.groups, parts, strict=True)):
-        members = [graph.nodes[i].id for i in g.members.tolist()]
-        verdict = "untested" if verification is None else verification.group_verdicts[k][0]
-        claims.append(Claim(text=part, verdict=verdict, evidence=[f"#groups.{k}", *(f"#{name}" for name in members)]))
-        entry: dict[str, Any] = {
-            "nodes": members,
-            "position": g.position,
-            "token": graph.tokens[g.position],
-            "layers": list(g.layers),
-            "share": g.share,
-            "reads": [graph.tokens[p] for p in g.reads],
-            "promotes": [] if verification is None else [told.names[i] for i in verification.promoted[k]],
-            "verdict": verdict,
-            "text": part,
-        }
-        if verification is not None:
-            effect, double = verification.groups[k], verification.doubles_named[k]
-            entry |= {
-                "predicted": effect.predicted,
-                "measured_in_graph": effect.in_graph,
-                "measured": effect.measured,
-                "range": list(effect.spread),
-                "doubling_predicted": double.predicted,
-                "doubling_measured_in_graph": double.in_graph,
-                "doubling_measured": double.measured,
-                "reason": verification.group_verdicts[k][1],
-            }
-        groups.append(entry)
-    return text, claims, groups
 
 
 def tensors_of(graph: Graph, drawn: Drawn) -> dict[str, np.ndarray]:

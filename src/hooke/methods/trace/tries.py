@@ -47,6 +47,17 @@ class Trial(NamedTuple):
 
 
 @dataclass
+class PartPath:
+    """A path through parts of a story. token: the position that it begins at. parts: from the first on. predicted,
+    measured: changes of what the graph adds up to when the token is set to what stands there in the counterfactuals."""
+
+    token: int
+    parts: list[int]
+    predicted: float
+    measured: float = 0.0
+
+
+@dataclass
 class Verification:
     """Figures for the result, and the verdicts they rest on."""
 
@@ -58,6 +69,7 @@ class Verification:
     doubles_named: list[Effect]
     promoted: list[list[int]]  # a group: of its words those that switching it off makes less likely
     trials: list[Trial] = field(default_factory=list)
+    part_paths: list[PartPath] = field(default_factory=list)
     rounding: float = 0.0  # what an effect may be though nothing is changed
 
 

@@ -18,6 +18,7 @@ from hooke.methods.trace.answer import gradient
 from hooke.methods.trace.coded import Baseline, Case, Units
 from hooke.methods.trace.draw import Drawn
 from hooke.methods.trace.explain import Path
+from hooke.methods.trace.part_paths import strongest_part_paths, try_part_paths
 from hooke.methods.trace.select import unit_effects
 from hooke.methods.trace.tries import Effect, Trial, Tries, Verification, judge, rank, tries
 from hooke.methods.trace.ways import try_ways
@@ -117,7 +118,7 @@ def _direct(case: Case, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tens
 def verify_graph(
     case: Case, kept: Units, drawn: Drawn, paths: Sequence[Path], *, seed: int = 0, tick: Tick = idle
 ) -> Verification:
-    """Test the strongest nodes, the groups that the sentence names, paths, edges, and samples of nodes and groups
+    """Test the strongest nodes, the parts of the story, paths, edges, and samples of nodes and groups
     against the live model."""
     matrix, unit = drawn.matrix, drawn.slopes
     if unit is None:
@@ -127,18 +128,28 @@ def verify_graph(
     made = tries(case, kept, case.coded.at_units(unit, kept), named, words, seed)
     tick(0.1)
     predict(case, made.predicted(), unit, kept, matrix)
-    if drawn.averaged is not None:  # of hundreds of nodes a slope at one point says little
-        for effect, members in zip(made.named, named, strict=True):
-            effect.predicted = float(drawn.averaged[members].sum())
+    if drawn.closure is not None and drawn.flows is not None:  # of hundreds of nodes a slope at one point says little
+        through, _ = drawn.flows.of(named)
+        for k, effect in enumerate(made.named):  # its own nodes are held, so nothing goes through them
+            effect.predicted = float(through[k].sum() - through[k, k])
     measure(case, made.all(), tick=stretch(tick, 0.15, 0.6))
     least = case.rounding
     bar = _bar(made.controls, least)
     verdicts = {i: judge(e.predicted, e.in_graph, bar, e.measured) for i, e in made.singles.items()}
     if not made.controls:
         verdicts = dict.fromkeys(verdicts, ALONE)
-    ways, edge_verdicts, told = try_ways(case, kept, drawn, unit, held, paths, seed, stretch(tick, 0.6, 1.0))
+    ways, edge_verdicts, told = try_ways(case, kept, drawn, unit, held, paths, seed, stretch(tick, 0.6, 0.9))
     summary = _summary(case, made, gradient(case) if drawn.slopes is None else drawn.slopes)
     summary |= told
+    part_paths = [] if drawn.flows is None else strongest_part_paths(drawn.flows, named)
+    try_part_paths(case, kept, named, part_paths, stretch(tick, 0.9, 1.0))
+    signs = [path.predicted * path.measured > 0 for path in part_paths if abs(path.measured) > least]
+    summary |= {
+        "parts_spearman": rank([e.predicted for e in made.named], [e.in_graph for e in made.named], least),
+        "part_paths_sign": float(np.mean(signs)) if signs else None,
+        "part_paths_tried": len(part_paths),
+        "part_paths_spearman": rank([p.predicted for p in part_paths], [p.measured for p in part_paths], least),
+    }
     if drawn.closure is not None and held is not None:
         summary |= {"curvature": drawn.closure.curvature} | _held(case, made, held)
     for prefix, said in (("", [v for v, _ in verdicts.values()]), ("edges_", list(edge_verdicts.values()))):
@@ -159,6 +170,7 @@ def verify_graph(
         made.named_doubles,
         promoted,
         _trials(made, kept) + ways,
+        part_paths,
         least,
     )
 

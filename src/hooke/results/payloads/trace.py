@@ -15,7 +15,7 @@ class GroupFacts(Part):
 
     nodes: list[str] = told("node ids", axes="node")
     verdict: Verdict = told("how switching it off fared", default="untested")
-    text: str = told("what the sentence says of it", default="")
+    text: str = told("what the sentence says of it; empty of parts that it leaves out", default="")
     share: float | None = told("of the influence of all features", "share", default=None)
     predicted: float | None = told(
         "change when switched off, in what the graph adds up to", "graph_quantity", default=None
@@ -30,18 +30,50 @@ class GroupFacts(Part):
     doubling_measured: float | None = told("change of the reported quantity when doubled", "quantity", default=None)
     layers: LayerEnds | None = told("first and last", "layer", "low high", default=None)
     position: int | None = told("where it is", "position", default=None)
+    positions: list[int] = told("where its nodes are, most influence first", "position", "place", default=[])
     reason: str = told("what the verdict rests on", default="")
 
 
 class TraceGroup(GroupFacts):
-    """A group that the sentence names."""
+    """A part of the story."""
 
+    name: str = told("where it is, and what it reads and writes", default="")
+    within: float | None = told(
+        "of what follows from its nodes one by one, what goes through others of its own", "graph_quantity", default=None
+    )
     token: str = told("the token at its position")
     layers: LayerEnds = told("first and last", "layer", "low high")
     position: int = told("where it is", "position")
     share: float = told("of the influence of all features", "share")
     reads: list[str] = told("tokens of the prompt that it reads most", axes="token")
     promotes: list[str] = told("tokens that get less likely without it", axes="token")
+
+
+class Flow(Part):
+    """What setting a part, a link of attention or a token to its counterfactual value changes by way of one part or
+    link, or straight. All flows out of a part add up to what is predicted for it."""
+
+    source: int | None = told("the part that it comes from, from 0", "part", default=None)
+    source_link: int | None = told("or the link of attention, from 0", "link", default=None)
+    token: int | None = told("or the token", "position", default=None)
+    target: int | None = told("the part that it comes to first", "part", default=None)
+    target_link: int | None = told(
+        "or the link of attention that it comes to first; neither: the answer", "link", default=None
+    )
+    by: Literal["value", "query", "key"] | None = told("how it comes to a link", default=None)
+    amount: float = told("change, by features that are not drawn too", "graph_quantity")
+    direct: float = told("the same through no feature at all", "graph_quantity")
+
+
+class PartPath(Part):
+    """A path from a token through parts to the answer, and what replacing the token along it alone does."""
+
+    token: str = told("where it starts")
+    position: int = told("of that token", "position")
+    parts: list[int] = told("the parts on it, from 0", "part", "step")
+    predicted: float = told("change by the flows along it", "graph_quantity")
+    carried: float = told("the same, measured, with all other drawn features as they were", "graph_quantity")
+    verdict: Verdict = told("whether it carries what it should, and more than random edges do")
 
 
 class Path(Part):
@@ -142,6 +174,12 @@ class Verification(Part):
     edges_tried: int | None = told("edges that their source was replaced along", "edges", default=None)
     paths_sign: float | None = told("share of paths that carry what they should, by sign", "share", default=None)
     paths_tried: int | None = told("paths that their token was replaced along", "paths", default=None)
+    parts_spearman: float | None = told("of the parts of the story", "rank correlation", default=None)
+    part_paths_sign: float | None = told(
+        "share of paths through parts that carry what they should, by sign", "share", default=None
+    )
+    part_paths_tried: int | None = told("paths through parts that were tried", "paths", default=None)
+    part_paths_spearman: float | None = told("of what they carry", "rank correlation", default=None)
     groups_sign_agreement: float | None = told("share of groups with the predicted sign", "share", default=None)
     random_groups_mean_effect: float | None = told("mean size of effects of random features", "quantity", default=None)
     groups_mean_effect: float | None = told("mean size of effects of groups of nodes", "quantity", default=None)
@@ -190,8 +228,10 @@ class AttentionLink(Part):
     query: int = told("from where it looks", "position")
     key: int = told("at what", "position")
     pattern: float = told("how much of its attention", "share")
-    predicted: float = told("change when what it brings is as in the counterfactuals, by slopes", "graph_quantity")
-    measured: float = told("the same, measured", "graph_quantity")
+    predicted: float = told(
+        "change when what it brings is as in the counterfactuals, by slopes averaged over the way", "graph_quantity"
+    )
+    measured: float | None = told("the same, measured", "graph_quantity")
     verdict: Verdict = told("whether it matters more than random links do, and as predicted")
     score: float = told("what its attention is made of, before soft caps", "score")
     runner_up: int | None = told("what it looks at most besides", "position")
@@ -247,7 +287,9 @@ class Trace(Payload):
     verification: Verification = told("what interventions say of the graph")
     tested: str = told("the same in words; empty where nothing was tested")
     sentence: str = told("the explanation")
-    groups: list[TraceGroup] = told("groups of features that the sentence names", axes="group")
+    groups: list[TraceGroup] = told("the parts of the story, those with most effect first", axes="part")
+    flows: list[Flow] = told("what passes between them", axes="flow", default=[])
+    part_paths: list[PartPath] = told("the strongest paths through them, tested", axes="path", default=[])
     paths: list[Path] = told("the strongest paths", axes="path")
     attention: list[AttentionLink] = told(
         "where attention looked, the links that matter most first", axes="link", default=[]

@@ -1,0 +1,166 @@
+"""The story as a result has it: the sentence with its claims, the parts by name, and what passes between them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hooke.methods.phrases import at, phrase, quote
+from hooke.methods.trace.explain import called
+from hooke.methods.trace.flows import WAYS
+from hooke.methods.trace.found import Found
+from hooke.methods.trace.parts import NAMED, Group
+from hooke.methods.trace.tries import judge
+from hooke.results import WORDS, Claim, Graph, Verdict
+
+LITTLE = 0.02  # of the largest effect of a part: one that is less is not named
+PLURAL = {verdict: words.replace("matters", "they matter") for verdict, words in WORDS.items()}
+
+
+def tell(found: Found, graph: Graph, subject: str, probability: float) -> tuple[str, list[Claim], list[dict[str, Any]]]:
+    """The sentence above the picture, its claims one by one, and the parts as the payload has them.
+
+    subject: what is explained, in words. probability: of it.
+    """
+    groups, verification = found.drawn.groups, found.verification
+    entries = [_part(found, graph, k) for k in range(len(groups))]
+    claims = []
+    for k, (group, entry) in enumerate(zip(groups[:NAMED], entries, strict=False)):
+        entry["text"] = _claim(found, graph, group, k)
+        evidence = [f"#groups.{k}", *(f"#{name}" for name in entry["nodes"])]
+        claims.append(Claim(text=entry["text"], verdict=entry["verdict"], evidence=evidence))
+    verdicts = [claim.verdict for claim in claims]
+    mattering = verification is None or "as-predicted" in verdicts or "not-as-predicted" in verdicts
+    text = f"{subject} ({probability:.1%}) {'comes from' if mattering else 'is traced to'} "
+    if not claims:
+        text += f"{len(found.kept)} nodes of which no part stands out"
+    elif len(groups) > len(claims):
+        text += f"{len(groups)} parts, and most from these {len(claims)}: "
+    text += "; ".join(claim.text for claim in claims)
+    hidden = found.drawn.scores["unexplained"]
+    return text + f". Left unexplained at this budget: {hidden:.0%} of the input to these nodes.", claims, entries
+
+
+def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
+    """What the sentence says of a part."""
+    verification, low, high = found.verification, *group.layers
+    layers = f"layer {low}" if low == high else f"layers {low} to {high}"
+    place = phrase([at(graph.tokens, p) for p in group.positions[:2]])
+    if len(group.positions) > 2:
+        place = f"{at(graph.tokens, group.positions[0])} and {len(group.positions) - 1} other tokens"
+    units = called(found.case.coded.basis)
+    text = f"{len(group.members)} {units} at {place} in {layers} ({group.share:.0%} of the influence)"
+    does = []
+    if group.reads:
+        does.append("read " + phrase([at(graph.tokens, p) for p in group.reads]))
+    promoted = _promoted(found, k)
+    if promoted:
+        does.append("promote " + phrase([quote(token) for token in promoted]))
+    text += " that " + " and ".join(does) if does else " with no readable label"
+    if verification is None:
+        return text + ", which appear in the graph and were not tested"
+    effect, (verdict, _) = verification.groups[k], verification.group_verdicts[k]
+    reported, inside = found.case.metric.quantity, found.case.metric.graph_quantity
+    change = f"setting them to {found.against.phrase} changes the {reported.name} by {effect.measured:+.2f}"
+    if inside != reported:
+        change += f"; the {inside.name} by {effect.in_graph:+.2f}"
+    return f"{text}: {PLURAL[verdict]} ({change}, predicted {effect.predicted:+.2f})"
+
+
+def _promoted(found: Found, k: int) -> list[str]:
+    """Tokens that switching a part off makes less likely."""
+    return [] if found.verification is None else found.case.model.text(found.verification.promoted[k])
+
+
+def _part(found: Found, graph: Graph, k: int) -> dict[str, Any]:
+    """A part as the payload has it."""
+    group, verification = found.drawn.groups[k], found.verification
+    promoted = _promoted(found, k)
+    verdict: Verdict = "untested" if verification is None else verification.group_verdicts[k][0]
+    entry: dict[str, Any] = {
+        "nodes": [graph.nodes[i].id for i in group.members.tolist()],
+        "position": group.positions[0],
+        "positions": group.positions,
+        "token": graph.tokens[group.positions[0]],
+        "layers": list(group.layers),
+        "share": group.share,
+        "reads": [graph.tokens[p] for p in group.reads],
+        "promotes": promoted,
+        "verdict": verdict,
+    }
+    if found.drawn.flows is not None:
+        through, _ = found.drawn.flows.of([g.members for g in found.drawn.groups])
+        entry |= {"predicted": float(through[k].sum() - through[k, k]), "within": float(through[k, k])}
+    if verification is not None:
+        effect, double = verification.groups[k], verification.doubles_named[k]
+        entry |= {
+            "predicted": effect.predicted,
+            "measured_in_graph": effect.in_graph,
+            "measured": effect.measured,
+            "range": list(effect.spread),
+            "doubling_predicted": double.predicted,
+            "doubling_measured_in_graph": double.in_graph,
+            "doubling_measured": double.measured,
+            "reason": verification.group_verdicts[k][1],
+        }
+    toward = entry.get("measured_in_graph", entry.get("predicted", group.effect))
+    return entry | {"name": _name(found, graph, group, promoted, toward)}
+
+
+def _name(found: Found, graph: Graph, group: Group, promoted: list[str], effect: float) -> str:
+    """What a part is called: where it stands, how deep, and what it reads, writes and moves."""
+    low, high = group.layers
+    depth = ("early", "middle", "late")[min(2, 3 * (low + high) // (2 * found.case.model.parts.n_layers))]
+    where = phrase([at(graph.tokens, p) for p in group.positions[:2]])
+    if len(group.positions) > 2:
+        where = f"{at(graph.tokens, group.positions[0])} and {len(group.positions) - 1} more"
+    others = [p for p in group.reads if p not in group.positions]
+    does = [f"reads {phrase([at(graph.tokens, p) for p in others])}"] if others else []
+    if promoted:
+        does.append("writes " + phrase([quote(token) for token in promoted[:2]]))
+    most = max(abs(g.effect) for g in found.drawn.groups)
+    if abs(effect) >= LITTLE * most:
+        target = quote(found.case.model.text([found.case.metric.target])[0])
+        does.append(("for " if effect < 0 else "against ") + target)
+    return f"{where}, {depth}" + (f": {', '.join(does)}" if does else "")
+
+
+def part_paths(found: Found, graph: Graph) -> list[dict[str, Any]]:
+    """Paths through parts, with what replacing their token along each alone did."""
+    verification = found.verification
+    if verification is None:
+        return []
+    bar = float(str(verification.summary["edges_control_95th_percentile"]))
+    return [
+        {
+            "token": graph.tokens[path.token],
+            "position": path.token,
+            "parts": path.parts,
+            "predicted": path.predicted,
+            "carried": path.measured,
+            "verdict": judge(path.predicted, path.measured, bar)[0],
+        }
+        for path in verification.part_paths
+    ]
+
+
+def flows(found: Found) -> list[dict[str, Any]]:
+    """What passes from parts, links of attention and tokens to parts, links and the answer: every flow that is not
+    nothing."""
+    drawn, n_parts, n_links = found.drawn, len(found.drawn.groups), len(found.attention)
+    if drawn.flows is None:
+        return []
+    through, direct = drawn.flows.of([g.members for g in drawn.groups])
+    out = []
+    for source, target in (through != 0).nonzero().tolist():
+        if source == target and source < n_parts:  # within a part
+            continue
+        ends: dict[str, Any] = {"token": source - n_parts - n_links}
+        if source < n_parts + n_links:
+            ends = {"source": source} if source < n_parts else {"source_link": source - n_parts}
+        if target < n_parts:
+            ends["target"] = target
+        elif target < through.shape[1] - 1:
+            link, way = divmod(target - n_parts, len(WAYS))
+            ends |= {"target_link": link, "by": WAYS[way]}
+        out.append(ends | {"amount": float(through[source, target]), "direct": float(direct[source, target])})
+    return out
