@@ -4,7 +4,7 @@
     python scripts/gallery.py --index    (only index.json, from the pages as they are, without a model)
 
 An example fails, and says so, when its nodes alone keep less than half of the effect, or when the ablation of the
-group that carries most does no more than random groups do, or not what was predicted.
+part that moves the answer most does no more than random groups do, or not what was predicted.
 """
 
 from __future__ import annotations
@@ -60,19 +60,19 @@ def finding(view: dict[str, Any]) -> tuple[str, bool]:
         return "How much of the effect the drawn neurons keep is not known.", True
     alone = f"The {NODES} drawn neurons alone keep {100 * fit:.2g}% of the effect."
     if not groups:
-        return f"No group of neurons stands out. {alone}", True
-    most = max(groups, key=lambda group: group["share"] or 0.0)
+        return f"No part of the graph stands out. {alone}", True
+    most = groups[0]  # the parts of a story come by their effect
     if most["verdict"] == "no-effect":
-        return f"The group that carries most has no effect beyond random neurons. {alone}", True
+        return f"The part that moves the answer most has no effect beyond random neurons. {alone}", True
     if fit < LEAST_FIT:
         return f"The graph leaves out what matters. {alone}", True
     if most["measured"] is None:
-        return f"The group that carries most was not tested. {alone}", True
+        return f"The part that moves the answer most was not tested. {alone}", True
     if most["verdict"] in ("refuted", "untested"):  # a page of before
-        return f"The group that carries most did not come out as predicted. {alone}", True
+        return f"The part that moves the answer most did not come out as predicted. {alone}", True
     if most["verdict"] == "not-as-predicted":
         sizes = f"predicted {most['predicted']:+.2f}, measured {most['measured_in_graph']:+.2f}"
-        return f"The group that carries most matters, not as predicted ({sizes}). {alone}", True
+        return f"The part that moves the answer most matters, not as predicted ({sizes}). {alone}", True
     runs = [run for run in view["interventions"] if run["op"] == "off" and set(run["nodes"]) == set(most["nodes"])]
     return f"{runs[0]['sentence']}.", False
 

@@ -33,12 +33,12 @@ def view(fit: float | None = 0.9, **of_group: Any) -> dict[str, Any]:
         {"op": op, "nodes": nodes, "change": change, "sentence": f"{op} {nodes[0]}"}
         for op, nodes, change in (("off", ["1_3_3"], -4.0), ("double", ["1_2_3"], 1.0), ("off", ["1_2_3"], -2.0))
     ]
-    return {"verification": {"fit": fit}, "groups": [LESS, GROUP | of_group], "interventions": runs}
+    return {"verification": {"fit": fit}, "groups": [GROUP | of_group, LESS], "interventions": runs}
 
 
 def test_an_example_fails_unless_its_numbers_hold() -> None:
     finding = script_of("gallery").finding
-    assert finding(view()) == ("off 1_2_3.", False)  # of the group that carries most, not the strongest
+    assert finding(view()) == ("off 1_2_3.", False)  # of the part that is told first
     for bad, said in (
         (view(fit=None), "not known"),
         (view(fit=0.49), "alone keep 49% of"),
@@ -47,7 +47,7 @@ def test_an_example_fails_unless_its_numbers_hold() -> None:
         (view(verdict="no-effect"), "no effect beyond random neurons"),
         (view(verdict="not-as-predicted"), "matters, not as predicted (predicted -2.00, measured -2.10)"),
         (view(verdict="untested", measured=None), "was not tested"),
-        (view() | {"groups": []}, "No group"),
+        (view() | {"groups": []}, "No part"),
     ):
         text, fails = finding(bad)
         assert fails and said in text, text
