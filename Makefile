@@ -11,6 +11,8 @@ export TORCH
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
+STORIES = capital names copy years
+
 .PHONY: help demo install test test-all test-newest lint types format web pictures bench clean check-python
 
 help:
@@ -73,8 +75,8 @@ web: .venv/.installed-dev
 	$(BIN)/python scripts/page_build.py
 
 pictures: .venv/.installed-dev
-	$(BIN)/python -m pytest tests/viewer/test_page.py -k pictures_of_the_readme
-	mkdir -p docs/images && cp build/screenshots/graph-light.png build/screenshots/plain-dark.png docs/images/
+	$(BIN)/python -m pytest tests/viewer/test_page.py -k "pictures_of"
+	mkdir -p docs/images && cp $(addprefix build/screenshots/,graph-light.png plain-dark.png $(STORIES:%=story-%.png)) docs/images/
 
 bench: .venv/.installed
 	@set -e; for file in $(sort $(wildcard bench/[a-z]*.py)); do \

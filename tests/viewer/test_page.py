@@ -453,19 +453,38 @@ def test_pictures_of_the_readme(browser: Any, tmp_path: Path) -> None:
     file = tmp_path / "capital.html"
     file.write_text(wrap(gallery_page("capital"), "capital", ""), encoding="utf-8")
     for scheme in ("light", "dark"):
-        tab = Tab(browser, viewport={"width": 1400, "height": 1500}, color_scheme=scheme)
+        tab = Tab(browser, viewport={"width": 1400, "height": 2600}, color_scheme=scheme)
         page = tab.open(file, "#edges=400")
         drawn(page)
         page.get_by_role("button", name="Start from the parts").click()
         page.locator(".phrase").first.click()
         page.locator(".change").get_by_role("button", name="Switch off").click()
+        page.mouse.move(0, 0)  # what is pointed at fades the rest
         page.wait_for_timeout(200)
         page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=SHOTS / f"graph-{scheme}.png")
         page.set_viewport_size({"width": 1400, "height": 1000})
         page.get_by_role("button", name="Plain").click()
+        page.mouse.move(0, 0)
         page.wait_for_timeout(200)
         page.evaluate("scrollTo(0, 0)")
         page.screenshot(path=SHOTS / f"plain-{scheme}.png")
         tab.close()
     assert (SHOTS / "graph-dark.png").stat().st_size > 20_000
+
+
+@pytest.mark.parametrize("name", ["capital", "names", "copy", "years"])
+def test_pictures_of_the_story(browser: Any, tmp_path: Path, name: str) -> None:
+    """The story of four examples; `make pictures` puts them into docs/images."""
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    file = tmp_path / f"{name}.html"
+    file.write_text(wrap(gallery_page(name), name, ""), encoding="utf-8")
+    for scheme, width in (("light", 1280), ("dark", 390)):
+        tab = Tab(browser, viewport={"width": width, "height": 1200}, color_scheme=scheme)
+        page = tab.open(file)
+        drawn(page)
+        story = page.locator(".story")
+        assert story.locator(".part").count() >= 5
+        page.wait_for_timeout(300)
+        story.screenshot(path=SHOTS / f"story-{name}{'' if width > 700 else '-narrow'}.png")
+        tab.close()
