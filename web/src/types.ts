@@ -191,7 +191,7 @@ export interface Group {
    */
   verdict: "as-predicted" | "not-as-predicted" | "matters" | "no-effect" | "untested" | "tested" | "refuted";
   /**
-   * what the sentence says of it; empty of parts that it leaves out
+   * what the sentence says of it, if it names it
    */
   text: string;
   /**

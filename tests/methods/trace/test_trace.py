@@ -18,6 +18,7 @@ from hooke.methods.trace.coded import encode
 from hooke.methods.trace.counterfactuals import baselines
 from hooke.methods.trace.draw import logit_values
 from hooke.methods.trace.edges import edges, readers
+from hooke.methods.trace.parts import NAMED
 from hooke.methods.trace.select import relp, unit_effects, units_at
 from hooke.methods.trace.tries import Verification, judge, weigh
 from hooke.model import Edit, held_view
@@ -369,7 +370,7 @@ def test_a_confirmed_group_does_more_than_the_same_push_on_random_neurons(glass)
     ):
         payload = hooke.trace(glass, prompt, nodes=120).payload
         runs = {frozenset(r["nodes"]): r for r in payload["interventions"] if r["op"] == "off"}
-        for group in payload["groups"]:
+        for group in payload["groups"][:NAMED]:
             run = runs[frozenset(group["nodes"])]
             inside = (
                 run["control_least"] is not None and run["control_least"] <= run["change"] <= run["control_greatest"]

@@ -24,8 +24,7 @@ def tell(found: Found, graph: Graph, subject: str, probability: float) -> tuple[
     groups, verification = found.drawn.groups, found.verification
     entries = [_part(found, graph, k) for k in range(len(groups))]
     claims = []
-    for k, (group, entry) in enumerate(zip(groups[:NAMED], entries, strict=False)):
-        entry["text"] = _claim(found, graph, group, k)
+    for k, entry in enumerate(entries[:NAMED]):
         evidence = [f"#groups.{k}", *(f"#{name}" for name in entry["nodes"])]
         claims.append(Claim(text=entry["text"], verdict=entry["verdict"], evidence=evidence))
     verdicts = [claim.verdict for claim in claims]
@@ -86,6 +85,7 @@ def _part(found: Found, graph: Graph, k: int) -> dict[str, Any]:
         "reads": [graph.tokens[p] for p in group.reads],
         "promotes": promoted,
         "verdict": verdict,
+        "text": _claim(found, graph, group, k),
     }
     if found.drawn.flows is not None:
         through, _ = found.drawn.flows.of([g.members for g in found.drawn.groups])

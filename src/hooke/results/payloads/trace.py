@@ -15,7 +15,7 @@ class GroupFacts(Part):
 
     nodes: list[str] = told("node ids", axes="node")
     verdict: Verdict = told("how switching it off fared", default="untested")
-    text: str = told("what the sentence says of it; empty of parts that it leaves out", default="")
+    text: str = told("what the sentence says of it, if it names it", default="")
     share: float | None = told("of the influence of all features", "share", default=None)
     predicted: float | None = told(
         "change when switched off, in what the graph adds up to", "graph_quantity", default=None
