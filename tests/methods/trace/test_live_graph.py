@@ -248,9 +248,11 @@ def test_what_the_file_predicts_is_what_was_predicted(live, tmp_path) -> None:
     for kind, rows in found.items():
         value, predicted, _ = np.array(rows).T
         assert np.allclose(value, predicted, rtol=2e-3, atol=2e-5 * np.abs(predicted).max()), kind
-    for group in saved.payload["groups"]:  # what the sentence names
+    for k, group in enumerate(saved.payload["groups"]):  # parts: by their nodes, and by what flows out of them
         averaged = sum(graph.nodes[place[name]].averaged for name in group["nodes"])
-        assert averaged == pytest.approx(group["predicted"], rel=1e-3, abs=1e-5)
+        assert averaged - group["within"] == pytest.approx(group["predicted"], rel=1e-3, abs=1e-5)
+        out = sum(flow["amount"] for flow in saved.payload["flows"] if flow.get("source") == k)
+        assert out == pytest.approx(group["predicted"], rel=1e-3, abs=1e-5)
     value, _, measured = np.array(found["edge"]).T
     assert spearmanr(value, measured).statistic == pytest.approx(
         live.payload["verification"]["edges_spearman"], abs=0.02
