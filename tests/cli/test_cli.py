@@ -37,6 +37,7 @@ def run(capsys, monkeypatch, glass):
 def test_trace_prints_next_tokens_first_then_the_sentence(run):
     code, out, _ = run("trace", PROMPT, "--nodes", 40)
     assert code == 0 and out.startswith("Next tokens: ")
+    out = " ".join(out.split())  # lines are broken where they are full
     assert (
         "Left unexplained at this budget" in out and "Scores at 40 nodes" in out and "Tested in the live model" in out
     )
@@ -249,7 +250,7 @@ def test_ctrl_c_in_the_middle(tmp_path):
         text=True,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
     )
-    time.sleep(6)
+    time.sleep(9)  # after the imports of a slow machine, before the end on a fast one
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
