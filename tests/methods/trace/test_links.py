@@ -6,36 +6,18 @@ import pytest
 import torch
 
 import hooke
-from families import model_of, random_ids
 from hooke import Edit
-from hooke.dictionaries import neurons
-from hooke.methods.metric import Metric
 from hooke.methods.trace import links
-from hooke.methods.trace.coded import Case, encode
-from hooke.methods.trace.counterfactuals import run_baseline
-from hooke.model import held_view, live_view
 from hooke.sites import Site
-
-F64, N_POS = torch.float64, 6
-
-
-def case_of(name: str) -> tuple[Case, torch.Tensor]:
-    model = model_of(name, F64)
-    ids = random_ids(N_POS)
-    other = ids.clone()
-    other[1:3] = random_ids(N_POS, seed=9)[1:3]
-    tokens, basis = model.tokens(ids), neurons(model)
-    view = held_view(model, tokens)
-    case = Case(model, model.record(tokens), view, encode(view, basis), Metric(5, None, model.parts.softcap), [])
-    case.baselines = [run_baseline(model, "other", model.tokens(other), basis, F64)]
-    case.live = live_view(model, view)
-    return case, other
+from linear_map import F64
+from live_cases import N_POS, case_of
 
 
 @pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "neox", "phi3", "olmo2"])
 def test_links_add_up_to_what_heads_give_and_are_taken_away_exactly(name: str) -> None:
-    case, other = case_of(name)
+    case = case_of(name, changed=slice(1, 3))
+    other = case.baselines[0].ids
     model, tokens = case.model, case.run.tokens
     assert case.live is not None
     guessed, brought = links.links_by_slope(case, case.live)
@@ -72,7 +54,7 @@ def test_links_add_up_to_what_heads_give_and_are_taken_away_exactly(name: str) -
 @pytest.mark.usefixtures("exact_norms")
 @pytest.mark.parametrize("name", ["llama", "gemma3", "gpt2", "neox", "olmo2"])
 def test_what_stands_there_adds_up_and_so_does_the_score(name: str) -> None:
-    case, _ = case_of(name)
+    case = case_of(name, changed=slice(1, 3))
     found = case.coded.units(
         torch.tensor([0, 0, 1]), torch.tensor([2, 5, 2]), torch.tensor([3, 4, 5]), [b.codes for b in case.baselines]
     )

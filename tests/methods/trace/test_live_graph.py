@@ -14,50 +14,19 @@ from torch import Tensor
 import hooke
 from families import model_of, random_ids
 from hooke import HookeError
-from hooke.methods.metric import Metric
 from hooke.methods.trace.along import Way, measure_ways
 from hooke.methods.trace.answer import derivative_error, gradient, into_answer
-from hooke.methods.trace.coded import Case, Units, encode
-from hooke.methods.trace.counterfactuals import run_baseline
+from hooke.methods.trace.coded import Case, Units
 from hooke.methods.trace.edges import changes, edges, readers
 from hooke.model import Edit, held_view, live_view
 from hooke.results.drawn import graph_of
 from hooke.results.formats.graph_file import file_of, graph_from_file
 from hooke.results.payloads.graph import DrawnGraph
 from hooke.sites import Site
-from linear_map import basis_of
+from live_cases import N_POS, case_of, units_of
 
-F64 = torch.float64
-N_POS, TARGET = 6, 5
 KINDS = ("neurons", "some neurons", "transcoder", "resid_post", "cross-layer", "attn_out", "stream and branches")
 DIFFERENT = ("llama", "gemma2", "gpt2", "neox", "olmo2")
-
-
-def case_of(name: str, kind: str = "neurons") -> Case:
-    """A prompt of a tiny model in fp64, against one that differs in the last three tokens but one."""
-    model = model_of(name, F64)
-    ids = random_ids(N_POS)
-    other = ids.clone()
-    other[2:5] = random_ids(N_POS, seed=9)[2:5]
-    tokens, basis = model.tokens(ids), basis_of(kind, name)
-    view = held_view(model, tokens)
-    case = Case(model, model.record(tokens), view, encode(view, basis), Metric(TARGET, None, model.parts.softcap), [])
-    case.baselines = [run_baseline(model, "other", model.tokens(other), basis, F64)]
-    case.live = live_view(model, view)
-    return case
-
-
-def units_of(case: Case, count: int = 24) -> Units:
-    """Different features, spread over blocks and positions, that the counterfactual changes."""
-    found = [
-        (b, p, i)
-        for b, codes in enumerate(case.coded.codes)
-        for p, i in zip(codes.positions.tolist(), codes.ids.tolist(), strict=True)
-        if p >= 2
-    ]
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:count]
-    b, p, i = torch.tensor([found[j] for j in order.tolist()]).T
-    return case.coded.units(b, p, i, [other.codes for other in case.baselines])
 
 
 def moved(case: Case, unit: Units, step: float) -> list[Edit]:

@@ -10,51 +10,25 @@ from torch import Tensor
 
 import hooke
 from families import model_of, random_ids
-from hooke.methods.metric import Metric
-from hooke.methods.trace.coded import Case, Units, encode
-from hooke.methods.trace.counterfactuals import run_baseline
+from hooke.methods.trace.coded import Case, Units
 from hooke.methods.trace.flows import Flows, held_flows, live_flows, onto_answers
 from hooke.methods.trace.links import Link, links_by_slope
 from hooke.methods.trace.part_paths import strongest_part_paths, try_part_paths
 from hooke.methods.trace.parts import FEWEST, MOST, Profiles, cluster
 from hooke.methods.trace.tries import PartPath
-from hooke.model import Edit, held_view, live_view
+from hooke.model import Edit
 from hooke.sites import Site
-from linear_map import basis_of
+from linear_map import F64
+from live_cases import N_POS, TARGET, case_of, units_of
 
-F64 = torch.float64
-N_POS, TARGET, STEP = 6, 5, 1e-4
+STEP = 1e-4
 KINDS = ("neurons", "transcoder", "resid_post", "attn_out", "stream and branches")
 
 
-def case_of(name: str, kind: str = "neurons", *, here: bool = False) -> Case:
-    """A tiny model's prompt against one that differs in three tokens. here: with its tokens where the prompt's are, so
-    that the whole way is one point."""
-    model = model_of(name, F64)
-    ids = random_ids(N_POS)
-    other = ids.clone()
-    other[2:5] = random_ids(N_POS, seed=9)[2:5]
-    tokens, basis = model.tokens(ids), basis_of(kind, name)
-    view = held_view(model, tokens)
-    case = Case(model, model.record(tokens), view, encode(view, basis), Metric(TARGET, None, model.parts.softcap), [])
-    case.baselines = [run_baseline(model, "other", model.tokens(other), basis, F64)]
-    if here:
-        case.baselines = [replace(case.baselines[0], tokens=view.tokens())]
-    case.live = live_view(model, view)
+def at_one_point(case: Case) -> Case:
+    """The same with the tokens of the counterfactual where the prompt's are, so that the whole way is one point."""
+    case.baselines = [replace(case.baselines[0], tokens=case.view.tokens())]
     return case
-
-
-def units_of(case: Case, count: int = 12) -> Units:
-    """Different features, spread over blocks and positions."""
-    found = [
-        (b, p, i)
-        for b, codes in enumerate(case.coded.codes)
-        for p, i in zip(codes.positions.tolist(), codes.ids.tolist(), strict=True)
-        if p >= 2
-    ]
-    order = torch.randperm(len(found), generator=torch.Generator().manual_seed(0))[:count]
-    b, p, i = torch.tensor([found[j] for j in order.tolist()]).T
-    return case.coded.units(b, p, i, [other.codes for other in case.baselines])
 
 
 def setting(case: Case, units: Units, values: Tensor) -> list[Edit]:
@@ -103,8 +77,8 @@ def some_parts(units: Units) -> list[Tensor]:
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "neox", "olmo2"])
 def test_flows_out_of_a_feature_add_up_to_all_that_follows_from_it(name: str) -> None:
     """For any choice of parts; and through each part they are what a loop over runs with all others held gives."""
-    case = case_of(name, here=True)
-    units = units_of(case)
+    case = at_one_point(case_of(name))
+    units = units_of(case, 12)
     members = some_parts(units)
     flows = live_flows(case, units, members)
     change, onward = units.baselines - units.values, totals(case, units)
@@ -134,8 +108,8 @@ def test_flows_out_of_a_feature_add_up_to_all_that_follows_from_it(name: str) ->
 @pytest.mark.parametrize("kind", KINDS)
 def test_direct_flows_go_through_no_feature(kind: str) -> None:
     """With everything that features write held, in every kind of dictionary; and these add up too."""
-    case = case_of("llama", kind, here=True)
-    units = units_of(case)
+    case = at_one_point(case_of("llama", kind))
+    units = units_of(case, 12)
     members = some_parts(units)
     flows = live_flows(case, units, members)
     change, onward = units.baselines - units.values, totals(case, units)
@@ -160,7 +134,7 @@ def test_direct_flows_go_through_no_feature(kind: str) -> None:
 @pytest.mark.usefixtures("exact_norms")
 def test_a_part_that_is_set_as_a_whole_moves_the_answer_by_its_flows() -> None:
     """By central differences, for parts in an order that no path goes back in: one position and layer each."""
-    case = case_of("llama", here=True)
+    case = at_one_point(case_of("llama"))
     units = units_of(case, 40)
     key = units.positions * 10 + units.blocks
     members = [(key == k).nonzero()[:, 0] for k in key.unique().tolist()]
@@ -287,13 +261,13 @@ def test_a_trace_tells_parts_that_add_up(form: str) -> None:
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "neox", "olmo2"])
 def test_a_link_is_cut_out_and_come_to_by_its_value_its_query_and_its_key(name: str) -> None:
     """Against runs: what goes out of it, what a feature changes of it, and that flows still add up."""
-    case = case_of(name, here=True)
+    case = at_one_point(case_of(name))
     assert case.live is not None
     _, brought = links_by_slope(case, case.live)
     parts = case.model.parts
     layer, head, query, key = place = (parts.n_layers - 1, parts.n_heads - 1, N_POS - 1, 3)
     link = Link(place, 0.0, *brought(place), predicted=0.0)
-    units = units_of(case)
+    units = units_of(case, 12)
     members = some_parts(units)
     n = len(units)
     without, flows = live_flows(case, units, members), live_flows(case, units, members, [link])

@@ -135,6 +135,21 @@ const sumOf = (rows: Row[]): number => rows.reduce((total, r) => total + Math.ab
 
 const MARKS: Record<string, string> = { token: "■", logit: "■", remainder: "◆", error: "◆", head: "▴", bias: "+", feature: "●", mlp: "●" };
 
+/** Nodes with their share of the influence. */
+export function NodeRows({ store, nodes }: { store: Store; nodes: number[] }) {
+  const g = store.graph.value;
+  return (
+    <ul class="rows">
+      {nodes.map((i) => (
+        <li key={i}>
+          <NodeButton store={store} i={i} />
+          <span class="share">{percent(g.part[i])}</span>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
 /** A node in a list: hovering shows it in the graph, pressing selects it. */
 export function NodeButton({ store, i, part }: { store: Store; i: number; part?: number }) {
   const g = store.graph.value;

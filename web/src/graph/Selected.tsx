@@ -2,9 +2,9 @@
 
 import type { ComponentChildren } from "preact";
 import type { Json } from "../core/contract";
-import { count, percent, plain } from "../core/format";
+import { count, plain } from "../core/format";
 import { Verdict } from "../core/Verdict";
-import { NodeButton } from "./Connections";
+import { NodeRows } from "./Connections";
 import { wordsOf, type PersonGroup, type Selection, type Store } from "./store";
 
 export type Rows = [name: string, value: string][];
@@ -134,14 +134,7 @@ export function OneGroup({ store, selection, about = "", children }: GroupProps)
         )}
       </div>
       <h3>Strongest members</h3>
-      <ul class="rows">
-        {best.map((i) => (
-          <li key={i}>
-            <NodeButton store={store} i={i} />
-            <span class="share">{percent(g.part[i])}</span>
-          </li>
-        ))}
-      </ul>
+      <NodeRows store={store} nodes={best} />
     </div>
   );
 }

@@ -1,11 +1,11 @@
 // What is open under the story: a part with its claim, its strongest neurons and its flows, or a link of attention.
 
 import { useEffect, useRef } from "preact/hooks";
-import { count, num, percent, plain } from "../core/format";
+import { count, num, plain } from "../core/format";
 import { Verdict } from "../core/Verdict";
 import type { Flow, Group } from "../types";
 import { Look } from "./Attention";
-import { NodeButton } from "./Connections";
+import { NodeRows } from "./Connections";
 import type { Store } from "./store";
 import { lookKey, partKey, quantityOf, sourceKey, sourceWords, speaksFor, targetKey, targetWords, toggle } from "./story";
 import { mark } from "./StoryParts";
@@ -59,14 +59,7 @@ function Strongest({ store, group }: { store: Store; group: Group }) {
       <h3>
         Strongest {unitsOf(g)} <span class="soft">of {count(nodes.length)}, by their share of the influence</span>
       </h3>
-      <ul class="rows">
-        {nodes.sort((a, b) => g.share[b] - g.share[a]).slice(0, FIRST).map((i) => (
-          <li key={i}>
-            <NodeButton store={store} i={i} />
-            <span class="share">{percent(g.part[i])}</span>
-          </li>
-        ))}
-      </ul>
+      <NodeRows store={store} nodes={nodes.sort((a, b) => g.share[b] - g.share[a]).slice(0, FIRST)} />
     </div>
   );
 }

@@ -8,19 +8,18 @@ to, and so on. What the last one sets off is either all that follows from it (an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from hooke.methods.progress import Tick, idle
+from hooke.methods.trace.answer import FIRST
 from hooke.methods.trace.coded import Case, Units
 from hooke.model import Edit
 from hooke.model.budget import budget
 from hooke.sites import Site
-
-FIRST = Site("resid_pre", 0)
 
 
 @dataclass
@@ -83,7 +82,8 @@ def _step(
             if target is None:
                 out.append(case.metric.graph(logits[k]) - case.metric.graph(case.logits))
             else:
-                out.append(_value(case, kept, target, found[k]))
+                one = kept.take(torch.tensor([target], device=kept.ids.device))
+                out.append(come_to(case, one, found[k])[0])
     return out
 
 
@@ -91,11 +91,9 @@ def _setting(case: Case, kept: Units, node: int, value: Tensor, way: Way) -> tup
     """Edits that give a node its value, and where it writes."""
     if node < 0:
         assert way.token is not None
-        there = torch.stack([other.tokens[way.token] for other in case.baselines]).mean(0)
-        return [Edit(FIRST, value=there.to(case.model.dtype), positions=[way.token])], (FIRST,)
+        return [replaced(case, way.token)], (FIRST,)
     unit = kept.take(torch.tensor([node], device=kept.ids.device))
-    block = case.coded.basis[int(unit.blocks[0])]
-    return block.edits(unit.ids, value.view(1).to(case.view.dtype), unit.positions), block.writes
+    return case.coded.edits(unit, value.view(1).to(case.view.dtype)), case.coded.basis[int(unit.blocks[0])].writes
 
 
 def _holding(case: Case, edits: Sequence[Edit], writes: Sequence[Site], end: Site | None, place: int) -> list[Edit]:
@@ -110,14 +108,21 @@ def _holding(case: Case, edits: Sequence[Edit], writes: Sequence[Site], end: Sit
     ]
 
 
-def _value(case: Case, kept: Units, target: int, reads: dict[Site, Tensor]) -> Tensor:
-    """What a kept feature comes to with these reads; what was not reached has its clean value."""
-    b, own = int(kept.blocks[target]), int(kept.positions[target])
-    block = case.coded.basis[b]
-    rows = {
-        site: (reads[site][own] if site in reads else case.coded.inputs[b][site][own]).to(case.view.dtype)[None]
-        for site in block.reads
-    }
-    first = torch.zeros(1, dtype=torch.long, device=kept.ids.device)
-    found: Tensor = block.encode(rows).at(first, kept.ids[target][None])
-    return found[0]
+def replaced(case: Case, token: int) -> Edit:
+    """An edit that embeds at a token's place what stands there in the counterfactuals, on average."""
+    there = torch.stack([other.tokens[token] for other in case.baselines]).mean(0)
+    return Edit(FIRST, value=there.to(case.model.dtype), positions=[token])
+
+
+def come_to(case: Case, units: Units, reads: Mapping[Site, Tensor]) -> Tensor:
+    """(n,): what features come to with these reads (pos, width); what was not reached has its clean value."""
+    out = units.values.clone()
+    for b in units.blocks.unique().tolist():
+        block, own = case.coded.basis[b], units.of_block(b)
+        places, at = units.positions[own].unique(return_inverse=True)
+        rows = {
+            site: (reads[site] if site in reads else case.coded.inputs[b][site])[places].to(case.view.dtype)
+            for site in block.reads
+        }
+        out[own] = block.encode(rows).at(at, units.ids[own])
+    return out

@@ -13,7 +13,7 @@ from hooke.dictionaries import Codes, Dictionary
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.metrics import rounding
-from hooke.model import LinearView, Model
+from hooke.model import Edit, LinearView, Model
 from hooke.model.hooks import check_site
 from hooke.model.linear_view import CUT, READ
 from hooke.model.live import LiveView
@@ -79,6 +79,14 @@ class Coded:
         found.values = self.values_at(self.codes, found)
         found.baselines = torch.stack([self.values_at(codes, found) for codes in others]).mean(0)
         return found
+
+    def edits(self, units: Units, values: Tensor) -> list[Edit]:
+        """Edits that give units these values (n,)."""
+        out: list[Edit] = []
+        for b in units.blocks.unique().tolist():
+            own = units.of_block(b)
+            out += self.basis[b].edits(units.ids[own], values[own], units.positions[own])
+        return out
 
     def masks(self, units: Units) -> list[Tensor]:
         """Per block (n_entries,), True for the entries of its codes that are among active units."""

@@ -125,7 +125,7 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
     tick(0.8)
     labels = explain.label(case, kept, from_tokens, bar, random_from_tokens)
     tick(0.85)
-    drawn = Drawn(
+    return Drawn(
         edges=shown,
         matrix=shown.unit[:n],
         values=values,
@@ -140,7 +140,6 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
         closure=closure,
         answer=logits.answer(n, case.metric),
     )
-    return drawn
 
 
 def tell_parts(case: Case, kept: Units, drawn: Drawn, links: Sequence[Link], tick: Tick = idle) -> None:

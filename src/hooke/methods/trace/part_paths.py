@@ -13,17 +13,16 @@ import torch
 from torch import Tensor
 
 from hooke.methods.progress import Tick, idle
+from hooke.methods.trace.along import come_to, replaced
 from hooke.methods.trace.coded import Case, Units
 from hooke.methods.trace.flows import Flows
 from hooke.methods.trace.tries import PartPath
 from hooke.model import Edit
 from hooke.model.budget import budget
-from hooke.sites import Site
 
 COUNT = 10
 LONGEST = 3  # parts on one path
 SPREAD = 0.1  # of all that flows out of a part: what is left of that in sum, less of which nothing is shared out
-FIRST = Site("resid_pre", 0)
 
 
 def strongest_part_paths(flows: Flows, members: Sequence[Tensor], count: int = COUNT) -> list[PartPath]:
@@ -67,7 +66,7 @@ def try_part_paths(
             logits, reads = case.model.run_each(case.run, sets, read=sites)
             for row, k in enumerate(some):
                 if step < len(paths[k].parts):
-                    values[k] = _come_to(case, kept.take(members[paths[k].parts[step]]), reads[row])
+                    values[k] = come_to(case, kept.take(members[paths[k].parts[step]]), reads[row])
                 else:
                     paths[k].measured = float(case.metric.graph(logits[row]) - case.metric.graph(case.logits))
 
@@ -81,23 +80,6 @@ def _step(
         wanted[members[path.parts[step - 1]]] = value
     if step < len(path.parts):
         free[members[path.parts[step]]] = True
-    edits: list[Edit] = []
-    if value is None:
-        there = torch.stack([other.tokens[path.token] for other in case.baselines]).mean(0)
-        edits.append(Edit(FIRST, value=there.to(case.model.dtype), positions=[path.token]))
-    for b, block in enumerate(case.coded.basis):
-        own = kept.of_block(b)
-        own = own[~free[own]]
-        if len(own):
-            edits += block.edits(kept.ids[own], wanted[own], kept.positions[own])
-    return edits
-
-
-def _come_to(case: Case, units: Units, reads: dict[Site, Tensor]) -> Tensor:
-    """(n,): what units come to with these reads; those of what was not reached are as they were."""
-    out = units.values.clone()
-    for b in units.blocks.unique().tolist():
-        block, own = case.coded.basis[b], units.of_block(b)
-        x = {s: reads[s].to(case.view.dtype) if s in reads else case.coded.inputs[b][s] for s in block.reads}
-        out[own] = block.encode(x).at(units.positions[own], units.ids[own])
-    return out
+    held = kept.take((~free).nonzero()[:, 0])
+    edits = case.coded.edits(held, wanted[~free])
+    return [replaced(case, path.token), *edits] if value is None else edits

@@ -54,8 +54,6 @@ def parts(case: Case, units: Units, found: Profiles, likely: Tensor, bar: float)
     likely: ids of likely next tokens, among which a part at the last position is told by what it promotes. bar: how far
     the best token must stand out for a part elsewhere, which acts through attention, to be told by tokens at all.
     """
-    if not len(units):
-        return []
     groups, dull, first = [], usual(found.from_tokens), int(sink(case))
     for members in cluster(case, units, found):
         weight = found.influence[members]

@@ -43,10 +43,8 @@ def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
     """What the sentence says of a part."""
     verification, low, high = found.verification, *group.layers
     layers = f"layer {low}" if low == high else f"layers {low} to {high}"
-    place = phrase([at(graph.tokens, p) for p in group.positions[:2]])
-    if len(group.positions) > 2:
-        place = f"{at(graph.tokens, group.positions[0])} and {len(group.positions) - 1} other tokens"
     units = called(found.case.coded.basis)
+    place = _where(group, graph.tokens, "other tokens")
     text = f"{len(group.members)} {units} at {place} in {layers} ({group.share:.0%} of the influence)"
     does = []
     if group.reads:
@@ -63,6 +61,13 @@ def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
     if inside != reported:
         change += f"; the {inside.name} by {effect.in_graph:+.2f}"
     return f"{text}: {PLURAL[verdict]} ({change}, predicted {effect.predicted:+.2f})"
+
+
+def _where(group: Group, tokens: list[str], rest: str) -> str:
+    """Where a part stands; rest: what further tokens are called."""
+    if len(group.positions) > 2:
+        return f"{at(tokens, group.positions[0])} and {len(group.positions) - 1} {rest}"
+    return phrase([at(tokens, p) for p in group.positions])
 
 
 def _promoted(found: Found, k: int) -> list[str]:
@@ -110,9 +115,6 @@ def _name(found: Found, graph: Graph, group: Group, promoted: list[str], effect:
     """What a part is called: where it stands, how deep, and what it reads, writes and moves."""
     low, high = group.layers
     depth = ("early", "middle", "late")[min(2, 3 * (low + high) // (2 * found.case.model.parts.n_layers))]
-    where = phrase([at(graph.tokens, p) for p in group.positions[:2]])
-    if len(group.positions) > 2:
-        where = f"{at(graph.tokens, group.positions[0])} and {len(group.positions) - 1} more"
     others = [p for p in group.reads if p not in group.positions]
     does = [f"reads {phrase([at(graph.tokens, p) for p in others])}"] if others else []
     if promoted:
@@ -121,7 +123,7 @@ def _name(found: Found, graph: Graph, group: Group, promoted: list[str], effect:
     if abs(effect) >= LITTLE * most:
         target = quote(found.case.model.text([found.case.metric.target])[0])
         does.append(("for " if effect < 0 else "against ") + target)
-    return f"{where}, {depth}" + (f": {', '.join(does)}" if does else "")
+    return f"{_where(group, graph.tokens, 'more')}, {depth}" + (f": {', '.join(does)}" if does else "")
 
 
 def part_paths(found: Found, graph: Graph) -> list[dict[str, Any]]:

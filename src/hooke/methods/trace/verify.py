@@ -32,16 +32,10 @@ ALONE: tuple[Verdict, str] = ("untested", "the graph leaves no feature outside i
 def setting(case: Case, units: Units, factor: float, baseline: Baseline | None) -> list[Edit]:
     """Edits that set the units to a baseline (None: the mean of all) at factor 0, else to a multiple of their value."""
     assert units.baselines is not None
-    out: list[Edit] = []
-    for b in units.blocks.unique().tolist():
-        here = units.blocks == b
-        ids, at = units.ids[here], units.positions[here]
-        if factor:
-            value = factor * units.values[here]
-        else:
-            value = units.baselines[here] if baseline is None else baseline.codes[b].at(at, ids)
-        out += case.coded.basis[b].edits(ids, value, at)
-    return out
+    if factor:
+        return case.coded.edits(units, factor * units.values)
+    there = units.baselines if baseline is None else case.coded.values_at(baseline.codes, units)
+    return case.coded.edits(units, there)
 
 
 def measure(case: Case, effects: Sequence[Effect], *, tick: Tick = idle) -> None:
