@@ -46,7 +46,7 @@ def once(way: dict[str, str], busy: int) -> dict[str, float]:
         time.sleep(0.5)
         with tempfile.TemporaryDirectory() as folder:
             out = Path(folder) / "trace.json"
-            command = [sys.executable, "-m", "hooke.cli", "trace", PROMPT, "--out", str(out)]
+            command = [sys.executable, "-m", "hooke", "trace", PROMPT, "--out", str(out)]
             began, used = time.perf_counter(), os.times()
             subprocess.run(command, env=environment(way), check=True, stdout=subprocess.DEVNULL)
             seconds, now = time.perf_counter() - began, os.times()

@@ -31,7 +31,7 @@ def whole_command(arguments: list[str]) -> tuple[float, dict[str, float]]:
     """Wall time of `hooke trace … --json` as a person would run it, and its stages."""
     start = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "hooke.cli", "trace", PROMPT, "--json", *arguments], capture_output=True, check=True
+        [sys.executable, "-m", "hooke", "trace", PROMPT, "--json", *arguments], capture_output=True, check=True
     )
     return time.perf_counter() - start, json.loads(done.stdout)["seconds"]
 

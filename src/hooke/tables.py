@@ -147,3 +147,23 @@ def _line(parts: Sequence[tuple[str, str]], need: Sequence[int], block: Sequence
             line.append(room)
     line.rstrip()
     return line
+
+
+def percent(value: float | None) -> str:
+    """A share in percent."""
+    return "-" if value is None else f"{round(100 * value) or 0}%"  # no minus zero
+
+
+def number(value: float | None) -> str:
+    """A number with two digits after the point."""
+    return "-" if value is None else f"{value:.2f}"
+
+
+def span(values: Sequence[float]) -> str:
+    """The least and the greatest."""
+    return interval([min(values), max(values)])
+
+
+def interval(ends: Sequence[float] | None) -> str:
+    """From where to where."""
+    return "-" if ends is None else f"{ends[0]:.2f} to {ends[1]:.2f}"

@@ -9,9 +9,22 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hooke.errors import visible
+from hooke.methods.phrases import at, count, quote
 from hooke.methods.progress import overall
 from hooke.results.verdicts import WORDS
-from hooke.tables import Cell, columns_of_terminal, entry, folded, show_lines, show_table, wrapped
+from hooke.tables import (
+    Cell,
+    columns_of_terminal,
+    entry,
+    folded,
+    interval,
+    number,
+    percent,
+    show_lines,
+    show_table,
+    span,
+    wrapped,
+)
 
 
 def say(text: str) -> None:
@@ -118,10 +131,9 @@ def show_trace(result: Result) -> None:
         f"Scores at {s['nodes']} nodes: completeness {s['completeness']:.2f}, replacement {s['replacement']:.2f}, "
         f"unexplained {s['unexplained']:.2f}, path length {s['path_length']:.1f}"
     )
-    name = p["quantity"]["name"]
     if v:
         tell(p["tested"])
-        about = f"{name}: {p['quantity']['about']}"
+        about = f"{p['quantity']['name']}: {p['quantity']['about']}"
         if p["graph_quantity"] != p["quantity"]:
             about += f". {p['graph_quantity']['name']}: {p['graph_quantity']['about']}"
         tell(f"({about})")
@@ -135,18 +147,20 @@ def show_trace(result: Result) -> None:
 
 def _show_parts(p: dict[str, Any]) -> None:
     """The parts of the story, and the strongest paths through them."""
-    name, target = p["graph_quantity"]["name"], repr(p["target"]["token"])
+    name, target = p["graph_quantity"]["name"], quote(p["target"]["token"])
     if p["groups"]:
         tell(f"\nParts (change of the {name} when a part has its counterfactual values: predicted, measured):")
     for k, part in enumerate(p["groups"]):
         layers = "-".join(str(layer) for layer in dict.fromkeys(part["layers"]))
         moved = "  ".join(f"{x:+.2f}" for x in (part.get("predicted"), part.get("measured_in_graph")) if x is not None)
-        about = f"{part['name']} ({len(part['nodes'])} {p['units']}, layers {layers})"
+        about = f"{part['name']} ({count(len(part['nodes']), p['units'])}, layers {layers})"
         say(wrapped(f"  {k + 1}  {moved}  {about}: {WORDS[part['verdict']]}", rest="     "))
     if p["part_paths"]:
-        tell("\nStrongest paths through parts (the same when the token is replaced along the path alone):")
+        tell("\nStrongest paths through parts (the same, of the token replaced along the path alone):")
     for path in p["part_paths"]:
-        steps = " -> ".join([repr(path["token"]), *(f"part {k + 1}" for k in path["parts"]), target])
+        steps = " -> ".join(
+            [at(p["graph"]["tokens"], path["position"]), *(f"part {k + 1}" for k in path["parts"]), target]
+        )
         text = f"  {path['predicted']:+.2f}  {path['carried']:+.2f}  {steps}: {WORDS[path['verdict']]}"
         say(wrapped(text, rest="     "))
 
@@ -258,7 +272,7 @@ def show_attribution(result: Result) -> None:
         agreement = p["agreement"].get(method, {})
         spans = agreement.get("intervals") or {}
         cells = [
-            _cell(agreement.get(key)) + (f" ({_pair(spans[key])})" if spans.get(key) else "")
+            number(agreement.get(key)) + (f" ({interval(spans[key])})" if spans.get(key) else "")
             for key in ("pearson", "spearman", "spearman_size")
         ]
         rows.append([method, *cells, f"{result.seconds[method]:.2f}"])
@@ -335,16 +349,16 @@ def show_circuit(result: Result) -> None:
     tell(p["sentence"] + "\n")
     rows = []
     for i, (n, share) in enumerate(zip(curve["edges"], curve["shares"], strict=True)):
-        told = [_share(curve[key][i]) for key in ("circuit", "random", "random_low", "random_high", "complement")]
+        told = [percent(curve[key][i]) for key in ("circuit", "random", "random_low", "random_high", "complement")]
         rows.append([f"{n:,}", f"{share:.1%}", *told[:2], f"{told[2]} to {told[3]}", told[4]])
     show_table((units, "share", "circuit", "random", "its range", "all but the circuit"), rows, left=0)
-    areas = [f"{key.upper()} {_cell(p[key])} (random {_cell(p.get(f'{key}_random'))})" for key in ("cpr", "cmd")]
+    areas = [f"{key.upper()} {number(p[key])} (random {number(p.get(f'{key}_random'))})" for key in ("cpr", "cmd")]
     tell(f"\nFaithfulness is 1 for the whole model, 0 with everything cut. {', '.join(areas)}")
     chance = p["stability"].get("random") or {}
     for key, row in p["stability"].items():
         if key != "random" and row:
             kinds = [("mean_edges", units)] + [("mean_nodes", "nodes")] * (units != "nodes")
-            shares = [f"{_share(row[k])} of their {name} (random {_share(chance.get(k))})" for k, name in kinds]
+            shares = [f"{percent(row[k])} of their {name} (random {share(chance.get(k))})" for k, name in kinds]
             tell(f"Circuits {key.replace('_', ' ')} share {' and '.join(shares)}")
     if p.get("tests", {}).get("rows"):
         tell(f"\nThe strongest {units}, and what cutting each alone does to the metric:")
@@ -352,8 +366,8 @@ def show_circuit(result: Result) -> None:
             say(f"  {row['unit']:<24} {row['effect']:+8.3f}  {WORDS[row['verdict']]}")
     truth = p.get("scores_on_truth")
     if isinstance(truth, dict) and truth.get("median_edge_auroc") is not None:
-        known = _cell(truth["median_edge_auroc"])
-        low = f", tenth percentile {_cell(truth['p10_edge_auroc'])}" if "p10_edge_auroc" in truth else ""
+        known = number(truth["median_edge_auroc"])
+        low = f", tenth percentile {number(truth['p10_edge_auroc'])}" if "p10_edge_auroc" in truth else ""
         tell(f"\nOn models whose circuit is known, {p['method']} has edge AUROC {known}{low}")
     else:
         tell(f"\nWhat {p['method']} scores on models whose circuit is known: see hooke bench truth")
@@ -414,11 +428,11 @@ def show_probe(result: Result) -> None:
     names = [name for name in names if any(name in test["baselines"] for test in p["tests"])]
     rows = []
     for test in p["tests"]:
-        cells = [_cell(test["baselines"][name]["auroc"]) for name in names]
-        rows.append([test["part"], str(test["n"]), _cell(test["auroc"]), *cells])
+        cells = [number(test["baselines"][name]["auroc"]) for name in names]
+        rows.append([test["part"], str(test["n"]), number(test["auroc"]), *cells])
     tell(p["sentence"] + "\n")
     show_table(("never fitted to", "rows", "probe", *(n.replace("_", " ") for n in names)), rows)
-    tell("\nValidation AUROC by layer (of a random direction: " + _span(p["layer_curve"]["random_direction"]) + ")")
+    tell("\nValidation AUROC by layer (of a random direction: " + span(p["layer_curve"]["random_direction"]) + ")")
     curve = list(zip(p["layer_curve"]["sites"], p["layer_curve"]["auroc"]))
     for site, value in curve:
         say(f"  {site:>14} {value:.2f} " + "#" * max(0, round((value - 0.5) * 60)))
@@ -436,13 +450,13 @@ def show_probe_test(result: Result) -> None:
 
     p = result.payload
     tell(p["sentence"] + "\n")
-    rows = [["the probe", _cell(p["auroc"]), _pair(p["auroc_interval"])]]
+    rows = [["the probe", number(p["auroc"]), interval(p["auroc_interval"])]]
     for name, row in p["baselines"].items():
-        rows.append([name.replace("_", " "), _cell(row["auroc"]), _pair(row["interval"])])
+        rows.append([name.replace("_", " "), number(row["auroc"]), interval(row["interval"])])
     show_table(("", "AUROC", "95 % interval"), rows)
     say("")
     for row in p["recall_at_fpr"]:
-        told = row["refused"] or f"{row['recall']:.1%} ({_pair(row['interval'])})"
+        told = row["refused"] or f"{row['recall']:.1%} ({interval(row['interval'])})"
         tell(f"Recall at {row['fpr']:.1%} false positives on {row['n_benign']} unrelated texts: {told}")
     tell(f"Calibration: the mean gap between stated and true share is {p['calibration']['ece']:.2f}")
     if len(p["topics"]) > 1:
@@ -482,19 +496,3 @@ def show_probe_list(result: Result) -> None:
         kinds = f"{row['rows']} rows, {row['labels'][1]} (1) or {row['labels'][0]} (0)"
         shifts = f"; held out: {', '.join(row['shifts'])}" if row["shifts"] else ""
         show_lines(entry([f"{row['name']}:", *(kinds + shifts).split()], row["about"], width=width))
-
-
-def _share(value: float | None) -> str:
-    return "-" if value is None else f"{round(100 * value) or 0}%"  # no minus zero
-
-
-def _cell(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}"
-
-
-def _pair(interval: Sequence[float] | None) -> str:
-    return "-" if interval is None else f"{interval[0]:.2f} to {interval[1]:.2f}"
-
-
-def _span(values: Sequence[float]) -> str:
-    return f"{min(values):.2f} to {max(values):.2f}"

@@ -82,7 +82,7 @@ def test_an_error_is_one_line_whatever_is_in_it():
 
 def hooke(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "hooke.cli", *arguments], capture_output=True, text=True, timeout=120,
+        [sys.executable, "-m", "hooke", *arguments], capture_output=True, text=True, timeout=120,
         env={**os.environ, "HOOKE_HOME": str(home), "COLUMNS": "200"},
     )  # fmt: skip
 
@@ -154,7 +154,7 @@ def test_a_stream_that_was_closed_is_no_fault(closed):
 
 def test_letters_that_the_terminal_lacks_from_end_to_end():
     done = subprocess.run(
-        [sys.executable, "-m", "hooke.cli", "lens", "日本 é", "--model", "glassllm", "--json"],
+        [sys.executable, "-m", "hooke", "lens", "日本 é", "--model", "glassllm", "--json"],
         capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
     )  # fmt: skip
     assert done.returncode == 0 and json.loads(done.stdout.decode("ascii"))["arguments"]["prompt"] == "日本 é"

@@ -445,7 +445,7 @@ def test_a_model_without_a_chat_template_is_refused_in_one_line(glass: Model, tm
 def test_the_command_refuses_before_it_works(tmp_path: Path) -> None:
     (tmp_path / "taken").write_text("")
     done = subprocess.run(
-        [sys.executable, "-m", "hooke.cli", "assess", "glassllm", "--out", str(tmp_path / "taken")],
+        [sys.executable, "-m", "hooke", "assess", "glassllm", "--out", str(tmp_path / "taken")],
         capture_output=True,
         text=True,
     )
@@ -455,7 +455,7 @@ def test_the_command_refuses_before_it_works(tmp_path: Path) -> None:
 def test_the_command_writes_the_folder_and_the_report(reference: Model, tmp_path: Path) -> None:
     reference.hf.save_pretrained(tmp_path / "model")
     reference.tokenizer.save_pretrained(tmp_path / "model")
-    command = [sys.executable, "-m", "hooke.cli", "assess", str(tmp_path / "model"), "--quick", "--json"]
+    command = [sys.executable, "-m", "hooke", "assess", str(tmp_path / "model"), "--quick", "--json"]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "out")],
         capture_output=True,

@@ -19,7 +19,7 @@ def start(*arguments: str, home: Path | None = None) -> tuple[subprocess.Popen[s
     """A server in a process of its own: the process, its port, its token."""
     env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "hooke.cli", *arguments],
+        [sys.executable, "-m", "hooke", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -59,7 +59,7 @@ def test_a_port_in_use_is_one_line():
     taken = listen(0)
     port = str(taken.getsockname()[1])
     done = subprocess.run(
-        [sys.executable, "-m", "hooke.cli", "app", "--port", port, "--no-browser"], capture_output=True, text=True
+        [sys.executable, "-m", "hooke", "app", "--port", port, "--no-browser"], capture_output=True, text=True
     )
     taken.close()
     assert (

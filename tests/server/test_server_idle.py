@@ -43,7 +43,7 @@ def test_idle_connections_at_few_descriptors_do_not_stop_the_server(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "hooke.cli",
+        "hooke",
         "app",
         "--model",
         "glassllm",

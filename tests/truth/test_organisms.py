@@ -140,7 +140,7 @@ def test_loading_says_once_what_they_are(capsys: pytest.CaptureFixture[str], mon
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "hooke.cli", "organisms", *words], capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "hooke", "organisms", *words], capture_output=True, text=True)
 
 
 def test_listing() -> None:

@@ -97,7 +97,7 @@ def test_the_admission_test_can_fail(smol: Model) -> None:
 @pytest.mark.timeout(900)
 def test_admit_on_the_command_line() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "hooke.cli", "organisms", "admit", NAME, "--json"], capture_output=True, text=True
+        [sys.executable, "-m", "hooke", "organisms", "admit", NAME, "--json"], capture_output=True, text=True
     )
     payload = json.loads(done.stdout)["payload"]
     assert payload["admitted"] and payload["name"] == NAME

@@ -18,3 +18,8 @@ def at(tokens: list[str], position: int) -> str:
 def phrase(names: list[str]) -> str:
     """a, b and c."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else ""
+
+
+def count(n: int, units: str) -> str:
+    """How many of something, whose name is in the plural: 1 neuron, 2 neurons."""
+    return f"{n} {units[:-1] if n == 1 else units}"

@@ -16,7 +16,6 @@ from torch import Tensor
 from hooke.dictionaries import Dictionary, Neurons
 from hooke.methods.trace.coded import Case, Coded, Units, streamed
 from hooke.model import LinearView
-from hooke.results import WORDS
 from hooke.results.payloads.common import Called
 from hooke.sites import Site
 
@@ -24,7 +23,6 @@ N_RANDOM = 200
 TOLD = 0.15  # of what reaches a unit: a token that is told
 SINK = 0.3  # of all attention: what makes a first token a sink
 MORE = 1.25  # times its part in what reaches units on average, that it must have
-PLURAL = {verdict: words.replace("matters", "they matter") for verdict, words in WORDS.items()}
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hooke.methods.phrases import at, phrase, quote
+from hooke.methods.phrases import at, count, phrase, quote
 from hooke.methods.trace.explain import called
 from hooke.methods.trace.flows import WAYS
 from hooke.methods.trace.found import Found
@@ -14,6 +14,7 @@ from hooke.results import WORDS, Claim, Graph, Verdict
 
 LITTLE = 0.02  # of the largest effect of a part: one that is less is not named
 PLURAL = {verdict: words.replace("matters", "they matter") for verdict, words in WORDS.items()}
+SINGULAR = {verdict: words.replace("matters", "it matters") for verdict, words in WORDS.items()}
 
 
 def tell(found: Found, graph: Graph, subject: str, probability: float) -> tuple[str, list[Claim], list[dict[str, Any]]]:
@@ -45,22 +46,23 @@ def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
     layers = f"layer {low}" if low == high else f"layers {low} to {high}"
     units = called(found.case.coded.basis)
     place = _where(group, graph.tokens, "other tokens")
-    text = f"{len(group.members)} {units} at {place} in {layers} ({group.share:.0%} of the influence)"
-    does = []
+    text = f"{count(len(group.members), units)} at {place} in {layers} ({group.share:.0%} of the influence)"
+    does, end, them = [], *(("s", "it") if len(group.members) == 1 else ("", "them"))
     if group.reads:
-        does.append("read " + phrase([at(graph.tokens, p) for p in group.reads]))
+        does.append(f"read{end} " + phrase([at(graph.tokens, p) for p in group.reads]))
     promoted = _promoted(found, k)
     if promoted:
-        does.append("promote " + phrase([quote(token) for token in promoted]))
+        does.append(f"promote{end} " + phrase([quote(token) for token in promoted]))
     text += " that " + " and ".join(does) if does else " with no readable label"
     if verification is None:
         return text + ", which appear in the graph and were not tested"
     effect, (verdict, _) = verification.groups[k], verification.group_verdicts[k]
     reported, inside = found.case.metric.quantity, found.case.metric.graph_quantity
-    change = f"setting them to {found.against.phrase} changes the {reported.name} by {effect.measured:+.2f}"
+    change = f"setting {them} to {found.against.phrase} changes the {reported.name} by {effect.measured:+.2f}"
     if inside != reported:
         change += f"; the {inside.name} by {effect.in_graph:+.2f}"
-    return f"{text}: {PLURAL[verdict]} ({change}, predicted {effect.predicted:+.2f})"
+    said = PLURAL[verdict] if them == "them" else SINGULAR[verdict]
+    return f"{text}: {said} ({change}, predicted {effect.predicted:+.2f})"
 
 
 def _where(group: Group, tokens: list[str], rest: str) -> str:

@@ -1,3 +1,0 @@
-from hooke.cli import main
-
-main()
