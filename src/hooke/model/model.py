@@ -299,17 +299,19 @@ class Model:
         edit_sets: Sequence[Edit | Sequence[Edit]],
         *,
         read: Site | str | Iterable[Site | str] = (),
+        logits: bool = True,
     ) -> tuple[Tensor, list[dict[Site, Tensor]]]:
         """Run one prompt once for each set of edits, computing only what the edits can change.
 
-        tokens: one prompt without padding, or its run without edits, if it has been `record`ed.
-        Returns the last logits (n_sets, d_vocab) and each set's reads (pos …); a site before a set's
-        first edit is missing among them, because it has its clean value.
+        tokens: one prompt without padding, or its run without edits, if it has been `record`ed. logits: whether they
+        are wanted; else runs end where they are read last.
+        Returns the last logits (n_sets, d_vocab; those without edits where none are wanted) and each set's reads
+        (pos …); a site before a set's first edit is missing among them, because it has its clean value.
         """
         sets = edit_sets_in(edit_sets)
         with self.held(), torch.no_grad():
             base = tokens if isinstance(tokens, Recorded) else self.record(tokens)
-            return run_each(self, base, sets, read=sites_in(read))
+            return run_each(self, base, sets, read=sites_in(read), logits=logits)
 
     def stream(
         self,

@@ -62,10 +62,12 @@ class Layout(NamedTuple):
 
 class Kept(NamedTuple):
     """What is kept of logits. vocabulary: of which ids (None: all). each: a function of those of a part of the runs,
-    (batch, …), so that all of them need not be held at once."""
+    (batch, …), so that all of them need not be held at once. until: nothing; runs end at this site, once their taps
+    have been there."""
 
     vocabulary: Tensor | None = None
     each: Callable[[Tensor], Tensor] | None = None
+    until: Site | None = None
 
 
 ALL = Kept()
@@ -89,7 +91,7 @@ def run_packed(
         reaches the logits from, which has those of the base. start: (n_runs,) its first position.
     taps_of: the changes of the runs of a part, by site, as functions of the packed value (1, rows, …).
     """
-    n_pos, n_layers, (vocabulary, each) = base.tokens.ids.shape[1], model.parts.n_layers, kept
+    n_pos, n_layers, (vocabulary, each, until) = base.tokens.ids.shape[1], model.parts.n_layers, kept
     changed = (entry <= n_layers).nonzero()[:, 0]
     # equal starts side by side within a layer, so that a chunk leaves out as many positions as it can
     order = changed[torch.argsort(entry[changed] * (n_pos + 1) + start[changed], stable=True)]
@@ -104,13 +106,14 @@ def run_packed(
                 runs = order[done : done + size]
                 layout = Layout.of(runs, entry[runs], start[runs], n_pos, n_layers)
                 try:
-                    logits = _pass(model, base, layout, taps_of(layout), vocabulary)
+                    logits = _pass(model, base, layout, taps_of(layout), vocabulary, until)
                     break
                 except torch.OutOfMemoryError:
                     if size == 1:
                         raise
                     size, max_bytes = size // 2, max_bytes // 2
-            out[runs.to(out.device)] = (logits if each is None else each(logits)).to(out.dtype)
+            if logits is not None:
+                out[runs.to(out.device)] = (logits if each is None else each(logits)).to(out.dtype)
             done += size
             tick(done / len(order))
     return out
@@ -126,11 +129,18 @@ def _fitting(model: Model, n_pos: int, start: Tensor, vocabulary: Tensor | None,
 
 
 class _Done(Exception):
-    """Raised after the final norm: what is left is done for the tokens asked for alone."""
+    """Raised after the final norm, as what is left is done for the tokens asked for alone, or where runs end."""
 
 
-def _pass(model: Model, base: Recorded, layout: Layout, taps: Mapping[Site, Tap], vocabulary: Tensor | None) -> Tensor:
-    """Logits (n, d_vocab or n_ids) of the runs of a layout."""
+def _pass(
+    model: Model,
+    base: Recorded,
+    layout: Layout,
+    taps: Mapping[Site, Tap],
+    vocabulary: Tensor | None,
+    until: Site | None = None,
+) -> Tensor | None:
+    """Logits (n, d_vocab or n_ids) of the runs of a layout; None of runs that end before."""
     parts, n_pos, entry, device = model.parts, layout.n_pos, layout.entry, model.device
     run_of = torch.repeat_interleave(torch.arange(len(entry)), layout.lengths)
     pos_of = torch.arange(len(run_of)) - layout.offsets[run_of] + layout.start[run_of]
@@ -142,7 +152,10 @@ def _pass(model: Model, base: Recorded, layout: Layout, taps: Mapping[Site, Tap]
     found: list[Tensor] = []
 
     def change(site: Site, x: Tensor) -> Tensor:
-        return taps[site](x) if site in taps else x
+        x = taps[site](x) if site in taps else x
+        if site == until:
+            raise _Done
+        return x
 
     def visit(site: Site, x: Tensor) -> Tensor:
         layer = site.layer or 0
@@ -172,6 +185,8 @@ def _pass(model: Model, base: Recorded, layout: Layout, taps: Mapping[Site, Tap]
 
     sites = {site for site in taps if site != last_block}
     sites |= {Site("resid_pre", layer) for layer in range(first, parts.n_layers)}
+    if until is not None and until < min(sites):
+        return None  # no run has begun
     where = pos if len(pos) else pos.new_zeros(1)  # runs after the last block have no rows; the model wants one
     ids = base.tokens.ids[0][where]
     with ExitStack() as stack:
@@ -190,7 +205,7 @@ def _pass(model: Model, base: Recorded, layout: Layout, taps: Mapping[Site, Tap]
         stack.enter_context(parts.rotary.turned([n_pos]))
         with suppress(_Done):
             model.hf(input_ids=ids[None], position_ids=where[None], use_cache=False)
-    return _unembed(parts, found[0], vocabulary)
+    return _unembed(parts, found[0], vocabulary) if found else None
 
 
 def _unembed(parts: Parts, x: Tensor, vocab: Tensor | None) -> Tensor:

@@ -20,7 +20,7 @@ from hooke.model.budget import pass_tokens
 from hooke.model.edits import SQUARE, Edit
 from hooke.model.families import Parts
 from hooke.model.hooks import check_site
-from hooke.model.packed import Kept, Layout, run_packed
+from hooke.model.packed import ALL, Kept, Layout, run_packed
 from hooke.model.recorded import Recorded, record
 from hooke.model.run import Plan, Start, Tap, check_positions, forward
 from hooke.sites import Site
@@ -138,12 +138,14 @@ def run_each(
     edit_sets: Sequence[Sequence[Edit]],
     *,
     read: Iterable[Site | str] = (),
+    logits: bool = True,
     max_bytes: int | None = None,
 ) -> tuple[Tensor, list[dict[Site, Tensor]]]:
-    """Run one prompt once for each set of edits. base: the run without edits.
+    """Run one prompt once for each set of edits. base: the run without edits. logits: whether they are wanted; else
+    runs end where they are read last.
 
-    Returns the last position's logits (n_sets, d_vocab) and, for each set, its reads (pos …); a site before the first
-    edit of a set is missing there, since it has its clean value.
+    Returns the last position's logits (n_sets, d_vocab; without any those of the base) and, for each set, its reads
+    (pos …); a site before the first edit of a set is missing there, since it has its clean value.
     """
     if not edit_sets:
         raise HookeError("run_each was given no sets of edits")
@@ -154,10 +156,10 @@ def run_each(
     sets = [_Set.of(edits, sites, parts, n_pos) for edits in edit_sets]
     top = Site("resid_post", parts.n_layers - 1)
     all_whole = any(site.point in SQUARE or site >= top for site in sites)
-    logits = base.logits.expand(len(sets), -1).clone()
+    found = base.logits.expand(len(sets), -1).clone()
     reads: list[dict[Site, Tensor]] = [{} for _ in sets]
     apart = [i for i, s in enumerate(sets) if all_whole or s.whole]
-    _run_whole(model, base, [(i, sets[i]) for i in apart], sites, logits, reads)
+    _run_whole(model, base, [(i, sets[i]) for i in apart], sites, found, reads)
     rest = [i for i, s in enumerate(sets) if not (all_whole or s.whole)]
     if rest:
         chosen = [sets[i] for i in rest]
@@ -167,10 +169,11 @@ def run_each(
         entry = torch.tensor([s.entry for s in chosen])
         start = torch.tensor([s.start for s in chosen])
         kept = [reads[i] for i in rest]
-        logits[rest] = run_packed(
-            model, base, entry, start, lambda layout: _edited(chosen, layout, kept, model.device), max_bytes=max_bytes
-        )
-    return logits, reads
+        found[rest] = run_packed(
+            model, base, entry, start, lambda layout: _edited(chosen, layout, kept, model.device),
+            ALL if logits else Kept(until=max(sites, default=Site("resid_pre", 0))), max_bytes=max_bytes,
+        )  # fmt: skip
+    return found, reads
 
 
 @dataclass

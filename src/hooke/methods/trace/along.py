@@ -21,6 +21,8 @@ from hooke.model import Edit
 from hooke.model.budget import budget
 from hooke.sites import Site
 
+TOGETHER = 32  # ways that are run side by side
+
 
 @dataclass
 class Way:
@@ -62,28 +64,29 @@ def _step(
 ) -> list[Tensor]:
     """Of each way what its next node comes to when its node number `step` has this value; after the last node, how far
     the answer moves."""
-    out: list[Tensor] = []
-    size = max(1, min(64, budget(case.model.device).busy // case.view.n_tokens))
-    for start in range(0, len(ways), size):
-        some = ways[start : start + size]
-        sets, places = [], []
-        for way, value in zip(some, values[start : start + size], strict=True):
-            node, target = way.nodes[step], None if last else way.nodes[step + 1]
-            edits, writes = _setting(case, kept, node, value, way)
-            reads = [] if target is None else list(case.coded.basis[int(kept.blocks[target])].reads)
+    reads = [() if last else case.coded.basis[int(kept.blocks[way.nodes[step + 1]])].reads for way in ways]
+    # side by side those that end near each other, since a run goes no further than it is read
+    order = sorted(range(len(ways)), key=lambda k: max(reads[k], default=FIRST))
+    out = list(values)
+    size = max(1, min(TOGETHER, budget(case.model.device).busy // case.view.n_tokens))
+    for start in range(0, len(order), size):
+        some = order[start : start + size]
+        sets = []
+        for k in some:
+            way, node = ways[k], ways[k].nodes[step]
+            edits, writes = _setting(case, kept, node, values[k], way)
             if not (last and way.onward):
                 place = way.token if node < 0 else int(kept.positions[node])
-                edits = [*_holding(case, edits, writes, max(reads, default=None), place or 0), *edits]
+                edits = [*_holding(case, edits, writes, max(reads[k], default=None), place or 0), *edits]
             sets.append(edits)
-            places.append((target, reads))
-        sites = sorted({site for _, reads in places for site in reads})
-        logits, found = case.model.run_each(case.run, sets, read=sites)
-        for k, (target, _) in enumerate(places):
-            if target is None:
-                out.append(case.metric.graph(logits[k]) - case.metric.graph(case.logits))
+        sites = sorted({site for k in some for site in reads[k]})
+        logits, found = case.model.run_each(case.run, sets, read=sites, logits=last)
+        for row, k in enumerate(some):
+            if last:
+                out[k] = case.metric.graph(logits[row]) - case.metric.graph(case.logits)
             else:
-                one = kept.take(torch.tensor([target], device=kept.ids.device))
-                out.append(come_to(case, one, found[k])[0])
+                one = kept.take(torch.tensor([ways[k].nodes[step + 1]], device=kept.ids.device))
+                out[k] = come_to(case, one, found[row])[0]
     return out
 
 

@@ -17,7 +17,16 @@ from hooke.model.run import Tap
 from hooke.sites import Site
 
 Cut = Literal["nothing", "units", "everything"]
+TOGETHER = 8  # aims that go down together
 LOOKED = ("q", "k", "v", "pattern")  # what is looked at in the layer of a link
+
+
+class Aim(NamedTuple):
+    """A tensor of a run, how much of it each of k aims is of (k, …), and the layer that it is in."""
+
+    x: Tensor
+    weight: Tensor
+    layer: int
 
 
 class Sources(NamedTuple):
@@ -62,12 +71,17 @@ class CutOut:
         others = run.logits[:, list(self.candidates)] - run.logits.mean(-1, keepdim=True)
         self.answer = torch.cat([case.metric.graph(run.logits)[:, None], others], 1).sum(0)
 
-    def acts(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Aims: what units would do, by weights (k, row, n_units)."""
-        return [(x, weights[..., self.kept.of_block(b)]) for b, x in self._acts.items()]
+    def acts(self, weights: Tensor) -> list[Aim]:
+        """What units would do, by weights (k, row, n_units)."""
+        layer = self.case.coded.layer
+        return [Aim(x, weights[..., self.kept.of_block(b)], layer(b)) for b, x in self._acts.items()]
 
-    def brought(self, link: int, weight: Tensor) -> list[list[tuple[Tensor, Tensor]]]:
-        """Aims: what a link would bring, by weight (row, d_head), as its value, its query and its key change it."""
+    def answers(self, weight: Tensor) -> Aim:
+        """What is explained and the candidates, by weight (k, 1 + candidates)."""
+        return Aim(self.answer, weight, self.case.model.parts.n_layers)
+
+    def brought(self, link: int, weight: Tensor) -> list[Aim]:
+        """What a link would bring, by weight (row, d_head), as its value, its query and its key change it."""
         layer, *_ = self.links[link].place
         pattern, value = self._ends(link)
         q, k = (self._seen[Site(point, layer)] for point in ("q", "k"))
@@ -77,25 +91,24 @@ class CutOut:
             if moved.requires_grad
             else (None,) * 2
         )
-        out = [[(value, pattern.detach()[:, None] * weight.to(value.dtype))]]
-        return [*out, *([] if x is None else [(at, x)] for at, x in zip((q, k), by, strict=True))]
+        out = [Aim(value, pattern.detach()[:, None] * weight.to(value.dtype), layer)]
+        none = torch.zeros_like
+        return [*out, *(Aim(at, none(at) if x is None else x, layer) for at, x in zip((q, k), by, strict=True))]
 
-    def slopes(self, aims: Sequence[tuple[Tensor, Tensor]]) -> Sources:
-        """How aims change with the sources. Of each tensor, how much of it every aim is of (k, …)."""
-        k = len(aims[0][1])
-        reached = [(x, weight.to(x.dtype)) for x, weight in aims if x.requires_grad]
+    def slopes(self, aims: Sequence[Aim]) -> Sources:
+        """How k aims change with the sources."""
+        k, dtype = len(aims[0].weight), self.case.view.dtype
         leaves = [*self._leaves.values(), *(self._brought[i] for i in range(len(self.links))), self.tokens]
-        found: Sequence[Tensor | None] = [None] * len(leaves)
-        if reached:
-            whole, weights = zip(*reached, strict=True)
+        full = [leaf.new_zeros(k, *leaf.shape, dtype=dtype) for leaf in leaves]
+        for some in _by_height(aims):  # what is of early layers alone has no way down through the later ones
+            reached = [(aim.x, aim.weight[some].to(aim.x.dtype)) for aim in aims if aim.x.requires_grad]
+            whole, weights = zip(*((x, w) for x, w in reached if bool((w != 0).any())), strict=True)
             found = torch.autograd.grad(
                 whole, leaves, weights, retain_graph=True, allow_unused=True, is_grads_batched=True
             )
-        dtype = self.case.view.dtype
-        full = [
-            leaf.new_zeros(k, *leaf.shape, dtype=dtype) if x is None else x.to(dtype)
-            for leaf, x in zip(leaves, found, strict=True)
-        ]
+            for into, x in zip(full, found, strict=True):
+                if x is not None:
+                    into[some] = x.to(dtype)
         units = self.tokens.new_zeros(k, len(self.tokens), len(self.kept), dtype=dtype)
         for b, x in zip(self._leaves, full, strict=False):
             units[..., self.kept.of_block(b)] = x
@@ -154,3 +167,16 @@ class CutOut:
         place = torch.zeros(z.shape[1:3], dtype=z.dtype, device=z.device)
         place[query, head] = 1.0
         return z + place[:, :, None] * change[:, None, None]
+
+
+def _by_height(aims: Sequence[Aim]) -> list[Tensor]:
+    """The aims that are of anything, in groups of near highest layers."""
+    k = len(aims[0].weight)
+    top = torch.full((k,), -1)
+    for aim in aims:
+        if aim.x.requires_grad:
+            there = (aim.weight.reshape(k, -1) != 0).any(1).cpu()
+            top[there] = top[there].clamp(min=aim.layer)
+    order = top.argsort(descending=True, stable=True)
+    order = order[top[order] >= 0]
+    return [part.to(aims[0].weight.device) for part in order.split(TOGETHER)] if len(order) else []

@@ -18,7 +18,7 @@ from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace import explain
 from hooke.methods.trace.answer import gradient, into_answer
 from hooke.methods.trace.coded import Baseline, Case, Coded, Units
-from hooke.methods.trace.edges import Edges, edges, readers
+from hooke.methods.trace.edges import Edges, edges, hidden_edges, readers
 from hooke.methods.trace.flows import Flows, held_flows, live_flows, onto_answers
 from hooke.methods.trace.links import Link
 from hooke.methods.trace.parts import Group, Profiles, parts
@@ -26,6 +26,7 @@ from hooke.model import LinearView, Rows
 
 N_RANDOM_READERS = 32
 LEAST = 1e-3  # of a logit: a difference of which no share is told
+MOST = 64  # targets at which what is hidden is looked at feature by feature
 N_CANDIDATES = 5  # next tokens whose movers are told apart
 N_LIKELY = 50  # next tokens among which groups at the last position are told by what they promote
 
@@ -117,10 +118,7 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
         effects = (kept.baselines - kept.values) * coded.at_units(slopes, kept)
     used = (shown.weights if shown.delta is None else shown.delta).cpu().double().numpy()
     influence, scores = _influence(used, n, n_pos, logits.weights)
-    leaders = leading(influence.rows)
-    hidden = np.arange(used.shape[1]) >= n + n_pos
-    gross = shown.hidden.cpu().double().numpy()[leaders]
-    scores["unexplained"] = unexplained(used, influence.rows, hidden, leaders, gross)
+    scores["unexplained"] = _unexplained(case, kept, rows, used, influence.rows, given or case.live is not None)
     bar = explain.clarity_bar(view, coded, random)
     tick(0.8)
     labels = explain.label(case, kept, from_tokens, bar, random_from_tokens)
@@ -305,16 +303,27 @@ def leading(rows: np.ndarray, share: float = 0.95) -> np.ndarray:
     return order[: int(np.searchsorted(reach, share)) + 1]
 
 
-def unexplained(weights: Matrix, rows: np.ndarray, hidden: np.ndarray, leaders: np.ndarray, gross: np.ndarray) -> float:
-    """1 − completeness over the leading targets with hidden parts counted gross.
+def spread(leaders: np.ndarray, rows: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
+    """Some of the leaders, at equal steps along their influence, and how much each of them stands for; all of them, by
+    their own influence, if there are no more than `most`."""
+    if len(leaders) <= most:
+        return leaders, rows[leaders]
+    reach = np.cumsum(rows[leaders])
+    steps = (np.arange(most) + 0.5) / most * reach[-1]
+    chosen, times = np.unique(np.searchsorted(reach, steps), return_counts=True)
+    return leaders[chosen], times.astype(float)
 
-    gross: (n_leaders,) the sum of the absolute edges of the features that remainders and errors hide;
-    net remainders cancel and would flatter.
-    """
-    size = np.abs(weights[leaders])
-    seen = size[:, ~hidden].sum(1)
+
+def _unexplained(case: Case, kept: Units, rows: Rows, used: np.ndarray, of_rows: np.ndarray, changes: bool) -> float:
+    """1 − completeness over the leading targets with hidden parts counted gross: features that remainders and errors
+    stand for one by one, since net remainders cancel and would flatter. changes: edges are of changes."""
+    some, weights = spread(leading(of_rows), of_rows)
+    at = torch.tensor(some, device=kept.ids.device)
+    others = case.baselines if changes else ()
+    gross = hidden_edges(case.map, case.coded, kept, rows.take(at), others).cpu().double().numpy()
+    seen = np.abs(used[some, : len(kept) + case.view.n_tokens]).sum(1)
     left = gross / np.maximum(gross + seen, 1e-12)
-    return float((left * rows[leaders]).sum() / max(rows[leaders].sum(), 1e-12))
+    return float((left * weights).sum() / max(weights.sum(), 1e-12))
 
 
 def cumulative(nodes: np.ndarray) -> np.ndarray:

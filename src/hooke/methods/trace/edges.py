@@ -35,7 +35,6 @@ class Edges:
     the constant, which is how far the map bends on the way.
     unit[t, s] is the effect of one unit of feature s. delta is that of the difference in the held view.
     tokens[t, p]: what token p gives: held, its edge; live, that of how far it is from the mean of the prompt's.
-    hidden: the sum of the absolute edges of all that the graph does not show, features not kept and errors.
     """
 
     weights: Tensor  # (n_targets, n_sources)
@@ -43,12 +42,11 @@ class Edges:
     constants: Tensor  # (n_targets,)
     delta: Tensor | None  # (n_targets, n_sources)
     tokens: Tensor  # (n_targets, pos)
-    hidden: Tensor  # (n_targets,)
 
     def first(self, n: int) -> Edges:
         """Those into the first targets."""
         delta = None if self.delta is None else self.delta[:n]
-        return Edges(self.weights[:n], self.unit[:n], self.constants[:n], delta, self.tokens[:n], self.hidden[:n])
+        return Edges(self.weights[:n], self.unit[:n], self.constants[:n], delta, self.tokens[:n])
 
 
 @dataclass
@@ -155,14 +153,10 @@ def edges(
     sides += [] if change is None else [change]
     made = [view.tokens().new_zeros(len(rows), columns.count) for _ in sides]
     unit, tokens = view.tokens().new_zeros(len(rows), n_units), view.tokens().new_zeros(len(rows), n_pos)
-    constants, gross = unit.new_zeros(len(rows)), unit.new_zeros(len(rows))
-    hidden = _hidden(coded, units, others)
+    constants = unit.new_zeros(len(rows))
     average = view.tokens().mean(0) if view.live else 0.0
     writers = writers_of(coded, units)
-    widest = max(max(len(codes) for codes in hidden) // n_pos, view.parts.d_model)
-    if view.live:
-        widest = max(widest, view.parts.n_heads * n_pos)  # patterns of each row
-    groups = chunks(rows, widest, unit.element_size(), chunk_bytes(rows.positions.device))
+    groups = chunks(rows, _widest(view), unit.element_size(), chunk_bytes(rows.positions.device))
     for number, group in enumerate(groups):
         way = Descent(view, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
         for site, first, cotangents in way:
@@ -177,14 +171,8 @@ def edges(
                 continue
             if site in coded.rests:
                 way.constants[first : first + len(cotangents)] += _contract(cotangents, coded.rests[site]).sum(1)
-            if site in coded.errors:
-                left = coded.errors[site] if change is None else change.errors[site]
-                gross[active] += _contract(cotangents, left).abs().sum(1)
             for b in coded.writing(site):
                 pass_offset(coded, b, way, site, first, cotangents)
-                codes = hidden[b].until(n)
-                x = {s: y[:n] for s, y in coded.inputs[b].items()}
-                gross[active] += coded.basis[b].effects(codes, site, cotangents, x).abs_() @ codes.values
                 for p, here, vectors in writers[b, site]:
                     if p < n:
                         unit[active[:, None], here[None, :]] += cotangents[:, p] @ vectors.to(cotangents.dtype).T
@@ -193,7 +181,7 @@ def edges(
         columns.settle(weights, unit * side.units)
     if view.live:
         constants.zero_()
-    return Edges(made[0], unit, constants, made[1] if len(made) > 1 else None, tokens, gross)
+    return Edges(made[0], unit, constants, made[1] if len(made) > 1 else None, tokens)
 
 
 def fill(weights: Tensor, columns: Columns, active: Tensor, site: Site | None, cotangents: Tensor, side: Side) -> None:
@@ -208,6 +196,32 @@ def fill(weights: Tensor, columns: Columns, active: Tensor, site: Site | None, c
     for b, y in side.written[site].items():
         start = columns.remainder(b)
         weights[active, start : start + n] += _contract(cotangents, y)
+
+
+def _widest(view: LinearView) -> int:
+    """The most numbers of one row at a position on its way: of the stream, or of the patterns of a live view."""
+    return max(view.parts.d_model, view.parts.n_heads * view.n_tokens if view.live else 0)
+
+
+def hidden_edges(view: LinearView, coded: Coded, units: Units, rows: Rows, others: Sequence[Baseline] = ()) -> Tensor:
+    """(n_rows,): the sum of the absolute edges into targets from all that a graph of these units does not show, errors
+    and features not kept: one by one, as the remainders that stand for these cancel."""
+    gross, hidden = view.tokens().new_zeros(len(rows)), _hidden(coded, units, others)
+    left = changes(view, coded, units, others).errors if others else coded.errors
+    widest = max(_widest(view), max(len(codes) for codes in hidden) // view.n_tokens)
+    for group in chunks(rows, widest, gross.element_size(), chunk_bytes(gross.device)):
+        way = Descent(view, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
+        for site, first, cotangents in way:
+            active, n = group[first : first + len(cotangents)], cotangents.shape[1]
+            if site is None:
+                continue
+            if site in left:
+                gross[active] += _contract(cotangents, left[site]).abs().sum(1)
+            for b in coded.writing(site):
+                pass_offset(coded, b, way, site, first, cotangents)
+                codes, x = hidden[b].until(n), {s: y[:n] for s, y in coded.inputs[b].items()}
+                gross[active] += coded.basis[b].effects(codes, site, cotangents, x).abs_() @ codes.values
+    return gross
 
 
 def _hidden(coded: Coded, kept: Units, others: Sequence[Baseline]) -> list[Codes]:

@@ -18,7 +18,7 @@ from torch import Tensor
 from hooke.methods.progress import Tick, idle
 from hooke.methods.trace.answer import on_the_way
 from hooke.methods.trace.coded import Case, Units
-from hooke.methods.trace.cut_out import CutOut, Sources
+from hooke.methods.trace.cut_out import TOGETHER, Aim, CutOut, Sources
 from hooke.methods.trace.links import Link
 from hooke.model.budget import pass_tokens
 
@@ -74,7 +74,7 @@ def live_flows(
     columns = n_parts + len(WAYS) * n_links + 1
     found = [like.new_zeros(len(kept) + n_links + len(like), columns) for _ in range(2)]
     rows = [(k, place, weight) for k in range(len(case.baselines)) for place, weight in zip(places, share, strict=True)]
-    size = max(1, 2 * pass_tokens(case.model) // (len(like) * columns))  # all columns go down at once
+    size = max(1, 2 * pass_tokens(case.model) // (len(like) * min(columns, TOGETHER)))
     for start in range(0, len(rows), size):
         some = rows[start : start + size]
         others = [case.baselines[k] for k, *_ in some]
@@ -84,7 +84,7 @@ def live_flows(
         brought = [torch.stack([link.there[k] - link.here for k, *_ in some]) for link in links]  # (row, d_head)
         weights = torch.stack([weight for *_, weight in some]) / len(case.baselines)
         every = CutOut(case, kept, links, tokens, "nothing")
-        onward = every.slopes([(every.answer, torch.ones_like(every.answer)[None])]).row(0)
+        onward = every.slopes([every.answers(torch.ones_like(every.answer)[None])]).row(0)
         for number, total in enumerate(found):
             tick((start + len(some) * (1 + number) / 3) / len(rows))
             cut = CutOut(case, kept, links, tokens, "units" if number == 0 else "everything")
@@ -95,7 +95,7 @@ def live_flows(
     return Flows(found[0], found[1], n_links)
 
 
-def _aims(cut: CutOut, onward: Sources, own: Tensor, columns: int) -> list[tuple[Tensor, Tensor]]:
+def _aims(cut: CutOut, onward: Sources, own: Tensor, columns: int) -> list[Aim]:
     """What to take slopes of, and how much of it each column (columns, …) wants: of each part what its units would do,
     of each link what it would bring, by value, query and key, and the answer, each by what follows from it."""
     n_parts = len(own)
@@ -105,11 +105,11 @@ def _aims(cut: CutOut, onward: Sources, own: Tensor, columns: int) -> list[tuple
         out[first : first + len(x)] = x
         return out
 
-    aims = [(x, placed(weight, 0)) for x, weight in cut.acts(onward.units * own)]
+    aims = [aim._replace(weight=placed(aim.weight, 0)) for aim in cut.acts(onward.units * own)]
     for k, slope in enumerate(onward.links):
-        for way, pieces in enumerate(cut.brought(k, slope)):
-            aims += [(x, placed(weight[None], n_parts + len(WAYS) * k + way)) for x, weight in pieces]
-    return [*aims, (cut.answer, placed(torch.ones_like(cut.answer)[None], columns - 1))]
+        for way, aim in enumerate(cut.brought(k, slope)):
+            aims.append(aim._replace(weight=placed(aim.weight[None], n_parts + len(WAYS) * k + way)))
+    return [*aims, cut.answers(placed(torch.ones_like(cut.answer)[None], columns - 1))]
 
 
 def held_flows(
@@ -129,9 +129,12 @@ def onto_answers(case: Case, kept: Units, candidates: Sequence[int]) -> Tensor:
     """(n_units, 1 + candidates): how far what is explained, and demeaned logits, move when a unit is set to its
     counterfactual value, by slopes half the way there."""
     like, out = case.view.tokens(), case.view.tokens().new_zeros(len(kept), 1 + len(candidates))
-    for other in case.baselines:
-        half = CutOut(case, kept, (), ((like + other.tokens) / 2)[None], "nothing", candidates)
-        slopes = half.slopes([(half.answer, torch.eye(len(half.answer), device=out.device, dtype=half.answer.dtype))])
-        moved = case.coded.values_at(other.codes, kept) - kept.values
-        out += (slopes.units[:, 0] * moved).T / len(case.baselines)
+    size = max(1, pass_tokens(case.model) // len(like))
+    for start in range(0, len(case.baselines), size):
+        some = case.baselines[start : start + size]
+        there = torch.stack([other.tokens for other in some])
+        half = CutOut(case, kept, (), (like + there) / 2, "nothing", candidates)
+        every = torch.eye(len(half.answer), device=out.device, dtype=half.answer.dtype)
+        moved = torch.stack([case.coded.values_at(other.codes, kept) - kept.values for other in some])
+        out += (half.slopes([half.answers(every)]).units * moved).sum(1).T / len(case.baselines)
     return out

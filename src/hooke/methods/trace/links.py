@@ -119,30 +119,24 @@ def links_by_slope(case: Case, live: LiveView) -> tuple[Tensor, Brought]:
     assert run.logits is not None
     slopes = torch.autograd.grad(case.metric.graph(run.logits[0]), added)
     read = [Site(point, layer) for point in ("pattern", "v") for layer in range(n_layers)]
-    there = [case.model.run(other.ids[None], read=read, logits=None) for other in case.baselines]
+    ids = torch.stack([other.ids for other in case.baselines])
+    others = case.model.run(ids, read=read, logits=None).acts
     groups = parts.n_heads // parts.n_kv_heads
-
-    def others(layer: int) -> list[tuple[Tensor, Tensor]]:
-        """Of each counterfactual the pattern (head query key) and the values (head key d_head) of a layer."""
-        return [
-            (
-                run.acts[Site("pattern", layer)][0].to(live.dtype),
-                run.acts[Site("v", layer)][0].to(live.dtype).transpose(0, 1).repeat_interleave(groups, 0),
-            )
-            for run in there
-        ]
-
     rows = []
     for layer, slope in enumerate(slopes):
         toward = slope.to(live.dtype).transpose(0, 1)  # head query d_head
         here = case.view.patterns[layer] * (toward @ live.attention[layer].values.transpose(1, 2))
-        away = torch.stack([pattern * (toward @ v.transpose(1, 2)) for pattern, v in others(layer)]).mean(0)
-        rows.append(here - away)
+        v = others[Site("v", layer)].to(live.dtype).transpose(1, 2).repeat_interleave(groups, 1)  # … head key d_head
+        away = others[Site("pattern", layer)].to(live.dtype) * (toward @ v.transpose(2, 3))
+        rows.append(here - away.mean(0))
 
     def brought(place: Place) -> tuple[Tensor, list[Tensor]]:
         layer, head, query, key = place
         here = case.view.patterns[layer][head, query, key] * live.attention[layer].values[head, key]
-        return here, [p[head, query, key] * v[head, key] for p, v in others(layer)]
+        there = (
+            others[Site("pattern", layer)][:, head, query, key, None] * others[Site("v", layer)][:, key, head // groups]
+        )
+        return here, list(there.to(live.dtype))
 
     return torch.stack(rows), brought
 

@@ -53,22 +53,22 @@ def try_part_paths(
     """Replace the token of each path along it alone; fills in what was measured."""
     values: list[Tensor | None] = [None] * len(paths)  # of the units of the part that a path has come to
     steps = max((len(path.parts) for path in paths), default=-1) + 1
+    size = max(1, budget(case.model.device).busy // case.view.n_tokens)
     for step in range(steps):
         tick(step / steps)
-        here = [k for k, path in enumerate(paths) if step <= len(path.parts)]
-        size = max(1, budget(case.model.device).busy // case.view.n_tokens)
-        for start in range(0, len(here), size):
-            some = here[start : start + size]
-            sets = [_step(case, kept, members, paths[k], step, values[k]) for k in some]
-            next_parts = [members[paths[k].parts[step]] for k in some if step < len(paths[k].parts)]
-            blocks = torch.cat([kept.blocks[m] for m in next_parts]).unique().tolist() if next_parts else []
-            sites = sorted({site for b in blocks for site in case.coded.basis[b].reads})
-            logits, reads = case.model.run_each(case.run, sets, read=sites)
-            for row, k in enumerate(some):
-                if step < len(paths[k].parts):
-                    values[k] = come_to(case, kept.take(members[paths[k].parts[step]]), reads[row])
-                else:
-                    paths[k].measured = float(case.metric.graph(logits[row]) - case.metric.graph(case.logits))
+        for last in (False, True):  # a run goes no further than it is read
+            here = [k for k, path in enumerate(paths) if (len(path.parts) == step if last else len(path.parts) > step)]
+            for some in (here[at : at + size] for at in range(0, len(here), size)):
+                sets = [_step(case, kept, members, paths[k], step, values[k]) for k in some]
+                parts = [] if last else [members[paths[k].parts[step]] for k in some]
+                blocks = {b for m in parts for b in kept.blocks[m].tolist()}
+                sites = sorted({site for b in blocks for site in case.coded.basis[b].reads})
+                logits, reads = case.model.run_each(case.run, sets, read=sites, logits=last)
+                for row, k in enumerate(some):
+                    if last:
+                        paths[k].measured = float(case.metric.graph(logits[row]) - case.metric.graph(case.logits))
+                    else:
+                        values[k] = come_to(case, kept.take(parts[row]), reads[row])
 
 
 def _step(

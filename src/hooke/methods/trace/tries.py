@@ -17,6 +17,7 @@ from hooke.results import Verdict
 
 N_SAMPLE, N_GROUPS, GROUP_SIZE, N_STRONGEST = 50, 30, 10, 20
 N_GROUP_CONTROLS, N_NAMED_CONTROLS = 10, 5
+NEAR = 8  # features of near size, of which one is drawn
 FULL_TOKENS = 128  # a longer prompt is tested on fewer nodes and groups, in proportion, at least a fifth of them
 
 
@@ -157,9 +158,11 @@ def tries(
     movable = ranked[kept.positions[ranked] >= first_change(case)]
     sample = movable[torch.linspace(0, max(len(movable) - 1, 0), min(n_sample, len(movable))).round().long().unique()]
 
+    rows = by_size(case)
+
     def chance(like: Units, count: int, watch: Sequence[int] = ()) -> list[Effect]:
         """Random groups outside the graph; none where it leaves no feature."""
-        found = [matched(case, like, kept, generator) for _ in range(count)]
+        found = [matched(case, like, kept, rows, generator) for _ in range(count)]
         return [Effect(members, 0.0, once=True, watch=watch) for members in found if len(members)]
 
     # what is claimed (the strongest nodes, the named groups) is run against every baseline, samples against their mean
@@ -167,7 +170,7 @@ def tries(
     both = torch.cat([strongest, sample]).unique().tolist()
     singles = {i: Effect(kept.take(torch.tensor([i])), 0.0, once=i not in claimed) for i in both}
     doubles = [Effect(kept.take(i[None]), 2.0) for i in strongest]
-    others = matched(case, kept.take(sample), kept, generator)
+    others = matched(case, kept.take(sample), kept, rows, generator)
     controls = [Effect(others.take(torch.tensor([i])), 0.0, once=True) for i in range(len(others))]
     groups: list[Effect] = []
     group_controls: list[Effect] = []
@@ -203,33 +206,47 @@ def first_change(case: Case) -> int:
     return int(differs[0]) if len(differs) else 0
 
 
-def matched(case: Case, like: Units, kept: Units, generator: torch.Generator) -> Units:
+BySize = dict[int, tuple[np.ndarray, np.ndarray]]
+
+
+def matched(case: Case, like: Units, kept: Units, rows: Sequence[BySize], generator: torch.Generator) -> Units:
     """For each unit, a random feature outside the graph whose |activation| is close to its own, at a position
-    that the baselines change."""
+    that the baselines change. rows: `by_size`."""
     picks = []
     taken = set(zip(kept.blocks.tolist(), kept.positions.tolist(), kept.ids.tolist()))
     n_pos = case.view.n_tokens
     start = max(first_change(case), 1 if n_pos > 1 else 0)
-    rows = [dict(codes.by_position()) for codes in case.coded.codes]
-    for value in like.values.abs().tolist():
+    draws = torch.randint(2**31, (len(like), 4, 3), generator=generator).tolist()
+    for value, tried in zip(like.values.abs().tolist(), draws, strict=True):
         best: tuple[float, tuple[int, int, int]] | None = None
-        for _ in range(4):
-            b = int(torch.randint(len(rows), (1,), generator=generator))
-            p = int(torch.randint(start, n_pos, (1,), generator=generator))
+        for at_block, at_position, at_near in tried:
+            b, p = at_block % len(rows), start + at_position % (n_pos - start)
             if p not in rows[b]:
                 continue
-            codes, here = case.coded.codes[b], rows[b][p]
-            row = codes.values[here].abs()
-            near = (row - value).abs().topk(min(8, len(row)), largest=False).indices.tolist()
-            k = near[int(torch.randint(len(near), (1,), generator=generator))]
-            gap = abs(float(row[k]) - value)
-            i = codes.id_of(here.start + k)
+            sizes, entries = rows[b][p]
+            first = max(0, min(int(np.searchsorted(sizes, value)) - NEAR // 2, len(sizes) - NEAR))
+            k = first + at_near % min(NEAR, len(sizes))
+            gap = abs(float(sizes[k]) - value)
+            i = case.coded.codes[b].id_of(int(entries[k]))
             if (b, p, i) not in taken and (best is None or gap < best[0]):
                 best = (gap, (b, p, i))
         if best is not None:
             taken.add(best[1])
             picks.append(best[1])
     return units_of(case, picks) if picks else kept.take(kept.ids.new_empty(0))
+
+
+def by_size(case: Case) -> list[BySize]:
+    """Per block and position the sizes of active features, from the smallest on, and their entries in the codes."""
+    out: list[BySize] = []
+    for codes in case.coded.codes:
+        rows: BySize = {}
+        for p, here in codes.by_position():
+            sizes = codes.values[here].abs().cpu().numpy()
+            order = np.argsort(sizes, kind="stable")
+            rows[p] = (sizes[order], order + here.start)
+        out.append(rows)
+    return out
 
 
 def units_of(case: Case, picks: Sequence[tuple[int, int, int]]) -> Units:
