@@ -180,6 +180,34 @@ def test_run_each_computes_only_what_edits_can_change() -> None:
     assert rows == [(1, 3 + 8 + 3), (2, 3)]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_that_are_only_read_end_where_they_are_read_last(name: str) -> None:
+    model, ids, read = model_of(name), random_ids(1, 6), [Site("resid_pre", 1), Site("mlp_in", 1)]
+    sets = [edits for edits in some_sets(model, 6) if all(edit.site.point != "pattern" for edit in edits)]
+    _, acts = one_by_one(model, ids, sets, read)
+    seen: list[int] = []
+    hooks = [
+        block.module.register_forward_pre_hook(lambda *_, layer=layer: seen.append(layer))
+        for layer, block in enumerate(model.parts.blocks)
+    ]
+    base = model.record(ids, read=read)
+    seen.clear()
+    try:
+        with torch.no_grad():
+            got, reads = run_each(model, base, sets, read=read, logits=False)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert seen and max(seen) == 1
+    assert torch.equal(got, base.logits.expand_as(got))
+    for edits, found, expected in zip(sets, reads, acts, strict=True):
+        for site in read:
+            if site in found:
+                close(found[site], expected[site][0])
+            else:
+                assert all(edit.site.layer is None or edit.site.layer > 1 for edit in edits)
+
+
 def test_run_each_refuses_what_it_cannot_do() -> None:
     model, ids = model_of("llama"), random_ids(1, 5)
     for tokens, sets, says in (

@@ -17,7 +17,8 @@ from hooke import HookeError
 from hooke.methods.trace.along import Way, measure_ways
 from hooke.methods.trace.answer import derivative_error, gradient, into_answer
 from hooke.methods.trace.coded import Case, Units
-from hooke.methods.trace.edges import changes, edges, readers
+from hooke.methods.trace.draw import leading, spread
+from hooke.methods.trace.edges import changes, edges, hidden_edges, readers
 from hooke.model import Edit, held_view, live_view
 from hooke.results.drawn import graph_of
 from hooke.results.formats.graph_file import file_of, graph_from_file
@@ -68,6 +69,41 @@ def test_single_edges_are_central_differences(name: str) -> None:
         tried += int((wanted.abs() > 1e-6).sum())
         assert (found.unit[:, s] - wanted).abs().max() < 1e-6 * max(1.0, float(wanted.abs().max()))
     assert tried > 20
+
+
+@pytest.mark.parametrize("form", ["live", "held"])
+@pytest.mark.parametrize("kind", ["neurons", "transcoder", "resid_post"])
+def test_what_is_hidden_is_every_edge_that_is_not_drawn(kind: str, form: str) -> None:
+    """With every feature drawn, its edges stand there one by one; errors are columns in either."""
+    case = case_of("gemma2", kind)
+    view = case.live if form == "live" else case.view
+    assert view is not None
+    others, units, n_pos = case.baselines, units_of(case, 10), case.view.n_tokens
+    rows = readers(view, case.coded, units).join(case.metric.row(case.view))
+    there = [other.codes for other in others]
+    union = [codes.less([t[b] for t in there]) for b, codes in enumerate(case.coded.codes)]  # active here or there
+    every = [(b, int(p), int(i)) for b, c in enumerate(union) for p, i in zip(c.positions, c.ids, strict=True)]
+    b, p, i = torch.tensor(every).T
+    whole = edges(view, case.coded, case.coded.units(b, p, i, there), rows, others)
+    amounts = whole.weights if form == "live" else whole.delta
+    kept = set(zip(units.blocks.tolist(), units.positions.tolist(), units.ids.tolist(), strict=True))
+    left = torch.tensor([place not in kept for place in every])
+    errors = amounts[:, len(every) + n_pos * (1 + len(case.coded.basis)) :].abs().sum(1)
+    wanted = (amounts[:, : len(every)].abs() * left).sum(1) + errors
+    got = hidden_edges(view, case.coded, units, rows, others)
+    assert torch.allclose(got, wanted, rtol=1e-8) and bool((got > 0).any())
+
+
+def test_targets_are_spread_over_their_influence() -> None:
+    """All of them if they are few; else as many as are asked for, each standing for an equal share."""
+    rows = np.random.default_rng(0).gamma(0.5, size=500)
+    leaders = leading(rows)
+    assert np.array_equal(spread(leaders, rows, 500)[0], leaders)
+    some, weights = spread(leaders, rows, 64)
+    assert len(some) < len(leaders) and weights.sum() == 64
+    value = np.sort(np.random.default_rng(1).random(500))
+    whole = np.average(value[leaders], weights=rows[leaders])
+    assert abs(np.average(value[some], weights=weights) - whole) < 0.1
 
 
 @pytest.mark.usefixtures("exact_norms")
