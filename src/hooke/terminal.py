@@ -151,9 +151,10 @@ def _show_parts(p: dict[str, Any]) -> None:
     if p["groups"]:
         tell(f"\nParts (change of the {name} when a part has its counterfactual values: predicted, measured):")
     for k, part in enumerate(p["groups"]):
-        layers = "-".join(str(layer) for layer in dict.fromkeys(part["layers"]))
+        low, high = part["layers"]
+        layers = f"layer {low}" if low == high else f"layers {low}-{high}"
         moved = "  ".join(f"{x:+.2f}" for x in (part.get("predicted"), part.get("measured_in_graph")) if x is not None)
-        about = f"{part['name']} ({count(len(part['nodes']), p['units'])}, layers {layers})"
+        about = f"{part['name']} ({count(len(part['nodes']), p['units'])}, {layers})"
         say(wrapped(f"  {k + 1}  {moved}  {about}: {WORDS[part['verdict']]}", rest="     "))
     if p["part_paths"]:
         tell("\nStrongest paths through parts (the same, of the token replaced along the path alone):")

@@ -252,6 +252,8 @@ def test_a_trace_tells_parts_that_add_up(form: str) -> None:
         out = sum(flow["amount"] for flow in flows if flow.get("source") == k)
         assert out == pytest.approx(part["predicted"], abs=1e-5 + 1e-3 * abs(part["predicted"]))
         assert part["name"] and part["measured_in_graph"] is not None
+        alike = [other for other in parts if other["name"] == part["name"]]
+        assert all(other["layers"] == part["layers"] for other in alike)
     assert all(flow.get("token") is None or 2 <= flow["token"] < 5 for flow in flows if abs(flow["amount"]) > 1e-6)
     for path in made["part_paths"]:
         assert 1 <= len(path["parts"]) <= 3

@@ -23,7 +23,7 @@ def tell(found: Found, graph: Graph, subject: str, probability: float) -> tuple[
     subject: what is explained, in words. probability: of it.
     """
     groups, verification = found.drawn.groups, found.verification
-    entries = [_part(found, graph, k) for k in range(len(groups))]
+    entries = _named(found, graph, [_part(found, graph, k) for k in range(len(groups))])
     claims = []
     for k, entry in enumerate(entries[:NAMED]):
         evidence = [f"#groups.{k}", *(f"#{name}" for name in entry["nodes"])]
@@ -42,8 +42,7 @@ def tell(found: Found, graph: Graph, subject: str, probability: float) -> tuple[
 
 def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
     """What the sentence says of a part."""
-    verification, low, high = found.verification, *group.layers
-    layers = f"layer {low}" if low == high else f"layers {low} to {high}"
+    verification, layers = found.verification, _layers(group)
     units = called(found.case.coded.basis)
     place = _where(group, graph.tokens, "other tokens")
     text = f"{count(len(group.members), units)} at {place} in {layers} ({group.share:.0%} of the influence)"
@@ -63,6 +62,11 @@ def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
         change += f"; the {inside.name} by {effect.in_graph:+.2f}"
     said = PLURAL[verdict] if them == "them" else SINGULAR[verdict]
     return f"{text}: {said} ({change}, predicted {effect.predicted:+.2f})"
+
+
+def _layers(group: Group) -> str:
+    low, high = group.layers
+    return f"layer {low}" if low == high else f"layers {low} to {high}"
 
 
 def _where(group: Group, tokens: list[str], rest: str) -> str:
@@ -109,14 +113,25 @@ def _part(found: Found, graph: Graph, k: int) -> dict[str, Any]:
             "doubling_measured": double.measured,
             "reason": verification.group_verdicts[k][1],
         }
-    toward = entry.get("measured_in_graph", entry.get("predicted", group.effect))
-    return entry | {"name": _name(found, graph, group, promoted, toward)}
+    return entry
 
 
-def _name(found: Found, graph: Graph, group: Group, promoted: list[str], effect: float) -> str:
+def _named(found: Found, graph: Graph, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries with what their parts are called; those that would be called alike say their layers."""
+    names = [_name(found, graph, k, entry) for k, entry in enumerate(entries)]
+    return [
+        entry | {"name": name if names.count(name) == 1 else _name(found, graph, k, entry, layers=True)}
+        for k, (entry, name) in enumerate(zip(entries, names, strict=True))
+    ]
+
+
+def _name(found: Found, graph: Graph, k: int, entry: dict[str, Any], layers: bool = False) -> str:
     """What a part is called: where it stands, how deep, and what it reads, writes and moves."""
+    group, promoted = found.drawn.groups[k], entry["promotes"]
+    effect = entry.get("measured_in_graph", entry.get("predicted", group.effect))
     low, high = group.layers
     depth = ("early", "middle", "late")[min(2, 3 * (low + high) // (2 * found.case.model.parts.n_layers))]
+    depth += f" ({_layers(group)})" if layers else ""
     others = [p for p in group.reads if p not in group.positions]
     does = [f"reads {phrase([at(graph.tokens, p) for p in others])}"] if others else []
     if promoted:
