@@ -153,16 +153,16 @@ def _show_parts(p: dict[str, Any]) -> None:
     for k, part in enumerate(p["groups"]):
         low, high = part["layers"]
         layers = f"layer {low}" if low == high else f"layers {low}-{high}"
-        moved = "  ".join(f"{x:+.2f}" for x in (part.get("predicted"), part.get("measured_in_graph")) if x is not None)
+        moved = " ".join(f"{x:+.2f}" for x in (part.get("predicted"), part.get("measured_in_graph")) if x is not None)
         about = f"{part['name']} ({count(len(part['nodes']), p['units'])}, {layers})"
-        say(wrapped(f"  {k + 1}  {moved}  {about}: {WORDS[part['verdict']]}", rest="     "))
+        say(wrapped(f"  {k + 1}. {moved} {about}: {WORDS[part['verdict']]}", rest="     "))
     if p["part_paths"]:
         tell("\nStrongest paths through parts (the same, of the token replaced along the path alone):")
     for path in p["part_paths"]:
         steps = " -> ".join(
             [at(p["graph"]["tokens"], path["position"]), *(f"part {k + 1}" for k in path["parts"]), target]
         )
-        text = f"  {path['predicted']:+.2f}  {path['carried']:+.2f}  {steps}: {WORDS[path['verdict']]}"
+        text = f"  {path['predicted']:+.2f} {path['carried']:+.2f} {steps}: {WORDS[path['verdict']]}"
         say(wrapped(text, rest="     "))
 
 
