@@ -359,7 +359,7 @@ def show_circuit(result: Result) -> None:
     for key, row in p["stability"].items():
         if key != "random" and row:
             kinds = [("mean_edges", units)] + [("mean_nodes", "nodes")] * (units != "nodes")
-            shares = [f"{percent(row[k])} of their {name} (random {share(chance.get(k))})" for k, name in kinds]
+            shares = [f"{percent(row[k])} of their {name} (random {percent(chance.get(k))})" for k, name in kinds]
             tell(f"Circuits {key.replace('_', ' ')} share {' and '.join(shares)}")
     if p.get("tests", {}).get("rows"):
         tell(f"\nThe strongest {units}, and what cutting each alone does to the metric:")
@@ -415,8 +415,8 @@ def show_intervention(result: Result) -> None:
     moved = f"its {p['quantity']['name']}" + ("" if p["contrast"] is None else f" to {p['contrast']['token']!r}")
     chance = ""
     if p["control_change"] is not None:
-        span = f"{p['control_least']:+.2f} to {p['control_greatest']:+.2f}"
-        chance = f"; random groups {p['control_change']:+.2f} ({span})"
+        between = f"{p['control_least']:+.2f} to {p['control_greatest']:+.2f}"
+        chance = f"; random groups {p['control_change']:+.2f} ({between})"
     tell(f"\n{p['sentence']}.")
     tell(f"{p['target']['token']!r}: {moved} changes by {p['change']:+.2f}{chance}")
     tell(f"({p['quantity']['name']}: {p['quantity']['about']})")

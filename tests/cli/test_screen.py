@@ -147,7 +147,7 @@ def test_a_stream_that_was_closed_is_no_fault(closed):
     """It ended in a traceback: what is not there has no `write`."""
     for words, code in (("models", 0), ("open /nowhere", 2)):
         done = subprocess.run(
-            ["/bin/sh", "-c", f'"{sys.executable}" -m hooke.cli {words} {closed}'], capture_output=True, text=True
+            ["/bin/sh", "-c", f'"{sys.executable}" -m hooke {words} {closed}'], capture_output=True, text=True
         )
         assert done.returncode == code and "Traceback" not in done.stdout + done.stderr
 
