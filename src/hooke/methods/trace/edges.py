@@ -156,7 +156,7 @@ def edges(
     constants = unit.new_zeros(len(rows))
     average = view.tokens().mean(0) if view.live else 0.0
     writers = writers_of(coded, units)
-    groups = chunks(rows, _widest(view), unit.element_size(), chunk_bytes(rows.positions.device))
+    groups = chunks(rows, _widest(view, coded), unit.element_size(), chunk_bytes(rows.positions.device))
     for number, group in enumerate(groups):
         way = Descent(view, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
         for site, first, cotangents in way:
@@ -198,9 +198,10 @@ def fill(weights: Tensor, columns: Columns, active: Tensor, site: Site | None, c
         weights[active, start : start + n] += _contract(cotangents, y)
 
 
-def _widest(view: LinearView) -> int:
-    """The most numbers of one row at a position on its way: of the stream, or of the patterns of a live view."""
-    return max(view.parts.d_model, view.parts.n_heads * view.n_tokens if view.live else 0)
+def _widest(view: LinearView, coded: Coded) -> int:
+    """The most numbers of one row at a place on its way: of the stream, of features, or of a live view's patterns."""
+    features = max(len(codes) for codes in coded.codes) // view.n_tokens
+    return max(view.parts.d_model, features, view.parts.n_heads * view.n_tokens if view.live else 0)
 
 
 def hidden_edges(view: LinearView, coded: Coded, units: Units, rows: Rows, others: Sequence[Baseline] = ()) -> Tensor:
@@ -208,8 +209,7 @@ def hidden_edges(view: LinearView, coded: Coded, units: Units, rows: Rows, other
     and features not kept: one by one, as the remainders that stand for these cancel."""
     gross, hidden = view.tokens().new_zeros(len(rows)), _hidden(coded, units, others)
     left = changes(view, coded, units, others).errors if others else coded.errors
-    widest = max(_widest(view), max(len(codes) for codes in hidden) // view.n_tokens)
-    for group in chunks(rows, widest, gross.element_size(), chunk_bytes(gross.device)):
+    for group in chunks(rows, _widest(view, coded), gross.element_size(), chunk_bytes(gross.device)):
         way = Descent(view, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
         for site, first, cotangents in way:
             active, n = group[first : first + len(cotangents)], cotangents.shape[1]
