@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from hooke.errors import visible
-from hooke.methods.phrases import at, count, quote
+from hooke.methods.phrases import at, count, layers, quote
 from hooke.methods.progress import overall
 from hooke.results.verdicts import WORDS
 from hooke.tables import (
@@ -151,10 +151,8 @@ def _show_parts(p: dict[str, Any]) -> None:
     if p["groups"]:
         tell(f"\nParts (change of the {name} when a part has its counterfactual values: predicted, measured):")
     for k, part in enumerate(p["groups"]):
-        low, high = part["layers"]
-        layers = f"layer {low}" if low == high else f"layers {low}-{high}"
         moved = " ".join(f"{x:+.2f}" for x in (part.get("predicted"), part.get("measured_in_graph")) if x is not None)
-        about = f"{part['name']} ({count(len(part['nodes']), p['units'])}, {layers})"
+        about = f"{part['name']} ({count(len(part['nodes']), p['units'])}, {layers(part['layers'], to='-')})"
         say(wrapped(f"  {k + 1}. {moved} {about}: {WORDS[part['verdict']]}", rest="     "))
     if p["part_paths"]:
         tell("\nStrongest paths through parts (the same, of the token replaced along the path alone):")

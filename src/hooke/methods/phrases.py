@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def quote(text: str) -> str:
     """A token as text: quoted, with what cannot be seen made visible."""
@@ -23,3 +25,9 @@ def phrase(names: list[str]) -> str:
 def count(n: int, units: str) -> str:
     """How many of something, whose name is in the plural: 1 neuron, 2 neurons."""
     return f"{n} {units[:-1] if n == 1 else units}"
+
+
+def layers(ends: Sequence[int], to: str = " to ") -> str:
+    """layer 3, or layers 3 to 5."""
+    low, high = ends
+    return f"layer {low}" if low == high else f"layers {low}{to}{high}"

@@ -26,7 +26,7 @@ from hooke.model import LinearView, Rows
 
 N_RANDOM_READERS = 32
 LEAST = 1e-3  # of a logit: a difference of which no share is told
-MOST = 64  # targets at which what is hidden is looked at feature by feature
+N_TARGETS = 64  # targets at which what is hidden is looked at feature by feature
 N_CANDIDATES = 5  # next tokens whose movers are told apart
 N_LIKELY = 50  # next tokens among which groups at the last position are told by what they promote
 
@@ -303,7 +303,7 @@ def leading(rows: np.ndarray, share: float = 0.95) -> np.ndarray:
     return order[: int(np.searchsorted(reach, share)) + 1]
 
 
-def spread(leaders: np.ndarray, rows: np.ndarray, most: int = MOST) -> tuple[np.ndarray, np.ndarray]:
+def spread(leaders: np.ndarray, rows: np.ndarray, most: int = N_TARGETS) -> tuple[np.ndarray, np.ndarray]:
     """Some of the leaders, at equal steps along their influence, and how much each of them stands for; all of them, by
     their own influence, if there are no more than `most`."""
     if len(leaders) <= most:

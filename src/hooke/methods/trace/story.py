@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hooke.methods.phrases import at, count, phrase, quote
+from hooke.methods.phrases import at, count, layers, phrase, quote
 from hooke.methods.trace.explain import called
 from hooke.methods.trace.flows import WAYS
 from hooke.methods.trace.found import Found
@@ -42,10 +42,11 @@ def tell(found: Found, graph: Graph, subject: str, probability: float) -> tuple[
 
 def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
     """What the sentence says of a part."""
-    verification, layers = found.verification, _layers(group)
-    units = called(found.case.coded.basis)
+    verification, units = found.verification, called(found.case.coded.basis)
     place = _where(group, graph.tokens, "other tokens")
-    text = f"{count(len(group.members), units)} at {place} in {layers} ({group.share:.0%} of the influence)"
+    text = (
+        f"{count(len(group.members), units)} at {place} in {layers(*group.layers)} ({group.share:.0%} of the influence)"
+    )
     does, end, them = [], *(("s", "it") if len(group.members) == 1 else ("", "them"))
     if group.reads:
         does.append(f"read{end} " + phrase([at(graph.tokens, p) for p in group.reads]))
@@ -62,11 +63,6 @@ def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
         change += f"; the {inside.name} by {effect.in_graph:+.2f}"
     said = PLURAL[verdict] if them == "them" else SINGULAR[verdict]
     return f"{text}: {said} ({change}, predicted {effect.predicted:+.2f})"
-
-
-def _layers(group: Group) -> str:
-    low, high = group.layers
-    return f"layer {low}" if low == high else f"layers {low} to {high}"
 
 
 def _where(group: Group, tokens: list[str], rest: str) -> str:
@@ -120,18 +116,18 @@ def _named(found: Found, graph: Graph, entries: list[dict[str, Any]]) -> list[di
     """The entries with what their parts are called; those that would be called alike say their layers."""
     names = [_name(found, graph, k, entry) for k, entry in enumerate(entries)]
     return [
-        entry | {"name": name if names.count(name) == 1 else _name(found, graph, k, entry, layers=True)}
+        entry | {"name": name if names.count(name) == 1 else _name(found, graph, k, entry, exact=True)}
         for k, (entry, name) in enumerate(zip(entries, names, strict=True))
     ]
 
 
-def _name(found: Found, graph: Graph, k: int, entry: dict[str, Any], layers: bool = False) -> str:
+def _name(found: Found, graph: Graph, k: int, entry: dict[str, Any], exact: bool = False) -> str:
     """What a part is called: where it stands, how deep, and what it reads, writes and moves."""
     group, promoted = found.drawn.groups[k], entry["promotes"]
     effect = entry.get("measured_in_graph", entry.get("predicted", group.effect))
     low, high = group.layers
     depth = ("early", "middle", "late")[min(2, 3 * (low + high) // (2 * found.case.model.parts.n_layers))]
-    depth += f" ({_layers(group)})" if layers else ""
+    depth += f" ({layers(low, high)})" if exact else ""
     others = [p for p in group.reads if p not in group.positions]
     does = [f"reads {phrase([at(graph.tokens, p) for p in others])}"] if others else []
     if promoted:

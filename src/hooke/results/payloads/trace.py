@@ -120,7 +120,7 @@ class Scores(Part):
     )
     replacement: float = told("share of the influence that reaches the tokens through features alone", "share")
     path_length: float = told("mean length of paths, weighed by influence", "edges")
-    unexplained: float = told("share of what enters 64 nodes, spread over influence, that stays in remainders", "share")
+    unexplained: float = told("share of what enters up to 64 nodes, spread by influence, left to remainders", "share")
     nodes: int = told("features drawn", "nodes")
 
 
