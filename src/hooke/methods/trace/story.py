@@ -43,10 +43,8 @@ def tell(found: Found, graph: Graph, subject: str, probability: float) -> tuple[
 def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
     """What the sentence says of a part."""
     verification, units = found.verification, called(found.case.coded.basis)
-    place = _where(group, graph.tokens, "other tokens")
-    text = (
-        f"{count(len(group.members), units)} at {place} in {layers(*group.layers)} ({group.share:.0%} of the influence)"
-    )
+    place = f"{_where(group, graph.tokens, 'other tokens')} in {layers(group.layers)}"
+    text = f"{count(len(group.members), units)} at {place} ({group.share:.0%} of the influence)"
     does, end, them = [], *(("s", "it") if len(group.members) == 1 else ("", "them"))
     if group.reads:
         does.append(f"read{end} " + phrase([at(graph.tokens, p) for p in group.reads]))
@@ -127,7 +125,7 @@ def _name(found: Found, graph: Graph, k: int, entry: dict[str, Any], exact: bool
     effect = entry.get("measured_in_graph", entry.get("predicted", group.effect))
     low, high = group.layers
     depth = ("early", "middle", "late")[min(2, 3 * (low + high) // (2 * found.case.model.parts.n_layers))]
-    depth += f" ({layers(low, high)})" if exact else ""
+    depth += f" ({layers(group.layers)})" if exact else ""
     others = [p for p in group.reads if p not in group.positions]
     does = [f"reads {phrase([at(graph.tokens, p) for p in others])}"] if others else []
     if promoted:
