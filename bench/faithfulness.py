@@ -1,10 +1,11 @@
-"""Does a set of neurons carry the answer, against a counterfactual that the selection never saw?
+"""Does a set of neurons and links of attention carry the answer, against a counterfactual that the selection never saw?
 
     python bench/faithfulness.py [--set held_out|earlier|development] [--sentence] [--write docs/faithfulness.md]
 
-Every neuron outside the set is held at its value on the counterfactual, attention live; f = (m(C) − m(∅)) /
-(m(M) − m(∅)) for the difference m of the two answers' logits. The tool sees the first counterfactual; on it
-f is only a fit. Methods share the prompts, sizes and code; random sets and the complement are the controls.
+Every neuron outside the set is held at its value on the counterfactual, links in it at what they bring on the prompt,
+all other attention live; f = (m(C) − m(∅)) / (m(M) − m(∅)) for the difference m of the two answers' logits. The tool
+sees the first counterfactual; on it f is only a fit. Methods share the prompts, sizes and code; random sets, of neurons
+and of as many neurons and links as Hooke's, and the complement are the controls.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from hooke.methods.trace import verify as ver
 from hooke.methods.trace.coded import Baseline, Coded, encode
 from hooke.methods.trace.coded import Case as Traced
 from hooke.methods.trace.counterfactuals import baselines, run_baseline
+from hooke.methods.trace.links import links_by_slope
 from hooke.methods.trace.verify import faithfulness
-from hooke.model import LinearView, Model, held_view
+from hooke.model import LinearView, Model, held_view, live_view
 
-SIZES = (100, 300, 1000, 3000)
+SIZES = (30, 100, 300, 1000, 3000)
 SETS = {"held_out": HELD_OUT, "earlier": EARLIER, "development": DEVELOPMENT}
 LEAST_RANGE = 2.0  # logits
 
@@ -68,30 +70,48 @@ class Case:
         return True
 
 
-Method = Callable[[Case], Tensor]  # a case to flat indices, best first
+Method = Callable[[Case], select.Ranking]
 
 
 def flat(scores: list[Tensor]) -> Tensor:
     return torch.cat([s.flatten() for s in scores])
 
 
-def random_sets(case: Case) -> Tensor:
+def of_neurons(case: Case, order: Tensor) -> select.Ranking:
+    return select.Ranking(order, sum(len(codes) for codes in case.coded.codes), (1, 1, 1, 1))
+
+
+def random_sets(case: Case) -> select.Ranking:
     count = sum(len(codes) for codes in case.coded.codes)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+    return of_neurons(case, torch.randperm(count, generator=torch.Generator().manual_seed(0)))
 
 
-def attribution_patching(case: Case) -> Tensor:
-    grads = ver.gradient(case.bench(0))
-    changes = [codes.values - other.values for codes, other in zip(case.coded.codes, case.based[0].codes, strict=True)]
-    scores = [change * grad for change, grad in zip(changes, grads, strict=True)]
-    return flat(scores).abs().argsort(descending=True)
+def attribution_scores(case: Case) -> Tensor:
+    scores = []
+    for codes, other, grad in zip(case.coded.codes, case.based[0].codes, ver.gradient(case.bench(0)), strict=True):
+        scores.append((codes.values - other.at(codes.positions, codes.ids)) * grad)
+    return flat(scores)
 
 
-def relp(case: Case) -> Tensor:
-    return flat(select.relp(case.view, case.coded, case.metric(0), case.based[:1])).abs().argsort(descending=True)
+def attribution_patching(case: Case) -> select.Ranking:
+    return of_neurons(case, attribution_scores(case).abs().argsort(descending=True))
 
 
-def relp_bisected(case: Case) -> Tensor:
+def attribution_of_both(case: Case) -> select.Ranking:
+    """The same of neurons and links together."""
+    bench = case.bench(0)
+    neurons = attribution_scores(case)
+    links, _ = links_by_slope(bench, live_view(case.model, case.view))
+    order = torch.cat([neurons, links.flatten()]).abs().argsort(descending=True)
+    return select.Ranking(order, len(neurons), tuple(links.shape))
+
+
+def relp(case: Case) -> select.Ranking:
+    scores = flat(select.relp(case.view, case.coded, case.metric(0), case.based[:1]))
+    return of_neurons(case, scores.abs().argsort(descending=True))
+
+
+def relp_bisected(case: Case) -> select.Ranking:
     """The weight of negative scores is bisected until the fit at 1,000 is one."""
     scores = flat(select.relp(case.view, case.coded, case.metric(0), case.based[:1]))
     bench = case.bench(0)
@@ -104,10 +124,10 @@ def relp_bisected(case: Case) -> Tensor:
             low = middle
         else:
             high = middle
-    return order
+    return of_neurons(case, order)
 
 
-def ours(case: Case, seen: list[int] | None = None) -> Tensor:
+def ours(case: Case, seen: list[int] | None = None) -> select.Ranking:
     """Hooke's own ranking, with the first counterfactual, or as many as `seen` names."""
     based = [case.based[i] for i in ([0] if seen is None else seen)]
     metric = Metric(case.answer, None, case.cap)
@@ -121,6 +141,7 @@ def ours(case: Case, seen: list[int] | None = None) -> Tensor:
 METHODS: dict[str, Method] = {
     "random sets": random_sets,
     "attribution patching": attribution_patching,
+    "attribution patching with links": attribution_of_both,
     "RelP (one pass)": relp,
     "RelP (sign balance bisected)": relp_bisected,
     "Hooke": ours,
@@ -128,29 +149,36 @@ METHODS: dict[str, Method] = {
 }
 
 
-def score(case: Case, order: Tensor) -> dict[tuple[int, int], dict[str, float]]:
+def score(case: Case, ranking: select.Ranking) -> dict[tuple[int, int], dict[str, float]]:
     """Figures by (size, counterfactual)."""
     out = {}
     for which in (0, 1):
         bench = case.bench(which)
         for size in SIZES:
-            kept = select.units_at(case.coded, order[:size], case.based[which : which + 1])
-            out[size, which] = faithfulness(bench, kept, case.based[which])
+            neurons, links = ranking.first(size)
+            kept = select.units_at(case.coded, neurons, case.based[which : which + 1])
+            out[size, which] = faithfulness(bench, kept, case.based[which], links) | {"links": len(links)}
     return out
 
 
-def row(found: list[dict[tuple[int, int], dict[str, float]]], size: int) -> list[float]:
-    def all_of(key: str, which: int) -> list[float]:
-        return [f[size, which][key] for f in found]
+Found = list[dict[tuple[int, int], dict[str, float]]]
 
-    unseen = all_of("fit", 1)
-    return [
-        statistics.median(all_of("fit", 0)),
+
+def row(found: Found, size: int, fit: str = "fit", kl: str = "kl", rest: str = "complement") -> list[str]:
+    """The cells of a method's line, or, by other keys, of its random sets."""
+
+    def all_of(key: str, which: int) -> list[float]:
+        return [f[size, which][key] for f in found if key in f[size, which]]
+
+    unseen, complement = all_of(fit, 1), all_of(rest, 1)
+    figures = [
+        statistics.median(all_of(fit, 0)),
         statistics.median(unseen),
         statistics.mean(abs(1 - f) for f in unseen),
-        statistics.median(all_of("kl", 1)),
-        statistics.median(abs(c) for c in all_of("complement", 1)),
+        statistics.median(all_of(kl, 1)),
     ]
+    last = f"{statistics.median(abs(c) for c in complement):.2f}" if complement else "-"
+    return [f"{statistics.median(all_of('links', 1)):.0f}", *(f"{x:.2f}" for x in figures), last]
 
 
 def sentences(model: Model, flips: list[Flip]) -> str:
@@ -179,7 +207,7 @@ def main() -> None:
     flips = list(SETS[args.set])[: args.limit]
     model = hooke.load()
     cases, left_out = [], 0
-    found: dict[str, list[dict[tuple[int, int], dict[str, float]]]] = {m: [] for m in args.methods.split(",")}
+    found: dict[str, Found] = {m: [] for m in args.methods.split(",")}
     seconds = dict.fromkeys(found, 0.0)
     for flip in flips:
         case = Case(model, flip)
@@ -204,13 +232,7 @@ def main() -> None:
         args.write.write_text(text)
 
 
-def report(
-    name: str,
-    count: int,
-    left_out: int,
-    found: dict[str, list[dict[tuple[int, int], dict[str, float]]]],
-    seconds: dict[str, float],
-) -> str:
+def report(name: str, count: int, left_out: int, found: dict[str, Found], seconds: dict[str, float]) -> str:
     lines = [
         "# Faithfulness",
         "",
@@ -218,18 +240,26 @@ def report(
         "",
         f"{count} prompts of the set `{name}` in `hooke/data`; {left_out} more were left out because a",
         "counterfactual does not flip the answer or the ablated range is under 2 logits.",
-        "Every neuron outside the chosen set is held at its counterfactual value, attention live.",
+        "Every neuron outside the chosen set is held at its counterfactual value. Links of attention in the set are",
+        "held at what they bring on the prompt, whatever made it; all others are live.",
         "f = (m(C) − m(∅)) / (m(M) − m(∅)) for the difference of the two answers' logits.",
         "The selection sees the first counterfactual: there f is only a *fit*. Quality is on the second, which asks",
         "for another answer: median f, mean |1 − f|, median KL of the whole next-token distribution (nats), and",
         "the median |f| of the complement (the set ablated, the rest kept). 1, 0, 0 and 0 are best.",
-        "`no counterfactual` saw neither, so both are unseen there.",
+        "`no counterfactual` saw neither, so both are unseen there. Beside Hooke stand random sets of as many neurons",
+        "and as many links.",
     ]
     for size in SIZES:
-        lines += ["", f"## {size:,} neurons", ""]
-        lines += ["| | fit | unseen f | mean abs(1 − f) | KL | complement |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += ["", f"## {size:,} nodes", ""]
+        lines += [
+            "| | of them links | fit | unseen f | mean abs(1 − f) | KL | complement |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+        ]
         for method, results in found.items():
-            lines.append(f"| {method} | " + " | ".join(f"{x:.2f}" for x in row(results, size)) + " |")
+            lines.append(f"| {method} | " + " | ".join(row(results, size)) + " |")
+            if method == "Hooke":
+                random = row(results, size, "random_fit", "kl_random", "")
+                lines.append("| random sets with as many links | " + " | ".join(random) + " |")
     each = ", ".join(f"{method} {s / max(count, 1):.1f}" for method, s in seconds.items())
     lines += ["", f"Seconds a prompt to choose: {each}."]
     return "\n".join(lines) + "\n"

@@ -12,6 +12,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import torch
+
 import hooke
 from hooke.dictionaries import neurons
 from hooke.kernels import exact_products
@@ -49,12 +51,14 @@ def rank(model: Model, prompt: str, **against: Any) -> tuple[int, int, str]:
     rows = [model.tokens([b["ids"]]).ids for b in payload["verification"]["baselines"]]
     case.baselines = [run_baseline(model, "", Tokens(row, tokens.mask), basis, view.dtype) for row in rows]
     case.live = live_view(model, view)
-    guessed, brought = links_by_slope(case, case.live)
+    guessed, at = links_by_slope(case, case.live)
     places = [tuple(place) for place in guessed.nonzero().tolist()]
     effects = []
     for start in range(0, len(places), AT_ONCE):
         some = places[start : start + AT_ONCE]
-        logits, _ = model.run_each(case.run, [[without(case, *brought(place), place)] for place in some])
+        bring = at(torch.tensor(some))
+        each = zip(bring.here, bring.there.unbind(1), some, strict=True)
+        logits, _ = model.run_each(case.run, [[without(case, here, list(there), place)] for here, there, place in each])
         effects += (metric.graph(logits) - metric.graph(case.logits)).abs().tolist()
     own = places.index((named["layer"], named["head"], named["query"], named["key"]))
     return 1 + sum(effect > effects[own] for effect in effects), len(places), named["text"]

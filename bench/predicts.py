@@ -1,6 +1,6 @@
 """Does a trace predict what happens? Medians over the held-out prompts, live and held, with controls.
 
-    python bench/predicts.py [--set held_out] [--most 40] [--nodes 1000] [--own] [--json FILE]
+    python bench/predicts.py [--set held_out] [--most 40] [--nodes 300] [--own] [--json FILE]
 
 Each prompt is traced against its first counterfactual (--own: against those that Hooke makes itself). What is printed
 of each figure is its median, its quartiles, and in how many prompts there was one.
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--set", choices=SETS, default="held_out")
     parser.add_argument("--most", type=int, default=40)
-    parser.add_argument("--nodes", type=int, default=1000)
+    parser.add_argument("--nodes", type=int, default=300)
     parser.add_argument("--own", action="store_true")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()

@@ -9,7 +9,7 @@ import hooke
 from hooke.dictionaries import neurons
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
-from hooke.methods.trace import select
+from hooke.methods.trace import masks, select
 from hooke.methods.trace.coded import Case, encode
 from hooke.methods.trace.counterfactuals import baselines, passages
 from hooke.methods.trace.verify import faithfulness
@@ -140,11 +140,19 @@ def test_ranking_is_repeatable_and_complete(glass):
     metric = Metric(int(view.logits.argmax()), None, None)
     rows = select.contrasts(glass, tokens, metric.target)
     again = select.contrasts(glass, tokens, metric.target)
-    assert len(rows) >= 20 and all(torch.equal(a, b) for a, b in zip(rows, again, strict=True))
+    assert len(rows) >= 10 and all(torch.equal(a, b) for a, b in zip(rows, again, strict=True))
     one, two = (select.ranking(Case(glass, glass.record(tokens), view, coded, metric, based), rows) for _ in range(2))
-    assert torch.equal(one, two)
-    assert torch.equal(one.sort().values, torch.arange(sum(len(c) for c in coded.codes)))
-    units = select.units_at(coded, one[:20], based)
+    assert torch.equal(one.order, two.order)
+    n, n_pos = sum(len(c) for c in coded.codes), tokens.ids.shape[1]
+    features, links = one.first(len(one.order))
+    assert torch.equal(features.sort().values, torch.arange(n))
+    assert bool((links[:, 3] <= links[:, 2]).all())  # every link there is, and none to what comes later
+    start = masks._shared(tokens.ids[0], rows)  # before it nothing differs
+    looks = sum(query + 1 for query in range(start, n_pos))
+    assert len(links.unique(dim=0)) == len(links) == glass.parts.n_layers * glass.parts.n_heads * looks
+    some, few = one.first(40)
+    assert len(some) + len(few) == 40 and torch.equal(one.first(len(some), alone=True)[0], some)
+    units = select.units_at(coded, features[:20], based)
     for b, p, i, value in zip(units.blocks, units.positions, units.ids, units.values):
         assert float(coded.codes[b].dense()[p, i]) == float(value)
 
@@ -157,16 +165,18 @@ def test_the_shared_beginning_is_run_once_and_changes_nothing(glass, monkeypatch
     target = int(glass.run(tokens, logits="last").logits[0].argmax())
     metric = Metric(target, None, None)
     rows = [other, *(torch.cat([ids[:5], ids[5:].flip(0).roll(k)]) for k in range(3))]
-    assert select._shared(ids, rows) == 4
+    assert masks._shared(ids, rows) == 4
     sites = [Site("mlp_act", layer) for layer in range(glass.parts.n_layers)]
-    short = torch.stack(select.learn(glass, tokens, metric, sites, rows)).flatten()
-    monkeypatch.setattr(select, "_shared", lambda ids, rows: 0)
-    whole = torch.stack(select.learn(glass, tokens, metric, sites, rows)).flatten()
-    assert short.shape == whole.shape
-    best = [set(x.topk(50).indices.tolist()) for x in (short, whole)]
-    assert len(best[0] & best[1]) >= 48  # up to rounding
-    width = glass.parts.d_mlp
-    assert not whole.view(glass.parts.n_layers, len(ids), width)[:, :4].any()
+    short = masks.learn(glass, tokens, metric, sites, rows)
+    monkeypatch.setattr(masks, "_shared", lambda ids, rows: 0)
+    whole = masks.learn(glass, tokens, metric, sites, rows)
+    for a, b in ((torch.stack(short.neurons), torch.stack(whole.neurons)), (short.links, whole.links)):
+        assert a.shape == b.shape
+        best = [set(x.flatten().topk(50).indices.tolist()) for x in (a, b)]
+        assert len(best[0] & best[1]) >= 48  # up to rounding
+    assert float(torch.stack(whole.neurons)[:, :4].abs().max()) < 1e-4  # rounding
+    assert float(whole.links[:, :, :4].max()) < 1e-4
+    assert bool(short.links[:, :, :4].isneginf().all())
 
 
 def test_long_prompts_are_ranked_by_relp(glass, monkeypatch):
@@ -177,7 +187,8 @@ def test_long_prompts_are_ranked_by_relp(glass, monkeypatch):
     assert rows == []
     order = select.ranking(Case(glass, glass.record(tokens), view, coded, metric, based), rows)
     scores = torch.cat([s.abs().flatten() for s in select.relp(view, coded, metric, based)])
-    assert torch.equal(order, scores.argsort(descending=True, stable=True))
+    assert torch.equal(order.order, scores.argsort(descending=True, stable=True))
+    assert not len(order.first(len(order.order))[1])
 
 
 def test_target_of_the_issue_on_real_weights_carries_to_an_unseen_counterfactual(smol):
@@ -190,11 +201,16 @@ def test_target_of_the_issue_on_real_weights_carries_to_an_unseen_counterfactual
     seen = Metric(smol.token(" Paris"), smol.token(" Rome"), None)
     rows = select.contrasts(smol, tokens, seen.target, [based[0].ids])
     asked = Case(smol, bench.run, view, coded, Metric(seen.target, None, None), based)
-    order = select.ranking(asked, rows)
+    ranked = select.ranking(asked, rows)
     relp = torch.cat([s.abs().flatten() for s in select.relp(view, coded, seen, based)]).argsort(descending=True)
-    f, plain = (faithfulness(bench, select.units_at(coded, o[:1000], based), unseen) for o in (order, relp))
-    assert f["fit"] > 0.4 and f["fit"] > plain["fit"] + 0.1 and abs(f["random_fit"]) < 0.1
-    assert f["kl"] < plain["kl"] and f["kl"] < f["kl_random"] / 2
+    plain = faithfulness(bench, select.units_at(coded, relp[:1000], based), unseen)
+    for nodes, least in ((100, 0.5), (1000, 0.7)):
+        entries, links = ranked.first(nodes)
+        assert 0 < len(links) < nodes
+        f = faithfulness(bench, select.units_at(coded, entries, based), unseen, links)
+        assert f["fit"] > least and f["fit"] > plain["fit"] + 0.1 and abs(f["random_fit"]) < 0.1
+        assert abs(f["complement"]) < 0.2
+        assert f["kl"] < plain["kl"] and f["kl"] < f["kl_random"] / 2
 
 
 def test_indirect_object_on_real_weights(smol):

@@ -119,7 +119,7 @@ export interface GraphView {
  */
 export interface Nodes {
   id: string[];
-  kind: ("token" | "feature" | "remainder" | "error" | "bias" | "head" | "mlp" | "logit")[];
+  kind: ("token" | "feature" | "link" | "remainder" | "error" | "bias" | "head" | "mlp" | "logit")[];
   layer: (number | null)[];
   position: (number | null)[];
   /**

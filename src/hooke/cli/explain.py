@@ -49,7 +49,7 @@ def trace(
         list[str] | None,
         typer.Option(help="A prompt of equal token length with another answer; may be given several times."),
     ] = None,
-    nodes: Annotated[int, typer.Option(help="How many (layer, neuron, position) to draw.", min=1)] = 1000,
+    nodes: Annotated[int, typer.Option(help="How many neurons and links of attention to draw.", min=1)] = 300,
     form: Annotated[
         str | None,
         typer.Option(

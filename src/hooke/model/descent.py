@@ -74,6 +74,8 @@ class Descent:
             into = yield from self._branch(Site("attn_out", layer), above)
             if into is not None:
                 self._constant(into, view.attn_constant(layer))
+                if layer in view.links:
+                    yield Stage(Site("z", layer), self.first, view.at_links(layer, into))
                 self.stream[self.first : self.first + len(into)] += view.pull_attend(layer, into)
             yield from self._at_stream(Site("resid_pre", layer))
         yield Stage(None, self.first, self.stream[self.first : self.active])
@@ -141,8 +143,8 @@ class Descent:
         whole = self.stream.new_zeros(self.active - self.first, self.n_pos, self.stream.shape[-1])
         if x is not None:
             whole[: len(x)] = x
-        for _, rows, vectors in self.reading.get(site, ()):
-            whole[rows - self.first, self.rows.positions[rows]] += vectors.to(whole.dtype)
+        for part in self.reading.get(site, ()):
+            whole[part.rows - self.first, self._places(part)] += part.vectors.to(whole.dtype)
         return whole
 
     def _with_carried(self, site: Site, x: Tensor | None) -> Tensor | None:
@@ -160,12 +162,16 @@ class Descent:
             norm = self.view.parts.final_norm
         elif site.point == "mlp_in":
             norm, scale = self.view.parts.blocks[site.layer or 0].mlp_norm, Site("mlp_scale", site.layer)
-        for _, rows, vectors in self.reading.get(site, ()):
-            at, vectors = self.rows.positions[rows], vectors.to(self.stream.dtype)
+        for part in self.reading.get(site, ()):
+            rows, at, vectors = part.rows, self._places(part), part.vectors.to(self.stream.dtype)
             if norm is not None and norm.bias is not None and not self.view.live:
                 self.constants[rows] += vectors @ norm.bias.to(vectors.dtype)
             vectors = self.view.pull_norm(norm, scale, vectors, at)
             self.stream[rows, at] += vectors
+
+    def _places(self, part: Part) -> Tensor:
+        """Where the rows of a part read."""
+        return self.rows.positions[part.rows] if part.positions is None else part.positions
 
     def _constant(self, cotangents: Tensor, value: Tensor | None) -> None:
         """Add what a constant in the map (pos, d_model) is worth to each row."""

@@ -31,11 +31,13 @@ CUT = ("resid_pre", "attn_out", "resid_mid", "mlp_proj", "mlp_out", "resid_post"
 
 
 class Part(NamedTuple):
-    """What some rows read at one site: row `rows[i]` reads `vectors[i]`."""
+    """What some rows read at one site: row `rows[i]` reads `vectors[i]`, at its row's position or at `positions[i]`
+    before that; no row twice at one position."""
 
     site: Site  # of a point in READ
     rows: Tensor  # (m,)
     vectors: Tensor  # (m, d_model)
+    positions: Tensor | None = None  # (m,)
 
 
 @dataclass
@@ -60,10 +62,11 @@ class Rows:
         place = torch.full((len(self),), -1, device=at.device)
         place[at] = torch.arange(len(at), device=at.device)
         parts = []
-        for site, rows, vectors in self.parts:
+        for site, rows, vectors, positions in self.parts:
             here = place[rows] >= 0
             if bool(here.any()):
-                parts.append(Part(site, place[rows[here]], vectors[here]))
+                own = None if positions is None else positions[here]
+                parts.append(Part(site, place[rows[here]], vectors[here], own))
         return Rows(self.positions[at], self.constants[at], parts)
 
     def join(self, other: Rows) -> Rows:
@@ -75,7 +78,7 @@ class Rows:
     def last_sites(self) -> list[Site]:
         """The last site that each row reads."""
         out: list[Site | None] = [None] * len(self)
-        for site, rows, _ in self.parts:
+        for site, rows, *_ in self.parts:
             for i in rows.tolist():
                 before = out[i]
                 out[i] = site if before is None or before < site else before
@@ -86,7 +89,8 @@ class Rows:
 
 class Stage(NamedTuple):
     """Where the rows have come to: cotangents (n, pos, d_model) of rows `first` and following, at a site; at the tokens
-    themselves, in the end, where the site is None."""
+    themselves, in the end, where the site is None. At z of a layer whose links are cut: those of what each link brings,
+    (n, link, d_head)."""
 
     site: Site | None
     first: int
@@ -109,6 +113,7 @@ class LinearView:
     scales: dict[Site, Tensor]  # (pos, 1)
     logits: Tensor  # (d_vocab,) of the last position, the model's own, before any soft cap
     replayed: Tensor  # (d_vocab,) the same from the linear map
+    links: dict[int, Tensor] = field(default_factory=dict)  # by layer (n, 3): head, query, key of links that cut it
     _consts: dict[Site, Tensor | None] = field(default_factory=dict)
 
     @property
@@ -139,6 +144,11 @@ class LinearView:
         n = x.shape[-2]
         z = torch.einsum("hqk,...khd->...qhd", self.patterns[layer][:, :n, :n], v).flatten(-2)
         return self._norm(block.attn_post_norm, Site("attn_post_scale", layer), block.o.apply(z, bias=bias), bias)
+
+    def after_heads(self, layer: int, y: Tensor, at: Tensor) -> Tensor:
+        """What heads write at positions (n,), (n, d_model), to what that adds to the stream there: the post-norm with
+        its denominator held, if there is one, without its bias."""
+        return self._norm(self.parts.blocks[layer].attn_post_norm, Site("attn_post_scale", layer), y, False, at)
 
     def after_mlp(self, layer: int, y: Tensor, *, bias: bool = True) -> Tensor:
         """mlp_proj (… pos d_model) to mlp_out: the post-norm with its denominator held, if there is one."""
@@ -210,6 +220,15 @@ class LinearView:
         out = v.reshape(n, n_pos, -1) @ block.v.weight.to(self.dtype)
         return self.pull_norm(block.attn_norm, Site("attn_scale", layer), out)
 
+    def at_links(self, layer: int, cotangent: Tensor) -> Tensor:
+        """Cotangent at attn_out (n pos d_model) to what each link that is cut brings, (n link d_head)."""
+        block, parts, n_pos = self.parts.blocks[layer], self.parts, cotangent.shape[1]
+        cotangent = self.pull_norm(block.attn_post_norm, Site("attn_post_scale", layer), cotangent)
+        head, query, _ = self.links[layer].T
+        writes = block.o.weight.to(self.dtype).view(-1, parts.n_heads, parts.d_head)[:, head]
+        found = torch.einsum("nlm,mld->nld", cotangent[:, query.clamp(max=n_pos - 1)], writes)
+        return found * (query < n_pos)[:, None]  # a row that ends before it does not see it
+
     def pull_mlp(self, layer: int, cotangent: Tensor) -> Tensor:
         """Cotangent at mlp_proj (n pos d_model) to mlp_in, by the local rule."""
         block = self.parts.blocks[layer]
@@ -246,7 +265,7 @@ class LinearView:
             self._consts[site] = make()
         return self._consts[site]
 
-    def _norm(self, norm: Norm | None, scale: Site, x: Tensor, bias: bool, at: slice | None = None) -> Tensor:
+    def _norm(self, norm: Norm | None, scale: Site, x: Tensor, bias: bool, at: slice | Tensor | None = None) -> Tensor:
         if norm is None:
             return x
         held = self.scales[scale][: x.shape[-2]] if at is None else self.scales[scale][at]

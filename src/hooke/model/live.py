@@ -8,7 +8,7 @@ model's own code computes them (DESIGN 4).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch
@@ -62,9 +62,14 @@ class LiveView(LinearView):
         pattern = self.patterns[layer][:, :n_pos, :n_pos]
         by_pattern = z.flatten(1, 2) @ own.values[:, :n_pos].transpose(1, 2)
         by_pattern = by_pattern.view(parts.n_heads, n_pos, n, n_pos)
+        through = pattern
+        if layer in self.links:
+            head, query, key = self._cut(layer, n_pos).T
+            by_pattern[head, query, :, key] = 0.0
+            through = pattern.index_put((head, query, key), pattern.new_zeros(()))
         to_scores = by_pattern - (pattern[:, :, None] * by_pattern).sum(-1, keepdim=True)
         to_scores *= (pattern * self._slope(layer)[:, :n_pos, :n_pos])[:, :, None]  # head query row key
-        moved = pattern.transpose(1, 2) @ z.reshape(parts.n_heads, n_pos, n * parts.d_head)
+        moved = through.transpose(1, 2) @ z.reshape(parts.n_heads, n_pos, n * parts.d_head)
         v = moved.view(parts.n_kv_heads, -1, n_pos, n, parts.d_head).sum(1).permute(2, 1, 0, 3)
         queries, keys = self._before_rotation(layer, to_scores)
         # of one axis of rows each: torch would copy the matrix for every row of what lies otherwise
@@ -72,6 +77,34 @@ class LiveView(LinearView):
         into += queries.reshape(n * n_pos, -1) @ block.q.weight.to(self.dtype)
         into += keys.reshape(n * n_pos, -1) @ block.k.weight.to(self.dtype)
         return self.pull_norm(block.attn_norm, Site("attn_scale", layer), into.view(n, n_pos, -1))
+
+    def with_links(self, places: Tensor) -> LiveView:
+        """The same map, cut at links (n, 4) of layer, head, query and key: nothing passes what these bring."""
+        by_layer = {int(layer): places[places[:, 0] == layer, 1:] for layer in places[:, 0].unique()}
+        return replace(self, links=by_layer)
+
+    def link_readers(self, layer: int, places: Tensor, toward: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """How much what links (n, 3) of a layer bring, times `toward` (n, d_head), changes with the stream that enters
+        the layer, by value, by query and by key: (n, pos, d_model) each. The key's has how all keys compete."""
+        block, parts, own = self.parts.blocks[layer], self.parts, self.attention[layer]
+        head, query, key = places.T
+        pattern, n, n_pos = self.patterns[layer][head, query], len(places), self.n_tokens
+        each = torch.arange(n, device=places.device)
+        worth = (own.values[head, key] * toward).sum(-1, keepdim=True)
+        seen = torch.nn.functional.one_hot(key, n_pos).to(pattern) - pattern[each, key, None]
+        scores = pattern.new_zeros(parts.n_heads, n_pos, n, n_pos)
+        scores[head, query, each] = worth * pattern * seen * self._slope(layer)[head, query]
+        values = pattern.new_zeros(n, n_pos, parts.n_kv_heads, parts.d_head)
+        values[each, key, head // (parts.n_heads // parts.n_kv_heads)] = pattern[each, key, None] * toward
+        queries, keys = self._before_rotation(layer, scores)
+        return tuple(  # type: ignore[return-value]
+            self.pull_norm(block.attn_norm, Site("attn_scale", layer), x.flatten(2) @ linear.weight.to(self.dtype))
+            for x, linear in ((values, block.v), (queries, block.q), (keys, block.k))
+        )
+
+    def _cut(self, layer: int, n_pos: int) -> Tensor:
+        """(n, 3): the links of a layer that are cut, of the first positions."""
+        return self.links[layer][self.links[layer][:, 1] < n_pos]
 
     def _before_rotation(self, layer: int, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Cotangents of query-key products (head query n key) to queries and keys before norms and rotations, (n pos

@@ -18,7 +18,7 @@ from hooke.results.verdicts import Verdict
 
 MAX_WRITTEN = 500_000  # links
 TINY = 1e-30  # weights below this are left out: float32 holds no six digits of them
-ALWAYS: set[Kind] = {"feature", "token", "logit", "head", "mlp"}  # listed even without links
+ALWAYS: set[Kind] = {"feature", "link", "token", "logit", "head", "mlp"}  # listed even without links
 MAX_WEIGHTS = 2**28  # targets times nodes of a matrix: 1 GiB
 
 
@@ -122,7 +122,9 @@ def _row(node: Node, name: str, total: float | None) -> GraphNode:
         return None if value is None else digits(value, count)
 
     return GraphNode(
-        id=name, kind=node.kind, layer=node.layer, position=node.position, index=node.index, label=node.label,
+        id=name, kind=node.kind, layer=node.layer, position=node.position, index=node.index, key=node.key,
+        seen=short(node.seen, 6),
+        label=node.label,
         value=short(total if node.value is None else node.value, 12), delta=short(node.delta, 12),
         total=short(node.total, 12), averaged=short(node.averaged, 12), rank=node.rank,
         influence=digits(node.influence, 6), cumulative=digits(node.cumulative, 6),
@@ -204,7 +206,9 @@ def _kept(graph: Graph, threshold: float, single: bool, most: int) -> tuple[np.n
         best = np.sort(np.argsort(-score[rows, columns], kind="stable")[:most])
         rows, columns = rows[best], columns[best]
     row_of = {(int(target), graph.part(row)): row for row, target in enumerate(graph.targets)}
-    have: dict[tuple[int, int, Part], Verdict] = {(s, t, ""): verdict for (s, t), verdict in graph.verdicts.items()}
+    have: dict[tuple[int, int, Part], Verdict] = {
+        (s, t, part): verdict for (s, t), verdict in graph.verdicts.items() for part in PARTS
+    }
     have |= graph.part_verdicts
     wanted = [(row_of[t, part], s) for (s, t, part), v in have.items() if v != "untested" and (t, part) in row_of]
     must = [(row, s) for row, s in wanted if size[row, s] >= TINY]

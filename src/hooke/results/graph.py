@@ -9,7 +9,7 @@ import numpy as np
 
 from hooke.results.verdicts import Verdict
 
-Kind = Literal["token", "feature", "remainder", "error", "bias", "head", "mlp", "logit"]
+Kind = Literal["token", "feature", "link", "remainder", "error", "bias", "head", "mlp", "logit"]
 Form = Literal["live", "held"]
 Part = Literal["", "q", "k", "v"]
 PARTS: tuple[Part, ...] = ("", "q", "k", "v")
@@ -17,7 +17,7 @@ PARTS: tuple[Part, ...] = ("", "q", "k", "v")
 
 @dataclass
 class Node:
-    """One node. `index` is a feature number, or the vocabulary id of a token or logit.
+    """One node. `index` is a feature number, the head of a link, or the vocabulary id of a token or logit.
 
     `influence` is the node's own share of the influence on the target, `cumulative` the share of all
     nodes at least as influential (what viewers prune by: small means important).
@@ -44,6 +44,10 @@ class Node:
     reads: list[str] = field(default_factory=list)  # tokens of the prompt that it reads most
     promotes: list[str] = field(default_factory=list)  # tokens that it makes likelier
     suppresses: list[str] = field(default_factory=list)
+    key: int | None = None  # of a link of attention: the position that it looks at, from its own
+    seen: float | None = (
+        None  # of a link: the cosine of what it brings, less in the counterfactuals, with the slopes there
+    )
 
 
 @dataclass
@@ -83,8 +87,8 @@ class Graph:
     def verdict(self, row: int, source: int) -> Verdict:
         """How the edge from node `source` into target `row` fared."""
         target = int(self.targets[row])
-        only = self.verdicts.get((source, target), "untested") if not self.part(row) else "untested"
-        return self.part_verdicts.get((source, target, self.part(row)), only)
+        whole = self.verdicts.get((source, target), "untested")  # of all inputs of a target together
+        return self.part_verdicts.get((source, target, self.part(row)), whole)
 
     def is_circuit(self) -> bool:
         """Whether the nodes are parts of the model, and not features and tokens at their places."""

@@ -3,7 +3,7 @@
 An id depends on its node alone, so claims can quote it before a file exists: feature `L_f_ctx`, remainder
 `L_error_mlp_ctx` (`mlp1`, … of further dictionaries of its layer), error the same or, beside a remainder,
 `L_error_dictionary_ctx` (or `attn`, or a point as `resid_post`), token `E_vocab_ctx`, logit `(n_layers+1)_vocab_ctx`,
-bias `L_bias_<kind>_ctx`, head and mlp `L_unknown_..._ctx`.
+bias `L_bias_<kind>_ctx`, head, mlp and link of attention `L_unknown_..._ctx`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ def node_id(node: Node, *, last: int = 0) -> str:
         part = part or "all"
     else:
         left = "mlp" if node.index is None else f"mlp{index}"
-        part = {"remainder": left, "head": f"head{index}", "mlp": "mlp"}[node.kind]
-    group = {"bias": "bias", "head": "unknown", "mlp": "unknown"}.get(node.kind, "error")
+        link = f"link{index}-{node.key}"
+        part = {"remainder": left, "head": f"head{index}", "mlp": "mlp", "link": link}[node.kind]
+    group = {"bias": "bias", "head": "unknown", "mlp": "unknown", "link": "unknown"}.get(node.kind, "error")
     return f"{layer}_{group}_{part}_{position}"
 
 

@@ -63,7 +63,7 @@ class TraceArguments(_Asking):
     contrast: str | None = Field(default=None, max_length=1000)
     contrast_id: int | None = Field(default=None, ge=0, le=2**31)
     counterfactual: list[str] | None = Field(default=None, max_length=50)
-    nodes: int = Field(default=1000, ge=1, le=100_000)
+    nodes: int = Field(default=300, ge=1, le=100_000)
     verify: bool = True
     seed: int = Field(default=0, ge=0, le=2**31)
 

@@ -20,14 +20,14 @@ def test_links_add_up_to_what_heads_give_and_are_taken_away_exactly(name: str) -
     other = case.baselines[0].ids
     model, tokens = case.model, case.run.tokens
     assert case.live is not None
-    guessed, brought = links.links_by_slope(case, case.live)
+    guessed, at = links.links_by_slope(case, case.live)
     sites = [Site("z", layer) for layer in range(model.parts.n_layers)]
     here, there = (model.run(ids, read=sites).acts for ids in (tokens, model.tokens(other)))
     layer, head, query = 1, model.parts.n_heads - 1, N_POS - 1
     moved = (here[sites[layer]] - there[sites[layer]])[0, query, head]
-    both = [brought((layer, head, query, key)) for key in range(N_POS)]
-    each = [own - torch.stack(others).mean(0) for own, others in both]
-    assert torch.allclose(torch.stack(each).sum(0), moved, atol=1e-6)
+    row = at(torch.tensor([(layer, head, query, key) for key in range(N_POS)]))
+    assert torch.allclose(row.changes.sum(0), moved, atol=1e-6)
+    assert torch.allclose(row.deltas, guessed[layer, head, query])
     # by slopes: of the head as a whole, against a small step of it in the model
     step = 1e-4
     value = torch.zeros(1, model.parts.n_heads, model.parts.d_head, dtype=F64)
@@ -47,7 +47,8 @@ def test_links_add_up_to_what_heads_give_and_are_taken_away_exactly(name: str) -
     new = here[sites[layer]][0].clone()
     new[query, head] -= pattern[head, query, key] * v[key, group] - pattern2[head, query, key] * v2[key, group]
     wanted = model.run(tokens, edits=Edit(sites[layer], value=new)).logits[0, -1]
-    found = model.run(tokens, edits=links.without(case, *brought((layer, head, query, key)), (layer, head, query, key)))
+    edit = links.without(case, row.here[key], list(row.there[:, key]), (layer, head, query, key))
+    found = model.run(tokens, edits=edit)
     assert torch.allclose(found.logits[0, -1], wanted, atol=1e-9)
 
 
@@ -69,7 +70,7 @@ def test_what_stands_there_adds_up_and_so_does_the_score(name: str) -> None:
         assert float(vectors[unit].norm()) > 0
     made = links.attention_links(case, found, 0)
     assert made and [abs(link.measured) for link in made] == sorted((abs(m.measured) for m in made), reverse=True)
-    for link in made:
+    for link in made[: links.N_LINKS]:
         layer, head, query, key = link.place
         scores = case.model.run(case.run.tokens, read=[Site("scores", layer)]).acts[Site("scores", layer)][0]
         assert case.live is not None
@@ -97,3 +98,21 @@ def test_the_head_that_moves_the_name_is_among_the_first(smol) -> None:
     link = found["attention"][first.index((" to", " Mary"))]
     assert link["score"] > link["runner_up_score"] and link["verdict"] == "as-predicted"
     assert 'looks at " Mary"' in link["text"] and link["pairs"]
+
+
+def test_the_sentence_names_the_link_that_matters_most_and_the_graph_has_links(smol) -> None:
+    """A claim of its own, after the parts, with what the payload has of it; and the nodes are told with their links."""
+    prompt = "When Mary and John went to the store, John gave a drink to"
+    result = hooke.trace(smol, prompt, counterfactual=prompt.replace(", John", ", Mary"), nodes=60)
+    best, nodes = result.payload["attention"][0], result.payload["graph"]["nodes"]
+    (claim,) = [c for c in result.claims if c.evidence == ["#attention.0"]]
+    assert claim.verdict == best["verdict"] and claim.text in result.payload["sentence"]
+    assert f"attention of head {best['head']} of layer {best['layer']}" in claim.text
+    assert f"{best['measured']:+.2f}" in claim.text
+    links = [n for n in nodes if n["kind"] == "link"]
+    features = [n for n in nodes if n["kind"] == "feature"]
+    assert len(links) + len(features) == 60 and len(links) > 5
+    assert f"{len(features)} neurons and {len(links)} attention links alone keep" in result.payload["tested"]
+    strongest = max(links, key=lambda n: abs(n["total"]))
+    assert strongest["verdict"] == "as-predicted" and "looks at" in strongest["label"]
+    assert result.payload["verification"]["fit"] > 0.5

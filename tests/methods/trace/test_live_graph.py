@@ -227,10 +227,14 @@ def test_what_the_file_predicts_is_what_was_predicted(live, tmp_path) -> None:
     graph = graph_of(DrawnGraph.model_validate(saved.payload["graph"]))
     assert graph.form == "live" and saved.arguments["form"] == "live"
     place = {node.id: k for k, node in enumerate(graph.nodes)}
-    weights = saved.tensors["weights"].astype(float)
-    ids = [node.id for node in graph.nodes if node.kind == "feature"]  # in the order of the matrix
+    ids = [node.id for node in graph.nodes if node.kind in ("feature", "link")]  # in the order of the matrix
     n, column = len(ids), {name: k for k, name in enumerate(ids)}
+    weights, targets = saved.tensors["weights"].astype(float), saved.tensors["targets"]
+    weights = np.stack([weights[targets == t].sum(0) for t in dict.fromkeys(targets.tolist())])  # of a link all three
+    assert len(targets) > len(weights)
     delta, total = (np.array([getattr(graph.nodes[place[i]], key) for i in ids]) for key in ("delta", "total"))
+    seen = np.array([graph.nodes[place[i]].seen for i in ids], float)  # none of features
+    each = np.where(np.abs(np.nan_to_num(seen, nan=1.0)) >= 0.1, 1 / delta, 0.0)
     tokens = {node.id: n + node.position for node in graph.nodes if node.kind == "token"}
     answer = n + [node.is_target for node in graph.nodes if node.kind == "logit"].index(True)
     found: dict[str, list[tuple[float, float, float]]] = {}
@@ -239,15 +243,15 @@ def test_what_the_file_predicts_is_what_was_predicted(live, tmp_path) -> None:
         if trial["kind"] == "node":
             value = total[units[0]]
         elif trial["kind"] == "group":
-            value = by_paths(weights[:n, :n] / delta, total, units, delta)
+            value = by_paths(weights[:n, :n] * each, total, units, delta)
         elif trial["kind"] == "edge":
             (source, *rest) = units
             value = weights[rest[0], source] * total[rest[0]] / delta[rest[0]] if rest else -weights[answer, source]
         else:
             value = -weights[units[0], tokens[trial["nodes"][0]]]
             for source, target in pairwise(units):
-                value *= weights[target, source] / delta[source]
-            value *= weights[answer, units[-1]] / delta[units[-1]]
+                value *= weights[target, source] * each[source]
+            value *= weights[answer, units[-1]] * each[units[-1]]
         found.setdefault(trial["kind"], []).append((value, trial["predicted"], trial["measured"]))
     assert set(found) == {"node", "group", "edge", "path"}
     for kind, rows in found.items():
@@ -291,10 +295,14 @@ def test_live_is_marked_in_every_form_of_the_graph(live, glass) -> None:
 
 def test_links_and_what_is_left_add_up_to_the_change(live) -> None:
     graph = DrawnGraph.model_validate(live.payload["graph"])
-    sums = np.array(graph.dropped)
-    np.add.at(sums, graph.links.row, graph.links.weight)
-    changes_ = np.array([graph.nodes[t].delta for t in graph.targets])
-    assert np.allclose(sums, changes_, atol=1e-4 * np.abs(changes_).max())
+    rows = np.array(graph.dropped)
+    np.add.at(rows, graph.links.row, graph.links.weight)
+    sums = np.zeros(len(graph.nodes))
+    np.add.at(sums, graph.targets, rows)
+    targets = sorted(set(graph.targets))
+    assert "link" in {graph.nodes[t].kind for t in targets} and len(targets) < len(rows)  # of a link three rows
+    changes_ = np.array([graph.nodes[t].delta for t in targets])
+    assert np.allclose(sums[targets], changes_, atol=1e-4 * np.abs(changes_).max())
 
 
 def test_two_prompts_that_differ_in_nothing_that_counts(glass) -> None:

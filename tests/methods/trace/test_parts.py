@@ -265,10 +265,11 @@ def test_a_link_is_cut_out_and_come_to_by_its_value_its_query_and_its_key(name: 
     """Against runs: what goes out of it, what a feature changes of it, and that flows still add up."""
     case = at_one_point(case_of(name))
     assert case.live is not None
-    _, brought = links_by_slope(case, case.live)
+    _, at = links_by_slope(case, case.live)
     parts = case.model.parts
     layer, head, query, key = place = (parts.n_layers - 1, parts.n_heads - 1, N_POS - 1, 3)
-    link = Link(place, 0.0, *brought(place), predicted=0.0)
+    one = at(torch.tensor([place]))
+    link = Link(place, 0.0, one.here[0], list(one.there[:, 0]), predicted=0.0)
     units = units_of(case, 12)
     members = some_parts(units)
     n = len(units)

@@ -68,7 +68,12 @@ def test_graph_file_is_valid_and_reads_back(traced):
     check_graph_file(graph)
     assert graph_from_file(graph).to_dict() == graph
     features = [n for n in graph["nodes"] if n["hooke"]["kind"] == "feature"]
-    assert len(features) == 60 and {n["hooke"]["rank"] for n in features} == set(range(1, 61))
+    links = [n for n in graph["nodes"] if n["hooke"]["kind"] == "link"]
+    assert features and {n["hooke"]["rank"] for n in (*features, *links)} == set(range(1, 61))
+    for node in links:
+        own = node["hooke"]
+        assert node["node_id"] == f"{node['layer']}_unknown_link{own['index']}-{own['key']}_{node['ctx_idx']}"
+        assert set(own["parts"]) == {"q", "k", "v"} and own["key"] <= node["ctx_idx"] and abs(own["seen"]) <= 1
     for node in features:
         layer, index, position = (int(x) for x in node["node_id"].split("_"))
         assert int(node["layer"]) == layer and node["ctx_idx"] == position and 0 <= index < 341
@@ -87,7 +92,7 @@ def test_sums_can_be_checked_from_the_file(traced):
     checked = 0
     for node in graph["nodes"]:
         own = node["hooke"]
-        if own["kind"] in ("feature", "logit"):
+        if own["kind"] in ("feature", "link", "logit"):
             total = incoming.get(node["node_id"], 0.0) + own["dropped"]
             assert total == pytest.approx(own["delta"], abs=1e-4)
             checked += 1
@@ -123,7 +128,7 @@ def test_equal_work_gives_equal_ids(glass):
 def test_smaller_budget_is_a_prefix_of_the_larger(glass):
     def ranked(n):
         nodes = hooke.trace(glass, PROMPT, nodes=n, verify=False).payload["graph"]["nodes"]
-        found = sorted((x["rank"], x["id"]) for x in nodes if x["kind"] == "feature")
+        found = sorted((x["rank"], x["id"]) for x in nodes if x["kind"] in ("feature", "link"))
         return [name for _, name in found]
 
     assert ranked(80)[:30] == ranked(30)

@@ -25,14 +25,14 @@ function TraceNode({ store, i }: { store: Store; i: number }) {
   if (feature && n.value[i] !== null) rows.push(["value here", num(n.value[i], true)]);
   if (feature && n.value[i] !== null && n.delta[i] !== null) rows.push(["value in the similar prompts", num(n.value[i]! - n.delta[i]!, true)]);
   const total = n.total?.[i]; // pages of before have none
-  if (feature && total != null) rows.push(["change of the answer if it had that value, all that follows counted", num(total, true)]);
+  if (total != null) rows.push(["change of the answer with that value, all that follows counted", num(total, true)]);
   if (kind !== "logit" || g.share[i]) rows.push(["share of all influence on the answer", percent(g.part[i])]);
   if (store.props.depth === "expert") {
     rows.push(["among the strongest", percent(n.cumulative[i])]);
     if (g.offsets[i] !== g.offsets[i + 1]) rows.push(["inputs that are no link here, net", num(Math.abs(g.left[i]))]);
   }
   return (
-    <OneNode store={store} i={i} where={whereOf(g, i)} tested={feature} rows={rows} act={feature && <Change store={store} nodes={[i]} />}>
+    <OneNode store={store} i={i} where={whereOf(g, i)} tested={total != null || feature} rows={rows} act={feature && <Change store={store} nodes={[i]} />}>
       <Tokens title="Reads in this prompt" list={n.reads[i]} />
       <Tokens title="Linked with, by the unembedding alone (not tested)" list={n.promotes[i]} />
     </OneNode>

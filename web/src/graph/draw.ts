@@ -172,7 +172,7 @@ export function shape(pen: Pen, kind: NodeKind, x: number, y: number, r: number)
     pen.lineTo(x, y + r * 1.25);
     pen.lineTo(x - r * 1.25, y);
     pen.closePath();
-  } else if (kind === "head") {
+  } else if (kind === "head" || kind === "link") {
     pen.moveTo(x, y - r * 1.2);
     pen.lineTo(x + r * 1.2, y + r);
     pen.lineTo(x - r * 1.2, y + r);

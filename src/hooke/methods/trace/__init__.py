@@ -2,7 +2,8 @@
 
 coded            a prompt in a basis: its run, its linear view, its codes, and what they leave over
 counterfactuals  what it is contrasted with, and whether the answer hangs on that
-select           which features to draw
+select, masks    which features and which links of attention to draw
+hold_links       links held at what they bring
 edges            direct effects between them, by one pass down the linear view
 answer           edges into the answer that add up to its difference, and what follows from each feature in all
 draw             from features to a graph as numbers: influence, scores, groups
@@ -39,7 +40,7 @@ from hooke.methods.trace.counterfactuals import Against, baselines
 from hooke.methods.trace.draw import Drawn, Logits, draw_graph, tell_parts
 from hooke.methods.trace.edges import chunk_bytes, reader_error
 from hooke.methods.trace.found import Found
-from hooke.methods.trace.links import attention_links
+from hooke.methods.trace.links import N_LINKS, attention_links, node_links
 from hooke.methods.trace.parts import NAMED
 from hooke.methods.trace.report import build_graph, payload_of, tensors_of
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
@@ -67,7 +68,7 @@ def trace(
     contrast: str | int | None = None,
     counterfactual: Prompt | Sequence[Prompt] | None = None,
     form: Form | None = None,
-    nodes: int = 1000,
+    nodes: int = 300,
     verify: bool = True,
     seed: int = 0,
     progress: Progress | None = None,
@@ -86,7 +87,8 @@ def trace(
     form: what edges are of. "live": how far a target moves as its source comes from the counterfactuals to the prompt,
         attention patterns, norms and gates moving with it. "held": what its source adds to it, with these held, as
         other tools draw graphs. None: live, unless nothing but passages is there to compare with.
-    nodes: how many (layer, feature, position) to draw; the rest is counted in remainder nodes.
+    nodes: how many features at their places, and links of attention among them where the choice is learned, to draw;
+        the features left are counted in remainder nodes.
     verify: intervene in the live model and compare; parts that the sentence names also beside random groups.
     progress: called often with a stage and how much of it is done, 0 to 1; what it raises stops the work.
     Returns a `Result` of kind "trace" (payload: docs/results.md; tensors: weights (targets by nodes), constants,
@@ -107,8 +109,10 @@ def trace(
     with clock("select") as tick:
         case.baselines, rows, by = _baselines(case, given, seed, tick)
         case.live = _live(case, form, by)
-        order = select.ranking(case, rows, stretch(tick, 0.4, 1.0))
-        kept = select.units_at(case.coded, order[:nodes], case.baselines)
+        ranked = select.ranking(case, rows, stretch(tick, 0.4, 1.0))
+        entries, links = ranked.first(nodes, alone=case.live is None)
+        kept = select.units_at(case.coded, entries, case.baselines)
+        node_links(case, links, ranked.link_ranks(nodes))
     # 3. The graph: edges, what they add up to, and whether they do.
     with clock("graph") as tick:
         found = _found(case, kept, by, chosen, seed, verify, tick)
@@ -228,14 +232,14 @@ def _found(
     """The graph, whether it holds together, where attention looked, and the parts of the story."""
     logits = _logit_nodes(case, chosen)
     drawn = draw_graph(case, kept, logits, given=by != "passages", seed=seed, tick=stretch(tick, 0.0, 0.6))
-    attention = [] if case.live is None else attention_links(case, kept, seed, measure=verify)
-    tell_parts(case, kept, drawn, attention, stretch(tick, 0.7, 1.0))
+    links = attention_links(case, kept, seed, measure=verify)
+    tell_parts(case, kept, drawn, links[:N_LINKS], stretch(tick, 0.7, 1.0))
     paths = explain.strongest_paths(*drawn.along(kept), case.view.n_tokens)
     checks = _checks(case, kept, drawn)
     moves = [float(case.metric(b.logits) - case.metric(case.run.logits)) for b in case.baselines]
     against = Against(by, select.searched(case.run.tokens), case.baselines, moves, case.metric)
     fault = _fault(checks, case.model.dtype)
-    return Found(case, kept, drawn, logits, paths, against, checks, fault, attention=attention)
+    return Found(case, kept, drawn, logits, paths, against, checks, fault, links=links)
 
 
 def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[str, Any]]:
@@ -245,7 +249,8 @@ def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[s
     fits: list[dict[str, float]] = []
     for b in case.baselines:
         tick(0.8 + 0.2 * len(fits) / len(case.baselines))
-        fits.append(faithfulness(case, found.kept, b, seed=seed))
+        places = None if case.coded.links is None else case.coded.links.places
+        fits.append(faithfulness(case, found.kept, b, places, seed=seed))
     means = {key: float(np.mean([f[key] for f in fits if key in f])) for key in fits[0]}
     return tested, {"fit": None, "random_fit": None} | tested.summary | means
 
@@ -273,9 +278,8 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
         masks = points * size * n_pos * parts.n_layers * (12.0 * parts.d_model + 6 * parts.d_mlp)  # into the answer
     graph = max(16 * entries + down + across / 4, 44 * entries)  # edges, then influence in double precision
     if n_pos <= select.LONGEST:
-        count = select.N_VARIANTS if n_pos <= select.SHORT else select.N_VARIANTS // 2
         backward = 5 * size * n_pos * parts.n_layers * (10 * parts.d_model + 6 * parts.d_mlp)
-        masks = max(masks, (count + 17) * codes + backward)
+        masks = max(masks, (select.N_VARIANTS + 17) * codes + backward)
     tests = 3 * min(budget(model.device).block, 170 * n_pos * token_bytes(model))  # of runs with interventions
     return 2**25 + 7400.0 * parts.d_vocab + kept + max(graph, masks, tests)
 

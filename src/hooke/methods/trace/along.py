@@ -1,9 +1,9 @@
 """What a source does along one edge or one path only, in the live model.
 
 The source is set to its counterfactual value, and what it writes reaches the next node alone: everything that other
-features write in between is held as it is, while norms and attention move. The next node is set to what it then comes
-to, and so on. What the last one sets off is either all that follows from it (an edge), or again its own writing alone
-(a path); path patching (2304.05969) with nodes as they are drawn.
+features write in between is held as it is, and so are the links that are nodes, while norms and all other attention
+move. The next node is set to what it then comes to, and so on. What the last one sets off is either all that follows
+from it (an edge), or again its own writing alone (a path); path patching (2304.05969) with nodes as they are drawn.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 
 from hooke.methods.progress import Tick, idle
 from hooke.methods.trace.answer import FIRST
-from hooke.methods.trace.coded import Case, Units
+from hooke.methods.trace.coded import Case, Links, Units
+from hooke.methods.trace.hold_links import hold
 from hooke.model import Edit
 from hooke.model.budget import budget
 from hooke.sites import Site
@@ -27,8 +28,8 @@ TOGETHER = 32  # ways that are run side by side
 @dataclass
 class Way:
     """From a source to the answer. token: the position of the token that it begins with; or none, and it begins with
-    the first of `units`, kept features from early to late. onward: whether all that follows from the last counts, or
-    what it writes alone."""
+    the first of `units`, nodes from early to late: kept features, and after them links. onward: whether all that
+    follows from the last counts, or what it writes alone."""
 
     token: int | None
     units: list[int]
@@ -44,9 +45,8 @@ class Way:
 
 def measure_ways(case: Case, kept: Units, ways: Sequence[Way], tick: Tick = idle) -> None:
     """Carry them out, those of equal step side by side, and fill in what was measured."""
-    assert kept.baselines is not None
-    # the value of the node that each way has come to
-    change = [kept.baselines[way.units[0]] if way.token is None else kept.values.new_zeros(()) for way in ways]
+    # the value of the node that each way has come to: of a link, what it brings (d_head,)
+    change = [_there(case, kept, way.nodes[0]) for way in ways]
     steps = max((len(way.nodes) for way in ways), default=0)
     for step in range(steps):
         tick(step / max(steps, 1))
@@ -64,7 +64,7 @@ def _step(
 ) -> list[Tensor]:
     """Of each way what its next node comes to when its node number `step` has this value; after the last node, how far
     the answer moves."""
-    reads = [() if last else case.coded.basis[int(kept.blocks[way.nodes[step + 1]])].reads for way in ways]
+    reads = [() if last else _reads(case, kept, way.nodes[step + 1]) for way in ways]
     # side by side those that end near each other, since a run goes no further than it is read
     order = sorted(range(len(ways)), key=lambda k: max(reads[k], default=FIRST))
     out = list(values)
@@ -76,8 +76,8 @@ def _step(
             way, node = ways[k], ways[k].nodes[step]
             edits, writes = _setting(case, kept, node, values[k], way)
             if not (last and way.onward):
-                place = way.token if node < 0 else int(kept.positions[node])
-                edits = [*_holding(case, edits, writes, max(reads[k], default=None), place or 0), *edits]
+                place, end = _position(case, kept, node, way), max(reads[k], default=None)
+                edits = [*_holding(case, edits, writes, end, place), *_links(case, writes, end, place), *edits]
             sets.append(edits)
         sites = sorted({site for k in some for site in reads[k]})
         logits, found = case.model.run_each(case.run, sets, read=sites, logits=last)
@@ -85,9 +85,56 @@ def _step(
             if last:
                 out[k] = case.metric.graph(logits[row]) - case.metric.graph(case.logits)
             else:
-                one = kept.take(torch.tensor([ways[k].nodes[step + 1]], device=kept.ids.device))
-                out[k] = come_to(case, one, found[row])[0]
+                out[k] = _come(case, kept, ways[k].nodes[step + 1], found[row])
     return out
+
+
+def _link(case: Case, kept: Units, node: int) -> tuple[Links, int] | None:
+    """The links, and which of them a node is; None of a token or a feature."""
+    if node < len(kept):
+        return None
+    assert case.coded.links is not None
+    return case.coded.links, node - len(kept)
+
+
+def _there(case: Case, kept: Units, node: int) -> Tensor:
+    """What a node is set to at first: its mean over the counterfactuals."""
+    link = _link(case, kept, node)
+    if link is not None:
+        return link[0].there.mean(0)[link[1]]
+    assert kept.baselines is not None
+    return kept.values.new_zeros(()) if node < 0 else kept.baselines[node]
+
+
+def _position(case: Case, kept: Units, node: int, way: Way) -> int:
+    """Where a node writes."""
+    link = _link(case, kept, node)
+    if link is not None:
+        return int(link[0].places[link[1], 2])
+    return (way.token or 0) if node < 0 else int(kept.positions[node])
+
+
+def _reads(case: Case, kept: Units, node: int) -> tuple[Site, ...]:
+    """Where it is seen what a node comes to."""
+    link = _link(case, kept, node)
+    if link is None:
+        return case.coded.basis[int(kept.blocks[node])].reads
+    layer = int(link[0].places[link[1], 0])
+    return Site("v", layer), Site("pattern", layer)
+
+
+def _come(case: Case, kept: Units, node: int, reads: Mapping[Site, Tensor]) -> Tensor:
+    """What a node comes to with these reads."""
+    link = _link(case, kept, node)
+    if link is None:
+        return come_to(case, kept.take(torch.tensor([node], device=kept.ids.device)), reads)[0]
+    layer, head, query, key = link[0].places[link[1]].tolist()
+    v = Site("v", layer)
+    if v not in reads:  # nothing that was changed reaches it
+        return link[0].here[link[1]]
+    parts = case.model.parts
+    value = reads[v][key, head // (parts.n_heads // parts.n_kv_heads)]
+    return (reads[Site("pattern", layer)][head, query, key] * value).to(link[0].here.dtype)
 
 
 def _setting(case: Case, kept: Units, node: int, value: Tensor, way: Way) -> tuple[list[Edit], tuple[Site, ...]]:
@@ -95,6 +142,13 @@ def _setting(case: Case, kept: Units, node: int, value: Tensor, way: Way) -> tup
     if node < 0:
         assert way.token is not None
         return [replaced(case, way.token)], (FIRST,)
+    link = _link(case, kept, node)
+    if link is not None:  # nothing before it is changed in its run, so that it brings what it does on the prompt
+        layer, head, query, _ = link[0].places[link[1]].tolist()
+        parts = case.model.parts
+        change = value.new_zeros(1, parts.n_heads, parts.d_head, dtype=case.model.dtype)
+        change[0, head] = (value - link[0].here[link[1]]).to(change.dtype)
+        return [Edit(Site("z", layer), "add", change, positions=[query])], (Site("z", layer),)
     unit = kept.take(torch.tensor([node], device=kept.ids.device))
     return case.coded.edits(unit, value.view(1).to(case.view.dtype)), case.coded.basis[int(unit.blocks[0])].writes
 
@@ -109,6 +163,23 @@ def _holding(case: Case, edits: Sequence[Edit], writes: Sequence[Site], end: Sit
         for site in case.coded.cuts
         if min(writes) <= site and (end is None or site < end) and (site not in writes or site in edited)
     ]
+
+
+def _links(case: Case, writes: Sequence[Site], end: Site | None, place: int) -> list[Edit]:
+    """Edits that hold the links that are nodes and lie in between, from a position on, at what they bring on the
+    prompt."""
+    links, start = case.coded.links, min(writes)
+    if links is None:
+        return []
+    edits: list[Edit] = []
+    for layer in links.places[:, 0].unique().tolist():
+        z = Site("z", layer)
+        own = links.of_layer(layer)
+        own = own[links.places[own, 2] >= place]
+        if start < z and (end is None or z < end) and len(own):
+            weight, here = links.together(own, case.view.n_tokens, case.model.parts.n_heads)
+            edits += hold(layer, weight.to(case.model.dtype), here.to(case.model.dtype))
+    return edits
 
 
 def replaced(case: Case, token: int) -> Edit:

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from hooke.methods.progress import Tick, idle
-from hooke.methods.trace.coded import Baseline, Case, Units
+from hooke.methods.trace.coded import Case, Units
 from hooke.methods.trace.edges import Columns, changes, fill, writers_of
+from hooke.methods.trace.hold_links import hold
 from hooke.model import Descent, Edit, Rows, Tokens
 from hooke.model.budget import pass_tokens
 from hooke.model.checks import off
@@ -28,8 +29,8 @@ FIRST, FINAL = Site("resid_pre", 0), Site("final_norm")
 def into_answer(case: Case, kept: Units, rows: Rows, points: int = POINTS, tick: Tick = idle) -> tuple[Tensor, Tensor]:
     """Edges into `rows`, which read the last norm, (n_rows, n_sources) with columns as in `edges`; and what is left of
     how far each row is from its mean over the counterfactuals, (n_rows,)."""
-    coded = case.coded
-    columns = Columns(kept, case.view.n_tokens, len(coded.basis), sorted(coded.errors))
+    coded, links = case.coded, case.coded.links
+    columns = Columns.of(case.map, coded, kept)
     total = case.view.tokens().new_zeros(len(rows), columns.count)
     measured = total.new_zeros(len(rows))
     writers = writers_of(coded, kept)
@@ -40,7 +41,14 @@ def into_answer(case: Case, kept: Units, rows: Rows, points: int = POINTS, tick:
         tick(number / len(case.baselines))
         side, one = changes(case.view, coded, kept, [other]), torch.zeros_like(total)
         unit = total.new_zeros(len(rows), len(kept))
-        for site, cotangents in averaged(case, other, vectors, points).items():
+        for site, cotangents in averaged(case, number, vectors, points).items():
+            if site.point == "z":
+                assert links is not None
+                own = links.of_layer(site.layer or 0)
+                _, head, query, _ = links.places[own].T
+                gone = links.here[own] - links.there[number, own]
+                one[:, len(kept) + own] = (cotangents[:, query, head] * gone).sum(-1)
+                continue
             fill(one, columns, everyone, None if site == FIRST else site, cotangents, side)
             for b in coded.writing(site) if site != FIRST else ():
                 for p, here, written in writers[b, site]:
@@ -51,33 +59,41 @@ def into_answer(case: Case, kept: Units, rows: Rows, points: int = POINTS, tick:
     return total, measured - total.sum(1)
 
 
-def averaged(case: Case, other: Baseline, vectors: Tensor, points: int) -> dict[Site, Tensor]:
+def averaged(case: Case, number: int, vectors: Tensor, points: int) -> dict[Site, Tensor]:
     """How `vectors` (n, d_model) of the last norm change with what stands at each written site and at the tokens, (n
-    pos d_model), on average over the way to a counterfactual."""
-    places, share = on_the_way(case, points)
-    ids = case.view.ids
+    pos d_model), and with what the links that are nodes bring to z, (n pos head d_head), on average over the way to one
+    of the counterfactuals."""
+    other, (places, share) = case.baselines[number], on_the_way(case, points)
+    ids, links = case.view.ids, case.coded.links
     ends = {FIRST: (case.view.tokens(), other.tokens)}
     ends |= {site: (case.view.value(site), other.values[site]) for site in case.coded.cuts}
+    weights: dict[Site, Tensor] = {}
+    for layer in [] if links is None else links.places[:, 0].unique().tolist():
+        assert links is not None
+        own, z, n_heads = links.of_layer(layer), Site("z", layer), case.model.parts.n_heads
+        weights[z], here = links.together(own, len(ids), n_heads)
+        ends[z] = here, links.together(own, len(ids), n_heads, links.there[number])[1]
     out = {site: here.new_zeros(len(vectors), *here.shape) for site, (here, _) in ends.items()}
     size = max(1, pass_tokens(case.model) // len(ids))
     for start in range(0, points, size):
-        some = places[start : start + size, None, None]
+        some = places[start : start + size]
         leaves = {
-            site: (here + some * (there - here)).to(case.model.dtype).requires_grad_()
+            site: torch.lerp(here, there, some.view(-1, *(1,) * here.ndim)).to(case.model.dtype).requires_grad_()
             for site, (here, there) in ends.items()
         }
         batch = ids.expand(len(some), -1)
+        edits = [Edit(site, value=x) for site, x in leaves.items() if site not in weights]
+        edits += [e for site, w in weights.items() for e in hold(site.layer or 0, w.to(case.model.dtype), leaves[site])]
         run = case.model.run(
-            Tokens(batch, torch.ones_like(batch, dtype=torch.bool)), read=[FINAL], grad=True, logits=None,
-            edits=[Edit(site, value=x) for site, x in leaves.items()],
-        )  # fmt: skip
+            Tokens(batch, torch.ones_like(batch, dtype=torch.bool)), read=[FINAL], grad=True, logits=None, edits=edits
+        )
         last = run.acts[FINAL][:, -1] @ vectors.to(case.model.dtype).T  # (point, n)
         for row in range(len(vectors)):
             slopes = torch.autograd.grad(
                 last[:, row].sum(), list(leaves.values()), retain_graph=row + 1 < len(vectors), materialize_grads=True
             )
             for site, x in zip(leaves, slopes, strict=True):
-                out[site][row] += torch.einsum("k,kpd->pd", share[start : start + size], x.to(share.dtype))
+                out[site][row] += torch.tensordot(share[start : start + size], x.to(share.dtype), 1)
     return out
 
 

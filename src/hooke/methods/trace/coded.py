@@ -21,6 +21,7 @@ from hooke.model.recorded import Recorded
 from hooke.sites import Site
 
 Form = Literal["live", "held"]
+SEEN = 0.1  # cosine: of a link of which the answer sees less, paths do not go through it
 EXACT = 1e-3  # of what stands at a site: what an exact basis may leave over there without its being shown
 
 
@@ -47,6 +48,65 @@ class Units:
 
 
 @dataclass
+class Links:
+    """Links of attention that are nodes of a graph: each cuts the map, as a feature does.
+
+    here: what each brings to its head, p · v. there: the same in each counterfactual (baseline, n, d_head). toward: the
+    answer's slopes at what each brings. ranks: in which order they were chosen among all nodes, from 1.
+    """
+
+    places: Tensor  # (n, 4): layer, head, query, key
+    here: Tensor  # (n, d_head)
+    there: Tensor
+    toward: Tensor  # (n, d_head)
+    ranks: Sequence[int] = ()
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def changes(self) -> Tensor:
+        """(n, d_head): how far what each brings is from the counterfactuals, on average."""
+        return self.here - self.there.mean(0)
+
+    @property
+    def values(self) -> Tensor:
+        """(n,): what each brings, as the answer sees it: times its slopes."""
+        return (self.here * self.toward).sum(1)
+
+    @property
+    def deltas(self) -> Tensor:
+        """(n,): the same of how far it is from the counterfactuals."""
+        return (self.changes * self.toward).sum(1)
+
+    @property
+    def seen(self) -> Tensor:
+        """(n,): the cosine of how far what each brings is from the counterfactuals with the answer's slopes there."""
+        size = self.changes.norm(dim=1) * self.toward.norm(dim=1)
+        return self.deltas / size.clamp(min=torch.finfo(size.dtype).tiny)
+
+    def along(self) -> Tensor:
+        """(n, d_head): as much of each, along how far it is from the counterfactuals, as is worth one to the answer.
+        What comes to a link is known by its worth alone; where the answer sees too little of it, nothing goes on."""
+        each = torch.where(self.seen.abs() >= SEEN, 1 / self.deltas, 0.0)
+        return self.changes * each[:, None]
+
+    def of_layer(self, layer: int) -> Tensor:
+        """Which of them are of a layer, in the order of the cut map."""
+        return (self.places[:, 0] == layer).nonzero()[:, 0]
+
+    def together(self, own: Tensor, n_pos: int, n_heads: int, what: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Which links of one layer these are, (head, query, key), and what they bring together, (query, head, d_head);
+        what: what each brings (n, d_head), here if None."""
+        _, head, query, key = self.places[own].T
+        brings = self.here if what is None else what
+        weight = brings.new_zeros(n_heads, n_pos, n_pos)
+        weight[head, query, key] = 1.0
+        none = brings.new_zeros(n_pos, n_heads, brings.shape[1])
+        return weight, none.index_put((query, head), brings[own], accumulate=True)
+
+
+@dataclass
 class Coded:
     """All codes of a prompt in a basis, and what they leave over."""
 
@@ -55,6 +115,7 @@ class Coded:
     inputs: list[dict[Site, Tensor]]  # per block, the values at its read sites (pos, width)
     errors: dict[Site, Tensor]  # at each site that is written (pos, d_model): what no feature writes, if it is seen
     rests: dict[Site, Tensor]  # the same where it is next to nothing: it counts with the constants
+    links: Links | None = None  # nodes of the graph beside features
 
     @property
     def cuts(self) -> list[Site]:
@@ -154,8 +215,10 @@ class Case:
 
     @property
     def map(self) -> LinearView:
-        """What edges are made of."""
-        return self.view if self.live is None else self.live
+        """What edges are made of: cut at the links that are nodes."""
+        if self.live is None or self.coded.links is None:
+            return self.view if self.live is None else self.live
+        return self.live.with_links(self.coded.links.places)
 
     @property
     def logits(self) -> Tensor:

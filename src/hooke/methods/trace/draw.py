@@ -17,8 +17,8 @@ from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace import explain
 from hooke.methods.trace.answer import gradient, into_answer
-from hooke.methods.trace.coded import Baseline, Case, Coded, Units
-from hooke.methods.trace.edges import Edges, edges, hidden_edges, readers
+from hooke.methods.trace.coded import SEEN, Baseline, Case, Coded, Units
+from hooke.methods.trace.edges import WAYS, Edges, edges, hidden_edges, link_readers, readers, rows_of
 from hooke.methods.trace.flows import Flows, held_flows, live_flows, onto_answers
 from hooke.methods.trace.links import Link
 from hooke.methods.trace.parts import Group, Profiles, parts
@@ -60,34 +60,41 @@ class Closure:
 
 @dataclass
 class Drawn:
-    """A graph as numbers. Rows: kept units, then logits. Columns: units, tokens, remainders, errors."""
+    """A graph as numbers. Rows: nodes, which are kept units and then links, and logits. Columns: nodes, tokens,
+    remainders, errors."""
 
     edges: Edges
-    matrix: Tensor  # (n_kept, n_kept) effect of one unit of a kept feature on another
+    matrix: Tensor  # (n_nodes, n_nodes) effect of one unit of a node on another
     values: Tensor  # (n_targets,) what each row and its constant sum to: a value, or live a difference
     influence: Influence  # of the columns
     used: np.ndarray  # the weights that influence is computed on: clean, or with a counterfactual the deltas
     scores: dict[str, float | int]
     labels: explain.Labels
-    from_tokens: Tensor  # (n_kept, pos) what each token gives each unit, along paths of the graph
+    from_tokens: Tensor  # (n_nodes, pos) what each token gives each node, along paths of the graph
     bar: float  # how far the best token of a unit must stand out to be told
-    effects: Tensor  # (n_kept,) predicted effect of setting each unit to its baseline: live, all that follows from it
+    effects: Tensor  # (n_nodes,) predicted effect of setting each to its baseline: live, all that follows from it
     groups: list[Group] = field(default_factory=list)  # the parts of the story
     flows: Flows | None = None  # between them; None of nothing drawn
     averaged: Tensor | None = None  # (n_kept,) live: the same by slopes averaged over the way to the counterfactuals
     slopes: list[Tensor] | None = None  # live: per block, effect of one unit of each entry of the codes, all told
     closure: Closure | None = None  # live
     answer: int = 0  # the target of what is explained
+    passing: np.ndarray = field(default_factory=lambda: np.zeros(0))  # (n_links,): whether anything goes on from it
+    by_way: Tensor | None = None  # (ways · n_links, n_sources): edges into links by value, then by query, then by key
 
     def along(self, kept: Units) -> tuple[np.ndarray, np.ndarray]:
-        """What paths are made of: edges into the units and, in the last row, into the answer, (n_kept + 1, n_sources),
-        and the same for one unit of each source, (n_kept + 1, n_kept)."""
-        rows = [*range(len(kept)), self.answer]
+        """What paths are made of: edges into the nodes and, in the last row, into the answer, (n_nodes + 1, n_sources),
+        and the same for one unit of each source, (n_nodes + 1, n_nodes)."""
+        n = len(self.matrix)
+        rows = [*range(n), self.answer]
         unit = self.edges.unit[rows].cpu().double().numpy()
         if self.closure is not None and kept.baselines is not None:  # into the answer they are averaged
             change = (kept.values - kept.baselines).cpu().double().numpy()
-            known = change != 0
-            unit[-1, known] = self.used[self.answer, : len(kept)][known] / change[known]
+            known = (change != 0).nonzero()[0]
+            unit[-1, known] = self.used[self.answer, known] / change[known]
+            worth = self.values[len(kept) : n].cpu().double().numpy()  # of links; of some nothing goes on
+            seen = len(kept) + (self.passing != 0).nonzero()[0]
+            unit[-1, seen] = self.used[self.answer, seen] / worth[seen - len(kept)]
         return self.used[rows], unit
 
 
@@ -97,11 +104,17 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
     given: the prompt is contrasted with counterfactuals, so edges have deltas, and influence and words follow those.
     """
     view, coded, based = case.view, case.coded, case.baselines
-    n, n_rows, n_pos, device = len(kept), len(kept) + len(logits.ids), view.n_tokens, kept.ids.device
+    links = coded.links if case.live is not None else None
+    n_units, n_links, n_pos, device = len(kept), 0 if links is None else len(links), view.n_tokens, kept.ids.device
+    n, n_rows = n_units + n_links, n_units + n_links + len(logits.ids)
     random = random_units(coded, based, explain.N_RANDOM, torch.Generator().manual_seed(seed))
     few = readers(case.map, coded, random.take(torch.arange(min(N_RANDOM_READERS, len(random)), device=device)))
-    rows = readers(case.map, coded, kept).join(logits.rows).join(few)
-    found = edges(case.map, coded, kept, rows, based if given or case.live else (), stretch(tick, 0.0, 0.6))
+    rows = readers(case.map, coded, kept)
+    if links is not None and case.live is not None:
+        rows = rows.join(link_readers(case.live, links))
+    rows = rows.join(logits.rows).join(few)
+    split = edges(case.map, coded, kept, rows, based if given or case.live else (), stretch(tick, 0.0, 0.6))
+    found = split.merged(n_units, n_links)
     from_tokens = along_paths(found, n, found.tokens[:n], view.parts.n_layers)
     random_from_tokens = found.tokens[n_rows:] + found.unit[n_rows:] @ from_tokens
     shown, closure = found.first(n_rows), None
@@ -116,12 +129,14 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
         closure = _close(case, kept, shown, values, logits.answer(n, case.metric), stretch(tick, 0.6, 0.75))
         slopes = gradient(case)
         effects = (kept.baselines - kept.values) * coded.at_units(slopes, kept)
+        if links is not None:
+            effects = torch.cat([effects, -links.deltas])
     used = (shown.weights if shown.delta is None else shown.delta).cpu().double().numpy()
     influence, scores = _influence(used, n, n_pos, logits.weights)
     scores["unexplained"] = _unexplained(case, kept, rows, used, influence.rows, given or case.live is not None)
     bar = explain.clarity_bar(view, coded, random)
     tick(0.8)
-    labels = explain.label(case, kept, from_tokens, bar, random_from_tokens)
+    labels = explain.label(case, kept, from_tokens[:n_units], bar, random_from_tokens)
     tick(0.85)
     return Drawn(
         edges=shown,
@@ -137,6 +152,8 @@ def draw_graph(case: Case, kept: Units, logits: Logits, *, given: bool, seed: in
         slopes=slopes,
         closure=closure,
         answer=logits.answer(n, case.metric),
+        passing=np.zeros(0) if links is None else (links.seen.abs() >= SEEN).cpu().numpy(),
+        by_way=None if n_links == 0 else split.weights[n_units : n_units + len(WAYS) * n_links],
     )
 
 
@@ -146,7 +163,7 @@ def tell_parts(case: Case, kept: Units, drawn: Drawn, links: Sequence[Link], tic
     assert kept.baselines is not None
     if not len(kept):
         return
-    view, n, device = case.view, len(kept), kept.ids.device
+    view, n, device = case.view, len(kept), kept.ids.device  # links are parts of their own
     layers = torch.tensor([case.coded.layer(b) for b in kept.blocks.tolist()], device=device)
     share = torch.tensor(drawn.influence.nodes[:n], device=device)
     likely = view.logits.topk(min(N_LIKELY, len(view.logits))).indices
@@ -155,7 +172,7 @@ def tell_parts(case: Case, kept: Units, drawn: Drawn, links: Sequence[Link], tic
     own = [case.metric.target] + ([] if case.metric.contrast is None else [case.metric.contrast])
     candidates = list(dict.fromkeys([*own, *likely[:N_CANDIDATES].tolist(), *others]))
     answers = drawn.effects[:, None] if case.live is None else onto_answers(case, kept, candidates)
-    found = Profiles(layers, share, answers[:, 0], drawn.from_tokens, answers)
+    found = Profiles(layers, share, answers[:, 0], drawn.from_tokens[:n], answers)
     drawn.groups = parts(case, kept, found, likely, drawn.bar)
     members = [group.members for group in drawn.groups]
     if case.live is None:
@@ -174,7 +191,8 @@ def _differences(case: Case, kept: Units, logits: Logits) -> Tensor:
     assert kept.baselines is not None
     (part,) = logits.rows.parts
     ends = case.view.final() - torch.stack([other.final for other in case.baselines]).mean(0)
-    return torch.cat([kept.values - kept.baselines, part.vectors.to(ends.dtype) @ ends])
+    links = [] if case.coded.links is None else [case.coded.links.deltas]
+    return torch.cat([kept.values - kept.baselines, *links, part.vectors.to(ends.dtype) @ ends])
 
 
 def _close(case: Case, kept: Units, shown: Edges, values: Tensor, answer: int, tick: Tick) -> Closure:
@@ -318,10 +336,12 @@ def _unexplained(case: Case, kept: Units, rows: Rows, used: np.ndarray, of_rows:
     """1 − completeness over the leading targets with hidden parts counted gross: features that remainders and errors
     stand for one by one, since net remainders cancel and would flatter. changes: edges are of changes."""
     some, weights = spread(leading(of_rows), of_rows)
-    at = torch.tensor(some, device=kept.ids.device)
+    n_links = 0 if case.live is None or case.coded.links is None else len(case.coded.links)
+    at, of = rows_of(torch.tensor(some, device=kept.ids.device), len(kept), n_links)
     others = case.baselines if changes else ()
-    gross = hidden_edges(case.map, case.coded, kept, rows.take(at), others).cpu().double().numpy()
-    seen = np.abs(used[some, : len(kept) + case.view.n_tokens]).sum(1)
+    each = hidden_edges(case.map, case.coded, kept, rows.take(at), others)
+    gross = each.new_zeros(len(some)).index_add(0, of, each).cpu().double().numpy()
+    seen = np.abs(used[some, : len(kept) + n_links + case.view.n_tokens]).sum(1)
     left = gross / np.maximum(gross + seen, 1e-12)
     return float((left * weights).sum() / max(weights.sum(), 1e-12))
 

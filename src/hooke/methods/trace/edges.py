@@ -1,7 +1,7 @@
 """Direct effects between the nodes of an attribution graph, by one pass down the linear map.
 
-Targets are features and logits; sources are the kept features, the tokens, what the node budget
-hides (one remainder per block and position), and what the dictionaries do not reconstruct (errors).
+Targets are features, links of attention and logits; sources are the kept features, the links, the tokens, what the node
+budget hides (one remainder per block and position), and what the dictionaries do not reconstruct (errors).
 The cost follows the nodes that are kept, not the width of the model (Ameisen et al. 2025, section on
 computing edges; here without autograd).
 
@@ -19,26 +19,31 @@ from torch import Tensor
 
 from hooke.dictionaries import Codes
 from hooke.methods.progress import Tick, idle
-from hooke.methods.trace.coded import Baseline, Coded, Units
+from hooke.methods.trace.coded import Baseline, Coded, Links, Units
 from hooke.model import Descent, LinearView, Rows
 from hooke.model.budget import budget
 from hooke.model.linear_view import Part
+from hooke.model.live import LiveView
 from hooke.sites import Site
+
+WAYS = ("value", "query", "key")  # by which something comes to a link
 
 
 @dataclass
 class Edges:
-    """Direct effects. Columns: the units, then tokens (pos), remainders (block · pos), errors (site · pos).
+    """Direct effects. Columns: the nodes, which are units and then links, then tokens (pos), remainders (block · pos)
+    and errors (site · pos).
 
     weights[t, s]: held, the value of s times the effect of one unit: a row plus its constant sums to the target's
     value. Live, its difference from the counterfactuals times that: a row sums to the target's own difference but for
     the constant, which is how far the map bends on the way.
-    unit[t, s] is the effect of one unit of feature s. delta is that of the difference in the held view.
+    unit[t, s] is the effect of one unit of feature s, or of as much of a link as is worth one to the answer
+    (`Links.along`). delta is that of the difference in the held view.
     tokens[t, p]: what token p gives: held, its edge; live, that of how far it is from the mean of the prompt's.
     """
 
     weights: Tensor  # (n_targets, n_sources)
-    unit: Tensor  # (n_targets, n_units)
+    unit: Tensor  # (n_targets, n_nodes)
     constants: Tensor  # (n_targets,)
     delta: Tensor | None  # (n_targets, n_sources)
     tokens: Tensor  # (n_targets, pos)
@@ -47,6 +52,18 @@ class Edges:
         """Those into the first targets."""
         delta = None if self.delta is None else self.delta[:n]
         return Edges(self.weights[:n], self.unit[:n], self.constants[:n], delta, self.tokens[:n])
+
+    def merged(self, n_units: int, n_links: int) -> Edges:
+        """With the edges into a link by value, query and key as one."""
+        if not n_links:
+            return self
+
+        def sums(x: Tensor) -> Tensor:
+            end = n_units + len(WAYS) * n_links
+            return torch.cat([x[:n_units], x[n_units:end].unflatten(0, (len(WAYS), n_links)).sum(0), x[end:]])
+
+        delta = None if self.delta is None else sums(self.delta)
+        return Edges(sums(self.weights), sums(self.unit), sums(self.constants), delta, sums(self.tokens))
 
 
 @dataclass
@@ -57,6 +74,7 @@ class Side:
     written: dict[Site, dict[int, Tensor]]  # (pos, d_model) by site and block
     errors: dict[Site, Tensor]  # (pos, d_model)
     units: Tensor  # (n_units,)
+    links: Tensor | None = None  # (n_links, d_head)
 
 
 def values_at(view: LinearView, coded: Coded, units: Units) -> Side:
@@ -80,6 +98,7 @@ def changes(view: LinearView, coded: Coded, units: Units, others: Sequence[Basel
         },
         {site: y - mean(other.errors[site] for other in others) for site, y in here.errors.items()},
         here.units - mean(coded.values_at(other.codes, units) for other in others),
+        None if coded.links is None else coded.links.changes,
     )
 
 
@@ -97,6 +116,29 @@ def readers(view: LinearView, coded: Coded, units: Units) -> Rows:
             consts[here] = const.to(consts.dtype)
         parts += [Part(site, here, vectors) for site, vectors in found.items()]
     return Rows(units.positions, consts, parts)
+
+
+def rows_of(targets: Tensor, n_units: int, n_links: int) -> tuple[Tensor, Tensor]:
+    """The rows that targets have before the ways into links are merged, and which of the targets each is of."""
+    link = (targets >= n_units) & (targets < n_units + n_links)
+    first = torch.where(targets >= n_units + n_links, targets + (len(WAYS) - 1) * n_links, targets)
+    of = torch.arange(len(targets), device=targets.device).repeat_interleave(torch.where(link, len(WAYS), 1))
+    way = torch.cat([torch.arange(len(WAYS) if yes else 1, device=targets.device) for yes in link.tolist()])
+    return first[of] + way * n_links, of
+
+
+def link_readers(view: LiveView, links: Links) -> Rows:
+    """The rows that read links as the answer sees them: all by value, then all by query, then all by key."""
+    n, parts = len(links), []
+    for layer in links.places[:, 0].unique().tolist():
+        own = links.of_layer(layer)
+        found = view.link_readers(layer, links.places[own, 1:], links.toward[own])
+        for way, vectors in enumerate(found):  # (link, pos, d_model)
+            row, at = (vectors != 0).any(-1).nonzero(as_tuple=True)
+            # a row that reads nothing still stands somewhere
+            parts.append(Part(Site("resid_pre", layer), own + way * n, vectors.new_zeros(len(own), vectors.shape[2])))
+            parts.append(Part(Site("resid_pre", layer), own[row] + way * n, vectors[row, at], at))
+    return Rows(links.places[:, 2].repeat(len(WAYS)), links.toward.new_zeros(len(WAYS) * n), parts)
 
 
 def reader_error(coded: Coded, units: Units) -> float:
@@ -146,13 +188,13 @@ def edges(
     tick: Tick = idle,
 ) -> Edges:
     """Direct effects of all sources on targets, `rows`. others: the counterfactuals, which the live view needs."""
-    n_units, n_pos = len(units), view.n_tokens
-    columns = Columns(units, n_pos, len(coded.basis), sorted(coded.errors))
+    n_pos = view.n_tokens
+    columns = Columns.of(view, coded, units)
     change = changes(view, coded, units, others) if others else None
     sides = [] if view.live else [values_at(view, coded, units)]
     sides += [] if change is None else [change]
     made = [view.tokens().new_zeros(len(rows), columns.count) for _ in sides]
-    unit, tokens = view.tokens().new_zeros(len(rows), n_units), view.tokens().new_zeros(len(rows), n_pos)
+    unit, tokens = view.tokens().new_zeros(len(rows), columns.nodes), view.tokens().new_zeros(len(rows), n_pos)
     constants = unit.new_zeros(len(rows))
     average = view.tokens().mean(0) if view.live else 0.0
     writers = writers_of(coded, units)
@@ -161,6 +203,13 @@ def edges(
         way = Descent(view, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
         for site, first, cotangents in way:
             active, n = group[first : first + len(cotangents)], cotangents.shape[1]
+            if site is not None and site.point == "z":
+                assert change is not None and coded.links is not None and change.links is not None
+                own = coded.links.of_layer(site.layer or 0)
+                at = (active[:, None], len(units) + own)
+                made[0][at] = torch.einsum("nld,ld->nl", cotangents, change.links[own])
+                unit[at] = torch.einsum("nld,ld->nl", cotangents, coded.links.along()[own])
+                continue
             if site is None:
                 tokens[active, :n] = _contract(cotangents, view.tokens() - average)
             else:
@@ -178,7 +227,7 @@ def edges(
                         unit[active[:, None], here[None, :]] += cotangents[:, p] @ vectors.to(cotangents.dtype).T
         constants[group] = way.constants
     for weights, side in zip(made, sides, strict=True):
-        columns.settle(weights, unit * side.units)
+        columns.settle(weights, unit[:, : len(units)] * side.units)
     if view.live:
         constants.zero_()
     return Edges(made[0], unit, constants, made[1] if len(made) > 1 else None, tokens)
@@ -188,7 +237,7 @@ def fill(weights: Tensor, columns: Columns, active: Tensor, site: Site | None, c
     """What comes from tokens, errors, and each block as a whole, where cotangents (n pos d_model) of some rows are."""
     n = cotangents.shape[1]
     if site is None:
-        weights[active, len(columns.units) : len(columns.units) + n] = _contract(cotangents, side.tokens)
+        weights[active, columns.nodes : columns.nodes + n] = _contract(cotangents, side.tokens)
         return
     if site in side.errors:
         start = columns.error(site)
@@ -213,7 +262,7 @@ def hidden_edges(view: LinearView, coded: Coded, units: Units, rows: Rows, other
         way = Descent(view, rows.take(group), frozenset(coded.cuts), carry=_carry(coded))
         for site, first, cotangents in way:
             active, n = group[first : first + len(cotangents)], cotangents.shape[1]
-            if site is None:
+            if site is None or site.point == "z":
                 continue
             if site in left:
                 gross[active] += _contract(cotangents, left[site]).abs().sum(1)
@@ -238,27 +287,38 @@ def _hidden(coded: Coded, kept: Units, others: Sequence[Baseline]) -> list[Codes
 
 @dataclass
 class Columns:
-    """Where each source has its column: units, tokens, remainders by block, errors by site."""
+    """Where each source has its column: units, links, tokens, remainders by block, errors by site."""
 
     units: Units
+    n_links: int
     n_pos: int
     n_blocks: int
     error_sites: list[Site]
 
+    @classmethod
+    def of(cls, view: LinearView, coded: Coded, units: Units) -> Columns:
+        """Those of a graph: with the links that cut its map, if it is live."""
+        n_links = len(coded.links) if coded.links is not None and view.links else 0
+        return cls(units, n_links, view.n_tokens, len(coded.basis), sorted(coded.errors))
+
+    @property
+    def nodes(self) -> int:
+        return len(self.units) + self.n_links
+
     @property
     def count(self) -> int:
-        return len(self.units) + self.n_pos * (1 + self.n_blocks + len(self.error_sites))
+        return self.nodes + self.n_pos * (1 + self.n_blocks + len(self.error_sites))
 
     def remainder(self, block: int) -> int:
-        return len(self.units) + self.n_pos * (1 + block)
+        return self.nodes + self.n_pos * (1 + block)
 
     def error(self, site: Site) -> int:
-        return len(self.units) + self.n_pos * (1 + self.n_blocks + self.error_sites.index(site))
+        return self.nodes + self.n_pos * (1 + self.n_blocks + self.error_sites.index(site))
 
     def settle(self, weights: Tensor, kept: Tensor) -> None:
         """Put the kept units' edges in place, and take them out of their blocks' totals."""
         weights[:, : len(self.units)] = kept
-        at = len(self.units) + self.n_pos * (1 + self.units.blocks) + self.units.positions
+        at = self.nodes + self.n_pos * (1 + self.units.blocks) + self.units.positions
         weights.index_add_(1, at, kept, alpha=-1)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hooke.dictionaries import Dictionary, Neurons
-from hooke.methods.trace.coded import Case, Coded, Units, streamed
+from hooke.methods.trace.coded import Case, Coded, Links, Units, streamed
 from hooke.model import LinearView
 from hooke.results.payloads.common import Called
 from hooke.sites import Site
@@ -48,6 +48,24 @@ def vocabulary_effects(view: LinearView, vectors: Tensor) -> Tensor:
     unembed = view.parts.unembed.weight
     effects = (vectors.to(unembed.dtype) @ unembed.T).to(view.dtype)
     return effects.sub_(effects.mean(1, keepdim=True))
+
+
+def link_labels(case: Case, links: Links, bar: float) -> list[list[int]]:
+    """Token ids that what each link brings, less in the counterfactuals, is linked with; none where that is not clearer
+    than of random features (`clarity_bar`)."""
+    view, parts = case.view, case.model.parts
+    out = view.tokens().new_zeros(len(links), parts.d_model)
+    for layer in links.places[:, 0].unique().tolist():
+        own, block = links.of_layer(layer), parts.blocks[layer]
+        _, head, query, _ = links.places[own].T
+        heads = block.o.weight.to(view.dtype).view(-1, parts.n_heads, parts.d_head)[:, head]
+        added = torch.einsum("nd,mnd->nm", links.changes[own], heads)
+        out[own] = view.after_heads(layer, added, query)
+    norm, scale = parts.final_norm, view.scales[Site("final_scale")][-1]
+    effects = vocabulary_effects(view, norm.weight.to(view.dtype) * out / scale)
+    clear = (peak(effects) > bar).tolist()
+    best = effects.topk(min(5, effects.shape[1]), 1).indices.tolist() if len(links) else []
+    return [ids if ok else [] for ids, ok in zip(best, clear, strict=True)]
 
 
 def peak(effects: Tensor) -> Tensor:

@@ -19,11 +19,11 @@ from hooke.methods.progress import Tick, idle
 from hooke.methods.trace.answer import on_the_way
 from hooke.methods.trace.coded import Case, Units
 from hooke.methods.trace.cut_out import TOGETHER, Aim, CutOut, Sources
+from hooke.methods.trace.edges import WAYS
 from hooke.methods.trace.links import Link
 from hooke.model.budget import pass_tokens
 
 POINTS = 2
-WAYS = ("value", "query", "key")  # by which something comes to a link
 
 
 @dataclass

@@ -11,7 +11,7 @@ from hooke.methods.trace import explain
 from hooke.methods.trace.coded import Case, Units
 from hooke.methods.trace.counterfactuals import Against
 from hooke.methods.trace.draw import Drawn, Logits
-from hooke.methods.trace.links import Link
+from hooke.methods.trace.links import N_LINKS, Link
 from hooke.methods.trace.tries import Verification
 
 
@@ -29,7 +29,12 @@ class Found:
     fault: str  # why nothing in the graph can be relied on; empty where the checks hold
     verification: Verification | None = None
     summary: dict[str, Any] = field(default_factory=dict)  # of the verification
-    attention: list[Link] = field(default_factory=list)
+    links: list[Link] = field(default_factory=list)  # those that matter most first
+
+    @property
+    def attention(self) -> list[Link]:
+        """The links that the story tells."""
+        return self.links[:N_LINKS]
 
     @property
     def probabilities(self) -> Tensor:

@@ -8,16 +8,17 @@ Why a head looked there is its score, as a sum over what stands at query and key
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.methods.trace.coded import Case, Units, streamed
+from hooke.methods.trace.coded import Case, Links, Units, streamed
+from hooke.methods.trace.hold_links import looks
 from hooke.methods.trace.tries import judge
-from hooke.model import Edit
+from hooke.model import Edit, Tokens
 from hooke.model.live import LiveView
 from hooke.model.scores import score_pairs
 from hooke.results import Verdict
@@ -25,7 +26,7 @@ from hooke.sites import Site
 
 N_LINKS, N_TRIED, N_RANDOM, N_PAIRS = 5, 30, 20, 4
 Place = tuple[int, int, int, int]  # layer, head, query, key
-Brought = Callable[[Place], tuple[Tensor, list[Tensor]]]
+At = Callable[[Tensor], Links]
 
 
 @dataclass
@@ -48,6 +49,7 @@ class Link:
     predicted: float
     measured: float | None = None  # None if it was not tried
     verdict: Verdict = "untested"
+    reason: str = "not in the sample that was tested"
     bar: float = 0.0  # what 95 % of random links stay under
     score: float = 0.0
     runner_up: int | None = None
@@ -59,90 +61,103 @@ class Link:
         """Say what taking away what it brings should do, and how that fared."""
         self.predicted = amount
         if self.measured is not None:
-            self.verdict = judge(amount, self.measured, self.bar)[0]
+            self.verdict, self.reason = judge(amount, self.measured, self.bar)
+
+
+def node_links(case: Case, places: Tensor, ranks: Tensor) -> None:
+    """Make links (n, 4) nodes of the graph; ranks: in which order each was chosen among all. Nothing where there are
+    none, or where nothing is live."""
+    if case.live is not None and len(places):
+        _, at = links_by_slope(case, case.live)
+        case.coded.links = replace(at(places), ranks=ranks.tolist())
 
 
 def attention_links(case: Case, kept: Units, seed: int, measure: bool = True) -> list[Link]:
-    """The links that matter most of all that were tried, each explained; none where nothing is live or moves. measure:
-    try them; else those with the largest estimate, untested."""
+    """The links that are nodes, and those with the largest estimate of all; those that matter most first, and these
+    explained. None where nothing is live or moves. measure: try the largest of both kinds, else all are untested."""
     live, n_pos = case.live, case.view.n_tokens
     if live is None or n_pos < 2:
         return []
-    guessed, brought = links_by_slope(case, live)
-    flat = guessed.flatten()
-    best = flat.abs().topk(min(N_TRIED if measure else N_LINKS, len(flat))).indices
-    best = best[flat[best] != 0]
-    found = []
-    for i in best.tolist():
-        place = _place(i, guessed.shape)
-        layer, head, query, key = place
-        pattern = float(case.view.patterns[layer][head, query, key])
-        found.append(Link(place, pattern, *brought(place), -float(flat[i])))
+    guessed, at = links_by_slope(case, live)
+    best = guessed.abs().flatten().topk(min(N_TRIED, guessed.numel())).indices
+    places = torch.stack(torch.unravel_index(best[guessed.flatten()[best] != 0], guessed.shape), 1)
+    if case.coded.links is not None:
+        places = torch.cat([case.coded.links.places, places]).unique(dim=0)
+    some = at(places)
+    found = [
+        Link(place, float(case.view.patterns[place[0]][place[1:]]), here, list(there), -float(delta))
+        for place, here, there, delta in zip(
+            (_place(row) for row in places.tolist()), some.here, some.there.unbind(1), some.deltas, strict=True
+        )
+    ]
+    found.sort(key=lambda link: -abs(link.predicted))
     if measure and found:
-        _measure(case, found, flat, brought, guessed.shape, seed)
+        nodes = set() if case.coded.links is None else {_place(row) for row in case.coded.links.places.tolist()}
+        own = [link for link in found if link.place in nodes][:N_TRIED]
+        _measure(case, [*own, *(link for link in found[:N_TRIED] if link.place not in nodes)], guessed, at, seed)
         found.sort(key=lambda link: -abs(link.measured or 0.0))
     standing = Standing(case, kept)
     for link in found[:N_LINKS]:
         _explain(case, live, link, standing)
-    return found[:N_LINKS]
+    return found
 
 
-def _measure(case: Case, found: list[Link], flat: Tensor, brought: Brought, shape: torch.Size, seed: int) -> None:
+def _measure(case: Case, tried: list[Link], guessed: Tensor, at: At, seed: int) -> None:
     """Take what links bring away, and what random ones do, and give each its verdict."""
-    there = (flat != 0).nonzero()[:, 0]
+    there = guessed.nonzero()
     generator = torch.Generator().manual_seed(seed)
-    random = [_place(int(i), shape) for i in there[torch.randperm(len(there), generator=generator)[:N_RANDOM]]]
-    edits = [
-        [without(case, here, others, place)]
-        for place, here, others in (
-            *((link.place, link.here, link.there) for link in found),
-            *((place, *brought(place)) for place in random),
-        )
+    random = at(there[torch.randperm(len(there), generator=generator)[:N_RANDOM].to(there.device)])
+    edits = [[without(case, link.here, link.there, link.place)] for link in tried]
+    edits += [
+        [without(case, here, list(others), _place(row))]
+        for row, here, others in zip(random.places.tolist(), random.here, random.there.unbind(1), strict=True)
     ]
     logits, _ = case.model.run_each(case.run, edits)
     measured = (case.metric.graph(logits) - case.metric.graph(case.logits)).tolist()
-    bar = max(case.rounding, float(np.quantile(np.abs(measured[len(found) :]), 0.95)) if random else 0.0)
-    for link, value in zip(found, measured, strict=False):
+    bar = max(case.rounding, float(np.quantile(np.abs(measured[len(tried) :]), 0.95)) if len(random) else 0.0)
+    for link, value in zip(tried, measured, strict=False):
         link.measured, link.bar = value, bar
         link.predict(link.predicted)
 
 
-def links_by_slope(case: Case, live: LiveView) -> tuple[Tensor, Brought]:
+def links_by_slope(case: Case, live: LiveView) -> tuple[Tensor, At]:
     """(layer, head, query, key): how far the answer is, by its slopes, from where it would be with each link as in the
-    counterfactuals; and what each brings here and in each of them, as a function of its place."""
-    parts, n_layers = case.model.parts, case.model.parts.n_layers
-    sites = [Site("z", layer) for layer in range(n_layers)]
+    counterfactuals; and what links at places (n, 4) bring here and in each of them."""
+    parts, layers = case.model.parts, range(case.model.parts.n_layers)
+    sites = [Site("z", layer) for layer in layers]
     shape = (case.view.n_tokens, parts.n_heads, parts.d_head)
     added = [torch.zeros(shape, dtype=case.model.dtype, device=live.ids.device).requires_grad_() for _ in sites]
     edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
     run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
     assert run.logits is not None
-    slopes = torch.autograd.grad(case.metric.graph(run.logits[0]), added)
-    read = [Site(point, layer) for point in ("pattern", "v") for layer in range(n_layers)]
+    slopes = [x.to(live.dtype) for x in torch.autograd.grad(case.metric.graph(run.logits[0]), added)]
     ids = torch.stack([other.ids for other in case.baselines])
-    others = case.model.run(ids, read=read, logits=None).acts
-    groups = parts.n_heads // parts.n_kv_heads
+    others = looks(case.model, Tokens(ids, torch.ones_like(ids, dtype=torch.bool)))
     rows = []
     for layer, slope in enumerate(slopes):
-        toward = slope.to(live.dtype).transpose(0, 1)  # head query d_head
+        toward = slope.transpose(0, 1)  # head query d_head
         here = case.view.patterns[layer] * (toward @ live.attention[layer].values.transpose(1, 2))
-        v = others[Site("v", layer)].to(live.dtype).transpose(1, 2).repeat_interleave(groups, 1)  # … head key d_head
-        away = others[Site("pattern", layer)].to(live.dtype) * (toward @ v.transpose(2, 3))
+        look = others[layer]
+        away = look.pattern.to(live.dtype) * (toward @ look.values.to(live.dtype).transpose(2, 3))
         rows.append(here - away.mean(0))
 
-    def brought(place: Place) -> tuple[Tensor, list[Tensor]]:
-        layer, head, query, key = place
-        here = case.view.patterns[layer][head, query, key] * live.attention[layer].values[head, key]
-        there = (
-            others[Site("pattern", layer)][:, head, query, key, None] * others[Site("v", layer)][:, key, head // groups]
-        )
-        return here, list(there.to(live.dtype))
+    def at(places: Tensor) -> Links:
+        here, toward = (live.ids.new_zeros(len(places), parts.d_head, dtype=live.dtype) for _ in range(2))
+        there = here.new_zeros(len(ids), *here.shape)
+        for layer in places[:, 0].unique().tolist():
+            own = (places[:, 0] == layer).nonzero()[:, 0]
+            _, head, query, key = places[own].T
+            pattern, look = case.view.patterns[layer], others[layer]
+            here[own] = pattern[head, query, key, None] * live.attention[layer].values[head, key]
+            there[:, own] = (look.pattern[:, head, query, key, None] * look.values[:, head, key]).to(live.dtype)
+            toward[own] = slopes[layer][query, head]
+        return Links(places, here, there, toward)
 
-    return torch.stack(rows), brought
+    return torch.stack(rows), at
 
 
-def _place(flat: int, shape: torch.Size) -> Place:
-    layer, head, query, key = (int(i) for i in np.unravel_index(flat, tuple(shape)))
+def _place(row: Sequence[int]) -> Place:
+    layer, head, query, key = row
     return layer, head, query, key
 
 

@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from hooke.methods.asking import lookalike
-from hooke.methods.phrases import at, phrase, quote
+from hooke.methods.phrases import at, count, phrase, quote
 from hooke.methods.quantities import told as quantity_told
 from hooke.methods.trace import draw as inf
 from hooke.methods.trace import explain, story
@@ -22,6 +23,7 @@ from hooke.methods.trace.tries import Verification, judge
 from hooke.model import Model
 from hooke.results import Claim, Graph, Kind, Node, Verdict
 from hooke.results.drawn import drawn_graph
+from hooke.results.graph import Part
 from hooke.results.graph_names import node_id
 from hooke.results.payloads.common import Token
 from hooke.sites import Site
@@ -38,10 +40,12 @@ def build_graph(found: Found) -> Graph:
     blocks, ids, positions = kept.blocks.tolist(), kept.ids.tolist(), kept.positions.tolist()
     layers = [coded.layer(b) for b in range(len(coded.basis))]
     starts = _starts(coded)
+    taken = set() if coded.links is None else set(coded.links.ranks)
+    ranks = [rank for rank in range(1, len(kept) + len(taken) + 1) if rank not in taken]
     nodes: list[Node] = []
     for k, (b, i, p) in enumerate(zip(blocks, ids, positions, strict=True)):
         node = _node("feature", layers[b], p, starts[b] + i)
-        node.value, node.rank = float(kept.values[k]), k + 1
+        node.value, node.rank = float(kept.values[k]), ranks[k]
         if (drawn.edges.delta is not None or case.live is not None) and kept.baselines is not None:
             node.delta = float(kept.values[k] - kept.baselines[k])
             node.total = float(drawn.effects[k])
@@ -55,6 +59,8 @@ def build_graph(found: Found) -> Graph:
         else:
             node.reason = "verification was switched off"
         nodes.append(node)
+    nodes += _links(found, texts)
+    n_nodes = len(nodes)
     for p, token in enumerate(view.ids.tolist()):
         nodes.append(_node("token", None, p, token, texts[p]))
     for b, layer in enumerate(layers):
@@ -77,20 +83,65 @@ def build_graph(found: Found) -> Graph:
         )
         nodes.append(node)
     reads = inf.logit_values(case.view, logits, case.metric).tolist()
-    for row, (node, value) in enumerate(zip(nodes[n_sources:], reads, strict=True), len(kept)):
+    for row, (node, value) in enumerate(zip(nodes[n_sources:], reads, strict=True), n_nodes):
         node.value = value
         if case.live is not None:
             node.delta = float(drawn.values[row])
         elif drawn.edges.delta is not None:  # what the linear view says of its change
             node.delta = float(drawn.edges.delta[row].sum())
-    targets = np.concatenate([np.arange(len(kept)), n_sources + np.arange(len(logits.ids))])
-    weights = np.pad(drawn.edges.weights.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
+    targets, weights, constants, parts = _by_input(drawn, len(kept), n_nodes)
+    targets = np.where(targets < n_nodes, targets, targets + n_sources - n_nodes)
     verdicts = {} if verification is None else dict(verification.edge_verdicts)
-    constants = drawn.edges.constants.cpu().double().numpy()
-    graph = Graph(nodes, targets, weights, constants, verdicts, texts, form=case.form)
+    graph = Graph(nodes, targets, _padded(weights, len(logits.ids)), constants, verdicts, texts, parts, form=case.form)
     if drawn.edges.delta is not None:
-        graph.deltas = np.pad(drawn.edges.delta.cpu().float().numpy(), ((0, 0), (0, len(logits.ids))))
+        graph.deltas = _padded(drawn.edges.delta, len(logits.ids))
     return graph
+
+
+def _padded(weights: Tensor, n_logits: int) -> np.ndarray:
+    """Weights with the logits as sources, which lead nowhere."""
+    return np.pad(weights.cpu().float().numpy(), ((0, 0), (0, n_logits)))
+
+
+def _by_input(drawn: Drawn, n_units: int, n_nodes: int) -> tuple[np.ndarray, Tensor, np.ndarray, list[Part]]:
+    """Targets, weights, constants and inputs of a graph: one row for each feature and logit, one for the value, the
+    query and the key of each link. How far the map bends on the way to a link stands with its value."""
+    weights, constants = drawn.edges.weights, drawn.edges.constants.cpu().double().numpy()
+    targets, n_links = np.arange(len(weights)), n_nodes - n_units
+    if drawn.by_way is None:
+        return targets, weights, constants, []
+    link = targets[n_units:n_nodes]
+    targets = np.concatenate([targets[:n_units], link, link, link, targets[n_nodes:]])
+    weights = torch.cat([weights[:n_units], drawn.by_way, weights[n_nodes:]])
+    constants = np.concatenate([constants[:n_nodes], np.zeros(2 * n_links), constants[n_nodes:]])
+    inputs: tuple[Part, ...] = ("v", "q", "k")
+    logits: list[Part] = [""] * (len(drawn.edges.weights) - n_nodes)
+    units: list[Part] = [""] * n_units
+    return targets, weights, constants, [*units, *(i for i in inputs for _ in link), *logits]
+
+
+def _links(found: Found, texts: list[str]) -> list[Node]:
+    """Nodes of the links, in the order of the matrix's columns after the features."""
+    links, case = found.case.coded.links, found.case
+    if links is None or case.live is None:
+        return []
+    told = {link.place: link for link in found.links}
+    named = explain.link_labels(case, links, found.drawn.bar)
+    nodes = []
+    for k, row in enumerate(links.places.tolist()):
+        layer, head, query, key = row
+        node = Node("", "link", layer, query, head, key=key)
+        node.id = node_id(node)
+        node.value, node.delta = float(links.values[k]), float(links.deltas[k])
+        node.rank, node.total = links.ranks[k], float(found.drawn.effects[len(found.kept) + k])
+        node.seen = float(links.seen[k])
+        node.reads, node.promotes = [texts[key]], case.model.text(named[k])
+        node.label = f"head {head} looks at {at(texts, key)}"
+        node.label += f", linked with {phrase([quote(t) for t in node.promotes[:3]])}" if node.promotes else ""
+        link = told[layer, head, query, key]
+        node.verdict, node.reason = link.verdict, link.reason
+        nodes.append(node)
+    return nodes
 
 
 def _starts(coded: Coded) -> list[int]:
@@ -153,7 +204,7 @@ def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any],
             "scores": drawn.scores,
             "checks": found.checks,
             "verification": found.summary,
-            "tested": _tested(found.summary, metric.quantity.name, against.by) if found.summary else "",
+            "tested": _tested(found, metric.quantity.name, against.by) if found.summary else "",
             "sentence": text,
             "groups": groups,
             "flows": story.flows(found),
@@ -175,8 +226,11 @@ def payload_of(found: Found, graph: Graph, prompt: str) -> tuple[dict[str, Any],
     )
 
 
-def _tested(v: dict[str, Any], name: str, by: str) -> str:
+def _tested(found: Found, name: str, by: str) -> str:
     """What verification found, each figure beside its control."""
+    v, links = found.summary, found.case.coded.links
+    alone = [count(len(found.kept), explain.called(found.case.coded.basis))]
+    alone += [] if links is None else [count(len(links), "attention links")]
 
     def of(key: str) -> str:
         return "-" if v.get(key) is None else f"{v[key]:.2f}"
@@ -203,7 +257,7 @@ def _tested(v: dict[str, Any], name: str, by: str) -> str:
         text += f", and {v['part_paths_sign']:.0%} of the {v['part_paths_tried']} paths through parts"
     if v.get("curvature") is not None:
         text += f". The edges into the answer leave {v['curvature']:.1%} of its change unaccounted for"
-    text += f". The nodes alone keep {of('fit')} of the effect on the {name} (random nodes {of('random_fit')})"
+    text += f". {phrase(alone)} alone keep {of('fit')} of the effect on the {name} (random nodes {of('random_fit')})"
     return text + ("" if by != "passages" else ", against neutral passages")
 
 

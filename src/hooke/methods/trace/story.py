@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from hooke.methods.phrases import at, count, layers, phrase, quote
+from hooke.methods.trace.edges import WAYS
 from hooke.methods.trace.explain import called
-from hooke.methods.trace.flows import WAYS
 from hooke.methods.trace.found import Found
+from hooke.methods.trace.links import Link
 from hooke.methods.trace.parts import NAMED, Group
 from hooke.methods.trace.tries import judge
 from hooke.results import WORDS, Claim, Graph, Verdict
@@ -28,13 +29,17 @@ def tell(found: Found, graph: Graph, subject: str, probability: float) -> tuple[
     for k, entry in enumerate(entries[:NAMED]):
         evidence = [f"#groups.{k}", *(f"#{name}" for name in entry["nodes"])]
         claims.append(Claim(text=entry["text"], verdict=entry["verdict"], evidence=evidence))
+    named = len(claims)
+    if claims and found.attention and found.attention[0].verdict in ("as-predicted", "not-as-predicted"):
+        link = found.attention[0]
+        claims.append(Claim(text=_looks(found, graph, link), verdict=link.verdict, evidence=["#attention.0"]))
     verdicts = [claim.verdict for claim in claims]
     mattering = verification is None or "as-predicted" in verdicts or "not-as-predicted" in verdicts
     text = f"{subject} ({probability:.1%}) {'comes from' if mattering else 'is traced to'} "
     if not claims:
         text += f"{len(found.kept)} nodes of which no part stands out"
-    elif len(groups) > len(claims):
-        text += f"{len(groups)} parts, and most from these {len(claims)}: "
+    elif len(groups) > named:
+        text += f"{len(groups)} parts, and most from these {named}: "
     text += "; ".join(claim.text for claim in claims)
     hidden = found.drawn.scores["unexplained"]
     return text + f". Left unexplained at this budget: {hidden:.0%} of the input to these nodes.", claims, entries
@@ -61,6 +66,15 @@ def _claim(found: Found, graph: Graph, group: Group, k: int) -> str:
         change += f"; the {inside.name} by {effect.in_graph:+.2f}"
     said = PLURAL[verdict] if them == "them" else SINGULAR[verdict]
     return f"{text}: {said} ({change}, predicted {effect.predicted:+.2f})"
+
+
+def _looks(found: Found, graph: Graph, link: Link) -> str:
+    """What the sentence says of the link that matters most."""
+    layer, head, query, key = link.place
+    inside = found.case.metric.graph_quantity
+    text = f"attention of head {head} of layer {layer} from {at(graph.tokens, query)} to {at(graph.tokens, key)}"
+    text += f": {SINGULAR[link.verdict]} (with what it brings as in the counterfactuals the {inside.name} changes by "
+    return text + f"{link.measured:+.2f}, predicted {link.predicted:+.2f})"
 
 
 def _where(group: Group, tokens: list[str], rest: str) -> str:

@@ -18,11 +18,12 @@ from hooke.methods.trace.answer import gradient
 from hooke.methods.trace.coded import Baseline, Case, Units
 from hooke.methods.trace.draw import Drawn
 from hooke.methods.trace.explain import Path
+from hooke.methods.trace.hold_links import Looks, hold_places, looks
 from hooke.methods.trace.part_paths import strongest_part_paths, try_part_paths
 from hooke.methods.trace.select import unit_effects
 from hooke.methods.trace.tries import Effect, Trial, Tries, Verification, judge, rank, tries
 from hooke.methods.trace.ways import try_ways
-from hooke.model import Edit
+from hooke.model import Edit, Tokens
 from hooke.model.budget import budget
 from hooke.results import Verdict
 
@@ -72,7 +73,7 @@ def predict(case: Case, effects: Sequence[Effect], unit: list[Tensor], kept: Uni
     paths from one member through another do not count.
 
     unit: per block, the effect on the metric of one unit of every active feature through the kept ones.
-    matrix: (n_kept, n_kept) effect of one unit of a kept feature on another.
+    matrix: (n_nodes, n_nodes) effect of one unit of a node, kept features and then links, on another.
     """
     n_pos = case.view.n_tokens
     place = {key: i for i, key in enumerate(triples(kept))}
@@ -91,7 +92,7 @@ def predict(case: Case, effects: Sequence[Effect], unit: list[Tensor], kept: Uni
             effect.predicted = float((case.coded.at_units(unit, m) * change).sum())
             continue
         at = torch.tensor(where, device=matrix.device)
-        moved = torch.zeros(len(kept), dtype=matrix.dtype, device=matrix.device)
+        moved = torch.zeros(len(matrix), dtype=matrix.dtype, device=matrix.device)
         moved[at] = change.to(moved.dtype)
         held = moved.clone()
         for _ in range(n_pos * case.model.parts.n_layers):
@@ -104,8 +105,9 @@ def predict(case: Case, effects: Sequence[Effect], unit: list[Tensor], kept: Uni
 
 
 def _direct(case: Case, kept: Units, unit: list[Tensor], matrix: Tensor) -> Tensor:
-    """Direct effect of one unit of each kept feature on the metric: total minus what goes through others."""
+    """Direct effect of one unit of each node on the metric: total minus what goes through others."""
     total = case.coded.at_units(unit, kept)
+    total = torch.cat([total, total.new_ones(len(matrix) - len(kept))])  # a unit of a link is what is worth one
     return total - total @ matrix
 
 
@@ -257,10 +259,13 @@ def _by_gradient(case: Case, grads: list[Tensor], effect: Effect) -> float:
 LEAST_SPAN = 0.01  # nats; of an effect that is smaller a share says nothing
 
 
-def faithfulness(case: Case, kept: Units, baseline: Baseline, *, seed: int = 0) -> dict[str, float]:
-    """f = (m(C) − m(∅)) / (m(M) − m(∅)) with everything outside C at its baseline, attention live; beside
-    it a random set of equal size, the complement (C at its baseline), and the KL from the model's own
-    next-token distribution in nats. No shares of an effect that is next to nothing."""
+def faithfulness(
+    case: Case, kept: Units, baseline: Baseline, links: Tensor | None = None, *, seed: int = 0
+) -> dict[str, float]:
+    """f = (m(C) − m(∅)) / (m(M) − m(∅)) with every feature outside C at its baseline, the links (n, 4) in C at what
+    they bring on the prompt, and all others live; beside it a random set of as many features and links, the complement
+    (all in C at its baseline), and the KL from the model's own next-token distribution in nats. No shares of an effect
+    that is next to nothing."""
     generator = torch.Generator().manual_seed(seed)
     sizes, inside = [len(codes) for codes in case.coded.codes], case.coded.masks(kept)
     random = torch.zeros(sum(sizes), dtype=torch.bool)
@@ -268,7 +273,13 @@ def faithfulness(case: Case, kept: Units, baseline: Baseline, *, seed: int = 0) 
     chance = [r.to(here.device) for r, here in zip(random.split(sizes), inside, strict=True)]
     none, every = [torch.zeros_like(here) for here in inside], [torch.ones_like(here) for here in inside]
     masks = (none, inside, chance, [~here for here in inside], every)
-    logits, _ = case.model.run_each(case.run, [_holding(case, mask, baseline) for mask in masks])
+    edits = [_holding(case, mask, baseline) for mask in masks]
+    if links is not None and len(links):
+        rows = torch.stack([case.view.ids, baseline.ids])
+        found = looks(case.model, Tokens(rows, torch.ones_like(rows, dtype=torch.bool)))
+        for k, row, places in ((1, 0, links), (2, 0, _random_links(found, len(links), generator)), (3, 1, links)):
+            edits[k] = [*edits[k], *hold_places(found, row, places)]
+    logits, _ = case.model.run_each(case.run, edits)
     m = case.metric(logits).tolist()
     span = m[4] - m[0]
     log = logits.float().log_softmax(-1)
@@ -284,6 +295,12 @@ def faithfulness(case: Case, kept: Units, baseline: Baseline, *, seed: int = 0) 
         "kl_nothing_kept": kl[0],
         "kl_random": kl[2],
     }
+
+
+def _random_links(found: Sequence[Looks], n: int, generator: torch.Generator) -> Tensor:
+    """(n, 4): places of links drawn from all that carry any attention on the prompt."""
+    there = torch.stack([look.pattern[0] for look in found]).nonzero()
+    return there[torch.randperm(len(there), generator=generator)[:n].to(there.device)]
 
 
 def _holding(case: Case, keep: Sequence[Tensor], baseline: Baseline) -> list[Edit]:

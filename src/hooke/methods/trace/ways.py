@@ -31,8 +31,8 @@ def try_ways(
     seed: int,
     tick: Tick = idle,
 ) -> tuple[list[Trial], dict[tuple[int, int], Verdict], dict[str, object]]:
-    """What edges and paths carry to the answer: one by one; the verdicts of edges between kept features, by (source,
-    target); and in all, beside edges shuffled and edges of the held view.
+    """What edges and paths carry to the answer: one by one; the verdicts of edges between nodes, by (source, target);
+    and in all, beside edges shuffled and edges of the held view.
 
     slopes: per block, what the graph says of one unit of each entry of the codes. held: what the held view says of it,
     to be set beside it.
@@ -54,26 +54,29 @@ def try_ways(
         "paths_sign": float(np.mean(signs)) if signs else None,
         "paths_tried": len(along),
     }
-    if held is not None:
-        summary["edges_held_spearman"] = rank(_by_held(case, kept, ways, held), measured, case.rounding)
+    if held is not None:  # which knows no links
+        known = [way for way in ways if max(way.units) < len(kept)]
+        carried_then = [way.measured for way in known]
+        summary["edges_held_spearman"] = rank(_by_held(case, kept, known, held), carried_then, case.rounding)
     trials = [Trial("edge", way.units, way.predicted, way.measured) for way in ways]
     trials += [Trial("path", way.units, way.predicted, way.measured, way.token) for way in along]
     return trials, verdicts, summary
 
 
 def _changes(kept: Units, drawn: Drawn, row: slice | int) -> Tensor:
-    """(…, n_kept): how far targets move when each kept source is set to its counterfactual value, by its edge."""
+    """(…, n_nodes): how far targets move when each node is set to its counterfactual value, by its edge."""
     assert kept.baselines is not None
     if drawn.closure is not None:
-        return -drawn.edges.weights[row, : len(kept)]
+        return -drawn.edges.weights[row, : len(drawn.matrix)]
     return drawn.edges.unit[row] * (kept.baselines - kept.values)
 
 
 def _carried(case: Case, kept: Units, drawn: Drawn, slopes: Sequence[Tensor]) -> Tensor:
-    """(n_kept + 1, n_kept): what each edge carries to the answer when its source is set to its counterfactual value:
+    """(n_nodes + 1, n_nodes): what each edge carries to the answer when its source is set to its counterfactual value:
     how far its target moves, times all that follows from one unit of that; the last row is of edges into the answer."""
-    onward = case.coded.at_units(slopes, kept)
-    inner = _changes(kept, drawn, slice(0, len(kept))) * onward[:, None]
+    onward, n = case.coded.at_units(slopes, kept), len(drawn.matrix)
+    onward = torch.cat([onward, onward.new_ones(n - len(kept))])  # a unit of a link is what is worth one
+    inner = _changes(kept, drawn, slice(0, n)) * onward[:, None]
     return torch.cat([inner, _changes(kept, drawn, drawn.answer)[None]])
 
 

@@ -61,6 +61,8 @@ class FileOwn(_Model):
     contrast: FileContrast | None = None
     target: bool = False
     index: int | None = None
+    key: int | None = None
+    seen: float | None = None
     position: int | None = 0
     parts: dict[Part, float] = Field(default_factory=dict)  # of a head in a circuit: `dropped` by input
 

@@ -243,6 +243,8 @@ def _graph_node(raw: FileNode, metadata: FileMetadata, detailed: bool) -> Node:
         layer=layer,
         position=None if own.position is None else raw.ctx_idx,
         index=index,
+        key=own.key,
+        seen=own.seen,
         label=label,
         value=own.value if raw.hooke else raw.activation,
         delta=own.delta,

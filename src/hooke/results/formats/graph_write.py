@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ FEATURE_TYPE: dict[Kind, str] = {
     "bias": "bias",
     "head": "unknown",
     "mlp": "unknown",
+    "link": "unknown",
 }
 
 
@@ -208,8 +210,12 @@ def _own(node: Node, value: float | None, dropped: float | None, contrast: Token
         own["suppresses"] = [clean(text) for text in node.suppresses]
     if node.is_target and node.kind != "logit":
         own["target"] = True  # not is_target_logit, which makes pages take it for a logit
-    if node.kind in ("head", "mlp") and node.index is not None:
+    if node.kind in ("head", "mlp", "link") and node.index is not None:
         own["index"] = node.index
+    if node.key is not None:
+        own["key"] = node.key
+    if node.seen is not None:
+        own["seen"] = digits(node.seen, 6)
     if node.position is None:
         own["position"] = None
     if contrast and node.kind == "logit":
@@ -243,6 +249,7 @@ def _entry(
             "remainder": "Features left out",
             "bias": "all",
             "head": f"head {node.index}",
+            "link": f"head {node.index} to token {node.key}",
             "mlp": "mlp",
         }
         label = raw or default.get(node.kind, "")
@@ -251,7 +258,7 @@ def _entry(
         elif node.kind == "error":
             feature = -1
     attention = node.kind == "feature" and LORSA.fullmatch(node.id)
-    named = node_id(Node(node.id, node.kind, layer, position, node.index, node.label), last=last)
+    named = node_id(replace(node, layer=layer, position=position), last=last)
     own = _own(node, value, dropped, contrast)
     entry: dict[str, Any] = {
         "node_id": named,

@@ -23,6 +23,13 @@ class GraphNode(Part):
     layer: int | None = told("where it is computed; none for a token", "layer", default=None)
     position: int | None = told("at which token of the prompt; none in a circuit", "position", default=None)
     index: int | None = told("of the feature or head, or vocabulary id", "number", default=None)
+    key: int | None = told("what a link of attention looks at, from its own position", "position", default=None)
+    seen: float | None = told(
+        "how much of what a link brings, less in the counterfactual, the answer sees: its cosine with the slopes there "
+        "(under 0.1 no path goes through it)",
+        "cosine",
+        default=None,
+    )
     label: str = told("the same in words", default="")
     value: float | None = told("what its inputs sum to", "activation or logit", default=None)
     delta: float | None = told("less its value in the counterfactual", "activation or logit", default=None)
