@@ -68,7 +68,8 @@ def test_what_stands_there_adds_up_and_so_does_the_score(name: str) -> None:
         assert {part.unit for part in names if part.unit is not None} == ({0, 2} if at == 2 else {1})
         unit = next(k for k, part in enumerate(names) if part.unit in (0, 1))
         assert float(vectors[unit].norm()) > 0
-    made = links.attention_links(case, found, 0)
+    assert case.live is not None
+    made = links.attention_links(case, found, links.links_by_slope(case, case.live), 0)
     assert made and [abs(link.measured) for link in made] == sorted((abs(m.measured) for m in made), reverse=True)
     for link in made[: links.N_LINKS]:
         layer, head, query, key = link.place

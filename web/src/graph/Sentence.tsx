@@ -37,7 +37,7 @@ export function Sentence({ store, lost }: { store: Store; lost: number | null })
       {view.sentence ? (
         <>
           <p>
-            {little && <strong>{percent(lost)} of what feeds these nodes is unexplained, so the graph explains little. </strong>}
+            {little && <strong>{percent(lost)} of what feeds these nodes comes from what is not drawn. </strong>}
             {easy ? `What stands behind ${said}, and what the model says without it:` : plain(lead)}
           </p>
           <ol>

@@ -20,6 +20,7 @@ report           from all that to the nodes, claims and payload of a result
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -40,7 +41,7 @@ from hooke.methods.trace.counterfactuals import Against, baselines
 from hooke.methods.trace.draw import Drawn, Logits, draw_graph, tell_parts
 from hooke.methods.trace.edges import chunk_bytes, reader_error
 from hooke.methods.trace.found import Found
-from hooke.methods.trace.links import N_LINKS, attention_links, node_links
+from hooke.methods.trace.links import attention_links, links_by_slope
 from hooke.methods.trace.parts import NAMED
 from hooke.methods.trace.report import build_graph, payload_of, tensors_of
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
@@ -112,10 +113,14 @@ def trace(
         ranked = select.ranking(case, rows, stretch(tick, 0.4, 1.0))
         entries, links = ranked.first(nodes, alone=case.live is None)
         kept = select.units_at(case.coded, entries, case.baselines)
-        node_links(case, links, ranked.link_ranks(nodes))
+        slopes = None if case.live is None else links_by_slope(case, case.live)
+        if slopes is not None and len(links):
+            case.coded.links = replace(slopes[1](links), ranks=ranked.link_ranks(nodes).tolist())
     # 3. The graph: edges, what they add up to, and whether they do.
     with clock("graph") as tick:
-        found = _found(case, kept, by, chosen, seed, verify, tick)
+        found = _found(case, kept, by, chosen, seed, tick)
+        found.links = attention_links(case, kept, slopes, seed, measure=verify)
+        tell_parts(case, kept, found.drawn, found.attention, stretch(tick, 0.7, 1.0))
     # 4. Interventions in the live model, and what random features do there.
     if verify:
         with clock("verification") as tick:
@@ -227,19 +232,17 @@ def _baselines(
 
 
 def _found(
-    case: Case, kept: Units, by: Literal["given", "made", "passages"], chosen: bool, seed: int, verify: bool, tick: Tick
+    case: Case, kept: Units, by: Literal["given", "made", "passages"], chosen: bool, seed: int, tick: Tick
 ) -> Found:
-    """The graph, whether it holds together, where attention looked, and the parts of the story."""
+    """The graph, and whether it holds together."""
     logits = _logit_nodes(case, chosen)
     drawn = draw_graph(case, kept, logits, given=by != "passages", seed=seed, tick=stretch(tick, 0.0, 0.6))
-    links = attention_links(case, kept, seed, measure=verify)
-    tell_parts(case, kept, drawn, links[:N_LINKS], stretch(tick, 0.7, 1.0))
     paths = explain.strongest_paths(*drawn.along(kept), case.view.n_tokens)
     checks = _checks(case, kept, drawn)
     moves = [float(case.metric(b.logits) - case.metric(case.run.logits)) for b in case.baselines]
     against = Against(by, select.searched(case.run.tokens), case.baselines, moves, case.metric)
     fault = _fault(checks, case.model.dtype)
-    return Found(case, kept, drawn, logits, paths, against, checks, fault, links=links)
+    return Found(case, kept, drawn, logits, paths, against, checks, fault)
 
 
 def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[str, Any]]:
@@ -279,6 +282,7 @@ def needed_bytes(model: Model, n_pos: int, nodes: int, basis: Sequence[Dictionar
     graph = max(16 * entries + down + across / 4, 44 * entries)  # edges, then influence in double precision
     if n_pos <= select.LONGEST:
         backward = 5 * size * n_pos * parts.n_layers * (10 * parts.d_model + 6 * parts.d_mlp)
+        backward += 30 * patterns  # of five rows, and of what each link brings in them
         masks = max(masks, (select.N_VARIANTS + 17) * codes + backward)
     tests = 3 * min(budget(model.device).block, 170 * n_pos * token_bytes(model))  # of runs with interventions
     return 2**25 + 7400.0 * parts.d_vocab + kept + max(graph, masks, tests)

@@ -8,7 +8,7 @@ Why a head looked there is its score, as a sum over what stands at query and key
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -64,21 +64,16 @@ class Link:
             self.verdict, self.reason = judge(amount, self.measured, self.bar)
 
 
-def node_links(case: Case, places: Tensor, ranks: Tensor) -> None:
-    """Make links (n, 4) nodes of the graph; ranks: in which order each was chosen among all. Nothing where there are
-    none, or where nothing is live."""
-    if case.live is not None and len(places):
-        _, at = links_by_slope(case, case.live)
-        case.coded.links = replace(at(places), ranks=ranks.tolist())
-
-
-def attention_links(case: Case, kept: Units, seed: int, measure: bool = True) -> list[Link]:
+def attention_links(
+    case: Case, kept: Units, slopes: tuple[Tensor, At] | None, seed: int, measure: bool = True
+) -> list[Link]:
     """The links that are nodes, and those with the largest estimate of all; those that matter most first, and these
-    explained. None where nothing is live or moves. measure: try the largest of both kinds, else all are untested."""
+    explained. None where nothing is live or moves. slopes: of `links_by_slope`. measure: try the largest of both kinds;
+    else all are untested."""
     live, n_pos = case.live, case.view.n_tokens
-    if live is None or n_pos < 2:
+    if live is None or slopes is None or n_pos < 2:
         return []
-    guessed, at = links_by_slope(case, live)
+    guessed, at = slopes
     best = guessed.abs().flatten().topk(min(N_TRIED, guessed.numel())).indices
     places = torch.stack(torch.unravel_index(best[guessed.flatten()[best] != 0], guessed.shape), 1)
     if case.coded.links is not None:
