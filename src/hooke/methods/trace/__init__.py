@@ -41,7 +41,7 @@ from hooke.methods.trace.counterfactuals import Against, baselines
 from hooke.methods.trace.draw import Drawn, Logits, draw_graph, tell_parts
 from hooke.methods.trace.edges import chunk_bytes, reader_error
 from hooke.methods.trace.found import Found
-from hooke.methods.trace.links import attention_links, links_by_slope
+from hooke.methods.trace.links import Slopes, attention_links, links_by_slope
 from hooke.methods.trace.parts import NAMED
 from hooke.methods.trace.report import build_graph, payload_of, tensors_of
 from hooke.methods.trace.tries import FULL_TOKENS, Verification, weigh
@@ -110,17 +110,11 @@ def trace(
     with clock("select") as tick:
         case.baselines, rows, by = _baselines(case, given, seed, tick)
         case.live = _live(case, form, by)
-        ranked = select.ranking(case, rows, stretch(tick, 0.4, 1.0))
-        entries, links = ranked.first(nodes, alone=case.live is None)
-        kept = select.units_at(case.coded, entries, case.baselines)
-        slopes = None if case.live is None else links_by_slope(case, case.live)
-        if slopes is not None and len(links):
-            case.coded.links = replace(slopes[1](links), ranks=ranked.link_ranks(nodes).tolist())
+        kept, slopes = _chosen(case, rows, nodes, stretch(tick, 0.4, 1.0))
     # 3. The graph: edges, what they add up to, and whether they do.
     with clock("graph") as tick:
         found = _found(case, kept, by, chosen, seed, tick)
-        found.links = attention_links(case, kept, slopes, seed, measure=verify)
-        tell_parts(case, kept, found.drawn, found.attention, stretch(tick, 0.7, 1.0))
+        _tell_story(found, slopes, seed, verify, tick)
     # 4. Interventions in the live model, and what random features do there.
     if verify:
         with clock("verification") as tick:
@@ -231,6 +225,17 @@ def _baselines(
     return found, rows[few:], "made" if rows else "passages"
 
 
+def _chosen(case: Case, rows: list[Tensor], nodes: int, tick: Tick) -> tuple[Units, Slopes | None]:
+    """The features to draw, with the links beside them put in place; and `links_by_slope`."""
+    ranked = select.ranking(case, rows, tick)
+    entries, links = ranked.first(nodes, alone=case.live is None)
+    kept = select.units_at(case.coded, entries, case.baselines)
+    slopes = None if case.live is None else links_by_slope(case, case.live)
+    if slopes is not None and len(links):
+        case.coded.links = replace(slopes[1](links), ranks=ranked.link_ranks(nodes).tolist())
+    return kept, slopes
+
+
 def _found(
     case: Case, kept: Units, by: Literal["given", "made", "passages"], chosen: bool, seed: int, tick: Tick
 ) -> Found:
@@ -243,6 +248,12 @@ def _found(
     against = Against(by, select.searched(case.run.tokens), case.baselines, moves, case.metric)
     fault = _fault(checks, case.model.dtype)
     return Found(case, kept, drawn, logits, paths, against, checks, fault)
+
+
+def _tell_story(found: Found, slopes: Slopes | None, seed: int, verify: bool, tick: Tick) -> None:
+    """Put where attention looked in, and the parts."""
+    found.links = attention_links(found.case, found.kept, slopes, seed, measure=verify)
+    tell_parts(found.case, found.kept, found.drawn, found.attention, stretch(tick, 0.7, 1.0))
 
 
 def _verified(found: Found, seed: int, tick: Tick) -> tuple[Verification, dict[str, Any]]:

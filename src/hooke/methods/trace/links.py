@@ -27,6 +27,7 @@ from hooke.sites import Site
 N_LINKS, N_TRIED, N_RANDOM, N_PAIRS = 5, 30, 20, 4
 Place = tuple[int, int, int, int]  # layer, head, query, key
 At = Callable[[Tensor], Links]
+Slopes = tuple[Tensor, At]
 
 
 @dataclass
@@ -64,9 +65,7 @@ class Link:
             self.verdict, self.reason = judge(amount, self.measured, self.bar)
 
 
-def attention_links(
-    case: Case, kept: Units, slopes: tuple[Tensor, At] | None, seed: int, measure: bool = True
-) -> list[Link]:
+def attention_links(case: Case, kept: Units, slopes: Slopes | None, seed: int, measure: bool = True) -> list[Link]:
     """The links that are nodes, and those with the largest estimate of all; those that matter most first, and these
     explained. None where nothing is live or moves. slopes: of `links_by_slope`. measure: try the largest of both kinds;
     else all are untested."""
@@ -115,7 +114,7 @@ def _measure(case: Case, tried: list[Link], guessed: Tensor, at: At, seed: int) 
         link.predict(link.predicted)
 
 
-def links_by_slope(case: Case, live: LiveView) -> tuple[Tensor, At]:
+def links_by_slope(case: Case, live: LiveView) -> Slopes:
     """(layer, head, query, key): how far the answer is, by its slopes, from where it would be with each link as in the
     counterfactuals; and what links at places (n, 4) bring here and in each of them."""
     parts, layers = case.model.parts, range(case.model.parts.n_layers)
