@@ -88,8 +88,7 @@ def trace(
     form: what edges are of. "live": how far a target moves as its source comes from the counterfactuals to the prompt,
         attention patterns, norms and gates moving with it. "held": what its source adds to it, with these held, as
         other tools draw graphs. None: live, unless nothing but passages is there to compare with.
-    nodes: how many features at their places, and links of attention among them where the choice is learned, to draw;
-        the features left are counted in remainder nodes.
+    nodes: how many features and links of attention to draw; the features left are counted in remainder nodes.
     verify: intervene in the live model and compare; parts that the sentence names also beside random groups.
     progress: called often with a stage and how much of it is done, 0 to 1; what it raises stops the work.
     Returns a `Result` of kind "trace" (payload: docs/results.md; tensors: weights (targets by nodes), constants,
