@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import namedtuple
 
 
 def main() -> None:
@@ -14,6 +15,10 @@ def main() -> None:
     except KeyboardInterrupt:
         print("hooke: interrupted; nothing half-written was left", file=sys.stderr)
         sys.exit(130)
+    finally:
+        # one that fell into code that a library makes from text, as data classes are, is noted as never caught, and the
+        # interpreter would end by the signal all the same; such code that ends well takes the note back
+        namedtuple("Ended", ())
 
 
 if __name__ == "__main__":

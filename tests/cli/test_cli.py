@@ -257,6 +257,15 @@ def test_ctrl_c_in_the_middle(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_in_code_that_a_library_makes_from_text_is_exit_code_130(tmp_path):
+    """As where data classes are made in an import: the interpreter takes it for one that nobody caught."""
+    text = "import hooke.cli\nfrom hooke.__main__ import main\n"
+    text += "hooke.cli.main = lambda: exec('raise KeyboardInterrupt')\nmain()\n"
+    (tmp_path / "in_text.py").write_text(text)
+    done = subprocess.run([sys.executable, "-m", "in_text"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 130 and "interrupted" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_help_is_quick_and_teaches():
     times = []
     for _ in range(3):

@@ -36,7 +36,7 @@ def slopes(model: Model, ids: Tensor, rows: Rows, edit: Site, held: list[Edit]) 
     for sign in (1, -1):
         edits = [Edit(edit, "add", sign * STEP * along), *held]
         acts = model.run(ids, read={part.site for part in rows.parts}, edits=edits, logits=None).acts
-        found.append([float(acts[s][0, int(rows.positions[i[0]])] @ v[0]) for s, i, v in rows.parts])
+        found.append([float(acts[s][0, int(rows.positions[i[0]])] @ v[0]) for s, i, v, _ in rows.parts])
     up, down = torch.tensor(found, dtype=F64)
     return (up - down) / (2 * STEP), along
 

@@ -70,6 +70,8 @@ def link_labels(case: Case, links: Links, bar: float) -> list[list[int]]:
 
 def peak(effects: Tensor) -> Tensor:
     """(n,): how far the largest effect stands out, in standard deviations over the vocabulary."""
+    if not len(effects):
+        return effects.new_zeros(0)
     return effects.amax(1) / effects.std(1).clamp(min=1e-9)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from hooke.methods.metric import Metric
+from hooke.methods.metrics import rounding
 from hooke.methods.progress import Tick, idle
 from hooke.methods.trace.hold_links import Looks, hold, looks
 from hooke.model import Edit, Model, Tokens
@@ -64,6 +65,8 @@ def learn(
     after = model.prefix(ids[:start]) if start else None
     ids = ids[start:]
     held, logits = _variants(model, rows[:, start:], sites, after)
+    if float((logits[1:] - logits[0]).abs().max()) <= rounding(logits[0], model.dtype):
+        return _none(tokens, held)  # there is nothing to learn from, and rounding would be learned
     tick(0.15)
     clean, log, watched = logits[0].float(), logits[0].float().log_softmax(-1), _watched(logits, metric)
     # a drop row runs against variant 0, 1, … in turn; the keep rows are spread over all
@@ -95,6 +98,13 @@ def learn(
     return Scores(neurons, pad(links, (0, 0, start, 0), value=-torch.inf))
 
 
+def _none(tokens: Tokens, held: Variants) -> Scores:
+    """Scores that prefer no neuron, and no link at all."""
+    n_pos, like = tokens.ids.shape[1], held.neurons
+    links = like.new_full((len(held.looks), held.looks[0].pattern.shape[1], n_pos, n_pos), -torch.inf)
+    return Scores([like.new_zeros(n_pos, like.shape[-1]) for _ in like], links)
+
+
 class Masks(NamedTuple):
     """Of what there is in one layer, how much of each is kept by each mask, 0 to 1, and how much more was wanted (size,
     …)."""
@@ -121,12 +131,14 @@ def _step(masks: Sequence[Masks], grads: Sequence[Tensor], done: float) -> None:
     """Move masks by the slopes (row, …) of the loss in what each row keeps: what is wanted most rises, all else
     sinks."""
     sizes = torch.cat([grad.flatten(1).abs().topk(min(300, grad[0].numel())).values for grad in grads], 1)
-    largest = sizes.topk(min(300, sizes.shape[1])).values.mean(1).clamp(min=1e-20)
-    worth = torch.tensor([*(1.0 for _ in KEEP_ROWS), DROP_WEIGHT], device=largest.device) / largest
+    mean = sizes.topk(min(300, sizes.shape[1])).values.mean(1)
+    least = torch.finfo(mean.dtype).tiny
+    largest = mean.clamp(min=least).tolist()  # divided by as it is: one over it may overflow half precision
     for mask, grad in zip(masks, grads, strict=True):
         mask.wanted.mul_(DECAY)
         for row, size in enumerate((*KEEP_ROWS, DROP_ROW)):
-            mask.wanted[size].sub_(worth[row] * grad[row])
+            weight = DROP_WEIGHT if row == len(KEEP_ROWS) else 1.0
+            mask.wanted[size].sub_(grad[row] / largest[row], alpha=weight)
     move = FIRST_MOVE * (1 - done) + LAST_MOVE
     for z, size in enumerate(SIZES):
         best = torch.cat([m.wanted[z].flatten().topk(min(size, m.wanted[z].numel())).values for m in masks])

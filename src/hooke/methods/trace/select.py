@@ -93,7 +93,7 @@ def ranking(case: Case, contrasts: Sequence[Tensor], tick: Tick = idle) -> Ranki
     # what no mask ever wanted follows in the order of RelP
     scores = torch.cat([learned + 1e-6 * linear / linear.max().clamp(min=1e-12), found.links.flatten()])
     order = scores.argsort(descending=True, stable=True)
-    return Ranking(order[: int((scores > -torch.inf).sum())], len(linear), shape)
+    return Ranking(order[: int((~scores.isneginf()).sum())], len(linear), shape)
 
 
 def searched(tokens: Tokens) -> bool:
