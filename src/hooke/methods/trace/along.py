@@ -18,6 +18,7 @@ from hooke.methods.progress import Tick, idle
 from hooke.methods.trace.answer import FIRST
 from hooke.methods.trace.coded import Case, Links, Units
 from hooke.methods.trace.hold_links import hold
+from hooke.methods.trace.links import without
 from hooke.model import Edit
 from hooke.model.budget import budget
 from hooke.sites import Site
@@ -144,11 +145,8 @@ def _setting(case: Case, kept: Units, node: int, value: Tensor, way: Way) -> tup
         return [replaced(case, way.token)], (FIRST,)
     link = _link(case, kept, node)
     if link is not None:  # nothing before it is changed in its run, so that it brings what it does on the prompt
-        layer, head, query, _ = link[0].places[link[1]].tolist()
-        parts = case.model.parts
-        change = value.new_zeros(1, parts.n_heads, parts.d_head, dtype=case.model.dtype)
-        change[0, head] = (value - link[0].here[link[1]]).to(change.dtype)
-        return [Edit(Site("z", layer), "add", change, positions=[query])], (Site("z", layer),)
+        layer, head, query, key = link[0].places[link[1]].tolist()
+        return [without(case, link[0].here[link[1]], [value], (layer, head, query, key))], (Site("z", layer),)
     unit = kept.take(torch.tensor([node], device=kept.ids.device))
     return case.coded.edits(unit, value.view(1).to(case.view.dtype)), case.coded.basis[int(unit.blocks[0])].writes
 
