@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from hooke.methods.probe.judge import probe_test
     from hooke.methods.tasks import tasks
     from hooke.methods.trace import trace
+    from hooke.methods.train import train
     from hooke.model.edits import Edit
     from hooke.model.load import load
     from hooke.model.model import Model
@@ -65,6 +66,7 @@ _HOMES = {
     "scoreboard": "hooke.truth.scoreboard",
     "tasks": "hooke.methods.tasks",
     "trace": "hooke.methods.trace",
+    "train": "hooke.methods.train",
     "view": "hooke.viewer.notebook",
 }
 
@@ -92,6 +94,7 @@ __all__ = [
     "scoreboard",
     "tasks",
     "trace",
+    "train",
     "view",
 ]
 

@@ -83,6 +83,7 @@ class Stages:
         self.bar: Any = None
         self.task: Any = None
         self.line: NowAndThen | None = None
+        self.note = ""  # what is said beside the stage
 
     def __enter__(self) -> Stages:
         if sys.stderr.isatty():
@@ -108,10 +109,10 @@ class Stages:
             raise KeyboardInterrupt
         share = overall(self.stages, stage, done)
         if self.line is not None:
-            self.line(f"{stage}, {share:.0%} of all")
+            self.line(f"{stage}, {share:.0%} of all{self.note and ': '}{self.note}")
         if self.bar is not None:
             self.bar.start()
-            self.bar.update(self.task, description=stage, completed=share)
+            self.bar.update(self.task, description=f"{stage} {self.note}", completed=share)
 
     def hide(self) -> None:
         """Out of the way of a question to the person."""

@@ -13,6 +13,8 @@ from hooke.cli.screen import json_text
 from hooke.errors import HookeError
 
 if TYPE_CHECKING:
+    from hooke.dictionaries.coder import Coder
+    from hooke.model.model import Model
     from hooke.results import Result
 
 app = typer.Typer(
@@ -47,6 +49,16 @@ def token_of(text: str | None, number: int | None, name: str) -> str | int | Non
     if text is not None and number is not None:
         raise HookeError(f"--{name} and --{name}-id name the same token; give one of them")
     return number if text is None else text
+
+
+def opened(path: Path, model: Model, transfer: bool) -> tuple[Coder, ...]:
+    """The dictionary of a folder: Hooke's own, or as another tool left it."""
+    from hooke.dictionaries.folder import NAME, load_dictionary
+    from hooke.dictionaries.formats import read_dictionary
+
+    if (path / NAME).is_file():
+        return load_dictionary(path, model, transfer=transfer)
+    return read_dictionary(path, model)
 
 
 def say(line: str) -> None:

@@ -21,6 +21,7 @@ from hooke.cli.common import (
     TargetIdOpt,
     app,
     deliver,
+    opened,
     token_of,
     writable,
     writable_page,
@@ -50,6 +51,13 @@ def trace(
         typer.Option(help="A prompt of equal token length with another answer; may be given several times."),
     ] = None,
     nodes: Annotated[int, typer.Option(help="How many neurons and links of attention to draw.", min=1)] = 300,
+    basis: Annotated[
+        list[Path] | None,
+        typer.Option(help="A folder of trained dictionaries to draw in; several add up. Neurons if not given."),
+    ] = None,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Allow a dictionary of another model; recorded.")
+    ] = False,
     form: Annotated[
         str | None,
         typer.Option(
@@ -78,6 +86,7 @@ def trace(
     \b
     hooke trace "The capital of France is"
     hooke trace "The capital of France is" --contrast " Rome" --counterfactual "The capital of Italy is"
+    hooke trace "The capital of France is" --basis transcoders
     hooke trace --chat "What is the capital of France?" --answer-token 1
     """
     writable(out)
@@ -92,6 +101,9 @@ def trace(
         from hooke.model.load import load
 
         loaded = load(model, device=device, dtype=dtype)
+        drawn: Any = "neurons"
+        if basis:
+            drawn = [block for path in basis for block in opened(path, loaded, transfer)]
         text: Any = prompt
         others: Any = counterfactual or None
         if chat:
@@ -107,6 +119,7 @@ def trace(
             contrast=other,
             counterfactual=others,
             nodes=nodes,
+            basis=drawn,
             form=cast(Any, form),
             verify=verify,
             seed=seed,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hooke.data.labelled.rows import Row
 from hooke.errors import HookeError
+from hooke.harvest.batches import batches
 from hooke.harvest.shards import Harvest, Prompt, empty, joined, load_shard, save_shard, shard_name
 from hooke.model import Model
 from hooke.model.budget import budget, pass_tokens
@@ -230,19 +231,6 @@ def _shared(todo: Sequence[Prompt]) -> int:
     while same < room and all(p.ids[same] == first[same] for p in todo):
         same += 1
     return same if same >= SHARED else 0
-
-
-def batches(lengths: Sequence[int], *, tokens: int, even: bool = False) -> list[list[int]]:
-    """Indices of rows in batches of at most so many tokens, padding included, shortest first: rows of like length
-    together, so that little is padding, or with `even` of equal length."""
-    found: list[list[int]] = []
-    for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
-        room = bool(found) and (len(found[-1]) + 1) * lengths[i] <= tokens
-        if room and not (even and lengths[found[-1][0]] != lengths[i]):
-            found[-1].append(i)
-        else:
-            found.append([i])
-    return found
 
 
 def _inside(chosen: Sequence[Prompt], width: int) -> Tensor:

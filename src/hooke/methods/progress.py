@@ -45,12 +45,14 @@ SHARES = {
     "curve": 25.0,
     "stability": 1.0,
     "cuts": 40.0,
+    "text": 5.0,
     "equations": 1.5,
     "reads and edits": 5.0,
 }
 VERB_STAGES = {
     "trace": ("load", "forward", "select", "graph", "verification", "interventions", "write"),
     "lens": ("load", "forward"),
+    "train": ("load", "text", "activations", "training", "report"),
 }
 
 

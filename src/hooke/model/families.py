@@ -6,6 +6,7 @@ configurations of all families in the tests. Nothing else in Hooke knows a modul
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from hooke.errors import HookeError
 from hooke.model.rotary import Rotary
+from hooke.sites import Site
 
 
 @dataclass(frozen=True)
@@ -325,6 +327,12 @@ class Parts:
     def capped(self, logits: Tensor) -> Tensor:
         """Logits as the model gives them, where it caps them softly."""
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def width(self, site: Site) -> int:
+        """How many numbers a token has at a site, heads side by side; 1 where that depends on the prompt."""
+        sizes = {"head": self.n_heads, "kv_head": self.n_kv_heads, "d_head": self.d_head, "d_model": self.d_model}
+        axes = site.shape.split()[2:]
+        return math.prod((sizes | {"d_mlp": self.d_mlp}).get(axis, 1) for axis in axes)
 
 
 def _get(root: nn.Module, path: str, what: str) -> nn.Module:

@@ -49,7 +49,7 @@ def read_rows(
     size = 0
     for file in files:
         _check_file(file)
-        for where, columns in _lines(file, (text, label, *FIELDS)):
+        for where, columns in read_lines(file, (text, label, *FIELDS)):
             size += sum(len(value) for value in columns.values() if isinstance(value, str))
             if len(lines) >= MOST_ROWS or size > MOST_BYTES:
                 raise HookeError(f"{where}: more than {MOST_ROWS:,} rows or {MOST_BYTES >> 20} MB of text; give a part")
@@ -91,7 +91,7 @@ def _check_file(file: Path) -> None:
         raise HookeError(f"{file} is empty")
 
 
-def _lines(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
+def read_lines(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
     suffix = file.suffix.lower()
     if suffix == ".parquet":
         return _parquet(file, wanted)
@@ -100,7 +100,7 @@ def _lines(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
     return _jsonl(file, wanted)
 
 
-def _utf8(file: Path) -> Iterator[str]:
+def utf8_lines(file: Path) -> Iterator[str]:
     """The lines of a UTF-8 file without its byte order mark; where a byte is wrong, the line is named."""
     try:
         with open_file(file, MOST_BYTES) as handle:
@@ -129,7 +129,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _jsonl(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
     """Of other columns the names alone are kept: what stands in them may be large."""
-    for number, line in enumerate(_utf8(file), 1):
+    for number, line in enumerate(utf8_lines(file), 1):
         where = f"{file}, line {number}"
         if not line.strip():
             continue
@@ -152,7 +152,7 @@ def _jsonl(file: Path, wanted: tuple[str, ...]) -> Iterator[Line]:
 
 
 def _csv(file: Path, delimiter: str) -> Iterator[Line]:
-    reader = csv.reader(_utf8(file), delimiter=delimiter, strict=True)
+    reader = csv.reader(utf8_lines(file), delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
         where = f"{file}, line {reader.line_num + 1}"  # where a row begins; a quoted value may hold several lines

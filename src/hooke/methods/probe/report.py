@@ -15,9 +15,9 @@ from hooke.methods.probe import choice
 from hooke.methods.probe.baselines import Fitted
 from hooke.methods.probe.estimators import standardised
 from hooke.methods.probe.parts import VECTOR_POOLS, Block
-from hooke.methods.probe.score import belongs_to
 from hooke.methods.ranking import Interval, auroc, auroc_interval, weights
 from hooke.model import Model
+from hooke.model.belongs import belongs_to
 from hooke.results import Claim
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +17,7 @@ from hooke.files import is_dir, path_of
 from hooke.harvest import Harvest, Wanted, harvest
 from hooke.methods.probe.parts import Block, from_tensors, needs, score_harvest, token_scores
 from hooke.model import Model
+from hooke.model.belongs import differences
 from hooke.results import Result, load_result
 
 FILE = "probe.json"
@@ -65,39 +65,13 @@ def directions(fitted: Result) -> tuple[Direction, ...]:
     return tuple(Direction(b.site, torch.from_numpy(b.direction.copy()), b.bias) for b in blocks_of(fitted))
 
 
-def belongs_to(model: Model) -> dict[str, Any]:
-    """What a probe must find again in the model it is used on."""
-    facts = model.provenance()
-    tokenizer = model.tokenizer
-    if tokenizer is None:
-        raise HookeError(f"{model.name} has no tokenizer, and a probe reads texts; load the model with one")
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    text = backend.to_str() if backend is not None else repr(sorted(tokenizer.get_vocab().items()))
-    return {
-        "model": facts["model"],
-        "weights_sha256": model.weights_hash(),
-        "tokenizer_sha256": hashlib.sha256(text.encode()).hexdigest(),
-        "chat_template_sha256": facts["chat_template_sha256"],
-        "dtype": facts["dtype"],
-    }
-
-
 def check_belongs(model: Model, fitted: Result, *, transfer: bool = False) -> list[str]:
     """What differs between this model and the one the probe was fitted to, in words.
 
     Raises HookeError naming the differences unless `transfer` allows them; sites must exist in any case.
     """
-    theirs, ours = fitted.payload.get("belongs_to") or {}, belongs_to(model)
-    words = {
-        "weights_sha256": "weights",
-        "tokenizer_sha256": "tokenizer",
-        "chat_template_sha256": "chat template",
-        "dtype": "dtype",
-    }
-    differ = []
-    for key, word in words.items():
-        if theirs.get(key) != ours[key]:
-            differ.append(f"{word} ({_short(theirs.get(key))} there, {_short(ours[key])} here)")
+    theirs = fitted.payload.get("belongs_to") or {}
+    differ = differences(theirs, model)
     blocks = blocks_of(fitted)
     for block in blocks:
         if block.site not in model.sites:
@@ -118,10 +92,6 @@ def check_dictionaries(fitted: Result, given: Sequence[Dictionary]) -> list[Dict
     if absent:
         raise HookeError(f"this probe reads the features of the dictionary {absent[0]}; give it as `dictionaries`")
     return [here[name] for name in wanted.values()]
-
-
-def _short(value: Any) -> str:
-    return str(value)[:12]
 
 
 def read(

@@ -17,6 +17,7 @@ from hooke.results.payloads import (
     probe,
     scoreboard,
     trace,
+    training,
     triggers,
 )
 from hooke.results.payloads.base import Part, Payload, numbers, told
@@ -34,6 +35,7 @@ KINDS: dict[str, type[Payload]] = {
     "probe": probe.Probe,
     "probe_test": probe.ProbeTest,
     "probe_explain": probe.ProbeExplain,
+    "training": training.Training,
     "datasets": listings.Datasets,
     "assess": assess.Assessment,
     "load_checks": assess.LoadChecks,

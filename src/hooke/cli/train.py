@@ -1,0 +1,112 @@
+"""The command that trains dictionaries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hooke.cli.common import DeviceOpt, DtypeOpt, JsonOpt, ModelOpt, app, deliver
+from hooke.methods.progress import VERB_STAGES
+from hooke.tables import Cell, show_table
+from hooke.terminal import Stages, say, tell
+
+if TYPE_CHECKING:
+    from hooke.results import Result
+
+
+@app.command()
+def train(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="relu, gated, topk, batchtopk, jumprelu, jumprelu-tanh, matryoshka, record, transcoder, "
+            "skip-transcoder or clt."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A folder; one that was stopped goes on.")],
+    model: ModelOpt = None,
+    site: Annotated[
+        list[str] | None, typer.Option(help="Of autoencoders: resid_post.10, or a point with --layers; several.")
+    ] = None,
+    layers: Annotated[str | None, typer.Option(help="10, 10-12, 0,5,9-11 or all.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="docs (what is installed), a file, a folder, hub:org/name, or self: what the model says."),
+    ] = None,
+    tokens: Annotated[int, typer.Option(help="Of the text; a twentieth is held out.", min=1)] = 1_000_000,
+    features: Annotated[int | None, typer.Option(help="Of a block; 16 times the width if not given.", min=1)] = None,
+    gate: Annotated[str | None, typer.Option(help="How features of a transcoder fire: topk, batchtopk, …")] = None,
+    k: Annotated[list[int] | None, typer.Option(help="Features of a token; several train several.", min=1)] = None,
+    penalty: Annotated[list[float] | None, typer.Option(help="On features that fire; several train several.")] = None,
+    batch: Annotated[int, typer.Option(help="Tokens of a step.", min=1)] = 1024,
+    epochs: Annotated[int, typer.Option(help="How often the tokens come.", min=1)] = 1,
+    context: Annotated[int, typer.Option(help="Tokens that the model reads at once.", min=2)] = 256,
+    lr: Annotated[float | None, typer.Option(help="The learning rate; the kind's own if not given.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="In which features are compared with each other: auto, float32 or bfloat16.")
+    ] = "auto",
+    patience: Annotated[
+        int, typer.Option(help="Stop if nothing gets better for so many of twenty looks; 0: never.", min=0)
+    ] = 0,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Between two checkpoints.", min=0)] = 120.0,
+    seed: Annotated[int, typer.Option(help="Of the text's order and of the weights at the start.")] = 0,
+    json: JsonOpt = False,
+    device: DeviceOpt = "auto",
+    dtype: DtypeOpt = "auto",
+) -> None:
+    """Train sparse dictionaries of what a model computes, and keep them in a folder.
+
+    The same command again on a folder that was stopped goes on where it stood, to the same weights.
+
+    \b
+    hooke train transcoder --layers 10-12 --text docs --tokens 200000 --out transcoders
+    hooke train batchtopk --site resid_post.15 --k 16 --k 32 --out sweep
+    """
+    finished = (out / "result.json").exists()
+    with Stages(VERB_STAGES["train"]) as stage:
+        stage("load")
+        from hooke.methods.train import train as run
+        from hooke.model.load import load
+
+        loaded = load(model, device=device, dtype=dtype)
+
+        def watch(line: dict[str, Any]) -> None:
+            told = line["fits"]
+            mean = {key: sum(each[key] for each in told) / len(told) for key in told[0]}
+            stage.note = (
+                f"loss {mean['loss']:.3g}, explained {mean['explained']:.1%}, L0 {mean['l0']:.1f}, "
+                f"dead {mean['dead']:.1%}, {line['tokens'] / max(line['seconds'], 1e-9):,.0f} tokens/s"
+            )
+
+        result = run(
+            loaded, kind, out=out, site=site or [], layers=layers, text=text or ["docs"], tokens=tokens,
+            features=features, gate=gate, k=k or [], penalty=penalty or [], batch=batch, epochs=epochs,
+            context=context, lr=lr, precision=precision, patience=patience, checkpoint_seconds=checkpoint_seconds,
+            seed=seed, watch=watch, progress=stage,
+        )  # fmt: skip
+    if finished:
+        typer.echo(f"hooke: {out} was finished before, and nothing was changed", err=True)
+    deliver(result, json, None, show_training)
+    if not json:
+        typer.echo(f"\nIn {out}: hooke evaluate {out}, or hooke trace PROMPT --basis {out}")
+
+
+def show_training(result: Result) -> None:
+    """What each dictionary explains of what nothing was trained on."""
+    p = result.payload
+    rows: list[list[Cell]] = [
+        [
+            row["name"], row["folder"], f"{row['features']:,}", f"{row['explained_variance']:.1%}",
+            f"{row['l0']:.1f}", f"{row['dead']:.1%}", row["hash"][:12],
+        ]
+        for row in p["dictionaries"]
+    ]  # fmt: skip
+    show_table(["dictionary", "folder", "features", "explained", "L0", "dead", "hash"], rows, left=2)
+    tell(p["sentence"])
+    for note in p["notes"]:
+        tell(f"Note: {note}")
+    if p["stopped"]:
+        tell(f"Stopped early: {p['stopped']}.")
+    say(f"All weights: {p['hash'][:16]}")

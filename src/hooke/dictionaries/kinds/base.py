@@ -1,0 +1,132 @@
+"""What a kind of dictionary is: how codes are made of what is read, and what its loss adds to the error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from hooke.dictionaries.sparse import Entries, decode
+from hooke.sites import Site
+
+
+@dataclass(eq=False)
+class Block:
+    """One block while it trains, on scaled activations; several sites lie side by side.
+
+    params: encoder (n_features, read), bias (n_features,), decoder (n_features, written), offset (written,), and where
+    there is one, skip (written, read) and what its kind adds. state: what is kept beside them and not trained, such as
+    idle (n_features,), the rows since each fired.
+    """
+
+    reads: tuple[Site, ...]
+    writes: tuple[Site, ...]
+    params: dict[str, Tensor]
+    state: dict[str, Tensor] = field(default_factory=dict)
+    rough: torch.dtype = torch.float32  # in which features are compared with each other; values are in full precision
+
+    @property
+    def n_features(self) -> int:
+        return len(self.params["bias"])
+
+    @property
+    def centred(self) -> bool:
+        """Whether it writes what it reads: then its rows have length one, and what it reads is less its offset."""
+        return self.reads == self.writes
+
+    def bias(self) -> Tensor:
+        """(n_features,): what is added to x · encoder."""
+        bias = self.params["bias"]
+        return bias - self.params["encoder"] @ self.params["offset"] if self.centred else bias
+
+    @torch.no_grad()
+    def scores(self, x: Tensor) -> Tensor:
+        """(batch, n_features): x · encoder + bias, in the precision that is enough to choose by."""
+        encoder, bias = self.params["encoder"].to(self.rough), self.bias().to(self.rough)
+        return torch.addmm(bias, x.to(self.rough), encoder.T)
+
+    def lengths(self) -> Tensor:
+        """(n_features,): of the rows that features write."""
+        return self.params["decoder"].norm(dim=1)
+
+
+@dataclass(eq=False)
+class Code:
+    """Codes of a batch: of entries (entries,), or of all features (batch, n_features) where `entries` is None.
+
+    before: (batch, n_features), what the gate took, and least: the smallest value that was kept, where its kind needs
+    them again.
+    """
+
+    values: Tensor
+    entries: Entries | None = None
+    before: Tensor | None = None
+    least: Tensor | None = None
+
+    def decoded(self, decoder: Tensor) -> Tensor:
+        """(batch, written), without an offset."""
+        return self.values @ decoder if self.entries is None else decode(self.values, decoder, self.entries)
+
+    def counts(self) -> Tensor:
+        """(n_features,): on how many rows of the batch each fires."""
+        if self.entries is None:
+            return (self.values.detach() > 0).sum(0)
+        fires = self.values.detach() > 0
+        return torch.bincount(self.entries.ids[fires], minlength=self.entries.n_features)
+
+
+@dataclass(frozen=True)
+class When:
+    """Where training stands: the step that is made, of how many, and the rows of a batch."""
+
+    step: int
+    steps: int
+    batch: int
+
+    @property
+    def share(self) -> float:
+        return self.step / max(1, self.steps)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind with its numbers. `name` is what `hooke train` calls it.
+
+    squared: what the mean squared length of a scaled activation is: "one", or "width" of the site.
+    """
+
+    name: ClassVar[str] = ""
+    squared: ClassVar[str] = "one"
+    lr: ClassVar[float] = 2e-4
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+    unit: ClassVar[bool] = True  # rows of a decoder keep length one, where a block writes what it reads
+    joint: ClassVar[bool] = True  # whether blocks may add up at one site, as in a cross-layer transcoder
+    own: ClassVar[bool] = False  # whether it is for what writes what it reads alone
+
+    def start(self, block: Block, x: Tensor) -> None:
+        """Parameters and state of its own, from a first batch that the block reads."""
+
+    def code(self, block: Block, x: Tensor, when: When) -> Code:
+        """Codes of what a block reads, (batch, read)."""
+        raise NotImplementedError
+
+    def penalty(self, block: Block, code: Code, when: When) -> Tensor | float:
+        """What is asked of the codes, per row."""
+        return 0.0
+
+    def extra(self, block: Block, code: Code, x: Tensor, y: Tensor, left: Tensor, when: When) -> Tensor | float:
+        """Other terms, per row. y: (batch, written), wanted; left: y less what was written."""
+        return 0.0
+
+    def weights(self, errors: Tensor) -> Tensor | None:
+        """(batch,) with mean one: how much each row's error counts; None for all the same."""
+        return None
+
+    def after(self, block: Block, code: Code, when: When) -> None:
+        """Keep what is not trained, once the step is made. Without gradients."""
+
+    def gate(self, block: Block) -> dict[str, Any]:
+        """The gate of the `Coder` that a block becomes: `gate`, `k`, `threshold`, `refine`."""
+        return {"gate": "relu"}

@@ -1,0 +1,138 @@
+"""Sparse codes of a batch while a dictionary trains, and the products with them, forward and backward.
+
+Of 9,216 features 32 fire: one dense product chooses them, everything after it touches only what fires. A gradient of
+weights is a sum over entries, grouped by feature: the same kernel as decoding (`embedding_bag`), with rows and features
+in each other's place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+
+@dataclass(eq=False)
+class Entries:
+    """Which features fire on which rows of a batch: entry e is of feature ids[e], and entries offsets[r] to
+    offsets[r + 1] are of row r."""
+
+    ids: Tensor  # (entries,)
+    offsets: Tensor  # (batch + 1,)
+    n_features: int
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """(entries,): the row of each."""
+        n = self.offsets.diff()
+        return torch.arange(len(n), device=n.device).repeat_interleave(n, output_size=len(self.ids))
+
+    @cached_property
+    def by_feature(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The entries in the order of their features: which these are, their rows, and where each feature begins."""
+        order = self.ids.argsort(stable=True)
+        n = torch.bincount(self.ids, minlength=self.n_features)
+        return order, self.rows[order], torch.cat([n.new_zeros(1), n.cumsum(0)])
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """(n_features,): on how many rows each fires."""
+        return self.by_feature[2].diff()
+
+    def take(self, mask: Tensor) -> Entries:
+        """Some of the entries, (entries,) True for those."""
+        n = torch.zeros(len(self.offsets), dtype=torch.long, device=mask.device)
+        n[1:] = torch.cat([mask.new_zeros(1, dtype=torch.long), mask.long().cumsum(0)])[self.offsets[1:]]
+        return Entries(self.ids[mask], n, self.n_features)
+
+
+def bags(values: Tensor, at: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
+    """(bags, width): for each bag of entries the sum of values times the rows of `weight` that they are at."""
+    return embedding_bag(at, weight, offsets, mode="sum", per_sample_weights=values, include_last_offset=True)
+
+
+def dots(x: Tensor, weight: Tensor, entries: Entries) -> Tensor:
+    """(entries,): x (batch, width) at the row of each entry times `weight` (n_features, width) at its feature."""
+    return torch.ops.aten._embedding_bag_per_sample_weights_backward(
+        x.contiguous(), weight, entries.ids, entries.offsets[:-1], entries.rows, 0, -1
+    )
+
+
+def weight_gradient(values: Tensor, x: Tensor, entries: Entries) -> Tensor:
+    """(n_features, width): the sum over a feature's entries of their value times x (batch, width) at their row."""
+    order, rows, starts = entries.by_feature
+    return bags(values[order], rows, starts, x.contiguous())
+
+
+class _Encode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, entries: Entries) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.entries = entries
+        return dots(x, weight, entries) + bias[entries.ids]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (g,), (x, weight), entries = gradients, ctx.saved_tensors, ctx.entries
+        to_x = bags(g, entries.ids, entries.offsets, weight) if ctx.needs_input_grad[0] else None
+        to_weight = weight_gradient(g, x, entries) if ctx.needs_input_grad[1] else None
+        to_bias = g.new_zeros(entries.n_features).index_add_(0, entries.ids, g) if ctx.needs_input_grad[2] else None
+        return to_x, to_weight, to_bias, None
+
+
+class _Decode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weight: Tensor, entries: Entries) -> Tensor:
+        ctx.save_for_backward(values, weight)
+        ctx.entries = entries
+        return bags(values, entries.ids, entries.offsets, weight)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (g,), (values, weight), entries = gradients, ctx.saved_tensors, ctx.entries
+        to_values = dots(g, weight, entries) if ctx.needs_input_grad[0] else None
+        to_weight = weight_gradient(values, g, entries) if ctx.needs_input_grad[1] else None
+        return to_values, to_weight, None
+
+
+def encode(x: Tensor, weight: Tensor, bias: Tensor, entries: Entries) -> Tensor:
+    """(entries,): x · weight + bias of the chosen features alone, with gradients.
+
+    x: (batch, width); weight: (n_features, width); bias: (n_features,).
+    """
+    return _Encode.apply(x, weight, bias, entries)
+
+
+def decode(values: Tensor, weight: Tensor, entries: Entries) -> Tensor:
+    """(batch, width): the sum over a row's entries of their value times their feature's row of `weight`, with
+    gradients."""
+    return _Decode.apply(values, weight, entries)
+
+
+def largest(h: Tensor, k: int) -> Entries:
+    """The k largest of each row of h (batch, n_features)."""
+    ids = h.topk(k, dim=1, sorted=False).indices
+    offsets = torch.arange(0, ids.numel() + 1, k, device=h.device)
+    return Entries(ids.flatten(), offsets, h.shape[1])
+
+
+def largest_of_batch(h: Tensor, k: int) -> tuple[Entries, Tensor]:
+    """The k · batch largest of all of h (batch, n_features), of those above zero, and the smallest value kept
+    (2412.06410)."""
+    batch, n = h.shape
+    wanted = min(k * batch, h.numel())
+    few = min(n, max(4 * k, k + 16))  # of each row; more where a row holds more of the largest
+    while True:
+        top, ids = h.topk(few, dim=1)
+        least = top.flatten().topk(wanted, sorted=False).values.min()
+        if few == n or not bool((top[:, -1] >= least).any()):
+            break
+        few = min(n, 2 * few)
+    least = least.clamp(min=torch.finfo(h.dtype).tiny)
+    kept = top >= least
+    offsets = torch.cat([kept.new_zeros(1, dtype=torch.long), kept.sum(1).cumsum(0)])
+    return Entries(ids[kept], offsets, n), least
