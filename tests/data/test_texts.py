@@ -212,7 +212,7 @@ def test_what_was_used_is_counted_and_hashed(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "one"}\n{"text": "three"}\n')
     name = str(tmp_path / "a.jsonl")
     about = texts_about([name], passages([name]))
-    assert about["sources"] == [name] and about["passages"] == 2 and about["characters"] == 8
+    assert about["sources"] == ["a.jsonl"] and about["passages"] == 2 and about["characters"] == 8
     first = texts_about([name], islice(passages([name]), 1))
     assert first["sha256"] != about["sha256"]
     assert texts_about([name], [Passage("onet", "a.jsonl"), Passage("hree", "a.jsonl")])["sha256"] != about["sha256"]

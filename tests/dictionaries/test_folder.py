@@ -33,7 +33,9 @@ GATES: dict[str, dict[str, Any]] = {
 }
 
 
-def coder(gate: str, reads: tuple[Site, ...] = (POST,), writes: tuple[Site, ...] = (POST,), *, skip: bool = False) -> Coder:
+def coder(
+    gate: str, reads: tuple[Site, ...] = (POST,), writes: tuple[Site, ...] = (POST,), *, skip: bool = False
+) -> Coder:
     generator = torch.Generator().manual_seed(3)
 
     def random(*shape: int) -> Tensor:
@@ -68,7 +70,9 @@ def slow(block: Coder, x: dict[Site, Tensor]) -> Tensor:
             best = [max(range(g * n // k, (g + 1) * n // k), key=h.__getitem__) for g in range(k)]
             return [max(0.0, v) if i in best else 0.0 for i, v in enumerate(h)]
         size = [math.sqrt(sum(float(w[i].square().sum()) for w in block.decoders.values())) for i in range(n)]
-        score = {i: abs(v) if block.gate == "abstopk" else v * (size[i] if block.scaled else 1) for i, v in enumerate(h)}
+        score = {
+            i: abs(v) if block.gate == "abstopk" else v * (size[i] if block.scaled else 1) for i, v in enumerate(h)
+        }
         best = sorted(score, key=lambda i: -score[i])[:k]
         return [(v if block.gate == "abstopk" else max(0.0, v)) if i in best else 0.0 for i, v in enumerate(h)]
 
@@ -224,7 +228,9 @@ def test_shapes_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     save_dictionary([wide], tmp_path)
     with pytest.raises(HookeError, match=r"takes 7 numbers at resid_post\.1, and .* has 32 there"):
         load_dictionary(tmp_path, model_of("llama", F64))
-    far = Coder({Site("resid_post", 77): torch.ones(3, 32)}, torch.ones(3), {POST: torch.ones(3, 32)}, {POST: torch.ones(32)})
+    far = Coder(
+        {Site("resid_post", 77): torch.ones(3, 32)}, torch.ones(3), {POST: torch.ones(3, 32)}, {POST: torch.ones(32)}
+    )
     save_dictionary([far], tmp_path)
     with pytest.raises(HookeError, match=r"is of resid_post\.77, which .* does not have"):
         load_dictionary(tmp_path, model_of("llama", F64))

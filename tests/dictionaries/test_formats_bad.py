@@ -14,9 +14,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from families import one_thread  # noqa: F401
+from families import model_of, one_thread  # noqa: F401
 from formats_cases import FILES, config, copied, refused, weights
-from hooke.dictionaries.formats import read_dictionary, tensors
+from hooke.dictionaries.formats import FORMATS, read_dictionary, tensors
+from hooke.errors import HookeError
 from hooke.model.budget import Budget
 
 WEIGHTS = {"saelens": "sae_weights.safetensors", "sparsify": "sae.safetensors", "circuit_tracer": "layer_1.safetensors"}
@@ -40,6 +41,14 @@ def test_nothing_there(tmp_path: Path) -> None:
     refused(tmp_path, "no file", format="llama-scope")
     refused(tmp_path, "has neither params", format="gemma-scope-2")
     refused(tmp_path, "has no file layer0", format="qwen-scope")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_format_that_it_is_not(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "a.txt", tmp_path / "empty", FILES):
+        refused(path, ".", format=kind, allow_pickle=True)
 
 
 def test_formats_below_are_named(tmp_path: Path) -> None:
@@ -213,6 +222,21 @@ def test_what_is_no_file(tmp_path: Path) -> None:
     (folder / "cfg.json").unlink()
     (folder / "cfg.json").mkdir()
     refused(folder, "no dictionary that Hooke knows")
+
+
+def test_a_folder_that_is_not_to_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(path: Any) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", closed)
+    refused(tmp_path, "cannot read the folder .*: Permission denied")
+
+
+def test_a_norm_of_its_own_before_a_gain_is_refused(tmp_path: Path) -> None:
+    folder = copied("saelens/layer_norm", tmp_path)
+    config(folder, metadata__hook_name="blocks.1.ln2.hook_normalized")
+    with pytest.raises(HookeError, match="by itself once more; not read"):
+        read_dictionary(folder, model_of("llama"))
 
 
 def test_links_into_the_hubs_own_blobs_are_followed(tmp_path: Path) -> None:

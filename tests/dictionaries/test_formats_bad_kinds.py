@@ -98,6 +98,17 @@ def test_pickles_that_are_none(tmp_path: Path) -> None:
     refused(folder, "its program alone has", allow_pickle=True)
 
 
+def test_a_pickle_that_says_more_than_it_holds(tmp_path: Path) -> None:
+    """A storage of 16384 numbers of which the file holds 24: nothing beyond them is read."""
+    whole, folder = io.BytesIO(), copied(AE, tmp_path)
+    torch.save(good(), whole)
+    with zipfile.ZipFile(whole) as old, zipfile.ZipFile(folder / "ae.pt", "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            new.writestr(info.filename, data.replace(b"K\x18", b"M\x00\x40") if info.filename.endswith("pkl") else data)
+    refused(folder, "no whole pickle of weights", allow_pickle=True)
+
+
 # ---- archives of arrays ----------------------------------------------------------------------------
 
 GEMMA = "saelens/gemma-scope-2b-pt-res"

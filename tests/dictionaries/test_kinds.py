@@ -67,9 +67,12 @@ def test_sparse_products_are_those_of_dense_matrices() -> None:
     at = entries()
     generator = torch.Generator().manual_seed(0)
     x, weight = (torch.randn(n, 3, generator=generator, dtype=F64) for n in (7, 5))
-    bias, values = torch.randn(5, generator=generator, dtype=F64), torch.randn(len(at.ids), generator=generator, dtype=F64)
+    bias, values = (
+        torch.randn(5, generator=generator, dtype=F64),
+        torch.randn(len(at.ids), generator=generator, dtype=F64),
+    )
     whole = x @ weight.T + bias
-    torch.testing.assert_close(sparse.encode(x, weight, bias, at), whole[at.rows, at.ids])
+    torch.testing.assert_close(sparse.encode(x, None, weight, bias, at), whole[at.rows, at.ids])
     dense = torch.zeros(7, 5, dtype=F64)
     dense[at.rows, at.ids] = values
     torch.testing.assert_close(sparse.decode(values, weight, at), dense @ weight)
@@ -85,7 +88,9 @@ def test_gradients_of_sparse_products_are_finite_differences() -> None:
     def leaf(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator, dtype=F64, requires_grad=True)
 
-    assert torch.autograd.gradcheck(lambda x, w, b: sparse.encode(x, w, b, at), (leaf(7, 3), leaf(5, 3), leaf(5)))
+    assert torch.autograd.gradcheck(lambda x, w, b: sparse.encode(x, None, w, b, at), (leaf(7, 3), leaf(5, 3), leaf(5)))
+    parts = (leaf(7, 3), leaf(3), leaf(5, 3), leaf(5))
+    assert torch.autograd.gradcheck(lambda x, c, w, b: sparse.encode(x, c, w, b, at), parts)
     assert torch.autograd.gradcheck(lambda v, w: sparse.decode(v, w, at), (leaf(len(at.ids)), leaf(5, 3)))
 
 
@@ -285,7 +290,9 @@ def test_every_kind_learns_and_is_saved_as_what_it_was(name: str, place: Place) 
     assert explained == pytest.approx(last, abs=0.1)  # scales, offsets and thresholds are folded in
     generator = torch.Generator().manual_seed(1)
     wrong = made[torch.randperm(len(made), generator=generator)]
-    assert 1 - float((y - wrong).square().sum() / (y - y.mean(0)).square().sum()) < 0.1  # rows of others explain nothing
+    assert (
+        1 - float((y - wrong).square().sum() / (y - y.mean(0)).square().sum()) < 0.1
+    )  # rows of others explain nothing
 
 
 def test_blocks_of_a_cross_layer_transcoder_add_up() -> None:
@@ -359,3 +366,16 @@ def test_bf16_chooses_nearly_the_same_features() -> None:
     block.rough = torch.float32
     values = torch.relu(block.scores(x)[rough.entries.rows, rough.entries.ids])
     torch.testing.assert_close(rough.values, values, atol=1e-5, rtol=1e-5)  # values are in full precision
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_groups_do_not_change_which_are_the_largest(dtype: torch.dtype) -> None:
+    generator = torch.Generator().manual_seed(0)
+    h = torch.randn(20, 640, generator=generator)
+    h[0, 5::40] += 9  # all of them in one group
+    h[1] = 0.0
+    h = h.to(dtype)
+    for k in (1, 3, 17, 30, 100):
+        values, ids = sparse.top(h, k)
+        assert torch.equal(values.sort(dim=1).values, h.topk(k, dim=1).values.sort(dim=1).values)
+        assert torch.equal(h.gather(1, ids), values) and all(len(set(row)) == k for row in ids.tolist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -118,3 +119,37 @@ def test_without_likelihood_the_model_stops_after_the_last_site(glass: Model) ->
     for key, x in whole.pooled.items():
         assert np.allclose(part.pooled[key], x, atol=1e-5)
     assert np.isnan(part.log_probability).all() and np.isfinite(whole.log_probability).all()
+
+
+class Said(NamedTuple):
+    """A row that nobody has labelled."""
+
+    text: str
+    user: str = ""
+    system: str = ""
+
+
+def test_rows_need_no_label(glass: Model) -> None:
+    labelled, bare = harvest(glass, ROWS), harvest(glass, [Said(text) for text in TEXTS])
+    assert all(np.array_equal(labelled.pooled[key], x) for key, x in bare.pooled.items())
+
+
+def test_what_is_kept_in_parts_has_to_fit_as_a_whole(
+    glass: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activations, "SHARD", 1)
+    monkeypatch.setattr(Model, "run", lambda *_, **__: pytest.fail("it was run"))
+    one = 4 * 2 * 4 * glass.parts.d_model  # bytes of a text: two pools of four layers
+    monkeypatch.setattr(activations, "budget", lambda device: Budget(2 * one, 2**20, 2048))
+    with pytest.raises(HookeError, match="give fewer texts, sites or pools"):
+        harvest(glass, ROWS, keep=tmp_path)
+
+
+def test_a_kept_part_of_another_shape_is_made_again(glass: Model, tmp_path: Path) -> None:
+    whole = harvest(glass, ROWS, keep=tmp_path)
+    (path,) = tmp_path.iterdir()
+    harvest(glass, ROWS, Wanted.of(glass, sites=["resid_post.1"]), keep=tmp_path / "other")
+    (other,) = (tmp_path / "other").iterdir()
+    other.replace(path)
+    again = harvest(glass, ROWS, keep=tmp_path)
+    assert all(np.array_equal(whole.pooled[key], x) for key, x in again.pooled.items())

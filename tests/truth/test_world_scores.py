@@ -39,6 +39,12 @@ def tiny() -> World:
     return make_world(TINY, 0)
 
 
+@pytest.fixture(scope="module")
+def busy() -> World:
+    """One where something fires in every sample."""
+    return make_world(TINY._replace(most=0.9, least=0.1), 0)
+
+
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(references, "FIT", 8000)
@@ -104,7 +110,9 @@ def test_the_matching_is_the_best_of_all(tiny: World) -> None:
     decoder = torch.randn(3, 24, generator=torch.Generator().manual_seed(0))
     few = tiny.directions[:6]
     cosine = (decoder / decoder.norm(dim=1, keepdim=True) @ few.T).abs()
-    best = max(sum(float(cosine[i, j]) for i, j in enumerate(columns)) / 3 for columns in itertools.permutations(range(6), 3))
+    best = max(
+        sum(float(cosine[i, j]) for i, j in enumerate(columns)) / 3 for columns in itertools.permutations(range(6), 3)
+    )
     assert nearest(decoder, few).mcc == pytest.approx(best, abs=1e-6)
     assert nearest(tiny.directions, few).mcc == pytest.approx(1, abs=1e-6)  # more latents than features
     doubles = nearest(torch.stack([few[0], few[0] + 0.1 * few[1]]), few)
@@ -112,7 +120,7 @@ def test_the_matching_is_the_best_of_all(tiny: World) -> None:
 
 
 def test_the_truth_has_full_marks(tiny: World) -> None:
-    whole = oracle_scores(tiny, 60, N, 7)
+    whole = oracle_scores(tiny, 60, 40_000, 7)  # enough for the rarest to fire
     for name in ("f1", "precision", "recall", "mcc", "uniqueness", "explained_variance", "shrinkage", "cosine"):
         assert whole[name] == pytest.approx(1, abs=1e-5), name
     assert whole["dead"] == 0 and whole["l0"] == whole["true_l0"]
@@ -181,15 +189,15 @@ def test_a_dictionary_of_another_world_is_refused(tiny: World, rows: Tensor, enc
 # ---- what dictionaries are held against --------------------------------------------------------
 
 
-def test_references_stand_in_their_order(tiny: World) -> None:
-    truth = oracle_scores(tiny, 16, N, 7)
-    read, alone = score(tiny, matched(tiny, 16, 3, 1)), score(tiny, random_directions(tiny, 16, 3, 1))
-    components = score(tiny, principal(tiny, 3, 1))
-    told = score(tiny, probes(tiny, 16, 60_000, 1, batch=256))
-    assert truth["f1"] > told["f1"] > read["f1"] > 2 * max(alone["f1"], components["f1"])
+def test_references_stand_in_their_order(busy: World) -> None:
+    truth = oracle_scores(busy, 16, N, 7)
+    read, alone = score(busy, matched(busy, 16, 4, 1)), score(busy, random_directions(busy, 16, 4, 1))
+    components = score(busy, principal(busy, 4, 1))
+    told = score(busy, probes(busy, 16, 60_000, 1, batch=256))
+    assert truth["f1"] > told["f1"] > read["f1"] > 1.2 * max(alone["f1"], components["f1"])
     assert read["mcc"] == pytest.approx(1, abs=1e-5) and max(alone["mcc"], components["mcc"]) < 0.7
-    assert read["l0"] == pytest.approx(3, rel=0.05) and alone["l0"] == pytest.approx(3, rel=0.1)
-    assert components["l0"] == 3 and components["explained_variance"] > alone["explained_variance"] > 0
+    assert read["l0"] == pytest.approx(4, rel=0.05) and alone["l0"] == pytest.approx(4, rel=0.05)
+    assert components["l0"] == 4 and components["explained_variance"] > alone["explained_variance"] > 0
 
 
 def test_all_components_are_everything_and_their_largest_are_kept(tiny: World) -> None:
@@ -208,9 +216,9 @@ def test_all_components_are_everything_and_their_largest_are_kept(tiny: World) -
     assert bool((spread.diff() < 1e-4).all())  # the largest first
 
 
-def test_random_latents_fire_equally_often(tiny: World) -> None:
-    x = draw(tiny, 50_000, torch.Generator().manual_seed(2)).x
-    often = (random_directions(tiny, 16, 3, 1).encode(x) != 0).float().mean(0)
+def test_random_latents_fire_equally_often(busy: World) -> None:
+    x = draw(busy, 50_000, torch.Generator().manual_seed(2)).x
+    often = (random_directions(busy, 16, 3, 1).encode(x) != 0).float().mean(0)
     assert_close(often, torch.full((16,), 3 / 16), atol=0.02, rtol=0)
 
 

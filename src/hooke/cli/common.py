@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +41,11 @@ DtypeOpt = Annotated[str, typer.Option(help="float32, bfloat16, float16, or auto
 
 TargetIdOpt = Annotated[int | None, typer.Option(help="The same by its id, which names one token always.", min=0)]
 ContrastIdOpt = Annotated[int | None, typer.Option(help="The same by its id.", min=0)]
+BasisOpt = Annotated[
+    list[Path] | None,
+    typer.Option(help="A folder of trained dictionaries to draw in; several add up. Neurons if not given."),
+]
+TransferOpt = Annotated[bool, typer.Option("--transfer", help="Allow what was made from another model; recorded.")]
 SystemOpt = Annotated[str | None, typer.Option(help="With --chat: a system message before the question.")]
 
 
@@ -51,14 +56,15 @@ def token_of(text: str | None, number: int | None, name: str) -> str | int | Non
     return number if text is None else text
 
 
-def opened(path: Path, model: Model, transfer: bool) -> tuple[Coder, ...]:
-    """The dictionary of a folder: Hooke's own, or as another tool left it."""
+def opened(paths: Sequence[Path], model: Model, transfer: bool) -> list[Coder]:
+    """The dictionaries of folders: Hooke's own, or as other tools left them."""
     from hooke.dictionaries.folder import NAME, load_dictionary
     from hooke.dictionaries.formats import read_dictionary
+    from hooke.files import is_file
 
-    if (path / NAME).is_file():
-        return load_dictionary(path, model, transfer=transfer)
-    return read_dictionary(path, model)
+    own = {path: is_file(path / NAME) for path in paths}
+    read = (load_dictionary(p, model, transfer=transfer) if own[p] else read_dictionary(p, model) for p in paths)
+    return [block for blocks in read for block in blocks]
 
 
 def say(line: str) -> None:

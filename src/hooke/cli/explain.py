@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from hooke.cli.common import (
+    BasisOpt,
     ContrastIdOpt,
     DeviceOpt,
     DtypeOpt,
@@ -19,6 +20,7 @@ from hooke.cli.common import (
     PromptArg,
     SystemOpt,
     TargetIdOpt,
+    TransferOpt,
     app,
     deliver,
     opened,
@@ -34,6 +36,14 @@ if TYPE_CHECKING:
     from hooke.methods.asking import Asked
     from hooke.model.model import Model
     from hooke.results import Result
+
+FormOpt = Annotated[
+    str | None,
+    typer.Option(
+        help="What edges are of: live, how far a node moves as its source comes from the counterfactual; held, what its "
+        "source adds to it, with attention and norms as they are."
+    ),
+]
 
 
 @app.command()
@@ -51,20 +61,9 @@ def trace(
         typer.Option(help="A prompt of equal token length with another answer; may be given several times."),
     ] = None,
     nodes: Annotated[int, typer.Option(help="How many neurons and links of attention to draw.", min=1)] = 300,
-    basis: Annotated[
-        list[Path] | None,
-        typer.Option(help="A folder of trained dictionaries to draw in; several add up. Neurons if not given."),
-    ] = None,
-    transfer: Annotated[
-        bool, typer.Option("--transfer", help="Allow a dictionary of another model; recorded.")
-    ] = False,
-    form: Annotated[
-        str | None,
-        typer.Option(
-            help="What edges are of: live, how far a node moves as its source comes from the counterfactual; held, "
-            "what its source adds to it, with attention and norms as they are."
-        ),
-    ] = None,
+    basis: BasisOpt = None,
+    transfer: TransferOpt = False,
+    form: FormOpt = None,
     chat: Annotated[bool, typer.Option("--chat", help="PROMPT is a question: the model answers it first.")] = False,
     system: SystemOpt = None,
     answer_token: Annotated[
@@ -101,9 +100,7 @@ def trace(
         from hooke.model.load import load
 
         loaded = load(model, device=device, dtype=dtype)
-        drawn: Any = "neurons"
-        if basis:
-            drawn = [block for path in basis for block in opened(path, loaded, transfer)]
+        drawn: Any = opened(basis, loaded, transfer) if basis else "neurons"
         text: Any = prompt
         others: Any = counterfactual or None
         if chat:

@@ -74,6 +74,8 @@ def train(
 
         def watch(line: dict[str, Any]) -> None:
             told = line["fits"]
+            if "explained" not in told[0]:
+                return
             mean = {key: sum(each[key] for each in told) / len(told) for key in told[0]}
             stage.note = (
                 f"loss {mean['loss']:.3g}, explained {mean['explained']:.1%}, L0 {mean['l0']:.1f}, "

@@ -134,7 +134,12 @@ def median(x: Tensor, steps: int = 20) -> Tensor:
 
 def side_by_side(values: Rows, sites: Sequence[Site], scale: Mapping[Site, float]) -> Tensor:
     """(batch, all widths): scaled activations of several sites."""
-    return torch.cat([values[site].flatten(1).float() * scale[site] for site in sites], 1)
+    return _beside({site: values[site].flatten(1).float() * scale[site] for site in sites}, sites)
+
+
+def _beside(parts: Rows, sites: Sequence[Site]) -> Tensor:
+    """(batch, all widths): what is at several sites."""
+    return parts[sites[0]] if len(sites) == 1 else torch.cat([parts[site] for site in sites], 1)
 
 
 def rate(fit: Fit) -> float:
@@ -144,16 +149,19 @@ def rate(fit: Fit) -> float:
     return fit.lr * min(1.0, rise, (steps - step) / max(1.0, FALL * steps))
 
 
-def advance(fit: Fit, values: Rows) -> dict[str, float]:
+def advance(fit: Fit, values: Rows, *, tell: bool = True) -> dict[str, float]:
     """One step on a batch of activations as the model has them.
 
-    Returns loss (per row, of scaled activations), explained (share of the variance of the batch), l0 and dead (share of
-    features that have not fired for a tenth of all steps). Raises HookeError if the loss is not finite any more.
+    Returns loss (per row, of scaled activations), and with `tell` explained (share of the variance of the batch), l0
+    and dead (share of features that have not fired for a tenth of all steps). Raises HookeError if the loss is not
+    finite any more.
     """
     kind, when = fit.kind, fit.when
-    reads = [side_by_side(values, block.reads, fit.scale) for block in fit.blocks]
+    sites = {site for block in fit.blocks for site in (*block.reads, *block.writes)}
+    scaled = {site: side_by_side(values, (site,), fit.scale) for site in sites}
+    reads = [_beside(scaled, block.reads) for block in fit.blocks]
     codes = [kind.code(block, x, when) for block, x in zip(fit.blocks, reads)]
-    goal = {site: values[site].flatten(1).float() * fit.scale[site] for block in fit.blocks for site in block.writes}
+    goal = {site: scaled[site] for block in fit.blocks for site in block.writes}
     left = dict(goal)
     for block, x, code in zip(fit.blocks, reads, codes):
         made = written(block, x, code)
@@ -163,7 +171,7 @@ def advance(fit: Fit, values: Rows) -> dict[str, float]:
     weights = kind.weights(errors.detach())
     loss = (errors if weights is None else errors * weights).mean()
     for block, x, code in zip(fit.blocks, reads, codes):
-        own, want = (torch.cat([part[site] for site in block.writes], 1) for part in (left, goal))
+        own, want = (_beside(part, block.writes) for part in (left, goal))
         terms = kind.penalty(block, code, when) + kind.extra(block, code, x, want, own, when)
         loss = loss + (terms.mean() if isinstance(terms, Tensor) else terms)
     total = float(loss.detach())
@@ -172,11 +180,13 @@ def advance(fit: Fit, values: Rows) -> dict[str, float]:
     _descend(fit, loss)
     with torch.no_grad():
         _after(fit, codes)
-        whole = sum(float((y - y.mean(0)).square().sum()) for y in goal.values())
-        told = {"loss": total, "explained": 1 - float(errors.sum()) / max(whole, 1e-30)}
-        told["l0"] = sum(float(code.counts().sum()) for code in codes) / when.batch
-        idle = torch.cat([block.state["idle"] for block in fit.blocks])
-        told["dead"] = float((idle > 0.1 * when.steps * when.batch).float().mean())
+        told = {"loss": total}
+        if tell:
+            whole = sum(float((y - y.mean(0)).square().sum()) for y in goal.values())
+            told["explained"] = 1 - float(errors.sum()) / max(whole, 1e-30)
+            told["l0"] = sum(float(code.counts().sum()) for code in codes) / when.batch
+            idle = torch.cat([block.state["idle"] for block in fit.blocks])
+            told["dead"] = float((idle > 0.1 * when.steps * when.batch).float().mean())
     fit.when = When(when.step + 1, when.steps, when.batch)
     return told
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from hooke.dictionaries.coder import Coder
 from hooke.errors import HookeError
-from hooke.files import check_file, path_of, read_json, write_atomic
+from hooke.files import check_file, is_dir, is_file, path_of, read_json, write_atomic
 from hooke.model import Model
 from hooke.model.belongs import differences
 from hooke.sites import Site
@@ -38,6 +38,7 @@ class BlockFile(_Saved):
     k: int | None = None
     scaled: bool = False
     refine: float = 0.0
+    norm: str = ""
 
 
 class DictionaryFile(_Saved):
@@ -82,8 +83,8 @@ def save_dictionary(
 def read_about(folder: str | Path) -> DictionaryFile:
     """What `dictionary.json` says. Raises HookeError where there is none, or not a whole one."""
     folder = path_of(folder)
-    if not (folder / NAME).is_file():
-        what = "no dictionary in it" if folder.is_dir() else "no such folder"
+    if not is_file(folder / NAME):
+        what = "no dictionary in it" if is_dir(folder) else "no such folder"
         raise HookeError(f"{folder}: {what}; `hooke train` makes one")
     try:
         return DictionaryFile.model_validate(read_json(folder / NAME))
@@ -115,13 +116,13 @@ def load_dictionary(folder: str | Path, model: Model | None = None, *, transfer:
 
 
 def _block(folder: Path, entry: BlockFile, about: dict[str, Any]) -> Coder:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors import SafetensorError, safe_open
 
     path = folder / entry.file
     check_file(path, MOST, folder=folder)
     try:
-        tensors = load_file(path)
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     except (SafetensorError, OSError) as error:
         raise HookeError(f"{path} is no whole safetensors file: {error}; copy or train it again") from None
     parts: dict[str, dict[Site, torch.Tensor]] = {"encoder": {}, "decoder": {}, "offset": {}, "skip": {}}
@@ -146,6 +147,7 @@ def _block(folder: Path, entry: BlockFile, about: dict[str, Any]) -> Coder:
         entry.refine,
         parts["skip"],
         about,
+        norm=entry.norm,
     )
     if coder.hash != entry.hash:
         raise HookeError(f"{path} is not the file that {NAME} was written with (its hash differs)")

@@ -17,6 +17,7 @@ from hooke.model import Edit, Model, Tokens
 from hooke.model.budget import budget
 from hooke.sites import Site
 
+STEP = 1e-3  # of finite differences, of what is read
 Values = Mapping[Site, Tensor]  # by read site: (pos, width) of a prompt, or (n, width) at the places of n features
 
 
@@ -141,8 +142,9 @@ def check_dictionary(dictionary: Dictionary, x: Values, *, atol: float = 1e-4) -
         expected = torch.stack([(writers * each[positions]).sum(-1) for each in cotangent])
         _same(dictionary.effects(codes, site, cotangent, x), expected, atol, f"effects differ from writers at {site}")
         step = {s: random(*y.shape) for s, y in x.items()}
-        moved = dictionary.offset(site, {s: y + step[s] for s, y in x.items()})
-        change = torch.zeros(()) if offset is None or moved is None else (cotangent[0] * (moved - offset)).sum()
+        ends = [dictionary.offset(site, {s: y + h * step[s] for s, y in x.items()}) for h in (STEP, -STEP)]
+        moved = [(cotangent[0] * end).sum() for end in ends if end is not None]
+        change = (moved[0] - moved[1]) / (2 * STEP) if moved else torch.zeros(())
         pulled = dictionary.pull_offset(site, cotangent[0], x) if dictionary.skips else {}
         _same(
             sum((pulled[s] * step[s]).sum() for s in pulled) + torch.zeros_like(change),

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from hooke import files
 from hooke.dictionaries.checkpoint import load_checkpoint, save_checkpoint
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.feed import Feed
@@ -19,6 +20,7 @@ from hooke.files import write_atomic
 from hooke.harvest import Activations
 
 LOG = "log.jsonl"
+MOST_LOG = 2**28  # bytes
 LINES = 200  # of the log, about
 ROWS = 4096  # that are coded at once when a dictionary is measured
 Watch = Callable[[dict[str, Any]], None]
@@ -50,11 +52,12 @@ def train_fits(
     stopped = ""
     with (folder / LOG).open("a", encoding="utf-8") as log:
         for step, values in enumerate(feed.batches(start), start):
-            told = [advance(fit, values) for fit in fits]
+            tell = (step + 1) % each == 0 or step + 1 == feed.steps
+            told = [advance(fit, values, tell=tell) for fit in fits]
             now = spent + time.perf_counter() - began
             line: dict[str, Any] = {"step": step + 1, "steps": feed.steps, "tokens": (step + 1) * feed.batch}
             line |= {"seconds": round(now, 2), "rate": rate(fits[0]), "fits": told}
-            if (step + 1) % each == 0 or step + 1 == feed.steps:
+            if tell:
                 log.write(json.dumps(line) + "\n")
                 lines.append(line)
             if held is not None and (step + 1) % look == 0:
@@ -82,7 +85,7 @@ def _log_until(path: Path, step: int) -> list[dict[str, Any]]:
     """The lines of the log up to a step; what came after it is taken out, since it will be written again."""
     kept = []
     if path.exists():
-        for text in path.read_text(encoding="utf-8").splitlines():
+        for text in files.read_text(path, MOST_LOG).splitlines():
             try:
                 line = json.loads(text)
             except ValueError:  # cut short where a run was killed

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.data.labelled.rows import Row
 from hooke.errors import HookeError
 from hooke.harvest.batches import batches
-from hooke.harvest.shards import Harvest, Prompt, empty, joined, load_shard, save_shard, shard_name
+from hooke.harvest.shards import Harvest, Prompt, load_shard, save_shard, shard_name
+from hooke.harvest.stream import widths
 from hooke.model import Model
 from hooke.model.budget import budget, pass_tokens
 from hooke.model.chat import chat_text
@@ -39,6 +39,17 @@ class Encoder(Protocol):
     @property
     def hash(self) -> str: ...
     def encode(self, x: Mapping[Site, Tensor]) -> Any: ...
+
+
+class Readable(Protocol):
+    """What is read of a row: its text, and what was said before it, if anything. A label is none of it."""
+
+    @property
+    def text(self) -> str: ...
+    @property
+    def user(self) -> str: ...
+    @property
+    def system(self) -> str: ...
 
 
 class Wanted(NamedTuple):
@@ -88,7 +99,7 @@ class Wanted(NamedTuple):
         return dense.unflatten(0, x.shape[:2])
 
 
-def prompts(model: Model, rows: Sequence[Row], *, template: str | None = None) -> list[Prompt]:
+def prompts(model: Model, rows: Sequence[Readable], *, template: str | None = None) -> list[Prompt]:
     """What the model reads of each row, and where its text lies.
 
     template: a text with {text} in it, put around statements; rows with a `user` come in the model's own
@@ -136,7 +147,7 @@ def _chat(model: Model, system: str, user: str) -> str:
 
 def harvest(
     model: Model,
-    rows: Sequence[Row],
+    rows: Sequence[Readable],
     what: Wanted | None = None,
     *,
     template: str | None = None,
@@ -154,27 +165,25 @@ def harvest(
         raise HookeError("there are no texts to read")
     what = what or Wanted.of(model)
     todo = prompts(model, rows, template=template)
+    out = _allocated(model, todo, what)
     shared = _shared(todo)
     after = model.prefix(torch.tensor(todo[0].ids[:shared])) if shared else None
     facts = model.provenance()
     kept_codes = {str(site): d.hash for site, d in what.codes.items()}
     about = [model.weights_hash(), facts["model"], facts["dtype"], repr(what._replace(codes={})), kept_codes]
     size = SHARD if keep is not None else len(todo)
-    parts = []
     for start in range(0, len(todo), size):
         part = todo[start : start + size]
+        own = out.part(start, start + len(part))
         tick = _stretched(progress, start / len(todo), (start + len(part)) / len(todo))
-        if keep is None:
-            parts.append(_shard(model, part, what, shared, after, tick))
-            continue
-        path = keep / f"{shard_name([*about, [tuple(p) for p in part]])}.safetensors"
-        found = load_shard(path, part)
-        if found is None:
-            found = _shard(model, part, what, shared, after, tick)
-            save_shard(path, found)
+        path = keep and keep / f"{shard_name([*about, [tuple(p) for p in part]])}.safetensors"
+        if path is None:
+            _run(model, part, what, shared, after, tick, own)
+        elif not load_shard(path, own):
+            _run(model, part, what, shared, after, tick, own)
+            save_shard(path, own)
         tick(1.0)
-        parts.append(found)
-    return joined(parts)
+    return out
 
 
 def _stretched(progress: Callable[[float], None] | None, start: float, end: float) -> Callable[[float], None]:
@@ -183,26 +192,24 @@ def _stretched(progress: Callable[[float], None] | None, start: float, end: floa
     return lambda done: progress(start + (end - start) * done)
 
 
-def _shard(
+def _run(
     model: Model,
     todo: Sequence[Prompt],
     what: Wanted,
     shared: int,
     after: Prefix | None,
     tick: Callable[[float], None],
-) -> Harvest:
-    """The activations of some prompts, whose first `shared` tokens have been run already."""
+    out: Harvest,
+) -> None:
+    """Put the activations of some prompts, whose first `shared` tokens have been run already, into their places."""
     every = sorted({*what.sites, *what.tokens})
-    out = empty(todo)
     todo = [Prompt(p.ids[shared:], p.start - shared, p.stop - shared) for p in todo]
     total, done = sum(len(p.ids) for p in todo), 0
+    out.log_probability[:] = np.nan
     for batch in batches([len(p.ids) for p in todo], tokens=pass_tokens(model), even=shared > 0):
         chosen = [todo[i] for i in batch]
         padded = model.pad([p.ids for p in chosen], "right")
         run = model.run(padded, read=every, logits="all" if what.likelihood else None, after=after)
-        if not out.pooled and not out.tokens:
-            _allocate(out, run.acts, what)
-        out.log_probability[batch] = np.nan
         if run.logits is not None:
             out.log_probability[batch] = _log_probability(run.logits, padded.ids, chosen)
         last = torch.tensor([len(p.ids) - 1 for p in chosen], device=model.device)
@@ -220,7 +227,6 @@ def _shard(
                     out.tokens[site][out.rows(i)] = own.float().cpu().numpy()
         done += sum(len(p.ids) for p in chosen)
         tick(done / total)
-    return out
 
 
 def _shared(todo: Sequence[Prompt]) -> int:
@@ -250,22 +256,26 @@ def _log_probability(logits: Tensor, ids: Tensor, chosen: Sequence[Prompt]) -> n
     return (sums / inside.sum(1).clamp(min=1)).double().cpu().numpy()
 
 
-def _allocate(out: Harvest, acts: dict[Site, Tensor], what: Wanted) -> None:
-    """Arrays for everything that will be kept; refused if they would not fit."""
-    n, n_tokens = len(out.length), int(out.offsets[-1])
-    width = {
-        site: what.codes[site].n_features if site in what.codes else acts[site].flatten(2).shape[-1]
-        for site in {*what.sites, *what.tokens}
-    }
-    size = 4 * (sum(n * len(what.pools) * width[s] for s in what.sites) + sum(n_tokens * width[s] for s in what.tokens))
+def _allocated(model: Model, todo: Sequence[Prompt], what: Wanted) -> Harvest:
+    """A place for everything that will be kept of these prompts; refused if it would not fit."""
+    n, offsets = len(todo), np.concatenate([[0], np.cumsum([len(p.ids) - p.start for p in todo])])
+    every = [*what.sites, *what.tokens]
+    width = widths(model, every) if every else {}
+    width |= {site: d.n_features for site, d in what.codes.items()}
+    pooled = {(site, pool): (n, width[site]) for site in what.sites for pool in what.pools}
+    tokens = {site: (int(offsets[-1]), width[site]) for site in what.tokens}
+    size = 4 * sum(rows * columns for rows, columns in [*pooled.values(), *tokens.values()])
     free = budget(torch.device("cpu")).free  # where they are kept
     if size > free:
         raise HookeError(
             f"the activations asked for take {size / 2**30:.1f} GB and {free / 2**30:.1f} GB are free; "
             "give fewer texts, sites or pools"
         )
-    for site in what.sites:
-        for pool in what.pools:
-            out.pooled[site, pool] = np.empty((n, width[site]), np.float32)
-    for site in what.tokens:
-        out.tokens[site] = np.empty((n_tokens, width[site]), np.float32)
+    return Harvest(
+        {key: np.empty(shape, np.float32) for key, shape in pooled.items()},
+        {site: np.empty(shape, np.float32) for site, shape in tokens.items()},
+        offsets,
+        np.zeros(n),
+        np.array([p.stop - p.start for p in todo]),
+        [p.ids[p.start :] for p in todo],
+    )

@@ -1,19 +1,19 @@
-"""What a harvest is, and how parts of it are saved, so that a stopped run loses nothing that was finished."""
+"""What a harvest of short texts is, and how parts of it are saved, so that a stopped run loses nothing finished."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from hooke.errors import HookeError
-from hooke.results import write_atomic
-from hooke.results.tensors import read_tensors
+from hooke.files import replacing
+from hooke.harvest.tensors import read_tensors, write_tensors
 from hooke.sites import Site
 
 MAX_SHARD = 2**36
@@ -48,27 +48,17 @@ class Harvest:
         """Where the tokens of text i lie in `tokens`."""
         return slice(int(self.offsets[i]), int(self.offsets[i + 1]))
 
-
-def empty(todo: Sequence[Prompt]) -> Harvest:
-    """A harvest of these prompts with nothing kept yet."""
-    offsets = np.concatenate([[0], np.cumsum([len(p.ids) - p.start for p in todo])])
-    length = np.array([p.stop - p.start for p in todo])
-    return Harvest({}, {}, offsets, np.zeros(len(todo)), length, [p.ids[p.start :] for p in todo])
-
-
-def joined(parts: Sequence[Harvest]) -> Harvest:
-    """Several harvests in a row as one."""
-    if len(parts) == 1:
-        return parts[0]
-    first = parts[0]
-    return Harvest(
-        {key: np.concatenate([part.pooled[key] for part in parts]) for key in first.pooled},
-        {key: np.concatenate([part.tokens[key] for part in parts]) for key in first.tokens},
-        np.concatenate([[0], np.cumsum(np.concatenate([np.diff(part.offsets) for part in parts]))]),
-        np.concatenate([part.log_probability for part in parts]),
-        np.concatenate([part.length for part in parts]),
-        [ids for part in parts for ids in part.ids],
-    )
+    def part(self, start: int, stop: int) -> Harvest:
+        """Texts `start` to `stop` alone; their values are these here, so that what is put there is here."""
+        rows = slice(int(self.offsets[start]), int(self.offsets[stop]))
+        return Harvest(
+            {key: x[start:stop] for key, x in self.pooled.items()},
+            {site: x[rows] for site, x in self.tokens.items()},
+            self.offsets[start : stop + 1] - self.offsets[start],
+            self.log_probability[start:stop],
+            self.length[start:stop],
+            self.ids[start:stop],
+        )
 
 
 def shard_name(about: Any) -> str:
@@ -78,25 +68,27 @@ def shard_name(about: Any) -> str:
 
 def save_shard(path: Path, kept: Harvest) -> None:
     """Write what was kept, whole or not at all."""
-    from safetensors.numpy import save
-
-    arrays = {f"pooled {site} {pool}": x for (site, pool), x in kept.pooled.items()}
-    arrays |= {f"tokens {site}": x for site, x in kept.tokens.items()}
-    write_atomic(path, save(arrays | {"log_probability": kept.log_probability}))
+    with replacing(path) as temp:
+        write_tensors(temp, {name: torch.from_numpy(x) for name, x in _arrays(kept).items()}, {})
 
 
-def load_shard(path: Path, todo: Sequence[Prompt]) -> Harvest | None:
-    """What was kept of these prompts, or None if it is not there or not whole: then it is made again."""
-    out = empty(todo)
+def load_shard(path: Path, into: Harvest) -> bool:
+    """Put what was kept of these prompts into its place; False if it is not there or not whole: then it is made
+    again."""
+    arrays = _arrays(into)
     try:
-        arrays = read_tensors(path, most=MAX_SHARD) or {}
-        out.log_probability = arrays.pop("log_probability")
-        for name, x in arrays.items():
-            what, site, *pool = name.split(" ")
-            if what == "tokens":
-                out.tokens[Site.parse(site)] = x
-            else:
-                out.pooled[Site.parse(site), pool[0]] = x
-    except (HookeError, KeyError, IndexError, ValueError):
-        return None
-    return out
+        _, found, _ = read_tensors(path, MAX_SHARD)
+    except HookeError:
+        return False
+    if {name: x.shape for name, x in found.items()} != {name: x.shape for name, x in arrays.items()}:
+        return False
+    for name, x in found.items():
+        arrays[name][:] = x.numpy()
+    return True
+
+
+def _arrays(kept: Harvest) -> dict[str, np.ndarray]:
+    """The values of a harvest by their names in a file."""
+    found = {f"pooled {site} {pool}": x for (site, pool), x in kept.pooled.items()}
+    found |= {f"tokens {site}": x for site, x in kept.tokens.items()}
+    return {**found, "log_probability": kept.log_probability}

@@ -78,7 +78,7 @@ def shard(
     values = {site: torch.empty(n, width, dtype=dtype, device=where) for site, width in wanted.items()}
     rows = _rows(plan, number)
     done = 0
-    with exact_products(), model.held():
+    with exact_products():
         for batch in batches_of(model, plan, number):
             run_batch(model, batch, values)
             done += len(batch.keep)

@@ -99,9 +99,7 @@ def test_an_interrupted_training_ends_at_the_same_weights(kind: str, glass: Mode
         with pytest.raises(KeyboardInterrupt):
             train(glass, kind, out=tmp_path / "parts", checkpoint_seconds=0, watch=stop_at(step), **where, **more)
     seen: list[int] = []
-    parts = train(
-        glass, kind, out=tmp_path / "parts", watch=lambda line: seen.append(line["step"]), **where, **more
-    )
+    parts = train(glass, kind, out=tmp_path / "parts", watch=lambda line: seen.append(line["step"]), **where, **more)
     assert seen[0] == 30  # the step of the interrupt was not kept, and nothing before it is made again
     assert parts.payload["hash"] == whole.payload["hash"]
     assert parts.payload["dictionaries"] == whole.payload["dictionaries"]  # curves too

@@ -44,11 +44,16 @@ class Used:
     def about(self) -> dict[str, Any]:
         """Names, counts and the sha256 of the passages in their order, for what is made from them."""
         return {
-            "sources": self.names,
+            "sources": [label_of(name) for name in self.names],
             "passages": self.passages,
             "characters": self.characters,
             "sha256": self._digest.hexdigest(),
         }
+
+
+def label_of(name: str) -> str:
+    """A source as it is recorded: where a file lies is nothing that a result should hold."""
+    return name if name in WORDS or name.startswith("hub:") else path_of(name).name
 
 
 def texts_about(sources: Sequence[str], used: Iterable[Passage]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.formats.fold import Weights, coder_of, gated, named
 from hooke.dictionaries.formats.said import Said
-from hooke.dictionaries.formats.tensors import Stored, opened, read_json_beside
+from hooke.dictionaries.formats.tensors import Stored, config_of, opened
 from hooke.errors import HookeError
 from hooke.model import Model
 
@@ -30,7 +30,7 @@ def read_dictionary_learning(folder: Path, model: Model | None = None, allow_pic
     pickles are allowed, for other classes, and for what does not fit its config or the model.
     """
     where = named(folder)
-    said = Said(read_json_beside(folder / CONFIG), f"{where}/{CONFIG}").part("trainer")
+    said = Said(config_of(folder / CONFIG), f"{where}/{CONFIG}").part("trainer")
     kind = said.one_of("dict_class", KINDS)
     hook = _hook(said)
     with opened(folder / WEIGHTS, allow_pickle) as stored:

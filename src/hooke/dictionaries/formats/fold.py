@@ -98,6 +98,8 @@ def coder_of(weights: Weights, model: Model | None, where: str, made: Mapping[st
     for places in (reads, writes):
         if len({place.site for place in places.values()}) < len(places):
             raise HookeError(f"{where} names one place twice: {', '.join(places)}")
+    if weights.norm and any(place.gain is not None for place in (*reads.values(), *writes.values())):
+        raise HookeError(f"{where} scales what stands before a norm's gain by itself once more; not read")
     bias, encoders = weights.bias, {}
     for name, encoder in weights.encoders.items():
         encoders[reads[name].site], bias = reads[name].read(encoder, bias)

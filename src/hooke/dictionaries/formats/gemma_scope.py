@@ -11,7 +11,7 @@ import torch
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.formats.fold import Weights, coder_of, named
 from hooke.dictionaries.formats.said import Said
-from hooke.dictionaries.formats.tensors import Stored, opened, read_json_beside
+from hooke.dictionaries.formats.tensors import Stored, config_of, names_in, opened
 from hooke.errors import HookeError
 from hooke.files import is_dir, is_file
 from hooke.model import Model
@@ -91,7 +91,7 @@ def read_gemma_scope_2(path: Path, model: Model | None = None) -> tuple[Coder, .
     """
     path = path.parent if path.name in (PARAMS, CONFIG) else path
     where = named(path)
-    said = Said(read_json_beside(path / CONFIG) if is_file(path / CONFIG) else {}, f"{where}/{CONFIG}")
+    said = Said(config_of(path / CONFIG) if is_file(path / CONFIG) else {}, f"{where}/{CONFIG}")
     if said.text("architecture", "jump_relu") != "jump_relu":
         raise HookeError(f"{said.where}: the architecture is {said.text('architecture')!r}; it has to be jump_relu")
     made = {"by": "Gemma Scope 2"} | ({"model_name": said.text("model_name")} if "model_name" in said else {})
@@ -121,7 +121,7 @@ def _by_folders(path: Path, where: str) -> tuple[str, str]:
 
 def _cross_layer(path: Path, where: str, model: Model | None, made: dict[str, str]) -> tuple[Coder, ...]:
     files = {}
-    for file in sorted(path.iterdir()):
+    for file in (path / name for name in names_in(path)):
         found = LAYERED.search(file.name) if file.suffix == ".safetensors" else None
         if found is not None:
             files[int(found[1])] = file

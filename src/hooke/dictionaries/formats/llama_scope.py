@@ -16,7 +16,7 @@ from torch import Tensor
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.formats.fold import Weights, coder_of, lengths_of, named
 from hooke.dictionaries.formats.said import Said
-from hooke.dictionaries.formats.tensors import Stored, opened, read_json_beside
+from hooke.dictionaries.formats.tensors import Stored, config_of, opened
 from hooke.errors import HookeError
 from hooke.model import Model
 
@@ -37,7 +37,7 @@ def read_llama_scope(folder: Path, model: Model | None = None) -> tuple[Coder, .
     for what does not fit its config or the model.
     """
     where = named(folder)
-    said = Said(read_json_beside(folder / HYPER), f"{where}/{HYPER}")
+    said = Said(config_of(folder / HYPER), f"{where}/{HYPER}")
     said.one_of("act_fn", ("jumprelu",), "jumprelu")
     said.one_of("norm_activation", ("dataset-wise",), "dataset-wise")
     if said.flag("use_glu_encoder", False) or said.flag("apply_decoder_bias_to_pre_encoder", False):
@@ -87,7 +87,7 @@ def read_llamascopium(folder: Path, model: Model | None = None) -> tuple[Coder, 
     that depend on the batch or the token, and for what does not fit its config or the model.
     """
     where = named(folder)
-    said = Said(read_json_beside(folder / CONFIG), f"{where}/{CONFIG}")
+    said = Said(config_of(folder / CONFIG), f"{where}/{CONFIG}")
     kind, gate = said.one_of("sae_type", KINDS, "sae"), said.one_of("act_fn", GATES, "relu")
     norm = said.one_of("norm_activation", NORMS, "inference")
     if said.flag("use_glu_encoder", False):

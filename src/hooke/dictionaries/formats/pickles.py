@@ -57,7 +57,9 @@ def _check(where: str, file: BinaryIO) -> None:
         if programs[0].file_size > MOST:
             raise HookeError(f"{where} is no pickle of weights: its program alone has {programs[0].file_size:,} bytes")
         named = sorted(_named(where, archive.read(programs[0])) - ALLOWED)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+    except HookeError:
+        raise
+    except Exception as error:  # whatever a damaged file makes of the libraries
         raise HookeError(
             f"{where} is no pickle that Hooke reads ({str(error)[:120]}): only the zip form of torch since 1.6, whole"
         ) from None

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.formats.fold import Weights, coder_of, named
-from hooke.dictionaries.formats.tensors import opened
+from hooke.dictionaries.formats.tensors import names_in, opened
 from hooke.errors import HookeError
+from hooke.files import is_file
 from hooke.model import Model
 
 FILE = re.compile(r"layer(\d{1,4})\.sae\.pt")
@@ -20,7 +21,8 @@ def read_qwen_scope(path: Path, model: Model | None = None, allow_pickle: bool =
     Raises HookeError unless pickles are allowed, where no folder's name says how many features fire, and for what does
     not fit the model.
     """
-    files = [path] if path.is_file() else sorted(path.iterdir(), key=lambda file: _layer(file) or 0)
+    files = [path] if is_file(path) else [path / name for name in names_in(path)]
+    files.sort(key=lambda file: _layer(file) or 0)
     files = [file for file in files if _layer(file) is not None]
     if not files:
         raise HookeError(f"{named(path)} has no file layer0.sae.pt or the like")

@@ -18,7 +18,7 @@ from hooke.dictionaries.formats import (
     sparsify,
 )
 from hooke.dictionaries.formats.fold import named
-from hooke.dictionaries.formats.tensors import read_json_beside
+from hooke.dictionaries.formats.tensors import config_of, names_in
 from hooke.errors import HookeError
 from hooke.files import is_dir, is_file, path_of
 from hooke.model import Model
@@ -114,16 +114,17 @@ def _recognise_folder(path: Path) -> str | None:
     found = next((kind for kind, names in single if has(*names)), None)
     if found:
         return found
-    if any(qwen_scope.FILE.fullmatch(file.name) for file in path.iterdir()):
+    names = names_in(path)
+    if any(qwen_scope.FILE.fullmatch(name) for name in names):
         return "qwen-scope"
-    layered = [file for file in path.glob("*.safetensors") if gemma_scope.LAYERED.search(file.name)]
-    jump = has(gemma_scope.CONFIG) and read_json_beside(path / gemma_scope.CONFIG).get("architecture") == "jump_relu"
+    layered = any(name.endswith(".safetensors") and gemma_scope.LAYERED.search(name) for name in names)
+    jump = has(gemma_scope.CONFIG) and config_of(path / gemma_scope.CONFIG).get("architecture") == "jump_relu"
     return "gemma-scope-2" if layered and (jump or not has(gemma_scope.CONFIG)) else None
 
 
 def _below(path: Path) -> list[Path]:
     """Folders in a folder, in the order of their numbers."""
-    folders = [folder for folder in path.iterdir() if folder.is_dir()]
+    folders = [path / name for name in names_in(path) if is_dir(path / name)]
     if len(folders) > MANY:
         raise HookeError(f"{named(path)} has {len(folders)} folders; name the one that holds the dictionary")
     return sorted(folders, key=lambda folder: [int(x) if x.isdecimal() else x for x in _split(folder.name)])

@@ -12,7 +12,7 @@ from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.formats.fold import Weights, coder_of, gated, lengths_of, named
 from hooke.dictionaries.formats.hooks import BRANCH
 from hooke.dictionaries.formats.said import Said
-from hooke.dictionaries.formats.tensors import Stored, opened, read_json_beside
+from hooke.dictionaries.formats.tensors import Stored, config_of, opened
 from hooke.errors import HookeError
 from hooke.files import is_file
 from hooke.model import Model
@@ -48,7 +48,7 @@ def read_saelens(folder: Path, model: Model | None = None) -> tuple[Coder, ...]:
     linear read behind a gate, for scales that no file gives, and for what does not fit its config or the model.
     """
     where = named(folder)
-    said = _current(Said(read_json_beside(folder / CONFIG), f"{where}/{CONFIG}"))
+    said = _current(Said(config_of(folder / CONFIG), f"{where}/{CONFIG}"))
     kind = said.text("architecture", "standard")
     if kind not in (*AUTOENCODERS, *TRANSCODERS):
         known = ", ".join((*AUTOENCODERS, *TRANSCODERS))
@@ -148,7 +148,7 @@ def _unscaled(folder: Path, where: str, norm: str, weights: Weights) -> Weights:
         return replace(weights, norm=HELD[norm])
     if norm == "none":
         return weights
-    scaler = Said(read_json_beside(folder / SCALER), f"{where}/{SCALER}") if is_file(folder / SCALER) else Said({}, "")
+    scaler = Said(config_of(folder / SCALER), f"{where}/{SCALER}") if is_file(folder / SCALER) else Said({}, "")
     if norm == "expected_average_only_in":
         if "scaling_factor" not in scaler:
             raise HookeError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.formats.fold import Weights, coder_of, named
 from hooke.dictionaries.formats.said import Said
-from hooke.dictionaries.formats.tensors import Stored, opened, read_json_beside
+from hooke.dictionaries.formats.tensors import Stored, config_of, opened
 from hooke.errors import HookeError
 from hooke.files import is_file
 from hooke.model import Model
@@ -23,7 +23,7 @@ def read_sparsify(folder: Path, model: Model | None = None) -> tuple[Coder, ...]
     otherwise, signed coders of old, and for what does not fit its config or the model.
     """
     where = named(folder)
-    said = Said(read_json_beside(folder / CONFIG), f"{where}/{CONFIG}")
+    said = Said(config_of(folder / CONFIG), f"{where}/{CONFIG}")
     if said.flag("signed", False):
         raise HookeError(f"{where} is of an old kind whose features also fire below zero; train it again")
     hook = (
@@ -35,7 +35,7 @@ def read_sparsify(folder: Path, model: Model | None = None) -> tuple[Coder, ...]
     with opened(folder / WEIGHTS) as stored:
         weights = _weights(said, stored, f"{hook}.input" if transcodes else hook, hook)
     run = folder.parent / RUN
-    about = Said(read_json_beside(run), RUN) if is_file(run) else Said({}, "")
+    about = Said(config_of(run), RUN) if is_file(run) else Said({}, "")
     made = {"by": "sparsify", "module": hook, "transcodes": transcodes}
     made |= {key: about.values[key] for key in ("model", "dataset", "ctx_len") if about.values.get(key) is not None}
     return (coder_of(weights, model, where, made),)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hooke.dictionaries.formats.pickles import pickled
 from hooke.errors import HookeError
-from hooke.files import open_file, tensor_header
+from hooke.files import open_file, read_json, tensor_header
 from hooke.model.budget import budget
 
 MOST = 64 * 2**30  # bytes of one file
@@ -65,7 +65,6 @@ class Stored:
         found = self.shapes[self.any_of(name)]
         if found != shape:
             raise HookeError(f"{self.where}: {name} has the shape {found}, and the rest of it needs {shape}")
-
         x = self.fetch(name)
         x = x if x.dtype == torch.float64 else x.to(torch.float32)
         if not bool(torch.isfinite(x).all()):
@@ -130,10 +129,16 @@ def home(path: Path) -> Path:
     return path.parent
 
 
-def read_json_beside(path: Path) -> Any:
-    """A config file, of a megabyte at most. Raises HookeError for what is no JSON object."""
-    from hooke.files import read_json
+def names_in(folder: Path) -> list[str]:
+    """What lies in a folder. Raises HookeError where that is not to be seen."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise HookeError(f"cannot read the folder {folder.name}: {error.strerror}") from None
 
+
+def config_of(path: Path) -> Any:
+    """A config file, of a megabyte at most. Raises HookeError for what is no JSON object."""
     found = read_json(path, 2**20, folder=home(path), infinite=True)
     if not isinstance(found, dict):
         raise HookeError(f"{path.name} is no JSON object, so it is no config")
@@ -163,8 +168,8 @@ def _safe(path: Path, file: BinaryIO) -> Stored:
 def _archive(path: Path, file: BinaryIO) -> Iterator[zipfile.ZipFile]:
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-        raise HookeError(f"{path.name} is no whole archive of arrays: {error}; copy it again") from None
+    except Exception as error:  # whatever a damaged file makes of the library
+        raise HookeError(f"{path.name} is no whole archive of arrays: {str(error)[:200]}; copy it again") from None
     with archive:
         yield archive
 

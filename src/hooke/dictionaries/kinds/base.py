@@ -36,15 +36,21 @@ class Block:
         """Whether it writes what it reads: then its rows have length one, and what it reads is less its offset."""
         return self.reads == self.writes
 
-    def bias(self) -> Tensor:
-        """(n_features,): what is added to x · encoder."""
-        bias = self.params["bias"]
-        return bias - self.params["encoder"] @ self.params["offset"] if self.centred else bias
+    @property
+    def centre(self) -> Tensor | None:
+        """(read,): what is taken from what it reads."""
+        return self.params["offset"] if self.centred else None
+
+    def before(self, x: Tensor) -> Tensor:
+        """(batch, n_features): (x - centre) · encoder + bias, with gradients."""
+        x = x if self.centre is None else x - self.centre
+        return torch.addmm(self.params["bias"], x, self.params["encoder"].T)
 
     @torch.no_grad()
     def scores(self, x: Tensor) -> Tensor:
         """(batch, n_features): x · encoder + bias, in the precision that is enough to choose by."""
-        encoder, bias = self.params["encoder"].to(self.rough), self.bias().to(self.rough)
+        encoder, bias = self.params["encoder"].to(self.rough), self.params["bias"].to(self.rough)
+        x = x if self.centre is None else x - self.centre
         return torch.addmm(bias, x.to(self.rough), encoder.T)
 
     def lengths(self) -> Tensor:

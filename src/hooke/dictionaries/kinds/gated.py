@@ -33,7 +33,7 @@ class Gated(Kind):
 
     def code(self, block: Block, x: Tensor, when: When) -> Code:
         params = block.params
-        gate = torch.addmm(block.bias(), x, params["encoder"].T)
+        gate = block.before(x)
         straight = gate - params["bias"]  # (x - offset) · encoder
         magnitude = torch.relu(straight * params["r"].exp() + params["magnitude_bias"])
         return Code(torch.where(gate > 0, magnitude, 0.0), before=gate)

@@ -56,7 +56,7 @@ class _Jumps(Kind):
         block.params["log_threshold"] = torch.full_like(block.params["bias"], math.log(self.start_at))
 
     def code(self, block: Block, x: Tensor, when: When) -> Code:
-        h = torch.addmm(block.bias(), x, block.params["encoder"].T)
+        h = block.before(x)
         return Code(_Jump.apply(h, block.params["log_threshold"].exp(), self.window), before=h)
 
     def gate(self, block: Block) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class TanhJumpRelu(_Jumps):
     def start(self, block: Block, x: Tensor) -> None:
         """Biases so that about 10,000 features fire on a token, and half of them at most."""
         super().start(block, x)
-        h = x @ block.params["encoder"].T + block.bias()
+        h = block.before(x)
         share = 1 - min(0.5, FIRES / block.n_features)
         rows = h.sort(dim=0).values[min(len(h) - 1, int(share * len(h)))]
         block.params["bias"] += self.start_at - rows

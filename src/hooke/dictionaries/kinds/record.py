@@ -59,7 +59,7 @@ class Record(Matryoshka):
         rough = coded(block, x, entries)
         moved = x + self.step * (x - rough.decoded(params["decoder"]) - params["offset"])
         entries, _ = largest_of_batch(block.scores(moved), k)
-        return Code(torch.relu(encode(moved, params["encoder"], block.bias(), entries)), entries)
+        return Code(torch.relu(encode(moved, block.centre, params["encoder"], params["bias"], entries)), entries)
 
     def extra(self, block: Block, code: Code, x: Tensor, y: Tensor, left: Tensor, when: When) -> Tensor | float:
         total: Tensor | float = self.aux * revive(block, code, x, left, when) if self.aux else 0.0

@@ -25,7 +25,7 @@ class Relu(Kind):
     l1: float = 5.0
 
     def code(self, block: Block, x: Tensor, when: When) -> Code:
-        return Code(torch.relu(torch.addmm(block.bias(), x, block.params["encoder"].T)))
+        return Code(torch.relu(block.before(x)))
 
     def penalty(self, block: Block, code: Code, when: When) -> Tensor | float:
         return self.l1 * min(1.0, when.share / RISE) * (code.values @ block.lengths())

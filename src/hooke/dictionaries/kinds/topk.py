@@ -36,7 +36,7 @@ class TopK(Kind):
 
 def coded(block: Block, x: Tensor, entries: Entries) -> Code:
     """The chosen features with their values, above zero."""
-    return Code(torch.relu(encode(x, block.params["encoder"], block.bias(), entries)), entries)
+    return Code(torch.relu(encode(x, block.centre, block.params["encoder"], block.params["bias"], entries)), entries)
 
 
 def revive(block: Block, code: Code, x: Tensor, left: Tensor, when: When) -> Tensor | float:
@@ -46,7 +46,8 @@ def revive(block: Block, code: Code, x: Tensor, left: Tensor, when: When) -> Ten
     if not len(dead):
         return 0.0
     left, params = left.detach(), block.params
-    h = torch.addmm(block.bias()[dead], x, params["encoder"][dead].T)
+    x = x if block.centre is None else x - block.centre
+    h = torch.addmm(params["bias"][dead], x, params["encoder"][dead].T)
     top = h.detach().topk(min(max(1, left.shape[1] // 2), len(dead)), dim=1, sorted=False).indices
     values = torch.zeros_like(h).scatter(1, top, torch.relu(h.gather(1, top)))
     whole = (left - left.mean(0)).square().sum(1).mean()

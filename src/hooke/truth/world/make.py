@@ -1,8 +1,8 @@
 """A world: directions of features, how often and how strongly they fire, and what hangs together.
 
-As SynthSAEBench defines it (2602.14687, and the code of its generator). A feature's chance is Zipf's; a child's is raised
-by what its parent and its siblings take from it, which is not enough for most: they fire about half as often as their
-rank says, as published (16,384 features, of which 34 fire and not 59). `rates` gives how often.
+As SynthSAEBench defines it (2602.14687, and the code of its generator). A feature's chance is Zipf's; a child's is
+raised by what its parent and its siblings take from it, which is not enough for most: they fire about half as often as
+their rank says, as published (of 16,384 features 34 fire and not 59). `rates` gives how often.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ class World:
     """Everything that samples are drawn from; n_features = F. All tensors lie on one device, in single precision.
 
     directions: (F, d), unit rows. bias: (d,). chance: (F,), of firing before the trees have their say. threshold: (F,),
-    what a standard normal exceeds with that chance. mean, spread: (F,), of a feature's strength, before it is cut off at
-    zero. rate: (F,), how often it fires in the end. factor: (F, rank) and own: (F,), weights on what features share and on their own noise; their squares add up to
-    1. parent, child: (F,), a feature's parent and the first of its `branching` children in a row, or -1.
+    what a standard normal exceeds with that chance. mean, spread: (F,), of a feature's strength before it is cut off at
+    zero. factor: (F, rank) and own: (F,), weights on what features share and on their own noise; their squares add up
+    to 1. parent, child: (F,), a feature's parent and the first of its `branching` children in a row, or -1. rate: (F,),
+    how often it fires in the end.
     """
 
     size: Size
@@ -162,14 +163,14 @@ def overlap(directions: Tensor, at_once: int = 1024) -> float:
 def rates(world: World, draws: int = 2048) -> Tensor:
     """How often each feature fires, (F,), in double precision.
 
-    Given what features share, they fire independently, but for the trees: a child fires if its parent does, if it would
-    itself (its own noise, and a strength above zero), and if of the siblings that would too it is drawn: 1 / (1 + how
-    many) on average. The mean over `draws` of what is shared: some percent from the truth for rare features, exact where
-    nothing is shared (factor 0).
+    Given what features share, they fire independently, but for the trees: a child fires if its parent does, if it
+    would itself (its own noise, and a strength above zero), and if of the siblings that would too it is drawn:
+    1 / (1 + how many) on average. The mean over `draws` of what is shared: some percent from the truth for rare
+    features, exact where nothing is shared (factor 0).
     """
     shared = torch.randn(draws, world.size.rank, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    parts = [_given(world, part).sum(0) for part in shared.to(world.device).split(max(1, AT_ONCE // world.size.n_features))]
-    return torch.stack(parts).sum(0) / draws
+    parts = shared.to(world.device).split(max(1, AT_ONCE // world.size.n_features))
+    return torch.stack([_given(world, part).sum(0) for part in parts]).sum(0) / draws
 
 
 def _given(world: World, shared: Tensor) -> Tensor:

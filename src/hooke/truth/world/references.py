@@ -1,7 +1,7 @@
 """What a trained dictionary is held against: the truth itself, principal components, random directions, probes.
 
-Each gives a `Coded` that `scores` takes, so that all are measured alike. What is fitted is fitted on samples of a seed of
-its own.
+Each gives a `Coded` that `scores` takes, so that all are measured alike. What is fitted is fitted on samples of a seed
+of its own.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def principal(world: World, k: int, seed: int) -> Coded:
 
 
 def random_directions(world: World, m: int, k: int, seed: int) -> Coded:
-    """m random directions, read by themselves. Fitted: each one's threshold, so that it fires in k / m of all samples, and
-    one scale for all codes."""
+    """m random directions, read by themselves. Fitted: each one's threshold, so that it fires in k / m of all samples,
+    and one scale for all codes."""
     generator = torch.Generator().manual_seed(seed)
     decoder = unit(torch.randn(m, world.size.d, generator=generator)).to(world.device)
     x = _some(world, seed)

@@ -1,8 +1,8 @@
 """Samples of a world with their true codes.
 
-What fires is drawn from the roots down: a child is drawn only where its parent fires. Its chance given what all features
-share is the same as if all had been drawn and then struck out, so the distribution is that of SynthSAEBench, at a
-fraction of the random numbers.
+What fires is drawn from the roots down: a child is drawn only where its parent fires. Its chance given what all
+features share is the same as if all had been drawn and then struck out, so the distribution is that of SynthSAEBench,
+at a fraction of the random numbers.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from torch.nn import functional
 from hooke.truth.world.make import World
 
 AT_ONCE = {"cpu": 2**20, "cuda": 2**27}  # random numbers drawn together; a part of what decides the draw
+BLOCK = 2**14  # samples of some batches, drawn together
 
 
 class Drawn(NamedTuple):
@@ -47,13 +48,13 @@ def sample(world: World, n: int, generator: torch.Generator) -> tuple[Tensor, Te
 
 
 def draw(world: World, n: int, generator: torch.Generator) -> Drawn:
-    """The same with the codes as a list. The same generator state gives the same bits on the same kind of device."""
+    """The same with the codes as a list. The same generator state gives the same bits on one device."""
     noise = int((world.parent < 0).sum()) + world.size.rank
     step = max(1, AT_ONCE.get(world.device.type, AT_ONCE["cuda"]) // noise)
     parts = [_draw(world, min(step, n - start), generator) for start in range(0, n, step)]
     if len(parts) == 1:
         return parts[0]
-    starts = [start for start in range(0, n, step)]
+    starts = range(0, n, step)
     return Drawn(
         torch.cat([part.x for part in parts]) if parts else world.directions.new_zeros(0, world.size.d),
         torch.cat([part.rows + start for part, start in zip(parts, starts)]) if parts else world.child.new_zeros(0),
@@ -63,10 +64,11 @@ def draw(world: World, n: int, generator: torch.Generator) -> Drawn:
 
 
 def batches(world: World, batch: int, total: int, seed: int) -> Iterator[Tensor]:
-    """`total` samples in batches (batch, d), the last one maybe shorter, drawn as they are asked for."""
+    """`total` samples in batches (batch, d), the last one maybe shorter; some batches are drawn together."""
     generator = torch.Generator(world.device).manual_seed(seed)
-    for start in range(0, total, batch):
-        yield draw(world, min(batch, total - start), generator).x
+    block = max(batch, BLOCK // batch * batch)
+    for start in range(0, total, block):
+        yield from draw(world, min(block, total - start), generator).x.split(batch)
 
 
 def _draw(world: World, n: int, generator: torch.Generator) -> Drawn:
@@ -104,8 +106,8 @@ def _strong(rows: Tensor, features: Tensor, values: Tensor) -> Fired:
 def _children(world: World, parents: Fired, shared: Tensor, noise: tuple[Tensor, Tensor, Tensor]) -> Fired:
     """Of each parent that fires at most one child: a random one of those that would, times how strong the parent is.
 
-    shared: (parents, rank), of the parent's sample. noise: each child's own, its strength's, and its lot if several would,
-    (parents, branching).
+    shared: (parents, rank), of the parent's sample. noise: each child's own, its strength's, and its lot if several
+    would, (parents, branching).
     """
     rows, features, values = parents
     own, strength, lot = noise

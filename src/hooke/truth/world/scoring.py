@@ -1,7 +1,7 @@
 """A dictionary against the world that it was trained on.
 
-The measures of SynthSAEBench (2602.14687), as its code computes them: matching by cosine of directions, each latent as a
-detector of the feature that it is nearest to, and reconstruction. They ask for different things: a dictionary can
+The measures of SynthSAEBench (2602.14687), as its code computes them: matching by cosine of directions, each latent as
+a detector of the feature that it is nearest to, and reconstruction. They ask for different things: a dictionary can
 reconstruct well with directions that are no feature's.
 """
 
@@ -36,10 +36,10 @@ def scores(
 
     f1, precision, recall: of each latent (code not zero) as a detector of the feature whose direction is nearest by
     |cosine|, mean over latents; 0 where nothing is detected. mcc: mean |cosine| of the best pairing of latents with
-    features, one to one. uniqueness: how many features are nearest to some latent, over the number of latents. dead: share
-    of latents that never fire here. l0, true_l0: how many latents and features fire in a sample. explained_variance:
-    1 - Σ|x - x̂|² / Σ|x - x̄|² over all samples. shrinkage: mean |x̂| / |x|. cosine: mean of x and x̂.
-    reconstruction_bias: E|x̂|² / E[x·x̂].
+    features, one to one. uniqueness: how many features are nearest to some latent, over the number of latents. dead:
+    share of latents that never fire here. l0, true_l0: how many latents and features fire in a sample.
+    explained_variance: 1 - Σ|x - x̂|² / Σ|x - x̄|² over all samples. shrinkage: mean |x̂| / |x|. cosine: mean of x and
+    x̂. reconstruction_bias: E|x̂|² / E[x·x̂].
 
     Raises HookeError for shapes that do not fit and for codes that are not finite.
     """
@@ -111,9 +111,11 @@ class _Kept(NamedTuple):
 
     @classmethod
     def empty(cls, m: int, d: int, device: torch.device) -> _Kept:
-        counts = (torch.zeros(m, dtype=torch.long, device=device) for _ in range(3))
+        fired, there, both = torch.zeros(3, m, dtype=torch.long, device=device)
         wide = torch.float64
-        return cls(*counts, torch.zeros(d, dtype=wide, device=device), torch.zeros(7, dtype=wide, device=device))
+        return cls(
+            fired, there, both, torch.zeros(d, dtype=wide, device=device), torch.zeros(7, dtype=wide, device=device)
+        )
 
     def add(self, drawn: Drawn, codes: Tensor, back: Tensor, there: Tensor) -> None:
         on = codes != 0

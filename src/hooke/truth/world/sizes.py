@@ -2,7 +2,7 @@
 
 SynthSAEBench (Chanin and Garriga-Alonso, 2602.14687) names the parts; the numbers of `full` are those of its
 SynthSAEBench-16k. `small` has 5/64 of its features, trees and latents in a sixth of its dimensions: few enough that one
-core trains a dictionary on half a million samples in half a minute, and as hard, in that a supervised probe gets as far.
+core trains a dictionary on half a million samples in half a minute, and about as hard: a supervised probe gets as far.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 
 class Size(NamedTuple):
-    """Features are numbered by how often they are meant to fire: first the roots of all trees, then level by level their
-    children, then those that belong to no tree."""
+    """Features are numbered by how often they are meant to fire: first the roots of all trees, then level by level
+    their children, then those that belong to no tree."""
 
     n_features: int
     d: int  # dimensions that they share
