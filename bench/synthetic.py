@@ -214,8 +214,8 @@ def report(args: argparse.Namespace, protocol: Protocol, found: Found, settings:
     size = SIZES[args.size]
     lines = [
         f"World `{args.size}`: {size.n_features:,} features in {size.d} dimensions, {size.latents:,} latents, "
-        f"k = {size.k}, {protocol.samples:,} samples in batches of {protocol.batch:,}, scored on {protocol.judged:,} others; "
-        f"{len(next(iter(found.values())))} seeds, ± half of the 95 % interval over seeds.",
+        f"k = {size.k}, {protocol.samples:,} samples in batches of {protocol.batch:,}, scored on {protocol.judged:,} "
+        f"others; {len(next(iter(found.values())))} seeds, ± half of the 95 % interval over seeds.",
         "",
         "| | " + " | ".join(COLUMNS.values()) + " | samples/s |",
         "| --- |" + " --- |" * (len(COLUMNS) + 1),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from hooke.methods.attribute import attribute
     from hooke.methods.circuit import circuit
     from hooke.methods.doctor import doctor
+    from hooke.methods.evaluate import evaluate
     from hooke.methods.intervene import intervene
     from hooke.methods.lens import lens
     from hooke.methods.patch import patch
@@ -56,6 +57,7 @@ _HOMES = {
     "attribute": "hooke.methods.attribute",
     "circuit": "hooke.methods.circuit",
     "doctor": "hooke.methods.doctor",
+    "evaluate": "hooke.methods.evaluate",
     "intervene": "hooke.methods.intervene",
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
@@ -84,6 +86,7 @@ __all__ = [
     "attribute",
     "circuit",
     "doctor",
+    "evaluate",
     "intervene",
     "lens",
     "load",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -13,6 +14,9 @@ import hooke
 from families import NAMES, model_of, one_thread, random_ids  # noqa: F401
 from graph_files import opened
 from hooke.dictionaries import Codes, Dictionary, Direction, check_dictionary, check_edits, neurons
+from hooke.dictionaries.fit import Place, advance, finish, start
+from hooke.dictionaries.kinds import KINDS as KINDS_OF
+from hooke.dictionaries.kinds import When
 from hooke.dictionaries.protocol import Values
 from hooke.model import Edit, local_mlp
 from hooke.results import Result
@@ -148,6 +152,31 @@ def every_kind() -> dict[str, Dictionary]:
     found["skip transcoder"] = Transcoder("resid_mid.1", ["mlp_out.1"], 32, 40, seed=0, skip=True)
     found["cross-layer transcoder"] = Transcoder("mlp_in.0", ["mlp_out.0", "mlp_proj.1", "mlp_out.2"], 32, 40, seed=0)
     found["crosscoder"] = Transcoder(["resid_post.0", "mlp_in.1"], ["mlp_out.1", "resid_post.1"], 32, 40, seed=0)
+    return found | trained_kinds()
+
+
+@cache
+def trained_kinds() -> dict[str, Dictionary]:
+    """Each kind that trains, after some steps on what the tiny model computes, as it would be saved."""
+    model = model_of("llama")
+    sites = [Site(point, layer) for layer in (1, 2) for point in ("mlp_in", "mlp_out")] + [Site("resid_post", 1), Site("resid_pre", 1)]
+    acts = model.run(random_ids(16, 12), read=sites).acts
+    rows = {site: x.flatten(0, 1) for site, x in acts.items()}
+    own, across = Place((sites[4],), (sites[4],)), Place((sites[0],), (sites[1],))
+    places = {name: [own] for name in KINDS_OF} | {
+        "transcoder": [across],
+        "skip-transcoder": [Place(across.reads, across.writes, skip=True)],
+        "clt": [Place(across.reads, (sites[1], sites[3])), Place((sites[2],), (sites[3],))],
+        "joint encoder": [Place((sites[5], sites[0]), (sites[1],))],
+    }
+    found: dict[str, Dictionary] = {}
+    for name, group in places.items():
+        kind = KINDS_OF[name if name in KINDS_OF else "topk"]
+        numbers: dict[str, Any] = {"k": 6} if "k" in kind.__dataclass_fields__ else {}
+        fit = start(kind(**numbers), group, rows, n_features=40, when=When(0, 30, 192), lr=3e-3)
+        for _ in range(30):
+            advance(fit, rows)
+        found[f"trained {name}"] = finish(fit)[0]
     return found
 
 
@@ -165,6 +194,8 @@ def test_every_kind_keeps_the_contract(kind: str) -> None:
     codes = block.encode(x)
     if isinstance(block, Transcoder):
         assert 0.2 < len(codes) / codes.dense().numel() < 0.8  # it is sparse, so the active ones matter
+    else:
+        assert len(codes)
 
 
 @pytest.mark.parametrize("kind", KINDS)

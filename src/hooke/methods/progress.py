@@ -46,6 +46,12 @@ SHARES = {
     "stability": 1.0,
     "cuts": 40.0,
     "text": 5.0,
+    "controls": 6.0,
+    "reconstruction": 15.0,
+    "losses": 50.0,
+    "derivatives": 20.0,
+    "letters": 8.0,
+    "tasks": 25.0,
     "equations": 1.5,
     "reads and edits": 5.0,
 }
@@ -53,7 +59,10 @@ VERB_STAGES = {
     "trace": ("load", "forward", "select", "graph", "verification", "interventions", "write"),
     "lens": ("load", "forward"),
     "train": ("load", "text", "activations", "training", "report"),
-}
+    "evaluate": (
+        "load", "text", "controls", "reconstruction", "losses", "derivatives", "letters", "tasks", "report",
+    ),
+}  # fmt: skip
 
 
 def overall(stages: Sequence[str], stage: str, done: float) -> float:

@@ -66,4 +66,4 @@ def mean(parts: Sequence[Estimate]) -> Estimate:
         return Estimate(None)
     each = [part.each for part in kept if part.each is not None]
     whole = np.mean(each, axis=0) if len(each) == len(kept) else None
-    return Estimate(float(np.mean([part.value for part in kept])), whole, kept[0].units)  # type: ignore[arg-type]
+    return Estimate(float(np.mean([part.value for part in kept])), whole, kept[0].units)

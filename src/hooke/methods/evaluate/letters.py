@@ -81,7 +81,8 @@ def words(model: Model, seed: int) -> Words:
     letters = "".join(letter for letter, n in count.items() if n >= FEW)
     if len(letters) < LETTERS:
         raise HookeError(
-            f"the tokenizer of {model.name} has single tokens for the words of {len(letters)} letters; {LETTERS} are needed"
+            f"the tokenizer of {model.name} has single tokens for the words of {len(letters)} letters; {LETTERS} are "
+            "needed"
         )
     kept = sorted(word for word in single if word[0] in letters)
     letter = np.array([letters.index(word[0]) for word in kept])
@@ -106,16 +107,16 @@ def absorption(model: Model, fits: Sequence[Fitted], *, seed: int, tick: Tick) -
     Raises HookeError where the tokenizer has too few words.
     """
     own = words(model, seed)
-    read = _read(model, fits, own)
+    x = _read(model, fits, own)
     over = "letters"
     f1, full, part = (Measured(METRICS[n], over, {}) for n in ("first_letter_f1", "absorption", "absorption_fraction"))
     drawn = draws(len(own.letters), seed)
     for number, fit in enumerate(fits):
-        name, (y, kinds) = fit.target.name, read[fit.target.name]
+        name, y = fit.target.name, _numpy(x.values[fit.target.site])
         directions, right, probe_f1 = _probe(y, own)
         for measured in (f1, full, part):
             measured.rows[name] = {}
-        for kind, features in kinds.items():
+        for kind, features in _kinds(fit, x):
             table = _absorbed(features, y, directions, right, own)
             for column, measured in ((0, f1), (1, full), (2, part)):
                 known = np.isfinite(table[:, column])
@@ -134,28 +135,28 @@ def absorption(model: Model, fits: Sequence[Fitted], *, seed: int, tick: Tick) -
     return [f1, full, part]
 
 
-def _read(model: Model, fits: Sequence[Fitted], own: Words) -> dict[str, tuple[np.ndarray, dict[str, _Features]]]:
-    """By target: the site's value at each word, (words, width), and features of every kind there."""
+def _read(model: Model, fits: Sequence[Fitted], own: Words) -> Seen:
+    """What stands at each word."""
     sites = sorted({site for fit in fits for site in (*fit.reads, *fit.target.own_reads)})
     prefix = model.prefix(BEFORE)
     ids = torch.tensor(own.ids, device=model.device)[:, None]
     step = max(1, pass_tokens(model) // (prefix.length + 1))
     parts = [model.run(some, read=sites, logits=None, after=prefix).acts for some in ids.split(step)]
-    x = Seen({site: torch.cat([acts[site][:, 0].flatten(1) for acts in parts]).to(wide(model)) for site in sites})
-    found = {}
-    for fit in fits:
-        site = fit.target.site
-        kinds = {DICTIONARY: _of(fit.target.own, x, site)}
-        if fit.untrained:
-            kinds["untrained"] = _of(fit.untrained, x, site)
-        most = fit.standins["neurons"].make if "neurons" in fit.standins else None
-        if isinstance(most, Neurons):
-            a = x.values[most.act]
-            at = most.chosen(a)
-            kept = torch.zeros_like(a).scatter(1, at, a.gather(1, at))
-            kinds["neurons"] = _Features(_numpy(kept), _numpy(most.block.down.weight.T))
-        found[fit.target.name] = _numpy(x.values[site]), kinds
-    return found
+    return Seen({site: torch.cat([acts[site][:, 0].flatten(1) for acts in parts]).to(wide(model)) for site in sites})
+
+
+def _kinds(fit: Fitted, x: Seen) -> Iterator[tuple[str, _Features]]:
+    """Features of every kind that a target is compared by, one kind after another."""
+    site = fit.target.site
+    yield DICTIONARY, _of(fit.target.own, x, site)
+    if fit.untrained:
+        yield "untrained", _of(fit.untrained, x, site)
+    most = fit.standins["neurons"].make if "neurons" in fit.standins else None
+    if isinstance(most, Neurons):
+        a = x.values[most.act]
+        at = most.chosen(a)
+        kept = torch.zeros_like(a).scatter(1, at, a.gather(1, at))
+        yield "neurons", _Features(_numpy(kept), _numpy(most.block.down.weight.T))
 
 
 def _of(blocks: Sequence[Coder], x: Seen, site: Site) -> _Features:

@@ -59,17 +59,18 @@ class Losses:
     replaced: dict[str, np.ndarray]
 
 
-def losses(model: Model, fits: Sequence[Fitted], pieces: Pieces, *, replace: bool, tick: Tick) -> Losses:
-    """Run the model with each stand-in in each target's place, one at a time, from the layer on where it stands.
+def losses(model: Model, fits: Sequence[Fitted], pieces: Pieces, *, patch: bool, replace: bool, tick: Tick) -> Losses:
+    """Run the model with stand-ins put in, from the layer on where they stand.
 
-    replace: also with those of all targets at once, which then read what this very run computes.
+    patch: each in each target's place, one at a time. replace: those of all targets at once, which then read what this
+    very run computes; of a single target that is the same.
     """
     sites = sorted({site for fit in fits for site in fit.reads} | {_enters(model, fit) for fit in fits})
-    several = replace and len(fits) > 1
+    several = replace and (len(fits) > 1 or not patch)
     names = [name for name in fits[0].standins if name == DICTIONARY or name in REPLACED] if several else []
-    runs = [(fit, name) for fit in fits for name in fit.standins]
+    runs = [(fit, name) for fit in fits for name in fit.standins] if patch else []
     total: dict[tuple[str, str], Tensor] = {}
-    clean_sums, done, whole = None, 0, pieces.n_tokens * (1 + len(runs) + len(names))
+    done, whole = 0, pieces.n_tokens * (1 + len(runs) + len(names))
 
     def keep(key: tuple[str, str], part: Tensor, clean: _Clean) -> None:
         into = total.setdefault(key, part.new_zeros(pieces.n_documents, part.shape[1]))
@@ -96,10 +97,14 @@ def losses(model: Model, fits: Sequence[Fitted], pieces: Pieces, *, replace: boo
             done += count
             tick(done / whole)
     arrays = {key: part.cpu().numpy() for key, part in total.items()}
-    patched = {fit.target.name: {name: arrays[fit.target.name, name] for name in fit.standins} for fit in fits}
-    only = patched[fits[0].target.name] if replace and len(fits) == 1 else {}
-    all_ = {name: part for name, part in only.items() if name == DICTIONARY or name in REPLACED}
-    return Losses(arrays["", ""], patched, {name: arrays["all", name] for name in names} or all_)
+    patched: dict[str, dict[str, np.ndarray]] = {}
+    for fit, name in runs:
+        patched.setdefault(fit.target.name, {})[name] = arrays[fit.target.name, name]
+    replaced = {name: arrays["all", name] for name in names}
+    if replace and not several:
+        (only,) = patched.values()
+        replaced = {name: part for name, part in only.items() if name == DICTIONARY or name in REPLACED}
+    return Losses(arrays["", ""], patched, replaced)
 
 
 def _tokens(model: Model) -> int:
@@ -152,7 +157,6 @@ def _clean(logits: Tensor, batch: Batch) -> _Clean:
     at = batch.inside.clone()
     at[:, :-1] &= batch.tokens.mask[:, 1:]
     at[:, -1] = False
-    row = at.nonzero()[:, 0]
     following = torch.roll(batch.tokens.ids, -1, 1)[at]
     own = logits[at].float() if logits.dtype != torch.float64 else logits[at]
     p = torch.cat([part.softmax(-1) for part in own.split(ROWS)])
@@ -161,7 +165,6 @@ def _clean(logits: Tensor, batch: Batch) -> _Clean:
     hard = (own.argmax(1) == following) & (right < HARD)
     documents = torch.zeros_like(batch.inside, dtype=torch.long)
     documents[batch.inside] = batch.document
-    del row
     return _Clean(at, documents[at], following, own, p, loss, hard)
 
 
@@ -207,8 +210,7 @@ def measured(found: Losses, *, seed: int) -> list[Measured]:
             else:
                 recovered.raw[target] = {"of what mean ablation loses": by_loss[DICTIONARY].value}
                 kl_recovered.raw[target] = {"of what mean ablation loses": by_kl[DICTIONARY].value}
-    return [ce, *([recovered] if recovered.rows else []), kl, *([kl_recovered] if kl_recovered.rows else []),
-            *_replacement(found, drawn, own)]  # fmt: skip
+    return [each for each in (ce, recovered, kl, kl_recovered, *_replacement(found, drawn, own)) if each.rows]
 
 
 def _replacement(found: Losses, drawn: np.ndarray, own: Estimate) -> list[Measured]:

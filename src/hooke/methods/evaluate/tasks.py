@@ -1,4 +1,4 @@
-"""Sparse probing: how well a few features tell two classes apart, beside dense probes, neurons and principal components.
+"""Sparse probing: how well a few features tell two classes apart, beside dense probes, neurons and other bases.
 
 A text is the mean over its tokens. The features whose class means lie furthest apart on the rows that are fitted to are
 chosen, and a logistic regression on them is scored on groups that nothing was fitted to.
@@ -20,7 +20,7 @@ from hooke.harvest import batches, prompts
 from hooke.harvest.shards import Prompt
 from hooke.methods.evaluate.asked import wide
 from hooke.methods.evaluate.estimates import draws, estimate, mean
-from hooke.methods.evaluate.measures import DICTIONARY, METRICS, Measured
+from hooke.methods.evaluate.measures import COUNTS, DICTIONARY, METRICS, Measured
 from hooke.methods.evaluate.seen import Seen
 from hooke.methods.evaluate.standins import Fitted
 from hooke.methods.probe.estimators import STRENGTHS, logistic_path
@@ -34,7 +34,7 @@ TASKS = (
     "sentiment", "language", "tense", "number", "voice", "question", "subject", "animal", "parity", "code", "truth",
     "entities",
 )  # fmt: skip
-COUNTS = (1, 2, 5, 16)  # features
+
 ROWS = 240  # of a task
 SHUFFLES = 5
 Table = dict[str, np.ndarray]  # by what is read, (rows, width)
@@ -60,7 +60,7 @@ def probing(
         ticks = stretch(tick, number / len(tasks), (number + 1) / len(tasks))
         rows = _rows(task, seed)
         fit_at, held = hold_out(rows, seed=seed)
-        tables = _pooled(model, fits, rows, task.template, ticks)
+        tables = _pooled(model, fits, rows, ticks)
         for fit in fits:
             found = _scores(tables[fit.target.name], rows, fit_at, held, seed)
             scores[fit.target.name].append(found)
@@ -100,12 +100,10 @@ def _rows(task: Dataset, seed: int) -> list[Row]:
     return [rows[i] for i in sorted(chosen)]
 
 
-def _pooled(
-    model: Model, fits: Sequence[Fitted], rows: Sequence[Row], template: str | None, tick: Tick
-) -> dict[str, Table]:
+def _pooled(model: Model, fits: Sequence[Fitted], rows: Sequence[Row], tick: Tick) -> dict[str, Table]:
     """By target: the mean over the tokens of each text of the dictionary's codes, those of the untrained one, neurons,
-    and what is read."""
-    todo = prompts(model, rows, template=template)
+    and what is read. Texts stand alone, without the template of their data set."""
+    todo = prompts(model, rows)
     sites = sorted({site for fit in fits for site in (*fit.target.own_reads, *([fit.act] if fit.act else []))})
     found: dict[str, dict[str, Tensor]] = {fit.target.name: {} for fit in fits}
     done, whole = 0, sum(len(p.ids) for p in todo)

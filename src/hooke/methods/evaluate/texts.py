@@ -47,7 +47,8 @@ class Pieces:
 
     def first(self, tokens: int, *, longest: int | None = None) -> Pieces:
         """The first pieces, of at most so many tokens that count together; at least one. longest: of a piece."""
-        ids, had = [], 0
+        ids: list[list[int]] = []
+        had = 0
         for piece in self.ids:
             piece = piece[: longest or len(piece)]
             had += len(piece) - self.skip
@@ -113,8 +114,8 @@ def texts(
     if had < tokens + fit_tokens:
         unseen = " that were not trained on" if left[0] else ""
         raise HookeError(
-            f"{', '.join(names)} hold {had:,} tokens{unseen}, and {tokens:,} to test and {fit_tokens:,} to fit controls "
-            "are asked for; give other --text, or fewer --tokens"
+            f"{', '.join(names)} hold {had:,} tokens{unseen}, and {tokens:,} to test and {fit_tokens:,} to fit controls"
+            " are asked for; give other --text, or fewer --tokens"
         )
     n_fit, count = 0, 0
     while count < fit_tokens and n_fit < len(found) - 1:

@@ -226,10 +226,10 @@ def _baselines(
 
 def _chosen(case: Case, rows: list[Tensor], nodes: int, tick: Tick) -> tuple[Units, Slopes | None]:
     """The features to draw, with the links beside them put in place; and `links_by_slope`."""
-    ranked = select.ranking(case, rows, tick)
+    slopes = None if case.live is None else links_by_slope(case, case.live)
+    ranked = select.ranking(case, rows, None if slopes is None else slopes[0], tick)
     entries, links = ranked.first(nodes, alone=case.live is None)
     kept = select.units_at(case.coded, entries, case.baselines)
-    slopes = None if case.live is None else links_by_slope(case, case.live)
     if slopes is not None and len(links):
         case.coded.links = replace(slopes[1](links), ranks=ranked.link_ranks(nodes).tolist())
     return kept, slopes

@@ -117,14 +117,8 @@ def _measure(case: Case, tried: list[Link], guessed: Tensor, at: At, seed: int) 
 def links_by_slope(case: Case, live: LiveView) -> Slopes:
     """(layer, head, query, key): how far the answer is, by its slopes, from where it would be with each link as in the
     counterfactuals; and what links at places (n, 4) bring here and in each of them."""
-    parts, layers = case.model.parts, range(case.model.parts.n_layers)
-    sites = [Site("z", layer) for layer in layers]
-    shape = (case.view.n_tokens, parts.n_heads, parts.d_head)
-    added = [torch.zeros(shape, dtype=case.model.dtype, device=live.ids.device).requires_grad_() for _ in sites]
-    edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
-    run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
-    assert run.logits is not None
-    slopes = [x.to(live.dtype) for x in torch.autograd.grad(case.metric.graph(run.logits[0]), added)]
+    parts = case.model.parts
+    slopes = slopes_at(case, [Site("z", layer) for layer in range(parts.n_layers)])
     ids = torch.stack([other.ids for other in case.baselines])
     others = looks(case.model, Tokens(ids, torch.ones_like(ids, dtype=torch.bool)))
     rows = []
@@ -148,6 +142,18 @@ def links_by_slope(case: Case, live: LiveView) -> Slopes:
         return Links(places, here, there, toward)
 
     return torch.stack(rows), at
+
+
+def slopes_at(case: Case, sites: Sequence[Site]) -> list[Tensor]:
+    """(pos, …) at each site: how the answer changes with what is there, by torch's own derivative of the live model."""
+    parts = case.model.parts
+    shapes = [(parts.n_heads, parts.d_head) if site.point == "z" else (parts.width(site),) for site in sites]
+    like = {"dtype": case.model.dtype, "device": case.view.ids.device}
+    added = [torch.zeros(case.view.n_tokens, *shape, **like).requires_grad_() for shape in shapes]
+    edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
+    run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
+    assert run.logits is not None
+    return [x.to(case.view.dtype) for x in torch.autograd.grad(case.metric.graph(run.logits[0]), added)]
 
 
 def _place(row: Sequence[int]) -> Place:

@@ -1,7 +1,8 @@
 """Which features and which links of attention to draw: one ranking of both, nested in the budget.
 
 It is learned on the model itself (`masks`). Where features are not part of the model's own computation (transcoders),
-and on long prompts, one-pass RelP scores of features alone stand in.
+they and links are ranked by the answer's slopes; on long prompts, and where nothing is live, one-pass RelP scores of
+features alone stand in.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace.coded import Baseline, Case, Coded, Units
 from hooke.methods.trace.edges import pass_offset
+from hooke.methods.trace.links import slopes_at
 from hooke.methods.trace.masks import learn
 from hooke.methods.variants import variants
 from hooke.model import Descent, LinearView, Model, Rows, Tokens
@@ -74,16 +76,36 @@ class Ranking(NamedTuple):
         return some[some < self.n_entries], torch.stack(torch.unravel_index(links, self.shape), 1)
 
 
-def ranking(case: Case, contrasts: Sequence[Tensor], tick: Tick = idle) -> Ranking:
+def by_slope(case: Case, links: Tensor) -> Tensor:
+    """(entries and links,): how far the answer is, by its slopes, from where it would be with each feature, or link, as
+    in the counterfactuals (attribution patching).
+
+    links: (layer, head, query, key), of `links_by_slope`.
+    """
+    coded, slopes = case.coded, dict(zip(case.coded.cuts, slopes_at(case, case.coded.cuts), strict=True))
+    found = []
+    for b, (block, codes) in enumerate(zip(coded.basis, coded.codes, strict=True)):
+        there = torch.stack([other.codes[b].at(codes.positions, codes.ids) for other in case.baselines]).mean(0)
+        worth = sum(block.effects(codes, site, slopes[site], coded.inputs[b]) for site in block.writes)
+        found.append((codes.values - there) * worth)
+    return torch.cat([*found, links.flatten()]).abs()
+
+
+def ranking(case: Case, contrasts: Sequence[Tensor], links: Tensor | None = None, tick: Tick = idle) -> Ranking:
     """What to draw, best first.
 
-    contrasts: prompts (pos,) to learn against (`contrasts`); none of them, or features that are not values of the model
-    itself: RelP alone.
+    contrasts: prompts (pos,) to learn against (`contrasts`); where there is none, RelP alone. links: estimates of
+    `links_by_slope`, by which features that are not values of the model itself are ranked beside links.
     """
     coded, n_pos, parts = case.coded, case.view.n_tokens, case.model.parts
     linear = torch.cat([s.abs() for s in relp(case.view, coded, case.metric, case.baselines)])
     sites = [block.site for block in coded.basis if isinstance(block, Neurons)]
     shape = (parts.n_layers, parts.n_heads, n_pos, n_pos)
+    if links is not None and len(sites) < len(coded.basis):
+        scores = by_slope(case, links)
+        each = (scores[: len(linear)], scores[len(linear) :])
+        best = [s.argsort(descending=True, stable=True)[: int((s > 0).sum())] for s in each]
+        return Ranking(_in_turn(best[0], best[1] + len(linear)), len(linear), shape)
     if not contrasts or len(sites) < len(coded.basis):
         return Ranking(linear.argsort(descending=True, stable=True), len(linear), shape)
     tick(0.05)
@@ -94,6 +116,13 @@ def ranking(case: Case, contrasts: Sequence[Tensor], tick: Tick = idle) -> Ranki
     scores = torch.cat([learned + 1e-6 * linear / linear.max().clamp(min=1e-12), found.links.flatten()])
     order = scores.argsort(descending=True, stable=True)
     return Ranking(order[: int((~scores.isneginf()).sum())], len(linear), shape)
+
+
+def _in_turn(a: Tensor, b: Tensor) -> Tensor:
+    """One of each in turn, then what is left of the longer: dictionaries of a few layers write little of what attention
+    of all moves, and would have no node beside it."""
+    n = min(len(a), len(b))
+    return torch.cat([torch.stack([a[:n], b[:n]], 1).flatten(), a[n:], b[n:]])
 
 
 def searched(tokens: Tokens) -> bool:
