@@ -36,7 +36,8 @@ def main() -> None:
 
     model = hooke.load(args.model)
     start = time.perf_counter()
-    made = plan(model, ["docs"], n_tokens=args.tokens, shard_tokens=args.tokens)
+    context = min(256, model.parts.context)
+    made = plan(model, ["docs"], n_tokens=args.tokens, context=context, shard_tokens=args.tokens)
     planned = time.perf_counter() - start
     batches = list(batches_of(model, made, 0))
     entries = sum(batch.ids.numel() for batch in batches)
@@ -101,13 +102,9 @@ def main() -> None:
     )
     floor = times["plain forward, cut off"]
     for name, seconds in times.items():
-        ratios = sorted(a / b for a, b in zip(floor, seconds))
-        own = sorted(a / b for a, b in zip(worked["plain forward, cut off"], worked[name]))
-        print(
-            f"{name:40s} {args.tokens / statistics.median(seconds):9,.0f} tokens/s, "
-            f"{statistics.median(ratios):.3f} of plain ({ratios[len(ratios) // 4]:.3f} to {ratios[-1 - len(ratios) // 4]:.3f}), "
-            f"by processor time {statistics.median(own):.3f} ({own[len(own) // 4]:.3f} to {own[-1 - len(own) // 4]:.3f})"
-        )
+        clock, own = ratio(floor, seconds), ratio(worked["plain forward, cut off"], worked[name])
+        rate = args.tokens / statistics.median(seconds)
+        print(f"{name:40s} {rate:9,.0f} tokens/s, {clock} of plain, by processor time {own}")
     with tempfile.TemporaryDirectory() as folder:
         writing(shard(model, made, 0, [Site("resid_post", args.layer)]), Path(folder), statistics.median(floor))
         start = time.perf_counter()
@@ -141,6 +138,13 @@ def writing(found, folder: Path, forward: float) -> None:  # type: ignore[no-unt
         f"writing {size / 2**20:.0f} MB: {size / 2**20 / spent:.0f} MB/s hashed and on the disk (a plain file "
         f"{size / 2**20 / plain:.0f} MB/s), {100 * spent / forward:.1f} % of the plain forward"
     )
+
+
+def ratio(floor: list[float], seconds: list[float]) -> str:
+    """How fast one way is beside the floor, round by round: the median and the middle half."""
+    found = sorted(a / b for a, b in zip(floor, seconds))
+    quarter = len(found) // 4
+    return f"{statistics.median(found):.3f} ({found[quarter]:.3f} to {found[-1 - quarter]:.3f})"
 
 
 def done(device) -> None:  # type: ignore[no-untyped-def]

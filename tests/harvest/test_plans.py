@@ -254,3 +254,26 @@ def test_own_and_other_text_take_turns(glass: Model, book: str) -> None:
     own = np.array([source == "self" for source in made.sources])[made.document]
     kept = np.diff(made.offsets) - made.skip
     assert 0.3 < kept[own].sum() / kept.sum() < 0.7
+
+
+def test_a_shard_of_the_default_model(smol: Model) -> None:
+    """With grouped heads, pieces of the installed documentation, and what the terminal would show of them."""
+    made = plan(smol, ["docs"], n_tokens=400, context=128, shard_tokens=400)
+    found = shard(smol, made, 0, ["resid_post.3", "mlp_out.3"])
+    rows = {(int(d), int(p)): i for i, (d, p) in enumerate(zip(found.document, found.position, strict=True))}
+    layer, kept = smol.hf.model.layers[3], {}
+    handles = [
+        layer.register_forward_hook(lambda _, a, out: kept.update(resid_post=out if torch.is_tensor(out) else out[0])),
+        layer.mlp.register_forward_hook(lambda _, a, out: kept.update(mlp_out=out)),
+    ]
+    try:
+        for i in range(len(made.document)):
+            ids = made.piece(i).tolist()
+            with torch.no_grad():
+                smol.hf(input_ids=torch.tensor([ids]), use_cache=False)
+            at = [rows[int(made.document[i]), int(made.start[i]) + j] for j in range(len(ids))]
+            for point, x in kept.items():
+                assert (found.values[Site(point, 3)][at] - x[0]).abs().max() < 1e-5 * float(x.abs().max())
+    finally:
+        for handle in handles:
+            handle.remove()

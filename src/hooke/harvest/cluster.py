@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,10 @@ def store_with_ray(model: Model, begun: Stored, workers: int | None, progress: P
     if own:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
         ray.init(include_dashboard=False, log_to_driver=False, logging_level="error")
-    context = DataContext.get_current()
-    bars, context.enable_progress_bars = context.enable_progress_bars, False
+    context, log = DataContext.get_current(), logging.getLogger("ray.data")
+    before = context.enable_progress_bars, log.level
+    context.enable_progress_bars = False
+    log.setLevel(logging.ERROR)
     try:
         most = len(begun.missing) if workers is None else min(workers, len(begun.missing))
         count, each = shares(ray.cluster_resources(), model.device, begun.spec["threads"], most, workers is not None)
@@ -73,7 +76,8 @@ def store_with_ray(model: Model, begun: Stored, workers: int | None, progress: P
     except ray.exceptions.RayError as error:
         raise HookeError(f"a worker failed: {_reason(error)}") from None
     finally:
-        context.enable_progress_bars = bars
+        context.enable_progress_bars = before[0]
+        log.setLevel(before[1])
         if own:
             ray.shutdown()
 

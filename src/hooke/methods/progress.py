@@ -58,6 +58,7 @@ SHARES = {
 VERB_STAGES = {
     "trace": ("load", "forward", "select", "graph", "verification", "interventions", "write"),
     "lens": ("load", "forward"),
+    "harvest": ("load", "text", "activations"),
     "train": ("load", "text", "activations", "training", "report"),
     "evaluate": (
         "load", "text", "controls", "reconstruction", "losses", "derivatives", "letters", "tasks", "report",
