@@ -356,3 +356,30 @@ def test_an_edit_keeps_the_precision_of_its_value() -> None:
     block = neurons(model_of("llama", F64))[0]
     (edit,) = block.edits(torch.tensor([1]), torch.tensor([1 / 3], dtype=F64), torch.tensor([0]))
     assert isinstance(edit, Edit) and edit.value.dtype == F64 and float(edit.value[0]) == 1 / 3
+
+
+@pytest.mark.parametrize("kind", ["trained batchtopk", "trained jumprelu", "trained topk", "transcoder"])
+def test_the_jump_of_a_gate_is_told_apart_from_its_edges(kind: str) -> None:
+    """A node's own difference is that of its pre-activation, which a plain run gives, and the jump."""
+    model, block = model_of("llama"), every_kind()[kind]
+    prompt, other = random_ids(1, 6), random_ids(1, 6, seed=5)
+    result = hooke.trace(model, prompt, basis=[block], counterfactual=other, nodes=40, verify=False)
+    here, there = (model.run(ids, read=block.reads).acts for ids in (prompt, other))
+
+    def asked(acts: Any, at: int, feature: int) -> float:
+        if isinstance(block, Transcoder):
+            return float(block.before({s: x[0] for s, x in acts.items()})[at, feature])
+        (site,) = block.reads
+        return float(acts[site][0, at] @ block.encoders[site][feature] + block.bias[feature])  # type: ignore[attr-defined]
+
+    jumped = 0
+    for node in result.payload["graph"]["nodes"]:
+        if node["kind"] == "feature":
+            moved = asked(here, node["position"], node["index"]) - asked(there, node["position"], node["index"])
+            assert node["delta"] - (node["jump"] or 0.0) == pytest.approx(moved, abs=2e-3)
+            jumped += node["jump"] is not None
+    assert jumped  # some are below their gate on the other prompt
+    again = opened(file_of(result, "t"))["graph"]["nodes"]
+    assert [n["jump"] for n in again if n["kind"] == "feature"] == [
+        n["jump"] for n in result.payload["graph"]["nodes"] if n["kind"] == "feature"
+    ]

@@ -23,7 +23,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     made = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(made)
     monkeypatch.setitem(SIZES, "small", TINY)
-    few = made.Protocol(samples=60_000, batch=128, judged=4000, told=20_000)
+    few = made.Protocol(samples=30_000, batch=128, judged=4000, told=20_000)
     monkeypatch.setitem(made.PROTOCOLS, "small", few)
     monkeypatch.setitem(made.SETTINGS, "small", [made.Setting("batchtopk", 3e-3), made.Setting("record", 3e-3)])
     return made
@@ -33,12 +33,12 @@ def test_it_measures_prints_and_goes_on(
     bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{bench.MARKS[0]}\nold\n{bench.MARKS[1]}\nafter\n")
+    page.write_text(f"before\n{bench.MARKS[0]}\nstale words\n{bench.MARKS[1]}\nafter\n")
     arguments = ["synthetic", "--seeds", "2", "--out", str(tmp_path / "runs"), "--write", str(page)]
     monkeypatch.setattr(sys, "argv", arguments)
     bench.main()
     text = page.read_text()
-    assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
+    assert text.startswith("before\n") and text.endswith("after\n") and "stale words" not in text
     rows = {
         line.split(" | ")[0].strip("| "): line.split(" | ")[1:] for line in text.splitlines() if line.startswith("|")
     }

@@ -119,9 +119,7 @@ def widths(model: Model, sites: Sequence[Site | str]) -> dict[Site, int]:
         check_site(parts, site)
         if site.point in SQUARE:
             raise HookeError(f"{site} holds a value for each two tokens; harvests are of sites with a vector a token")
-    size = {"d_model": parts.d_model, "d_mlp": parts.d_mlp, "head": parts.n_heads, "kv_head": parts.n_kv_heads}
-    size |= {"d_head": parts.d_head, "1": 1}
-    return {site: int(np.prod([size[axis] for axis in site.shape.split()[2:]])) for site in wanted}
+    return {site: parts.width(site) for site in wanted}
 
 
 def timed(model: Model, plan: Plan, sites: Sequence[Site | str]) -> float:

@@ -123,7 +123,7 @@ def _row(node: Node, name: str, total: float | None) -> GraphNode:
 
     return GraphNode(
         id=name, kind=node.kind, layer=node.layer, position=node.position, index=node.index, key=node.key,
-        seen=short(node.seen, 6),
+        seen=short(node.seen, 6), jump=short(node.jump, 6),
         label=node.label,
         value=short(total if node.value is None else node.value, 12), delta=short(node.delta, 12),
         total=short(node.total, 12), averaged=short(node.averaged, 12), rank=node.rank,

@@ -33,6 +33,7 @@ class Node:
     delta: float | None = None  # value minus its counterfactual value
     total: float | None = None  # change of the answer when it is set to its counterfactual value
     averaged: float | None = None  # the same by slopes averaged over the way there
+    jump: float | None = None  # of a feature with a gate: its delta, less that of what its gate is asked for
     rank: int | None = None  # 1 is the first node selected
     influence: float = 0.0
     cumulative: float = 1.0
@@ -58,7 +59,7 @@ class Graph:
     the units of that target; `constants[t]` is what no node carries (biases). So
     `weights[t].sum() + constants[t]` is the target's value. In a graph of the live form an effect is how far the target
     moves as its source comes from the counterfactual to here, the sum is the target's own delta, and the constant is
-    how far the map bends on the way.
+    how far the map bends on the way, a gate's `jump` included.
 
     In a circuit, nodes are whole heads and MLPs without a position, a weight is what cutting that edge alone does to
     the metric, and a head is up to three targets: `parts` names which of its inputs (query, key, value) a row is of,

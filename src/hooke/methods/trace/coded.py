@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from hooke.dictionaries import Codes, Dictionary
+from hooke.dictionaries import Codes, Dictionary, Neurons
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.metrics import rounding
@@ -22,6 +22,7 @@ from hooke.sites import Site
 
 Form = Literal["live", "held"]
 SEEN = 0.1  # cosine: of a link of which the answer sees less, paths do not go through it
+ROUNDING = 1e-4  # of a value: what a difference of two may be by rounding
 EXACT = 1e-3  # of what stands at a site: what an exact basis may leave over there without its being shown
 
 
@@ -194,6 +195,7 @@ class Baseline:
     final: Tensor
     values: dict[Site, Tensor]
     errors: dict[Site, Tensor]
+    inputs: list[dict[Site, Tensor]] = field(default_factory=list)  # per block, the values at its read sites (pos, …)
 
 
 @dataclass
@@ -229,6 +231,24 @@ class Case:
     def rounding(self) -> float:
         """What an effect may be though nothing is changed."""
         return rounding(self.logits, self.model.dtype)
+
+
+def jumps(case: Case, units: Units) -> Tensor:
+    """(n,): how much further features of gated dictionaries are from the counterfactuals than what their gates are asked
+    for, which is what edges add up to; zero where a feature is what its reader gives, and for neurons."""
+    out = torch.zeros_like(units.values)
+    runs = [(case.coded.inputs, case.coded.codes, 1.0)]
+    runs += [(other.inputs, other.codes, -1 / len(case.baselines)) for other in case.baselines]
+    for b in units.blocks.unique().tolist():
+        own, block = units.of_block(b), case.coded.basis[b]
+        if isinstance(block, Neurons):
+            continue
+        for inputs, codes, weight in runs:
+            at = {site: x[units.positions[own]] for site, x in inputs[b].items()}
+            vectors, const = block.reader(units.ids[own], at)
+            asked = torch.stack([(rows * at[site]).sum(1) for site, rows in vectors.items()]).sum(0) + const
+            out[own] += weight * (codes[b].at(units.positions[own], units.ids[own]) - asked).to(out.dtype)
+    return torch.where(out.abs() > ROUNDING * units.values.abs(), out, 0.0)
 
 
 def streamed(view: LinearView, coded: Coded, units: Units, layer: int | None = None) -> Tensor:
@@ -299,9 +319,9 @@ def left_over(
 
 def encode_run(
     basis: Sequence[Dictionary], acts: Mapping[Site, Tensor], dtype: torch.dtype
-) -> tuple[list[Codes], dict[Site, Tensor]]:
-    """The codes of another run, and what they leave over, from its reads (1, pos, …) where the dictionaries read and
-    write."""
+) -> tuple[list[Codes], dict[Site, Tensor], list[dict[Site, Tensor]]]:
+    """The codes of another run, what they leave over, and what each block reads, from the reads (1, pos, …) of the run
+    where the dictionaries read and write."""
     inputs = [{site: acts[site][0].to(dtype) for site in block.reads} for block in basis]
     codes = [block.encode(x) for block, x in zip(basis, inputs, strict=True)]
-    return codes, left_over(basis, codes, inputs, lambda site: acts[site][0].to(dtype))
+    return codes, left_over(basis, codes, inputs, lambda site: acts[site][0].to(dtype)), inputs

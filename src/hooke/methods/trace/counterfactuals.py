@@ -57,10 +57,10 @@ def run_baseline(model: Model, name: str, batch: Tokens, basis: Sequence[Diction
     read = {first, final, *writes, *(site for block in basis for site in block.reads)}
     run = model.run(batch, read=sorted(read), logits="last")
     assert run.logits is not None
-    codes, errors = encode_run(basis, run.acts, dtype)
+    codes, errors, inputs = encode_run(basis, run.acts, dtype)
     acts = {site: run.acts[site][0].to(dtype) for site in (first, final, *writes)}
     values = {site: acts[site] for site in writes}
-    return Baseline(name, batch.ids[0], codes, acts[first], run.logits[0], acts[final][-1], values, errors)
+    return Baseline(name, batch.ids[0], codes, acts[first], run.logits[0], acts[final][-1], values, errors, inputs)
 
 
 def passages(model: Model, tokens: Tokens, count: int = N_PASSAGES) -> list[Tensor]:

@@ -15,7 +15,7 @@ from hooke.methods.phrases import at, count, phrase, quote
 from hooke.methods.quantities import told as quantity_told
 from hooke.methods.trace import draw as inf
 from hooke.methods.trace import explain, story
-from hooke.methods.trace.coded import Coded
+from hooke.methods.trace.coded import Coded, jumps
 from hooke.methods.trace.draw import Drawn
 from hooke.methods.trace.found import Found
 from hooke.methods.trace.links import Link, Stood
@@ -43,8 +43,10 @@ def build_graph(found: Found) -> Graph:
     taken = set() if coded.links is None else set(coded.links.ranks)
     ranks = [rank for rank in range(1, len(kept) + len(taken) + 1) if rank not in taken]
     nodes: list[Node] = []
+    gates = jumps(case, kept).tolist() if case.live is not None else [0.0] * len(kept)
     for k, (b, i, p) in enumerate(zip(blocks, ids, positions, strict=True)):
         node = _node("feature", layers[b], p, starts[b] + i)
+        node.jump = gates[k] or None
         node.value, node.rank = float(kept.values[k]), ranks[k]
         if (drawn.edges.delta is not None or case.live is not None) and kept.baselines is not None:
             node.delta = float(kept.values[k] - kept.baselines[k])

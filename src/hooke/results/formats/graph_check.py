@@ -63,6 +63,7 @@ class FileOwn(_Model):
     index: int | None = None
     key: int | None = None
     seen: float | None = None
+    jump: float | None = None
     position: int | None = 0
     parts: dict[Part, float] = Field(default_factory=dict)  # of a head in a circuit: `dropped` by input
 

@@ -245,6 +245,7 @@ def _graph_node(raw: FileNode, metadata: FileMetadata, detailed: bool) -> Node:
         index=index,
         key=own.key,
         seen=own.seen,
+        jump=own.jump,
         label=label,
         value=own.value if raw.hooke else raw.activation,
         delta=own.delta,

@@ -216,6 +216,8 @@ def _own(node: Node, value: float | None, dropped: float | None, contrast: Token
         own["key"] = node.key
     if node.seen is not None:
         own["seen"] = digits(node.seen, 6)
+    if node.jump is not None:
+        own["jump"] = digits(node.jump, 6)
     if node.position is None:
         own["position"] = None
     if contrast and node.kind == "logit":

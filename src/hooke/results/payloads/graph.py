@@ -33,6 +33,12 @@ class GraphNode(Part):
     label: str = told("the same in words", default="")
     value: float | None = told("what its inputs sum to", "activation or logit", default=None)
     delta: float | None = told("less its value in the counterfactual", "activation or logit", default=None)
+    jump: float | None = told(
+        "how far the gate of a trained feature moves it beyond what it is asked for: its delta, less that of its "
+        "pre-activation, which is what edges into it add up to; none where there is no gate between them",
+        "activation",
+        default=None,
+    )
     total: float | None = told(
         "change of the answer when it is set to its value in the counterfactual, all that follows counted",
         "graph_quantity",
