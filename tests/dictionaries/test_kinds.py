@@ -232,7 +232,7 @@ def test_straight_through_gradients_are_the_papers() -> None:
     """Equations 11 and 12 of 2407.14435, one number at a time."""
     h = torch.tensor([[0.9996, 1.0004, 1.5], [0.4, 1.00001, 0.99999]], requires_grad=True)
     threshold = torch.ones(3, requires_grad=True)
-    from hooke.dictionaries.kinds.jumprelu import _Fires, _Jump
+    from hooke.dictionaries.kinds.jumprelu import _Fires, _Jump, _JumpExp
 
     g = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     (_Jump.apply(h, threshold, 0.001) * g).sum().backward()
@@ -241,6 +241,9 @@ def test_straight_through_gradients_are_the_papers() -> None:
     near = (h.detach() - 1).abs() < 0.0005
     torch.testing.assert_close(threshold.grad, -(1000 * torch.where(near, g, torch.zeros(()))).sum(0))
     threshold.grad = None
+    t = torch.zeros(3, requires_grad=True)  # θ = exp(t) = 1
+    (_JumpExp.apply(h, t, 0.001) * g).sum().backward()
+    torch.testing.assert_close(t.grad, -(1000 * torch.where(near, g, torch.zeros(()))).sum(0))
     (_Fires.apply(h, threshold, 0.001) * g).sum().backward()
     torch.testing.assert_close(threshold.grad, -1000 * torch.where(near, g, torch.zeros(())).sum(0))
 
@@ -250,7 +253,7 @@ def test_a_jumprelu_has_the_loss_of_its_paper(kind: Any) -> None:
     fit, values = begun(kind), rows(BATCH, seed=3)
     fit.when = When(50, 200, BATCH)
     s = Slow(fit, values)
-    h, threshold = s.h(s.x), s.p["log_threshold"].exp()
+    h, threshold = s.h(s.x), s.p["threshold"] if isinstance(kind, JumpRelu) else s.p["log_threshold"].exp()
     f = torch.where(h > threshold, h, 0.0)
     n = (h > threshold).float().sum(1)
     if isinstance(kind, JumpRelu):

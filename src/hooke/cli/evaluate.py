@@ -20,7 +20,6 @@ from hooke.cli.common import (
     writable_page,
 )
 from hooke.methods.progress import VERB_STAGES
-from hooke.results.verdicts import WORDS
 from hooke.tables import Cell, show_table
 from hooke.terminal import Stages, tell
 
@@ -46,7 +45,7 @@ def evaluate(
     ] = None,
     tokens: Annotated[int, typer.Option(help="To measure on.", min=1)] = 16_384,
     patched: Annotated[
-        int | None, typer.Option(help="Of these, to run on with reconstructions put in; a quarter.", min=1)
+        int | None, typer.Option(help="Of these, to run on with reconstructions put in; a sixth.", min=1)
     ] = None,
     context: Annotated[int, typer.Option(help="Tokens that the model reads at once.", min=2)] = 128,
     layers: Annotated[str | None, typer.Option(help="Of what is written: 10, 10-12, 0,5,9-11 or all.")] = None,
@@ -110,20 +109,31 @@ def show_evaluation(result: Result) -> None:
         cells: list[Cell] = [metric["title"], (_short(metric["value"]), "bold"), shown]
         cells += [_short(metric["controls"][name]) if name in metric["controls"] else "" for name in names]
         rows.append(cells)
-    show_table(["", "it", "95 %", *(HEADS.get(name, name) for name in names)], rows)
+    show_table(["", "dictionary", "95 %", *(HEADS.get(name, name) for name in names)], rows)
     _show_sites(metrics)
     tell("\n" + p["sentence"] + "\n")
-    for claim in result.claims[1:]:
-        tell(f"{WORDS[claim.verdict]}: {claim.text}")
+    _show_claims(result)
     for name, why in p["left_out"].items():
         tell(f"Not measured: {name}: {why}")
     for note in p["notes"]:
         tell(f"Note: {note}")
-    better = {"lower": "less is better", "one": "nearer to 1 is better"}
-    for metric in metrics.values():
-        tell(f"{metric['title']} ({better.get(metric['better'], 'more is better')}): {metric['about']}")
-    for name, about in p["controls"].items():
-        tell(f"{name}: {about}")
+    tell("What each number and each control is: docs/evaluate.md, and in the result (--json).")
+
+
+def _show_claims(result: Result) -> None:
+    """What it beats, and what it does not: a line each."""
+    from hooke.methods.evaluate.report import WORDS
+
+    found: dict[str, dict[str, list[str]]] = {"tested": {}, "refuted": {}}
+    for claim in result.claims[1:]:
+        _, name, _, control = claim.evidence[0].split(".")
+        title = result.payload["metrics"][name]["title"]
+        found[claim.verdict].setdefault(title, []).append(WORDS[control])
+    heads = {"tested": "It beats", "refuted": "It was not found to beat"}
+    for verdict, titles in found.items():
+        if titles:
+            said = "; ".join(f"in {title}: {', '.join(names)}" for title, names in titles.items())
+            tell(f"{heads[verdict]} (95 % intervals of the differences): {said}.")
 
 
 def _show_sites(metrics: dict[str, Any]) -> None:

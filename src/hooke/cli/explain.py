@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 FormOpt = Annotated[
     str | None,
     typer.Option(
-        help="What edges are of: live, how far a node moves as its source comes from the counterfactual; held, what its "
-        "source adds to it, with attention and norms as they are."
+        help="What edges are of: live, how far a node moves as its source comes from the counterfactual; held, what "
+        "its source adds to it, with attention and norms as they are."
     ),
 ]
 

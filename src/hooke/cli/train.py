@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,10 +44,10 @@ def train(
     gate: Annotated[str | None, typer.Option(help="How features of a transcoder fire: topk, batchtopk, …")] = None,
     k: Annotated[list[int] | None, typer.Option(help="Features of a token; several train several.", min=1)] = None,
     penalty: Annotated[list[float] | None, typer.Option(help="On features that fire; several train several.")] = None,
-    batch: Annotated[int, typer.Option(help="Tokens of a step.", min=1)] = 1024,
+    batch: Annotated[int | None, typer.Option(help="Tokens of a step; 64 to 4,096 if not given.", min=1)] = None,
     epochs: Annotated[int, typer.Option(help="How often the tokens come.", min=1)] = 1,
-    context: Annotated[int, typer.Option(help="Tokens that the model reads at once.", min=2)] = 256,
-    lr: Annotated[float | None, typer.Option(help="The learning rate; the kind's own if not given.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens read at once; 256 if not given.", min=2)] = None,
+    lr: Annotated[float | None, typer.Option(help="The learning rate; by kind and steps if not given.")] = None,
     precision: Annotated[
         str, typer.Option(help="In which features are compared with each other: auto, float32 or bfloat16.")
     ] = "auto",
@@ -52,47 +56,63 @@ def train(
     ] = 0,
     checkpoint_seconds: Annotated[float, typer.Option(help="Between two checkpoints.", min=0)] = 120.0,
     seed: Annotated[int, typer.Option(help="Of the text's order and of the weights at the start.")] = 0,
+    spread: Annotated[
+        str, typer.Option(help="Over the processes that torchrun starts: data, dictionary, or both, as 2x4.")
+    ] = "data",
     json: JsonOpt = False,
     device: DeviceOpt = "auto",
     dtype: DtypeOpt = "auto",
 ) -> None:
     """Train sparse dictionaries of what a model computes, and keep them in a folder.
 
-    The same command again on a folder that was stopped goes on where it stood, to the same weights.
+    The same command again on a folder that was stopped goes on where it stood, to the same weights. Started with
+    torchrun it trains on several processes.
 
     \b
     hooke train transcoder --layers 10-12 --text docs --tokens 200000 --out transcoders
     hooke train batchtopk --site resid_post.15 --k 16 --k 32 --out sweep
+    torchrun --nproc-per-node 4 -m hooke train topk --site resid_post.15 --spread 2x2 --out large
     """
-    finished = (out / "result.json").exists()
-    with Stages(VERB_STAGES["train"]) as stage:
+    finished, first = (out / "result.json").exists(), os.environ.get("RANK", "0") == "0"
+    stage = Stages(VERB_STAGES["train"])
+    with stage if first else contextlib.nullcontext():
         stage("load")
+        from hooke.dictionaries.processes import joined
         from hooke.methods.train import train as run
         from hooke.model.load import load
 
-        loaded = load(model, device=device, dtype=dtype)
-
-        def watch(line: dict[str, Any]) -> None:
-            told = line["fits"]
-            if "explained" not in told[0]:
-                return
-            mean = {key: sum(each[key] for each in told) / len(told) for key in told[0]}
-            stage.note = (
-                f"loss {mean['loss']:.3g}, explained {mean['explained']:.1%}, L0 {mean['l0']:.1f}, "
-                f"dead {mean['dead']:.1%}, {line['tokens'] / max(line['seconds'], 1e-9):,.0f} tokens/s"
-            )
-
-        result = run(
-            loaded, kind, out=out, site=site or [], layers=layers, text=text or ["docs"], tokens=tokens,
-            features=features, gate=gate, k=k or [], penalty=penalty or [], batch=batch, epochs=epochs,
-            context=context, lr=lr, precision=precision, patience=patience, checkpoint_seconds=checkpoint_seconds,
-            seed=seed, watch=watch, progress=stage,
-        )  # fmt: skip
+        with joined(exits=True) as world:
+            with contextlib.nullcontext() if world.rank == 0 else contextlib.redirect_stderr(io.StringIO()):
+                loaded = load(model, device=device, dtype=dtype)
+            result = run(
+                loaded, kind, out=out, site=site or [], layers=layers, text=text or ["docs"], tokens=tokens,
+                features=features, gate=gate, k=k or [], penalty=penalty or [], batch=batch, epochs=epochs,
+                context=context, lr=lr, precision=precision, patience=patience, checkpoint_seconds=checkpoint_seconds,
+                seed=seed, spread=spread, watch=_watching(stage), progress=stage,
+            )  # fmt: skip
+    if world.rank:
+        return
     if finished:
         typer.echo(f"hooke: {out} was finished before, and nothing was changed", err=True)
     deliver(result, json, None, show_training)
     if not json:
         typer.echo(f"\nIn {out}: hooke evaluate {out}, or hooke trace PROMPT --basis {out}")
+
+
+def _watching(stage: Stages) -> Callable[[dict[str, Any]], None]:
+    """What puts the numbers of a step beside the stage."""
+
+    def watch(line: dict[str, Any]) -> None:
+        told = line["fits"]
+        if "explained" not in told[0]:
+            return
+        mean = {key: sum(each[key] for each in told) / len(told) for key in told[0]}
+        stage.note = (
+            f"loss {mean['loss']:.3g}, explained {mean['explained']:.1%}, L0 {mean['l0']:.1f}, "
+            f"dead {mean['dead']:.1%}, {line['tokens'] / max(line['seconds'], 1e-9):,.0f} tokens/s"
+        )
+
+    return watch
 
 
 def show_training(result: Result) -> None:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.dictionaries.spread import WHOLE, Spread
 from hooke.errors import HookeError
-from hooke.harvest import Activations, Plan, shard
+from hooke.harvest import Activations, Plan, shard, subset, widths
 from hooke.model import Model
 from hooke.model.budget import budget
 from hooke.sites import Site
 
-HELD_OUT = 0.05  # share of the pieces that nothing is trained on
+Values = dict[Site, Tensor]
+HELD_OUT = 0.05  # share of the tokens that nothing is trained on
 MOST_HELD_OUT = 2**16  # tokens of them
 
 
@@ -26,6 +29,8 @@ class Feed:
 
     plan: of what is trained on. held: of what is not. batch: rows. epochs: how often each row comes. Shards that fit in
     memory together are run once.
+    spread: the processes that train. They run the model on a shard each, one beside the other, and send each other
+    what they found; of every batch each gets the rows that are its own.
     """
 
     model: Model
@@ -34,7 +39,10 @@ class Feed:
     sites: tuple[Site, ...]
     batch: int
     epochs: int = 1
-    _kept: dict[int, Activations] = field(default_factory=dict)
+    spread: Spread = WHOLE
+    _kept: dict[int, Values] = field(default_factory=dict)
+    _last: dict[int, Values] = field(default_factory=dict)  # the shard that is read
+    _made: dict[int, Values] = field(default_factory=dict)  # this process's of those that are run beside each other
 
     @property
     def rows(self) -> int:
@@ -50,19 +58,45 @@ class Feed:
         """Of activations at all sites in single precision."""
         return 4 * sum(self.model.parts.width(site) for site in self.sites)
 
-    def part(self, number: int) -> Activations:
-        """One shard; kept where there is room for all."""
-        found = self._kept.get(number)
+    def part(self, number: int) -> Values:
+        """One shard; kept where there is room for all, else until the next is asked for. All processes ask for the same
+        ones, in the same order."""
+        found = self._kept.get(number) or self._last.get(number)
         if found is None:
-            found = shard(self.model, self.plan, number, self.sites)
-            if len(self._kept) == number and self.rows * self.bytes_a_row() < budget(self.model.device).free:
+            self._last.clear()
+            found = self._found(number)
+            need, world = self.rows * self.bytes_a_row() * self.spread.beside, self.spread.world
+            if len(self._kept) == number and not world.any(need >= budget(self.model.device).free):
                 self._kept[number] = found
+            else:
+                self._last[number] = found
         return found
 
-    def batches(self, start: int = 0) -> Iterator[dict[Site, Tensor]]:
-        """The batches from a step on, each (batch, width) by site."""
+    def _found(self, number: int) -> Values:
+        """One shard, run by one of the processes while the others run the next ones."""
+        world, n = self.spread.world, len(self.plan.shards)
+        if world.size == 1:
+            return shard(self.model, self.plan, number, self.sites).values
+        first = number - number % world.size
+        own = first + world.rank
+        if own not in self._made:
+            self._made.clear()
+            if number <= own < n:
+                self._made[own] = shard(self.model, self.plan, own, self.sites).values
+        if own == number:
+            found = self._made[own]
+        else:
+            wide, rows = widths(self.model, self.sites), self.plan.kept(number)
+            found = {site: torch.empty(rows, width, device=self.model.device) for site, width in wide.items()}
+        for site in sorted(found):
+            world.sent(found[site], number - first)
+        return found
+
+    def batches(self, start: int = 0) -> Iterator[Values]:
+        """The batches from a step on, each (batch, width) by site: of several processes, the rows of this one."""
+        own = self.spread.data.part(self.batch)
         ends = list(accumulate(self.plan.kept(i) for i in range(len(self.plan.shards))))
-        at, parts = start * self.batch, list[dict[Site, Tensor]]()
+        at, parts = start * self.batch, list[Values]()
         had = 0
         for _ in range(start, self.steps):
             while had < self.batch:
@@ -70,16 +104,18 @@ class Feed:
                 number = bisect.bisect_right(ends, row)
                 inside = row - (ends[number - 1] if number else 0)
                 n = min(self.batch - had, ends[number] - row)
-                values = self.part(number).values
-                parts.append({site: x[inside : inside + n] for site, x in values.items()})
+                values = self.part(number)  # by all processes, though it may hold rows of others alone
+                low, high = max(had, own.start), min(had + n, own.stop)
+                if low < high:
+                    parts.append({s: x[inside + low - had : inside + high - had] for s, x in values.items()})
                 at, had = at + n, had + n
             whole = parts[0] if len(parts) == 1 else {s: torch.cat([part[s] for part in parts]) for s in self.sites}
             parts, had = [], 0
             yield whole
 
-    def first(self) -> dict[Site, Tensor]:
+    def first(self) -> Values:
         """The rows that scales and offsets are set by: the first ones, at least 8,192 where there are as many."""
-        return {site: x[: max(8192, self.batch)] for site, x in self.part(0).values.items()}
+        return {site: x[: max(8192, self.batch)] for site, x in self.part(0).items()}
 
     def unseen(self) -> Activations:
         """What is held out."""
@@ -87,20 +123,25 @@ class Feed:
 
 
 def divided(plan: Plan) -> tuple[Plan, Plan]:
-    """A plan less its last pieces, and these by themselves: a twentieth, and 65,536 tokens at most."""
-    n_pieces = len(plan.offsets) - 1
-    wanted = min(MOST_HELD_OUT, round(HELD_OUT * plan.n_tokens))
-    had, first = 0, n_pieces
-    while first > 1 and had < max(1, wanted):
-        first -= 1
-        had += int(plan.offsets[first + 1] - plan.offsets[first]) - plan.skip
-    shards = [range(part.start, min(part.stop, first)) for part in plan.shards if part.start < first]
-    if first == n_pieces or not shards:
+    """A plan less some of its passages, and these by themselves: a twentieth, and 65,536 tokens at most. Of a text in a
+    few long passages the last pieces are held out."""
+    lengths = np.diff(plan.offsets) - plan.skip
+    wanted = max(1, min(MOST_HELD_OUT, round(HELD_OUT * plan.n_tokens)))
+    size = np.bincount(plan.document, weights=lengths)
+    held = np.zeros(len(lengths), bool)
+    for passage in np.random.default_rng([plan.seed, 1]).permutation(np.unique(plan.document)):
+        if lengths[held].sum() >= wanted:
+            break
+        if size[passage] <= 2 * wanted:
+            held |= plan.document == passage
+    if lengths[held].sum() < wanted:
+        held = lengths.sum() - np.cumsum(lengths) < wanted
+    if held.all():
         raise HookeError(
-            f"{plan.n_tokens:,} tokens in {n_pieces} piece{'s' * (n_pieces != 1)} are too few to train on and to test "
-            "with; ask for more --tokens"
+            f"{plan.n_tokens:,} tokens in {len(lengths)} piece{'s' * (len(lengths) != 1)} are too few to train on and "
+            "to test with; ask for more --tokens"
         )
-    return replace(plan, shards=shards), replace(plan, shards=[range(first, n_pieces)])
+    return subset(plan, ~held), subset(plan, held, whole=True)
 
 
 def shard_tokens(model: Model, sites: Sequence[Site]) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.kinds import Block, Code, Kind, When
+from hooke.dictionaries.kinds.base import ALIKE
+from hooke.dictionaries.spread import WHOLE, Spread
 from hooke.errors import HookeError
 from hooke.sites import Site
 
@@ -50,6 +52,16 @@ class Fit:
     def done(self) -> bool:
         return self.when.step >= self.when.steps
 
+    @property
+    def spread(self) -> Spread:
+        """The processes that it trains on."""
+        return self.when.spread
+
+    def params(self, *, alike: bool) -> list[Tensor]:
+        """Those that every process has, or those of which each has the part of its own features."""
+        found = [(name, x) for block in self.blocks for name, x in block.params.items()]
+        return [x for name, x in found if (name in ALIKE) == alike]
+
 
 def start(
     kind: Kind,
@@ -65,7 +77,8 @@ def start(
     """Blocks at their start.
 
     first: activations that scales, offsets and thresholds are set by. lr: the kind's own if None. rough: the precision
-    in which features are chosen. Raises HookeError where blocks add up and their kind cannot.
+    in which features are chosen. when: also over which processes; each begins with its part of what one would begin
+    with. Raises HookeError where blocks add up and their kind cannot.
     """
     if len(places) > 1 and not kind.joint:
         raise HookeError(f"{kind.name} dictionaries train by themselves, so they cannot write the same sites together")
@@ -74,7 +87,7 @@ def start(
     sites = {site for place in places for site in (*place.reads, *place.writes)}
     scale = {site: _scale(first[site], kind) for site in sorted(sites)}
     generator = torch.Generator().manual_seed(seed)
-    blocks = [_block(kind, place, first, scale, n_features, generator) for place in places]
+    blocks = [_own(_block(kind, place, first, scale, n_features, generator), when.spread) for place in places]
     for block in blocks:
         block.rough = rough
         for x in block.params.values():
@@ -123,6 +136,27 @@ def _block(
     return block
 
 
+def _own(block: Block, spread: Spread) -> Block:
+    """What of a whole block is this process's."""
+    axis = spread.dictionary
+    if axis.size > 1:
+        for some in (block.params, block.state):
+            some.update({name: x[axis.part(len(x))].clone() for name, x in some.items() if name not in ALIKE})
+    return replace(block, spread=spread)
+
+
+def _whole(block: Block) -> Block:
+    """The block of all processes of the dictionary axis together."""
+    axis = block.spread.dictionary
+    if axis.size == 1:
+        return block
+
+    def joined(some: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: x if name in ALIKE else axis.gathered(x.detach()).flatten(0, 1) for name, x in some.items()}
+
+    return replace(block, params=joined(block.params), state=joined(block.state), spread=WHOLE)
+
+
 def median(x: Tensor, steps: int = 20) -> Tensor:
     """(width,): the geometric median of rows, by Weiszfeld's iteration."""
     at = x.mean(0)
@@ -150,7 +184,7 @@ def rate(fit: Fit) -> float:
 
 
 def advance(fit: Fit, values: Rows, *, tell: bool = True) -> dict[str, float]:
-    """One step on a batch of activations as the model has them.
+    """One step on a batch of activations as the model has them, or on the rows of it that are this process's.
 
     Returns loss (per row, of scaled activations), and with `tell` explained (share of the variance of the batch), l0
     and dead (share of features that have not fired for a tenth of all steps). Raises HookeError if the loss is not
@@ -168,48 +202,59 @@ def advance(fit: Fit, values: Rows, *, tell: bool = True) -> dict[str, float]:
         for site, part in zip(block.writes, made.split([fit.widths[site] for site in block.writes], 1)):
             left[site] = left[site] - part
     errors = torch.stack([x.square().sum(1) for x in left.values()]).sum(0)
-    weights = kind.weights(errors.detach())
+    weights = kind.weights(errors.detach(), fit.spread.data)
     loss = (errors if weights is None else errors * weights).mean()
     for block, x, code in zip(fit.blocks, reads, codes):
         own, want = (_beside(part, block.writes) for part in (left, goal))
         terms = kind.penalty(block, code, when) + kind.extra(block, code, x, want, own, when)
         loss = loss + (terms.mean() if isinstance(terms, Tensor) else terms)
-    total = float(loss.detach())
+    total = float(fit.spread.data.average(loss.detach().clone()))
     if not math.isfinite(total):
         raise HookeError(f"the loss is {total} at step {when.step}; a smaller --lr may help, and what was kept is good")
     _descend(fit, loss)
     with torch.no_grad():
-        _after(fit, codes)
-        told = {"loss": total}
-        if tell:
-            whole = sum(float((y - y.mean(0)).square().sum()) for y in goal.values())
-            told["explained"] = 1 - float(errors.sum()) / max(whole, 1e-30)
-            told["l0"] = sum(float(code.counts().sum()) for code in codes) / when.batch
-            idle = torch.cat([block.state["idle"] for block in fit.blocks])
-            told["dead"] = float((idle > 0.1 * when.steps * when.batch).float().mean())
-    fit.when = When(when.step + 1, when.steps, when.batch)
+        counts = _after(fit, codes)
+        told = {"loss": total} | (_told(fit, goal, errors, counts) if tell else {})
+    fit.when = replace(when, step=when.step + 1)
     return told
 
 
 def written(block: Block, x: Tensor, code: Code) -> Tensor:
     """(batch, written): what a block makes of what it read."""
-    made = code.decoded(block.params["decoder"]) + block.params["offset"]
+    made = block.decoded(code) + block.once("offset")
     if "skip" in block.params:
-        made = made + x[:, : block.params["skip"].shape[1]] @ block.params["skip"].T
+        skip = block.once("skip")
+        made = made + x[:, : skip.shape[1]] @ skip.T
     return made
+
+
+def _told(fit: Fit, goal: Rows, errors: Tensor, counts: Sequence[Tensor]) -> dict[str, float]:
+    """What is told of a step beside its loss."""
+    when, data, dictionary = fit.when, fit.spread.data, fit.spread.dictionary
+    means = {site: data.average(y.mean(0)) for site, y in goal.items()}
+    whole = sum(float(data.sum((y - means[site]).square().sum())) for site, y in goal.items())
+    idle = torch.cat([block.state["idle"] for block in fit.blocks])
+    return {
+        "explained": 1 - float(data.sum(errors.sum())) / max(whole, 1e-30),
+        "l0": sum(float(dictionary.sum(n.sum())) for n in counts) / when.batch,
+        "dead": float(dictionary.average((idle > 0.1 * when.steps * when.batch).float().mean())),
+    }
 
 
 def _descend(fit: Fit, loss: Tensor) -> None:
     """The gradient, less what would only make rows of the decoder longer, and a step of Adam."""
+    spread = fit.spread
     fit.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss if spread.data.size == 1 else loss / spread.data.size).backward()
+    if spread.world.size > 1:
+        _add_up(fit)
     unit = [block for block in fit.blocks if fit.kind.unit and block.centred]
     with torch.no_grad():
         for block in unit:
             rows, gradient = block.params["decoder"], block.params["decoder"].grad
             if gradient is not None:
                 gradient.addcmul_((gradient * rows).sum(1, keepdim=True), rows, value=-1)
-        torch.nn.utils.clip_grad_norm_([x for block in fit.blocks for x in block.params.values()], CLIP, foreach=True)
+        _clip(fit)
         for group in fit.optimizer.param_groups:
             group["lr"] = rate(fit)
         fit.optimizer.step()
@@ -217,18 +262,48 @@ def _descend(fit: Fit, loss: Tensor) -> None:
             block.params["decoder"].div_(block.params["decoder"].norm(dim=1, keepdim=True).clamp(min=1e-8))
 
 
-def _after(fit: Fit, codes: Sequence[Code]) -> None:
+def _add_up(fit: Fit) -> None:
+    """The gradients of the whole batch, and of what every process has, those of all its readers."""
+    alike, own = fit.params(alike=True), fit.params(alike=False)
+    for x in (*alike, *own):
+        if x.grad is None:  # nothing here learns from it, and something elsewhere may
+            x.grad = torch.zeros_like(x)
+    fit.spread.dictionary.add([x.grad for x in alike if x.grad is not None])
+    fit.spread.data.add([x.grad for x in (*alike, *own) if x.grad is not None])
+
+
+def _clip(fit: Fit) -> None:
+    """Shorten the gradient of all parameters of all processes where it is too long."""
+    alike, own = fit.params(alike=True), fit.params(alike=False)
+    axis = fit.spread.dictionary
+    if axis.size == 1:
+        torch.nn.utils.clip_grad_norm_([x for block in fit.blocks for x in block.params.values()], CLIP, foreach=True)
+        return
+    parts = [torch.nn.utils.get_total_norm([x.grad for x in some if x.grad is not None]) for some in (alike, own)]
+    length = (parts[0].square() + axis.sum(parts[1].square())).sqrt()
+    torch.nn.utils.clip_grads_with_norm_([*alike, *own], CLIP, length, foreach=True)
+
+
+def _after(fit: Fit, codes: Sequence[Code]) -> list[Tensor]:
+    """Keep what is not trained. Gives for each block (n_features,) rows of the whole batch on which each fired."""
+    found = []
     for block, code in zip(fit.blocks, codes):
-        idle = block.state["idle"]
+        counts, idle = fit.spread.data.sum(code.counts()), block.state["idle"]
         idle += fit.when.batch
-        idle[code.counts() > 0] = 0
-        fit.kind.after(block, code, fit.when)
+        idle[counts > 0] = 0
+        fit.kind.after(block, code, counts, fit.when)
+        found.append(counts)
+    return found
 
 
 def finish(fit: Fit, about: Mapping[str, Any] | None = None) -> list[Coder]:
-    """The blocks as coders of activations as the model has them: scales and what is subtracted are folded in."""
-    made = []
-    for block in fit.blocks:
+    """The blocks as coders of activations as the model has them: scales and what is subtracted are folded in. Of
+    several processes, all of which have to call it, the first gets them and the others an empty list."""
+    made: list[Coder] = []
+    for block in fit.blocks if fit.spread.data.rank == 0 else ():
+        block = _whole(block)
+        if not fit.spread.leads:
+            continue
         params = {name: x.detach() for name, x in block.params.items()}
         gate: dict[str, Any] = fit.kind.gate(block)
         gate = {name: x.detach() if isinstance(x, Tensor) else x for name, x in gate.items()}

@@ -13,7 +13,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, pad
+
+from hooke.dictionaries.spread import ALONE, WHOLE, Axis, Spread
 
 GROUP = 16  # features that are looked through together
 
@@ -116,11 +118,28 @@ def decode(values: Tensor, weight: Tensor, entries: Entries) -> Tensor:
     return _Decode.apply(values, weight, entries)
 
 
-def largest(h: Tensor, k: int) -> Entries:
-    """The k largest of each row of h (batch, n_features)."""
-    ids = top(h, k)[1]
+def largest(h: Tensor, k: int, axis: Axis = ALONE) -> Entries:
+    """The k largest of each row of h (batch, n_features); where rows are divided over an axis, those of the k largest
+    of the whole row that are in this part of it."""
+    values, ids = top(h, min(k, h.shape[1]))
+    if axis.size > 1:
+        return _ragged(ids, _foremost(values, k, axis), h.shape[1])
     offsets = torch.arange(0, ids.numel() + 1, k, device=h.device)
     return Entries(ids.flatten(), offsets, h.shape[1])
+
+
+def _foremost(values: Tensor, k: int, axis: Axis) -> Tensor:
+    """values (batch, up to k): which of these are among the k largest of those of all parts; the first of equals."""
+    every = axis.gathered(pad(values.float(), (0, k - values.shape[1]), value=-torch.inf))
+    best = every.transpose(0, 1).flatten(1).argsort(dim=1, descending=True, stable=True)[:, :k]
+    kept = best.new_zeros(len(values), axis.size * k, dtype=torch.bool).scatter_(1, best, True)
+    return kept[:, axis.rank * k :][:, : values.shape[1]]
+
+
+def _ragged(ids: Tensor, kept: Tensor, n_features: int) -> Entries:
+    """Of ids (batch, few) those that are kept, (batch, few) True for these."""
+    offsets = torch.cat([kept.new_zeros(1, dtype=torch.long), kept.sum(1).cumsum(0)])
+    return Entries(ids[kept], offsets, n_features)
 
 
 def top(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -129,7 +148,7 @@ def top(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
     They lie in the k groups whose own largest are the largest, so only these are looked through.
     """
     batch, n = h.shape
-    if n % GROUP or n < 4 * k * GROUP // 3 or h.device.type != "cpu":
+    if not k or n % GROUP or n < 4 * k * GROUP // 3 or h.device.type != "cpu":
         return tuple(h.topk(k, dim=1, sorted=False))  # type: ignore[return-value]
     groups = h.view(batch, GROUP, n // GROUP).amax(1).topk(k, dim=1, sorted=False).indices
     every = torch.arange(0, n, n // GROUP, device=h.device)[:, None] + groups[:, None]  # (batch, GROUP, k)
@@ -137,19 +156,32 @@ def top(h: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values, every.flatten(1).gather(1, at)
 
 
-def largest_of_batch(h: Tensor, k: int) -> tuple[Entries, Tensor]:
+def largest_of_batch(h: Tensor, k: int, spread: Spread = WHOLE) -> tuple[Entries, Tensor]:
     """The k · batch largest of all of h (batch, n_features), of those above zero, and the smallest value kept
-    (2412.06410)."""
+    (2412.06410). Where the batch is divided over processes, those of the whole batch that are in this part of it."""
     batch, n = h.shape
-    wanted = min(k * batch, h.numel())
+    world = spread.world
+    wanted = min(k * batch * spread.data.size, h.numel() * world.size)
     few = min(n, max(4 * k, k + 16))  # of each row; more where a row holds more of the largest
     while True:
         best, ids = top(h, few)
-        least = best.flatten().topk(wanted, sorted=False).values.min()
-        if few == n or not bool((best.amin(1) >= least).any()):
+        least = _nth(best.flatten(), wanted, world)
+        if few == n or not world.any(bool((best.amin(1) >= least).any())):
             break
         few = min(n, 2 * few)
     least = least.clamp(min=torch.finfo(h.dtype).tiny)
-    kept = best >= least
-    offsets = torch.cat([kept.new_zeros(1, dtype=torch.long), kept.sum(1).cumsum(0)])
-    return Entries(ids[kept], offsets, n), least
+    return _ragged(ids, best >= least, n), least
+
+
+def _nth(values: Tensor, n: int, world: Axis) -> Tensor:
+    """The n-th largest of the values of all processes, each of which has as many."""
+    if world.size == 1:
+        return values.topk(n, sorted=False).values.min()
+    most = min(len(values), n)
+    few = min(most, 2 * n // world.size)  # of each process; more where one holds more of the largest
+    while True:
+        every = world.gathered(values.topk(few, sorted=False).values.float())
+        least = every.flatten().topk(n, sorted=False).values.min()
+        if few == most or not bool((every.amin(1) >= least).any()):
+            return least.to(values)
+        few = min(most, 2 * few)

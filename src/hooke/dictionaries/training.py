@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hooke.dictionaries.checkpoint import load_checkpoint, save_checkpoint
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.feed import Feed
 from hooke.dictionaries.fit import Fit, advance, finish, rate
+from hooke.dictionaries.spread import Spread
 from hooke.errors import HookeError
 from hooke.files import write_atomic
 from hooke.harvest import Activations
@@ -35,7 +37,8 @@ def train_fits(
     patience: int = 0,
     watch: Watch | None = None,
 ) -> dict[str, Any]:
-    """Train all of them on the same batches, from where the folder's checkpoint stands.
+    """Train all of them on the same batches, from where the folder's checkpoint stands. Of several processes the first
+    has the folder, and decides when to save and to stop.
 
     patience: stop once the explained variance of what is held out has not risen for so many looks, of which there are
     twenty; 0 never looks. watch: called with every line of the log and with how far it is; what it raises stops the
@@ -44,13 +47,14 @@ def train_fits(
     stays.
     """
     facts = load_checkpoint(fits, folder) or {"best": None, "since": 0, "spent": 0.0}
-    start = fits[0].when.step
-    lines = _log_until(folder / LOG, start)
+    start, spread = fits[0].when.step, fits[0].spread
+    world = spread.world
+    lines = world.led(lambda: _log_until(folder / LOG, start))
     each, look = max(1, feed.steps // LINES), max(1, feed.steps // 20)
     began, saved, spent = time.perf_counter(), time.perf_counter(), float(facts["spent"])
-    held = feed.unseen() if patience else None
+    held = feed.unseen() if patience and spread.leads else None
     stopped = ""
-    with (folder / LOG).open("a", encoding="utf-8") as log:
+    with _log(folder / LOG, spread) as write:
         for step, values in enumerate(feed.batches(start), start):
             tell = (step + 1) % each == 0 or step + 1 == feed.steps
             told = [advance(fit, values, tell=tell) for fit in fits]
@@ -58,16 +62,15 @@ def train_fits(
             line: dict[str, Any] = {"step": step + 1, "steps": feed.steps, "tokens": (step + 1) * feed.batch}
             line |= {"seconds": round(now, 2), "rate": rate(fits[0]), "fits": told}
             if tell:
-                log.write(json.dumps(line) + "\n")
+                write(line)
                 lines.append(line)
-            if held is not None and (step + 1) % look == 0:
+            if patience and (step + 1) % look == 0:
                 stopped = _judge(fits, held, facts, patience)
             if watch is not None:
                 watch(line)
-            due = time.perf_counter() - saved > checkpoint_seconds
+            due = bool(world.sent(torch.tensor(time.perf_counter() - saved > checkpoint_seconds)))
             if due or stopped or step + 1 == feed.steps:
                 _check_finite(fits, step)
-                log.flush()
                 save_checkpoint(fits, folder, facts | {"spent": now})
                 saved = time.perf_counter()
             if stopped:
@@ -75,9 +78,24 @@ def train_fits(
     return {"resumed_at": start, "stopped_at": fits[0].when.step, "why": stopped, "lines": lines}
 
 
+@contextlib.contextmanager
+def _log(path: Path, spread: Spread) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """What writes lines to the log."""
+    if not spread.leads:
+        yield lambda line: None
+        return
+    with path.open("a", encoding="utf-8", buffering=1) as log:
+
+        def write(line: dict[str, Any]) -> None:
+            log.write(json.dumps(line) + "\n")
+
+        yield write
+
+
 def _check_finite(fits: Sequence[Fit], step: int) -> None:
     """A checkpoint is only of weights that are numbers."""
-    if not all(bool(torch.isfinite(x).all()) for fit in fits for block in fit.blocks for x in block.params.values()):
+    params = (x for fit in fits for block in fit.blocks for x in block.params.values())
+    if fits[0].spread.world.any(not all(bool(torch.isfinite(x).all()) for x in params)):
         raise HookeError(f"weights are no numbers any more at step {step}; a smaller --lr may help")
 
 
@@ -96,8 +114,15 @@ def _log_until(path: Path, step: int) -> list[dict[str, Any]]:
     return kept
 
 
-def _judge(fits: Sequence[Fit], held: Activations, facts: dict[str, Any], patience: int) -> str:
-    found = sum(measured(finish(fit), held)["explained_variance"] for fit in fits) / len(fits)
+def _judge(fits: Sequence[Fit], held: Activations | None, facts: dict[str, Any], patience: int) -> str:
+    """Why to stop now; empty if there is no reason to. held: of the first process."""
+    made = [finish(fit) for fit in fits]
+
+    def explained() -> float:
+        assert held is not None
+        return sum(measured(blocks, held)["explained_variance"] for blocks in made) / len(made)
+
+    found = fits[0].spread.world.led(explained)
     if facts["best"] is None or found > facts["best"] + 1e-4:
         facts["best"], facts["since"] = found, 0
     else:

@@ -10,7 +10,7 @@ activations.py  pooled activations of labelled texts, in memory
 
 from hooke.harvest.activations import POOLS, Wanted, harvest, prompts
 from hooke.harvest.batches import batches
-from hooke.harvest.plans import Plan, load_plan, plan, save_plan
+from hooke.harvest.plans import Plan, load_plan, plan, save_plan, subset
 from hooke.harvest.shards import Harvest, Prompt
 from hooke.harvest.stored import Stored, open_store
 from hooke.harvest.storing import Estimate, estimate, store
@@ -35,5 +35,6 @@ __all__ = [
     "save_plan",
     "shard",
     "store",
+    "subset",
     "widths",
 ]

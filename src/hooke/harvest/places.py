@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hooke.errors import HookeError
-from hooke.files import path_of, replacing, temporary
+from hooke.files import path_of, replacing, scratch, temporary
 
 
 @dataclass(frozen=True)
@@ -74,17 +74,17 @@ class Place:
             with replacing(Path(self.path, name)) as temp:
                 yield temp
             return
-        with tempfile.TemporaryDirectory() as folder:
-            here, there = Path(folder, name), f"{self.path}/{temporary()}"
-            yield here
+        there = f"{self.path}/{temporary()}"
+        with self._beside(f"cannot write {self}/{name}") as folder:
+            yield folder / name
             try:
                 self.fs.makedirs(self.path, exist_ok=True)
-                self.fs.put_file(str(here), there)
+                self.fs.put_file(str(folder / name), there)
                 self.fs.mv(there, f"{self.path}/{name}")
-            except Exception as error:
+            except BaseException:
                 with suppress(Exception):
                     self.fs.rm_file(there)
-                raise HookeError(f"cannot write {self}/{name}: {_line(error)}") from None
+                raise
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Path]:
@@ -92,15 +92,24 @@ class Place:
         if self.fs is None:
             yield Path(self.path, name)
             return
-        with tempfile.TemporaryDirectory() as folder:
-            here = Path(folder, name)
+        with self._beside(f"cannot read {self}/{name}") as folder:
             try:
-                self.fs.get_file(f"{self.path}/{name}", str(here))
+                self.fs.get_file(f"{self.path}/{name}", str(folder / name))
             except FileNotFoundError:
                 raise HookeError(f"no file {self}/{name}") from None
-            except Exception as error:
-                raise HookeError(f"cannot read {self}/{name}: {_line(error)}") from None
-            yield here
+            yield folder / name
+
+    @contextmanager
+    def _beside(self, trouble: str) -> Iterator[Path]:
+        """A folder on this machine for what comes and goes; whatever fails on the way, in the words of its storage, is
+        a HookeError that begins with `trouble`."""
+        try:
+            with scratch(Path(tempfile.gettempdir())) as folder:
+                yield folder
+        except HookeError:
+            raise
+        except Exception as error:  # each kind of storage has its own
+            raise HookeError(f"{trouble}: {_line(error)}") from None
 
 
 def _line(error: Exception) -> str:

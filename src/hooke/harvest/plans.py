@@ -130,6 +130,23 @@ def made(
     return Plan(**parts, **facts, skip=skip, shards=shards, sources=sources, hash=digest.hexdigest())  # type: ignore
 
 
+def subset(plan: Plan, keep: np.ndarray, *, whole: bool = False) -> Plan:
+    """Some of a plan's pieces, (pieces,) True for these, each in the shard that it was in; `whole`: all in one."""
+    lengths = np.diff(plan.offsets)[keep]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    parts = {
+        "ids": np.concatenate([plan.piece(i) for i in np.flatnonzero(keep)]),
+        "offsets": offsets,
+        "document": plan.document[keep],
+        "start": plan.start[keep],
+    }
+    ends = np.concatenate([[0], np.cumsum([int(keep[s.start : s.stop].sum()) for s in plan.shards])]).tolist()
+    shards = [range(len(lengths))] if whole else [range(a, b) for a, b in pairwise(ends) if b > a]
+    n_tokens = int(lengths.sum()) - plan.skip * len(lengths)
+    facts = {"context": plan.context, "seed": plan.seed, "n_tokens": n_tokens, "texts": plan.texts}
+    return made(parts, shards, plan.skip, plan.sources, facts)
+
+
 def special_tokens(model: Model) -> np.ndarray:
     """The ids that the tokenizer puts before every text, int32: often one, often none."""
     if model.tokenizer is None:

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from hooke.dictionaries.sparse import Entries, decode
+from hooke.dictionaries.spread import ALONE, WHOLE, Axis, Spread
 from hooke.sites import Site
+
+ALIKE = ("offset", "skip", "threshold", "seen")  # of params and state, what is no feature's own
 
 
 @dataclass(eq=False)
@@ -19,6 +22,8 @@ class Block:
     params: encoder (n_features, read), bias (n_features,), decoder (n_features, written), offset (written,), and where
     there is one, skip (written, read) and what its kind adds. state: what is kept beside them and not trained, such as
     idle (n_features,), the rows since each fired.
+    spread: over which processes features and batches are divided. What is a feature's own is here for those of this
+    process alone.
     """
 
     reads: tuple[Site, ...]
@@ -26,10 +31,12 @@ class Block:
     params: dict[str, Tensor]
     state: dict[str, Tensor] = field(default_factory=dict)
     rough: torch.dtype = torch.float32  # in which features are compared with each other; values are in full precision
+    spread: Spread = WHOLE
 
     @property
     def n_features(self) -> int:
-        return len(self.params["bias"])
+        """Of all processes together."""
+        return len(self.params["bias"]) * self.spread.dictionary.size
 
     @property
     def centred(self) -> bool:
@@ -56,6 +63,14 @@ class Block:
     def lengths(self) -> Tensor:
         """(n_features,): of the rows that features write."""
         return self.params["decoder"].norm(dim=1)
+
+    def decoded(self, code: Code) -> Tensor:
+        """(batch, written): what all features write, without an offset."""
+        return self.spread.dictionary.total(code.decoded(self.params["decoder"]))
+
+    def once(self, name: str) -> Tensor:
+        """A parameter that all processes have, where all do the same with it: only one of them learns from that."""
+        return self.params[name] if self.spread.dictionary.rank == 0 else self.params[name].detach()
 
 
 @dataclass(eq=False)
@@ -85,11 +100,12 @@ class Code:
 
 @dataclass(frozen=True)
 class When:
-    """Where training stands: the step that is made, of how many, and the rows of a batch."""
+    """Where training stands: the step that is made, of how many, the rows of a batch, and over which processes."""
 
     step: int
     steps: int
     batch: int
+    spread: Spread = WHOLE
 
     @property
     def share(self) -> float:
@@ -119,19 +135,21 @@ class Kind:
         raise NotImplementedError
 
     def penalty(self, block: Block, code: Code, when: When) -> Tensor | float:
-        """What is asked of the codes, per row."""
+        """What is asked of the codes of all features, per row."""
         return 0.0
 
     def extra(self, block: Block, code: Code, x: Tensor, y: Tensor, left: Tensor, when: When) -> Tensor | float:
         """Other terms, per row. y: (batch, written), wanted; left: y less what was written."""
         return 0.0
 
-    def weights(self, errors: Tensor) -> Tensor | None:
-        """(batch,) with mean one: how much each row's error counts; None for all the same."""
+    def weights(self, errors: Tensor, data: Axis = ALONE) -> Tensor | None:
+        """(batch,) with mean one: how much each row's error counts; None for all the same. data: over which the batch
+        is divided."""
         return None
 
-    def after(self, block: Block, code: Code, when: When) -> None:
-        """Keep what is not trained, once the step is made. Without gradients."""
+    def after(self, block: Block, code: Code, counts: Tensor, when: When) -> None:
+        """Keep what is not trained, once the step is made. counts: (n_features,) rows of the whole batch on which each
+        fired. Without gradients."""
 
     def gate(self, block: Block) -> dict[str, Any]:
         """The gate of the `Coder` that a block becomes: `gate`, `k`, `threshold`, `refine`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from hooke.dictionaries.kinds.base import Block, Code, Kind, When
@@ -27,7 +28,7 @@ class BatchTopK(Kind):
         block.state |= {"threshold": x.new_zeros(()), "seen": x.new_zeros(())}
 
     def code(self, block: Block, x: Tensor, when: When) -> Code:
-        entries, _ = largest_of_batch(block.scores(x), self.now(when, block))
+        entries, _ = largest_of_batch(block.scores(x), self.now(when, block), block.spread)
         return coded(block, x, entries)
 
     def now(self, when: When, block: Block) -> int:
@@ -37,14 +38,13 @@ class BatchTopK(Kind):
     def extra(self, block: Block, code: Code, x: Tensor, y: Tensor, left: Tensor, when: When) -> Tensor | float:
         return self.aux * revive(block, code, x, left, when) if self.aux else 0.0
 
-    def after(self, block: Block, code: Code, when: When) -> None:
+    def after(self, block: Block, code: Code, counts: Tensor, when: When) -> None:
         """The running mean of the smallest value that was kept."""
         values = code.values[code.values > 0]
-        if len(values):
+        least = block.spread.world.least(values.min() if len(values) else values.new_full((), torch.inf))
+        if bool(least < torch.inf):
             share = min(1.0, max(1 - KEEP, 1 / (WINDOW * when.steps)))
-            block.state["threshold"] += (share if block.state["seen"] else 1.0) * (
-                values.min() - block.state["threshold"]
-            )
+            block.state["threshold"] += (share if block.state["seen"] else 1.0) * (least - block.state["threshold"])
             block.state["seen"] += 1
 
     def gate(self, block: Block) -> dict[str, Any]:

@@ -41,13 +41,16 @@ class Gated(Kind):
     def penalty(self, block: Block, code: Code, when: When) -> Tensor | float:
         assert code.before is not None
         rise = min(1.0, when.step / max(1.0, min(RISE, when.steps / 10)))
-        return self.l1 * rise * torch.relu(code.before).sum(1)
+        return self.l1 * rise * block.spread.dictionary.total(torch.relu(code.before).sum(1))
 
     def extra(self, block: Block, code: Code, x: Tensor, y: Tensor, left: Tensor, when: When) -> Tensor | float:
         """The gate alone has to reconstruct too, through a decoder that does not learn from it."""
         assert code.before is not None
-        frozen = {name: block.params[name].detach() for name in ("decoder", "offset")}
-        made = torch.addmm(frozen["offset"], torch.relu(code.before), frozen["decoder"])
+        frozen, axis = {name: block.params[name].detach() for name in ("decoder", "offset")}, block.spread.dictionary
+        if axis.size == 1:
+            made = torch.addmm(frozen["offset"], torch.relu(code.before), frozen["decoder"])
+        else:
+            made = axis.total(torch.relu(code.before) @ frozen["decoder"]) + frozen["offset"]
         if "skip" in block.params:
             made = made + x @ block.params["skip"].detach().T
         return (y - made).square().sum(1)

@@ -31,6 +31,18 @@ class _Jump(torch.autograd.Function):
         return torch.where(h > threshold, g, 0.0), -(threshold / ctx.width * torch.where(near, g, 0.0)).sum(0), None
 
 
+class _JumpExp(torch.autograd.Function):
+    """h [h > θ] with θ = exp(t); towards t -θ/ε in the rectangle (January 2025)."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, t: Tensor, width: float) -> Tensor:
+        ctx.save_for_backward(h, t.exp())
+        ctx.width = width
+        return torch.where(h > t.exp(), h, 0.0)
+
+    backward = _Jump.backward
+
+
 class _Fires(torch.autograd.Function):
     """[h > θ]; towards θ -1/ε in the same rectangle, towards h nothing (equation 12)."""
 
@@ -48,40 +60,42 @@ class _Fires(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class _Jumps(Kind):
-    start_at: ClassVar[float] = 0.001
-    window: ClassVar[float] = 0.001
-
-    def start(self, block: Block, x: Tensor) -> None:
-        block.params["log_threshold"] = torch.full_like(block.params["bias"], math.log(self.start_at))
-
-    def code(self, block: Block, x: Tensor, when: When) -> Code:
-        h = block.before(x)
-        return Code(_Jump.apply(h, block.params["log_threshold"].exp(), self.window), before=h)
-
-    def gate(self, block: Block) -> dict[str, Any]:
-        return {"gate": "jumprelu", "threshold": block.params["log_threshold"].exp()}
-
-
-@dataclass(frozen=True)
-class JumpRelu(_Jumps):
-    """l0: λ of the number of features, or with `target` of (L0 / target - 1)²."""
+class JumpRelu(Kind):
+    """l0: λ of the number of features, or with `target` of (L0 / target - 1)². Thresholds are trained as they are."""
 
     name: ClassVar[str] = "jumprelu"
     lr: ClassVar[float] = 7e-5
     betas: ClassVar[tuple[float, float]] = (0.0, 0.999)
+    start_at: ClassVar[float] = 0.001
+    window: ClassVar[float] = 0.001
     l0: float = 1.0
     target: float | None = 32.0
+
+    def start(self, block: Block, x: Tensor) -> None:
+        block.params["threshold"] = torch.full_like(block.params["bias"], self.start_at)
+
+    def code(self, block: Block, x: Tensor, when: When) -> Code:
+        h = block.before(x)
+        return Code(_Jump.apply(h, block.params["threshold"], self.window), before=h)
+
+    def after(self, block: Block, code: Code, counts: Tensor, when: When) -> None:
+        block.params["threshold"].clamp_(min=0.0)
+
+    def gate(self, block: Block) -> dict[str, Any]:
+        return {"gate": "jumprelu", "threshold": block.params["threshold"]}
 
     def penalty(self, block: Block, code: Code, when: When) -> Tensor | float:
         assert code.before is not None
         rise = min(1.0, when.step / max(1.0, min(RISE, when.steps / 5)))
-        n = _Fires.apply(code.before, block.params["log_threshold"].exp(), self.window).sum(1)
-        return self.l0 * rise * (n if self.target is None else (n.mean() / self.target - 1).square())
+        n = _Fires.apply(code.before, block.params["threshold"], self.window).sum(1)
+        n = block.spread.dictionary.total(n)
+        if self.target is None:
+            return self.l0 * rise * n
+        return self.l0 * rise * (block.spread.data.mean(n.mean()) / self.target - 1).square()
 
 
 @dataclass(frozen=True)
-class TanhJumpRelu(_Jumps):
+class TanhJumpRelu(Kind):
     """l0: λ of Σ tanh(4 f |decoder|), which reaches all parameters; pre: λ of what is asked of features that do not
     fire, relu(θ - h) |decoder|."""
 
@@ -97,14 +111,22 @@ class TanhJumpRelu(_Jumps):
 
     def start(self, block: Block, x: Tensor) -> None:
         """Biases so that about 10,000 features fire on a token, and half of them at most."""
-        super().start(block, x)
+        block.params["log_threshold"] = torch.full_like(block.params["bias"], math.log(self.start_at))
         h = block.before(x)
         share = 1 - min(0.5, FIRES / block.n_features)
         rows = h.sort(dim=0).values[min(len(h) - 1, int(share * len(h)))]
         block.params["bias"] += self.start_at - rows
 
+    def code(self, block: Block, x: Tensor, when: When) -> Code:
+        h = block.before(x)
+        return Code(_JumpExp.apply(h, block.params["log_threshold"], self.window), before=h)
+
+    def gate(self, block: Block) -> dict[str, Any]:
+        return {"gate": "jumprelu", "threshold": block.params["log_threshold"].exp()}
+
     def penalty(self, block: Block, code: Code, when: When) -> Tensor | float:
         assert code.before is not None
         lengths, threshold = block.lengths(), block.params["log_threshold"].exp()
         fires = torch.tanh(self.c * code.values * lengths).sum(1)
-        return self.l0 * when.share * fires + self.pre * (torch.relu(threshold - code.before) @ lengths)
+        asked = self.l0 * when.share * fires + self.pre * (torch.relu(threshold - code.before) @ lengths)
+        return block.spread.dictionary.total(asked)

@@ -32,7 +32,8 @@ class Matryoshka(BatchTopK):
 
     def ranks(self, block: Block) -> Tensor:
         """(n_features,): the place of each feature in the order of the prefixes."""
-        return torch.arange(block.n_features, device=block.params["bias"].device)
+        here = block.spread.dictionary.part(block.n_features)
+        return torch.arange(here.start, here.stop, device=block.params["bias"].device)
 
     def extra(self, block: Block, code: Code, x: Tensor, y: Tensor, left: Tensor, when: When) -> Tensor | float:
         total: Tensor | float = self.aux * revive(block, code, x, left, when) if self.aux else 0.0
@@ -49,11 +50,11 @@ def inner_errors(
     apart: what smaller prefixes write is taken as given, so that each learns from its own features.
     """
     assert code.entries is not None
-    made = block.params["offset"].expand_as(y)
+    made = block.once("offset").expand_as(y)
     place, errors, low = ranks[code.entries.ids], [], 0
     for size in sizes:
         group = (place >= low) & (place < size)
-        part = Code(code.values[group], code.entries.take(group)).decoded(block.params["decoder"])
+        part = block.decoded(Code(code.values[group], code.entries.take(group)))
         made = (made.detach() if apart else made) + part
         errors.append((y - made).square().sum(1))
         low = size

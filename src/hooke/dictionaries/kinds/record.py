@@ -13,6 +13,7 @@ from hooke.dictionaries.kinds.base import Block, Code, When
 from hooke.dictionaries.kinds.matryoshka import Matryoshka, inner_errors
 from hooke.dictionaries.kinds.topk import coded, revive
 from hooke.dictionaries.sparse import encode, largest_of_batch
+from hooke.dictionaries.spread import ALONE, Axis
 
 SHARES = (1 / 128, 1 / 32, 1 / 8, 1 / 4, 1 / 2)
 OFTEN = 0.99  # of the running mean of how often a feature fires, at each step
@@ -55,10 +56,11 @@ class Record(Matryoshka):
     def code(self, block: Block, x: Tensor, when: When) -> Code:
         """h, then h + η (x - what it reconstructs) · encoder, of the features that are the largest then."""
         params, k = block.params, self.now(when, block)
-        entries, _ = largest_of_batch(block.scores(x), k)
+        entries, _ = largest_of_batch(block.scores(x), k, block.spread)
         rough = coded(block, x, entries)
-        moved = x + self.step * (x - rough.decoded(params["decoder"]) - params["offset"])
-        entries, _ = largest_of_batch(block.scores(moved), k)
+        moved = x + self.step * (x - block.decoded(rough) - block.once("offset"))
+        moved = block.spread.dictionary.shared(moved)
+        entries, _ = largest_of_batch(block.scores(moved), k, block.spread)
         return Code(torch.relu(encode(moved, block.centre, params["encoder"], params["bias"], entries)), entries)
 
     def extra(self, block: Block, code: Code, x: Tensor, y: Tensor, left: Tensor, when: When) -> Tensor | float:
@@ -67,17 +69,20 @@ class Record(Matryoshka):
             total = total + self.inner * error
         return total
 
-    def weights(self, errors: Tensor) -> Tensor | None:
-        return torch.softmax(self.tilt * errors / errors.mean(), 0) * len(errors) if self.tilt else None
+    def weights(self, errors: Tensor, data: Axis = ALONE) -> Tensor | None:
+        if not self.tilt:
+            return None
+        every = data.gathered(errors).flatten()
+        return (torch.softmax(self.tilt * every / every.mean(), 0) * len(every))[data.part(len(every))]
 
-    def after(self, block: Block, code: Code, when: When) -> None:
-        super().after(block, code, when)
-        often = block.state["often"]
-        often.lerp_(code.counts().to(often) / when.batch, 1 - OFTEN)
+    def after(self, block: Block, code: Code, counts: Tensor, when: When) -> None:
+        super().after(block, code, counts, when)
+        often, axis = block.state["often"], block.spread.dictionary
+        often.lerp_(counts.to(often) / when.batch, 1 - OFTEN)
         from_step, each = min(self.settled, when.steps // 10), max(1, min(self.sort, when.steps // 20))
         if when.step >= from_step and when.step % each == 0:
-            order = often.argsort(descending=True, stable=True)
-            block.state["ranks"][order] = torch.arange(block.n_features, device=order.device)
+            order = axis.gathered(often).flatten().argsort(descending=True, stable=True)
+            block.state["ranks"].copy_(order.argsort()[axis.part(len(order))])
 
     def gate(self, block: Block) -> dict[str, Any]:
         return super().gate(block) | {"refine": self.step}

@@ -28,4 +28,5 @@ class Relu(Kind):
         return Code(torch.relu(block.before(x)))
 
     def penalty(self, block: Block, code: Code, when: When) -> Tensor | float:
-        return self.l1 * min(1.0, when.share / RISE) * (code.values @ block.lengths())
+        written = block.spread.dictionary.total(code.values @ block.lengths())
+        return self.l1 * min(1.0, when.share / RISE) * written

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hooke.dictionaries.kinds.base import Block, Code, Kind, When
 from hooke.dictionaries.sparse import Entries, encode, largest
+from hooke.dictionaries.spread import Axis
 
 DEAD = 10_000_000  # rows without firing, after which a feature counts as dead
 SHARE = 0.1  # or this share of all rows, where these are fewer
@@ -24,8 +25,7 @@ class TopK(Kind):
     aux: float = 1 / 32
 
     def code(self, block: Block, x: Tensor, when: When) -> Code:
-        scores = block.scores(x)
-        return coded(block, x, largest(scores, min(self.k, block.n_features)))
+        return coded(block, x, largest(block.scores(x), min(self.k, block.n_features), block.spread.dictionary))
 
     def extra(self, block: Block, code: Code, x: Tensor, y: Tensor, left: Tensor, when: When) -> Tensor | float:
         return self.aux * revive(block, code, x, left, when) if self.aux else 0.0
@@ -43,12 +43,24 @@ def revive(block: Block, code: Code, x: Tensor, left: Tensor, when: When) -> Ten
     """AuxK (appendix A.2): of the features that are dead the width / 2 largest of each row are decoded towards what is
     left; its squared error over that of the mean, (batch,), zero while nothing is dead."""
     dead = (block.state["idle"] > min(DEAD, SHARE * when.steps * when.batch)).nonzero()[:, 0]
-    if not len(dead):
+    data, dictionary = block.spread.data, block.spread.dictionary
+    n_dead = len(dead) if dictionary.size == 1 else int(dictionary.sum(torch.tensor(len(dead))))
+    if not n_dead:
         return 0.0
     left, params = left.detach(), block.params
     x = x if block.centre is None else x - block.centre
     h = torch.addmm(params["bias"][dead], x, params["encoder"][dead].T)
-    top = h.detach().topk(min(max(1, left.shape[1] // 2), len(dead)), dim=1, sorted=False).indices
-    values = torch.zeros_like(h).scatter(1, top, torch.relu(h.gather(1, top)))
-    whole = (left - left.mean(0)).square().sum(1).mean()
-    return ((left - values @ params["decoder"][dead]).square().sum(1) / whole).nan_to_num(0.0, 0.0, 0.0)
+    values = _largest(h, min(max(1, left.shape[1] // 2), n_dead), dictionary)
+    made = dictionary.total(values @ params["decoder"][dead])
+    whole = data.average((left - data.average(left.mean(0))).square().sum(1).mean())
+    return ((left - made).square().sum(1) / whole).nan_to_num(0.0, 0.0, 0.0)
+
+
+def _largest(h: Tensor, k: int, axis: Axis) -> Tensor:
+    """h above zero where it is among the k largest of its row, else zero."""
+    if axis.size == 1:
+        top = h.detach().topk(k, dim=1, sorted=False).indices
+        return torch.zeros_like(h).scatter(1, top, torch.relu(h.gather(1, top)))
+    best, fires = largest(h.detach(), k, axis), torch.zeros_like(h, dtype=torch.bool)
+    fires[best.rows, best.ids] = True
+    return torch.where(fires, torch.relu(h), 0.0)

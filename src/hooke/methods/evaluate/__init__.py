@@ -21,6 +21,7 @@ from typing import Any
 
 from hooke.arguments import verb
 from hooke.data.labelled.rows import Dataset
+from hooke.data.texts.sources import label_of
 from hooke.dictionaries.coder import Coder
 from hooke.errors import HookeError
 from hooke.methods.evaluate.asked import Asked, asked
@@ -38,8 +39,7 @@ from hooke.model import Model
 from hooke.results import Result
 
 MEASURES = ("reconstruction", "losses", "replacement", "jacobian", "absorption", "probing")
-DERIVED = 768  # tokens that derivatives are taken of, in pieces of
-SHORT = 64
+DERIVED, SHORT = 384, 32  # tokens that derivatives are taken of, in pieces of so many
 
 
 @verb
@@ -64,7 +64,7 @@ def evaluate(
     dictionary: a folder (`hooke train` makes one; other tools' are read too), or blocks of one dictionary.
     text: sources (`hooke.data.texts`); the passages that training took are left out. tokens: to measure on; half as
     many more, at most 8,192, are fitted to. patched: how many of them the model is run on with reconstructions put in;
-    a quarter if None. context: tokens that it reads at once. layers: "10", "10-12" or "all", of what is written.
+    a sixth if None. context: tokens that it reads at once. layers: "10", "10-12" or "all", of what is written.
     measures: some of reconstruction, losses, replacement, jacobian, absorption and probing; all if empty. tasks:
     packaged data sets for probing; twelve if empty. controls: some of random_decoder, untrained, neurons, pca, linear,
     mean and zero; all if empty. transfer: allow a dictionary of another model, which is recorded. seed: of the order of
@@ -86,7 +86,7 @@ def evaluate(
         found = texts(model, text, what.made, tokens=tokens, context=context, seed=seed, tick=tick)
     with clock("controls") as tick:
         fits = fitted(model, what.targets, found.fit, names, seed=seed, tick=tick)
-    few = found.test.first(tokens // 4 if patched is None else patched)
+    few = found.test.first(tokens // 6 if patched is None else patched)
     run = _Run(model, what, fits, found.test, few, wanted, data, seed)
     _measure(run, clock)
     with clock("report"):
@@ -96,8 +96,8 @@ def evaluate(
     return Result.make(
         "evaluation",
         arguments={
-            "dictionary": [block.hash for block in what.blocks], "text": list(text), "tokens": tokens,
-            "patched": patched, "context": context, "layers": layers, "measures": wanted,
+            "dictionary": [block.hash for block in what.blocks], "text": [label_of(name) for name in text],
+            "tokens": tokens, "patched": patched, "context": context, "layers": layers, "measures": wanted,
             "tasks": [task.name for task in data], "controls": names, "transfer": transfer, "seed": seed,
         },
         provenance=model.provenance() | {"dictionaries": [block.hash for block in what.blocks]},

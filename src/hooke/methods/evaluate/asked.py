@@ -92,6 +92,7 @@ def asked(model: Model, given: str | Path | Sequence[Coder], layers: str | None,
     if isinstance(given, str | Path):
         path = path_of(given)
         own = (path / NAME).is_file()
+        _check_one(path)
         blocks = load_dictionary(path, model, transfer=transfer) if own else read_dictionary(path, model)
         name = path.name
     else:
@@ -112,6 +113,15 @@ def asked(model: Model, given: str | Path | Sequence[Coder], layers: str | None,
         )
     found = _targets(model, tuple(block.to(model.device, wide(model)) for block in blocks), layers)
     return Asked(name, blocks, found, dict(about.get("made") or {}), belongs, differs)
+
+
+def _check_one(path: Path) -> None:
+    """Refuse a folder that holds dictionaries of Hooke's one level down, as a sweep does."""
+    inside = sorted(found.parent.name for found in path.glob(f"*/{NAME}")) if not (path / NAME).is_file() else []
+    if inside:
+        raise HookeError(
+            f"{path.name} holds the dictionaries of a sweep; evaluate one of them: {', '.join(inside[:8])}"
+        )
 
 
 def wide(model: Model) -> torch.dtype:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hooke.methods.evaluate.estimates import draws, estimate
+from hooke.methods.evaluate.estimates import Estimate, draws, estimate
 from hooke.methods.evaluate.measures import METRICS, Measured
 from hooke.methods.evaluate.seen import Seen, inside, put
 from hooke.methods.evaluate.standins import Fitted, Neurons, Standin
@@ -70,10 +70,10 @@ def jacobians(model: Model, fits: Sequence[Fitted], pieces: Pieces, *, seed: int
     for metric, sums in (("jacobian_correlation", whole), ("local_jacobian", alone)):
         if not sums:
             continue
-        rows: dict[str, dict[str, object]] = {}
+        rows: dict[str, dict[str, Estimate]] = {}
         for (target, name), part in sums.items():
             rows.setdefault(target, {})[name] = estimate(part.cpu().numpy(), _correlation, drawn)
-        found.append(Measured(METRICS[metric], "passages", rows))  # type: ignore[arg-type]
+        found.append(Measured(METRICS[metric], "passages", rows))
     return found
 
 

@@ -13,6 +13,8 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 
 import numpy as np
 import torch
@@ -27,7 +29,7 @@ from hooke.methods.evaluate.estimates import Estimate, draws, estimate
 from hooke.methods.evaluate.measures import DICTIONARY, METRICS, Measured
 from hooke.methods.evaluate.seen import Seen
 from hooke.methods.evaluate.standins import Fitted, Neurons
-from hooke.methods.progress import Tick
+from hooke.methods.progress import Tick, stretch
 from hooke.model import Model
 from hooke.model.budget import pass_tokens
 from hooke.sites import Site
@@ -69,14 +71,8 @@ def words(model: Model, seed: int) -> Words:
 
     Raises HookeError where the tokenizer has too few of them.
     """
-    found: dict[str, int] = {}
-    for text in _texts():
-        for word in WORD.findall(text):
-            word = word.lower()
-            if word not in found:
-                token = model.single(" " + word)
-                found[word] = -1 if token is None else token
-    single = {word: token for word, token in found.items() if token >= 0}
+    found = {word: model.single(" " + word) for word in packaged()}
+    single = {word: token for word, token in found.items() if token is not None}
     count = {letter: sum(word[0] == letter for word in single) for letter in "abcdefghijklmnopqrstuvwxyz"}
     letters = "".join(letter for letter, n in count.items() if n >= FEW)
     if len(letters) < LETTERS:
@@ -95,10 +91,11 @@ def words(model: Model, seed: int) -> Words:
     return Words([single[word] for word in kept], letter, letters, parts)
 
 
-def _texts() -> Iterator[str]:
-    yield from PASSAGES
-    for name in dataset_names():
-        yield from (row.text for row in dataset(name).rows)
+@cache
+def packaged() -> tuple[str, ...]:
+    """The different words of all packaged texts, in the order of the alphabet."""
+    texts = chain(PASSAGES, (row.text for name in dataset_names() for row in dataset(name).rows))
+    return tuple(sorted({word.lower() for text in texts for word in WORD.findall(text)}))
 
 
 def absorption(model: Model, fits: Sequence[Fitted], *, seed: int, tick: Tick) -> list[Measured]:
@@ -107,7 +104,7 @@ def absorption(model: Model, fits: Sequence[Fitted], *, seed: int, tick: Tick) -
     Raises HookeError where the tokenizer has too few words.
     """
     own = words(model, seed)
-    x = _read(model, fits, own)
+    x = _read(model, fits, own, stretch(tick, 0.0, 0.5))
     over = "letters"
     f1, full, part = (Measured(METRICS[n], over, {}) for n in ("first_letter_f1", "absorption", "absorption_fraction"))
     drawn = draws(len(own.letters), seed)
@@ -131,17 +128,20 @@ def absorption(model: Model, fits: Sequence[Fitted], *, seed: int, tick: Tick) -
                     "words": float((own.parts == 2).sum()), "main features of a letter": float(table[:, 3].mean()),
                 }  # fmt: skip
         f1.rows[name]["dense_probe"] = Estimate(probe_f1)
-        tick((number + 1) / len(fits))
+        tick(0.5 + 0.5 * (number + 1) / len(fits))
     return [f1, full, part]
 
 
-def _read(model: Model, fits: Sequence[Fitted], own: Words) -> Seen:
+def _read(model: Model, fits: Sequence[Fitted], own: Words, tick: Tick) -> Seen:
     """What stands at each word."""
     sites = sorted({site for fit in fits for site in (*fit.reads, *fit.target.own_reads)})
     prefix = model.prefix(BEFORE)
     ids = torch.tensor(own.ids, device=model.device)[:, None]
     step = max(1, pass_tokens(model) // (prefix.length + 1))
-    parts = [model.run(some, read=sites, logits=None, after=prefix).acts for some in ids.split(step)]
+    parts = []
+    for some in ids.split(step):
+        parts.append(model.run(some, read=sites, logits=None, after=prefix).acts)
+        tick(len(parts) * step / len(ids))
     return Seen({site: torch.cat([acts[site][:, 0].flatten(1) for acts in parts]).to(wide(model)) for site in sites})
 
 

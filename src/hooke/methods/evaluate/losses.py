@@ -27,7 +27,7 @@ from hooke.model.run import Activations
 from hooke.sites import Site
 
 HARD = 0.8  # probability of the right token below which it counts as hard
-ROWS = 64  # tokens whose probabilities are worked on at once, so that they stay in cache
+ROWS = 16  # predictions that are worked on at once
 # columns of the sums of one run by passage
 N, LOSS, KL, SAME, N_HARD, SAME_HARD = range(6)
 REPLACED = ("random_decoder", "untrained", "neurons", "linear", "mean")  # what an MLP can be replaced by
@@ -37,8 +37,8 @@ REPLACED = ("random_decoder", "untrained", "neurons", "linear", "mean")  # what 
 class _Clean:
     """The model's own predictions of what comes next at places (m,) that have a next token that counts.
 
-    at: (rows, pos) True there. document: (m,). next: (m,) ids. logits, p: (m, vocabulary). loss: (m,). hard: (m,) where
-    it is right with a probability below HARD.
+    at: (rows, pos) True there. document: (m,). next, best: (m,) ids, of what comes and of what is likeliest. logits, p:
+    (m, vocabulary). total: (m,) log Σ exp of logits. hard: (m,) where it is right with a probability below HARD.
     """
 
     at: Tensor
@@ -46,7 +46,8 @@ class _Clean:
     next: Tensor
     logits: Tensor
     p: Tensor
-    loss: Tensor
+    total: Tensor
+    best: Tensor
     hard: Tensor
 
 
@@ -159,26 +160,32 @@ def _clean(logits: Tensor, batch: Batch) -> _Clean:
     at[:, -1] = False
     following = torch.roll(batch.tokens.ids, -1, 1)[at]
     own = logits[at].float() if logits.dtype != torch.float64 else logits[at]
-    p = torch.cat([part.softmax(-1) for part in own.split(ROWS)])
-    right = p.gather(1, following[:, None])[:, 0]
-    loss = -right.clamp(min=torch.finfo(p.dtype).tiny).log()
-    hard = (own.argmax(1) == following) & (right < HARD)
+    total = torch.cat([_total(part) for part in own.split(ROWS)])
+    p = torch.cat([(part - t[:, None]).exp() for part, t in zip(own.split(ROWS), total.split(ROWS))])
+    best = own.argmax(1)
+    hard = (best == following) & (p.gather(1, following[:, None])[:, 0] < HARD)
     documents = torch.zeros_like(batch.inside, dtype=torch.long)
     documents[batch.inside] = batch.document
-    return _Clean(at, documents[at], following, own, p, loss, hard)
+    return _Clean(at, documents[at], following, own, p, total, best, hard)
+
+
+def _total(logits: Tensor) -> Tensor:
+    """(m,): log Σ exp."""
+    top = logits.amax(1)
+    return top + (logits - top[:, None]).exp_().sum(1).log()
 
 
 def _told(clean: _Clean, logits: Tensor) -> Tensor:
     """(m, 6): of each prediction with these logits, (m, vocabulary) or (rows, pos, vocabulary), the columns of sums."""
     found = []
     own = logits if logits.ndim == 2 else logits[clean.at]
-    for at in range(0, len(own), ROWS):
+    for at in range(0, len(own), ROWS):  # few rows at once, so that they stay in cache
         here = slice(at, at + ROWS)
         new, old = own[here].to(clean.logits.dtype), clean.logits[here]
-        total, before = new.logsumexp(1), old.logsumexp(1)
+        total = _total(new)
         loss = total - new.gather(1, clean.next[here, None])[:, 0]
-        kl = (clean.p[here] * (old - new)).sum(1) + total - before
-        same = new.argmax(1) == old.argmax(1)
+        kl = (old - new).mul_(clean.p[here]).sum(1) + total - clean.total[here]
+        same = new.gather(1, clean.best[here, None])[:, 0] >= new.amax(1)
         hard = clean.hard[here]
         columns = (torch.ones_like(loss), loss, kl, same, hard, same & hard)
         found.append(torch.stack([column.double() for column in columns], 1))

@@ -35,7 +35,7 @@ class Measured:
 
 METRICS: dict[str, About] = {
     "l0": About("L0", "features", "lower", "features that fire on a token, on average"),
-    "dead": About("dead", "share", "lower", "features that fire on none of the tokens"),
+    "dead": About("dead", "share", "lower", "features that fire on none of the tokens that are measured on"),
     "explained_variance": About(
         "explained variance", "share", "higher",
         "1 - Σ|y - ŷ|² / Σ|y - ȳ|², each sum and the mean over all tokens", 1.0,
@@ -46,7 +46,7 @@ METRICS: dict[str, About] = {
         "relative bias", "ratio", "one", "Σ|ŷ|² / Σ y·ŷ over all tokens; 1 where no other scale would do better", 1.0
     ),
     "ce_loss": About(
-        "loss, ŷ put in", "nats", "lower",
+        "loss with ŷ put in", "nats", "lower",
         "cross-entropy a token of the model with ŷ in the place of y; the oracle is the model's own, mean and zero are "
         "ablations",
     ),
@@ -55,27 +55,28 @@ METRICS: dict[str, About] = {
         "(loss with zero - loss with ŷ) / (loss with zero - the model's own)", 1.0,
     ),
     "kl": About(
-        "KL, ŷ put in", "nats", "lower",
+        "KL with ŷ put in", "nats", "lower",
         "Σ p log(p / p̂), p being the model's next tokens and p̂ those with ŷ put in; mean over tokens", 0.0,
     ),
     "kl_recovered": About("KL recovered", "share", "higher", "1 - KL with ŷ / KL with zero", 1.0),
     "agreement": About(
-        "same choice, replaced", "share", "higher",
+        "agreement", "share", "higher",
         "tokens after which the model and the replacement model (every MLP that is covered replaced at once, attention "
         "live, no error terms) have the same likeliest token", 1.0,
     ),
     "hard_agreement": About(
-        "same, hard tokens", "share", "higher", "the same where the model is right with a probability below 0.8", 1.0
+        "agreement, hard tokens", "share", "higher",
+        "the same where the model is right with a probability below 0.8", 1.0,
     ),
-    "replacement_loss": About("loss, replaced", "nats", "lower", "cross-entropy a token of the replacement model"),
-    "replacement_kl": About("KL, replaced", "nats", "lower", "from the model to the replacement model", 0.0),
+    "replacement_loss": About("loss, MLPs replaced", "nats", "lower", "cross-entropy a token of the replacement model"),
+    "replacement_kl": About("KL, MLPs replaced", "nats", "lower", "from the model to the replacement model", 0.0),
     "jacobian_correlation": About(
         "Jacobian correlation", "correlation", "higher",
         "of derivatives by the stream that enters the layer, over all directions and positions, of the log-probability "
         "of the text: with y, and with ŷ in its place", 1.0,
     ),
     "local_jacobian": About(
-        "the same, site alone", "correlation", "higher",
+        "Jacobian of ŷ alone", "correlation", "higher",
         "of derivatives by what the dictionary reads, through y and through ŷ alone, the rest of the model held as it "
         "is", 1.0,
     ),

@@ -50,7 +50,7 @@ def reconstruction(model: Model, fits: Sequence[Fitted], pieces: Pieces, *, seed
             measure.rows[name] = {key: estimate(sums, formula, drawn) for key, sums in arrays.items()}
         l0.rows[name] = {key: Estimate(part.fit.standins[key].size) for key in arrays if key in SPARSE}
         l0.rows[name][DICTIONARY] = estimate(arrays[DICTIONARY], lambda s: s[..., FIRED] / s[..., N], drawn)
-        dead.rows[name] = part.dead()
+        dead.rows[name], dead.raw[name] = part.dead(), {"tokens": float(pieces.n_tokens)}
     return [l0, dead, *found]
 
 

@@ -35,8 +35,8 @@ TASKS = (
     "entities",
 )  # fmt: skip
 
-ROWS = 240  # of a task
-SHUFFLES = 5
+ROWS = 200  # of a task
+SHUFFLES = 3
 Table = dict[str, np.ndarray]  # by what is read, (rows, width)
 
 

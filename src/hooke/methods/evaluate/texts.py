@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,7 +13,9 @@ import torch
 from torch import Tensor
 
 from hooke.data.texts import Passage, Used, passages
+from hooke.data.texts.sources import WORDS, label_of
 from hooke.errors import HookeError
+from hooke.files import path_of
 from hooke.harvest.batches import batches
 from hooke.harvest.own import SELF, own_text
 from hooke.harvest.plans import special_tokens
@@ -96,7 +99,7 @@ def texts(
         )
     if tokens < 2 * SHORTEST:
         raise HookeError(f"{tokens} tokens are too few to say anything; ask for at least {2 * SHORTEST}")
-    avoid, notes = trained_on(made)
+    avoid, notes = trained_on(made, names)
     fit_tokens = min(8192, max(4 * SHORTEST, tokens // 2))
     tally, left = Used(list(names)), [0]
     source = _unseen(model, names, context, _own_seed(made, seed, names), avoid, left)
@@ -143,19 +146,20 @@ def key(text: str) -> bytes:
     return hashlib.blake2b(" ".join(text.split()).encode(errors="replace"), digest_size=16).digest()
 
 
-def trained_on(made: Mapping[str, Any]) -> tuple[set[bytes], list[str]]:
+def trained_on(made: Mapping[str, Any], names: Sequence[str] = ()) -> tuple[set[bytes], list[str]]:
     """Keys of the passages that a dictionary was trained on, and notes where they cannot be found again.
 
     Training takes the first passages of its sources in the order of its seed, so they are read again; the hash of
-    them all says whether they are the same.
+    them all says whether they are the same. names: sources that are looked at too, if a file lies elsewhere now.
     """
     text, arguments = made.get("text"), made.get("arguments") or {}
     if not isinstance(text, Mapping) or "passages" not in text:
         return set(), ["Nobody says which text this dictionary was trained on, so it may have seen the text here."]
-    names = list(text.get("sources") or [])
-    files = [name for name in names if name != SELF]
+    asked = dict.fromkeys([*(arguments.get("text") or text.get("sources") or [])])
+    here = {label_of(name): name for name in names}
+    files = [name if _there(name) else here.get(label_of(name), name) for name in asked if name != SELF]
     found: set[bytes] = set()
-    tally = Used(names)
+    tally = Used([])
     if files:
         try:
             for passage in passages(files, seed=int(arguments.get("seed") or 0)):
@@ -165,13 +169,17 @@ def trained_on(made: Mapping[str, Any]) -> tuple[set[bytes], list[str]]:
                     break
         except HookeError as error:
             return found, [f"The text that was trained on cannot be read again ({error}); it may be the text here."]
-    if SELF in names:
+    if SELF in asked:
         return found, ["The model's own text was trained on; here it is drawn with another seed."]
     if tally.about()["sha256"] != text.get("sha256"):
         return found, [
             "The sources have changed since the training: its passages were left out as far as they are still there."
         ]
     return found, []
+
+
+def _there(name: str) -> bool:
+    return name in WORDS or name.startswith("hub:") or os.path.lexists(path_of(name))
 
 
 def _unseen(

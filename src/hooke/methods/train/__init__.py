@@ -7,7 +7,9 @@ kept.py    what a folder of a training holds, and when it may go on
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +20,24 @@ from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.feed import Feed, divided, shard_tokens
 from hooke.dictionaries.fit import Fit, finish, start
 from hooke.dictionaries.folder import save_dictionary
-from hooke.dictionaries.kinds import When
+from hooke.dictionaries.kinds import Kind, When
+from hooke.dictionaries.processes import joined, spread_over
+from hooke.dictionaries.spread import WHOLE, Spread
 from hooke.dictionaries.training import Watch, ends, measured, train_fits
 from hooke.errors import HookeError
 from hooke.harvest import Plan, plan
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.train.asked import Setting, rough_of, settings
-from hooke.methods.train.kept import Kept, kept
+from hooke.methods.train.kept import Kept, agreed, kept
 from hooke.model import Model
 from hooke.model.belongs import belongs_to
 from hooke.model.budget import budget
 from hooke.results import Claim, Result
 
 FEATURES = 16  # times the width of the stream
+STEPS = 400  # that a batch is chosen for
+LONG = 20_000  # steps for which kinds have their learning rates
+LARGEST = 13.0  # times these rates, on short trainings
 
 
 @verb
@@ -47,14 +54,15 @@ def train(
     gate: str | None = None,
     k: Sequence[int] = (),
     penalty: Sequence[float] = (),
-    batch: int = 1024,
+    batch: int | None = None,
     epochs: int = 1,
-    context: int = 256,
+    context: int | None = None,
     lr: float | None = None,
     precision: str = "auto",
     patience: int = 0,
     checkpoint_seconds: float = 120.0,
     seed: int = 0,
+    spread: str = "data",
     watch: Watch | None = None,
     progress: Progress | None = None,
 ) -> Result:
@@ -65,45 +73,64 @@ def train(
     clt, how its features fire: one of the first eight; topk if None. site: of autoencoders: sites, or points with
     `layers`; resid_post if empty. layers: "10", "10-12", "0,5,9-11" or "all".
     text: sources (`hooke.data.texts`), "docs" is what is installed, "self" what the model says. tokens: of the text, a
-    twentieth of which is held out. epochs: how often they come. context: tokens that the model reads at once.
+    twentieth of which is held out. epochs: how often they come. context: tokens that the model reads at once, 256 or
+    what it can if None.
     features: of each block; None is 16 times the width of the stream. k, penalty: several make several dictionaries
-    from the same pass. batch: tokens of a step. lr: None is the kind's own. precision: in which features are compared
-    with each other: auto, float32 or bfloat16; their values and all gradients are in float32.
+    from the same pass. batch: tokens of a step; None is some 400 steps' worth, 64 to 4,096. lr: None is the kind's own,
+    larger where steps are fewer than 20,000, as 1/√steps. precision: in which features are compared with each other:
+    auto, float32 or bfloat16; their values and all gradients are in float32.
     patience: stop if what is held out is not explained better for so many of twenty looks; 0 never stops.
     checkpoint_seconds: between two checkpoints. out: the folder. The same call on one that was stopped goes on, to the
     same weights as if it had never stopped; on a finished one it returns what is there.
-    watch: called with every step's numbers. progress: with a stage and how much of it is done.
+    spread: over the processes that torchrun started: their "data" is divided, the "dictionary", or both, as "2x4". It
+    may be another when a training goes on; the weights are then the same within rounding.
+    watch: called with every step's numbers. progress: with a stage and how much of it is done; by the first process.
 
     Returns a `Result` of kind "training". Raises HookeError for what cannot be, does not fit in memory, a folder of
     another training, and a loss that is not finite.
     """
     asked = settings(model, kind, site, layers, gate, k, penalty)
     n_features = FEATURES * model.parts.d_model if features is None else features
+    batch = _batch(tokens * epochs) if batch is None else batch
+    context = min(256, model.parts.context) if context is None else context
     _check_sizes(n_features, batch, epochs, checkpoint_seconds, asked)
     arguments: dict[str, Any] = {
         "kind": kind, "site": list(site), "layers": layers, "text": list(text), "tokens": tokens,
         "features": n_features, "gate": gate, "k": list(k), "penalty": list(penalty), "batch": batch,
         "epochs": epochs, "context": context, "lr": lr, "precision": precision, "patience": patience, "seed": seed,
     }  # fmt: skip
-    clock = Clock(progress)
-    with kept(Path(out), arguments, belongs_to(model)) as folder, threads(folder):
+    with _begun(model, Path(out), arguments, spread) as folder:
+        clock = Clock(progress if folder.spread.leads else None)
         if (done := folder.result()) is not None:
             return done
         with clock("text") as tick:
             wanted = folder.plan(lambda: _plan(model, asked, text, tokens, context, seed, tick))
         with clock("activations"):
-            feed = _feed(model, asked, wanted, batch, epochs)
+            feed = _feed(model, asked, wanted, batch, epochs, folder.spread)
             fits = _started(model, asked, feed, n_features, lr, seed, folder.rough(rough_of(precision, model.device)))
         with clock("training") as tick:
             facts = train_fits(
                 fits, feed, folder.path, checkpoint_seconds=checkpoint_seconds, patience=patience,
-                watch=_watching(watch, tick),
+                watch=_watching(watch if folder.spread.leads else None, tick),
             )  # fmt: skip
         with clock("report"):
-            made = _save(model, asked, fits, feed, folder.path, arguments)
-            result = _result(model, arguments, asked, made, feed, facts, clock.done())
-        folder.finish(result)
-        return result
+            made = _made(asked, fits)
+
+            def told() -> Result:
+                _save(model, made, feed, folder.path, arguments)
+                return folder.finish(_result(model, arguments, asked, made, feed, facts, clock.done()))
+
+            return agreed(folder.spread.world, told)
+
+
+def _batch(tokens: int) -> int:
+    """Tokens of a step, a power of two: few of them give more steps, which matter more where tokens are few."""
+    return 2 ** min(12, max(6, round(math.log2(max(1.0, tokens / STEPS)))))
+
+
+def _rate(kind: Kind, steps: int) -> float:
+    """A kind's own learning rate is for long trainings; on a short one dictionaries learn more at a larger one."""
+    return kind.lr * min(LARGEST, max(1.0, math.sqrt(LONG / max(1, steps))))
 
 
 def _check_sizes(n_features: int, batch: int, epochs: int, seconds: float, asked: Sequence[Setting]) -> None:
@@ -132,9 +159,11 @@ def _sites(asked: Sequence[Setting]) -> tuple[Any, ...]:
     return tuple(sorted({site for place in places for site in (*place.reads, *place.writes)}))
 
 
-def _feed(model: Model, asked: Sequence[Setting], wanted: Plan, batch: int, epochs: int) -> Feed:
+def _feed(
+    model: Model, asked: Sequence[Setting], wanted: Plan, batch: int, epochs: int, spread: Spread = WHOLE
+) -> Feed:
     own, held = divided(wanted)
-    feed = Feed(model, own, held, _sites(asked), batch, epochs)
+    feed = Feed(model, own, held, _sites(asked), batch, epochs, spread)
     if feed.steps < 1:
         raise HookeError(
             f"{feed.rows * epochs:,} tokens to train on are less than a batch of {batch:,}; ask for more --tokens or a "
@@ -155,20 +184,31 @@ def _started(
     """A fit for each group of each setting, once it is clear that all fit in memory: weights, gradients, two moments,
     and what a step needs beside them."""
     groups = [(setting, group) for setting in asked for _, group in setting.groups]
-    numbers = 0
+    numbers, spread = 0, feed.spread
     for _, group in groups:
         for place in group:
             into, out = (sum(model.parts.width(site) for site in some) for some in (place.reads, place.writes))
-            numbers += n_features * (into + out) + (out * model.parts.width(place.reads[0]) if place.skip else 0)
-    need, free = 16 * numbers + 12 * feed.batch * n_features, budget(model.device).free
+            skip = out * model.parts.width(place.reads[0]) if place.skip else 0
+            numbers += n_features * (into + out) // spread.dictionary.size + skip
+    step = feed.batch * n_features // (spread.data.size * spread.dictionary.size)
+    need, free = spread.beside * (16 * numbers + 12 * step), budget(model.device).free
     if need > free:
         raise HookeError(
             f"{len(groups)} dictionaries of {n_features:,} features take {need / 2**30:.1f} GB while they train and "
             f"{free / 2**30:.1f} GB are free; ask for fewer --layers, --features or settings"
         )
-    first, when = feed.first(), When(0, feed.steps, feed.batch)
+    first, when = feed.first(), When(0, feed.steps, feed.batch, spread)
     return [
-        start(setting.kind, group, first, n_features=n_features, when=when, lr=lr, seed=seed + number, rough=rough)
+        start(
+            setting.kind,
+            group,
+            first,
+            n_features=n_features,
+            when=when,
+            lr=_rate(setting.kind, feed.steps) if lr is None else lr,
+            seed=seed + number,
+            rough=rough,
+        )
         for number, (setting, group) in enumerate(groups)
     ]
 
@@ -183,34 +223,39 @@ def _watching(watch: Watch | None, tick: Any) -> Watch:
 
 
 @contextlib.contextmanager
-def threads(folder: Kept) -> Iterator[None]:
-    """As many threads as the training began with: sums over threads differ in the last bit with their number."""
+def _begun(model: Model, out: Path, arguments: Mapping[str, Any], spread: str) -> Iterator[Kept]:
+    """The folder of a training, on all processes that train, with as many threads as it began with: sums over threads
+    differ in the last bit with their number."""
     before = torch.get_num_threads()
-    torch.set_num_threads(folder.threads(before))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with joined() as world:
+        over = spread_over(spread, world, model.device, batch=arguments["batch"], n_features=arguments["features"])
+        with kept(out, arguments, belongs_to(model), over) as folder:
+            torch.set_num_threads(folder.threads(max(1, before // over.beside)))
+            try:
+                yield folder
+            finally:
+                torch.set_num_threads(before)
 
 
 Made = list[tuple[Setting, str, str, list[Coder]]]  # a setting, its folder, the name of a group, its blocks
 
 
-def _save(
-    model: Model, asked: Sequence[Setting], fits: Sequence[Fit], feed: Feed, path: Path, arguments: Mapping[str, Any]
-) -> Made:
+def _made(asked: Sequence[Setting], fits: Sequence[Fit]) -> Made:
+    """The blocks of every group of every setting."""
+    left = iter(fits)
+    return [(setting, setting.name or ".", name, finish(next(left))) for setting in asked for name, _ in setting.groups]
+
+
+def _save(model: Model, made: Made, feed: Feed, path: Path, arguments: Mapping[str, Any]) -> None:
     """Each setting as one dictionary of all its blocks."""
-    made, left = [], iter(fits)
-    for setting in asked:
-        own = [(setting, setting.name or ".", name, finish(next(left))) for name, _ in setting.groups]
-        made += own
+    for folder, some in groupby(made, key=lambda entry: entry[1]):
+        own = list(some)
         save_dictionary(
             [block for *_, blocks in own for block in blocks],
-            path / setting.name,
+            path / folder,
             belongs_to=belongs_to(model),
-            made={"arguments": dict(arguments), "gate": setting.kind.name, "text": feed.plan.texts},
+            made={"arguments": dict(arguments), "gate": own[0][0].kind.name, "text": feed.plan.texts},
         )
-    return made
 
 
 def _result(
@@ -254,7 +299,8 @@ def _result(
     return Result.make(
         "training",
         arguments=arguments,
-        provenance=model.provenance() | {"dictionaries": [block.hash for *_, blocks in made for block in blocks]},
+        provenance=model.provenance()
+        | {"dictionaries": [block.hash for *_, blocks in made for block in blocks], "spread": feed.spread.shape},
         seconds=seconds,
         claims=[Claim(text=sentence, evidence=["#dictionaries"])],
         payload={

@@ -1,24 +1,30 @@
 """The folder of a training: what was asked (`training.json`), which tokens (`plan.safetensors`), where it stands
-(`checkpoint.safetensors`, `log.jsonl`), and at the end the dictionaries and the result (`result.json`)."""
+(`checkpoint.safetensors`, `log.jsonl`), and at the end the dictionaries and the result (`result.json`).
+
+Of several processes the first alone has the folder, and tells the others what is in it.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from hooke.dictionaries.checkpoint import NAME as CHECKPOINT
+from hooke.dictionaries.spread import WHOLE, Axis, Spread
 from hooke.dictionaries.training import LOG
 from hooke.errors import HookeError
-from hooke.files import path_of, read_json, write_atomic
+from hooke.files import path_of, read_json, scratch, write_atomic
 from hooke.harvest import Plan, load_plan, save_plan
 from hooke.results import Result, load_result
 
+R = TypeVar("R", Result, "Result | None")
 ASKED, PLAN, RESULT = "training.json", "plan.safetensors", "result.json"
 
 
@@ -28,44 +34,109 @@ class Kept:
 
     path: Path
     asked: dict[str, Any]
+    spread: Spread = WHOLE
+
+    @property
+    def world(self) -> Axis:
+        """All processes that train here."""
+        return self.spread.world
 
     def result(self) -> Result | None:
         """That of a finished training."""
-        return load_result(self.path / RESULT) if (self.path / RESULT).exists() else None
+        found = self.path / RESULT
+        return agreed(self.world, lambda: load_result(found) if found.exists() else None)
 
     def plan(self, make: Callable[[], Plan]) -> Plan:
         """The tokens that it began with; made at the first call."""
         path = self.path / PLAN
-        if not path.exists():
-            save_plan(make(), path)
-        return load_plan(path)
+
+        def there() -> None:
+            if not path.exists():
+                save_plan(make(), path)
+
+        self.world.led(there)
+        if self.world.size == 1:
+            return load_plan(path)
+        data = self.world.bytes(path.read_bytes() if self.spread.leads else b"")
+        with scratch(Path(tempfile.gettempdir())) as own:
+            (own / PLAN).write_bytes(data)
+            return load_plan(own / PLAN)
 
     def threads(self, now: int) -> int:
-        """How many threads it began with."""
+        """How many threads it began with, on as many processes."""
         return int(self._once("threads", now))
 
     def rough(self, now: torch.dtype) -> torch.dtype:
         """The precision that it began with."""
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[self._once("rough", str(now).split(".")[1])]
 
-    def _once(self, key: str, value: Any) -> Any:
-        if key not in self.asked:
-            self.asked[key] = value
+    def goes_on(self, spread: Spread) -> None:
+        """Note over which processes it is divided now. It may be others than before, with another number of threads:
+        sums then differ in the last bit. A finished one stays as it is."""
+        if (self.path / RESULT).exists():
+            return
+        if self.asked.get("spread", "1x1") != spread.shape:
+            self.asked.pop("threads", None)
+        if self.asked.get("spread") != spread.shape:
+            self.asked["spread"] = spread.shape
             self.write()
-        return self.asked[key]
+
+    def _once(self, key: str, value: Any) -> Any:
+        def there() -> Any:
+            if key not in self.asked:
+                self.asked[key] = value
+                self.write()
+            return self.asked[key]
+
+        return self.world.led(there)
 
     def write(self) -> None:
         """Keep what was asked."""
         write_atomic(self.path / ASKED, (json.dumps(self.asked, indent=1) + "\n").encode())
 
-    def finish(self, result: Result) -> None:
+    def finish(self, result: Result) -> Result:
         """Keep the result; where training stood is needed no more."""
         result.save(self.path / RESULT)
         (self.path / CHECKPOINT).unlink(missing_ok=True)
+        return result
+
+
+def agreed(world: Axis, make: Callable[[], R]) -> R:
+    """The result that the first process makes, on all."""
+    if world.size == 1:
+        return make()
+    made: list[R] = []
+
+    def told() -> str:
+        made.append(make())
+        return "" if made[0] is None else made[0].to_json()
+
+    text = world.led(told)
+    return made[0] if made else Result.model_validate_json(text) if text else None  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
-def kept(folder: Path, arguments: Mapping[str, Any], belongs: Mapping[str, Any]) -> Iterator[Kept]:
+def kept(
+    folder: Path, arguments: Mapping[str, Any], belongs: Mapping[str, Any], spread: Spread = WHOLE
+) -> Iterator[Kept]:
+    """The folder for this training; nobody else's until the block ends. Raises HookeError as `_locked` does."""
+    path = path_of(folder)
+    with contextlib.ExitStack() as stack:
+        own: list[Kept] = []
+
+        def opened() -> dict[str, Any]:
+            own.append(stack.enter_context(_locked(path, arguments, belongs)))
+            own[0].goes_on(spread)
+            return own[0].asked
+
+        asked = spread.world.led(opened)
+        found = own[0] if own else Kept(path, asked)
+        found.spread = spread
+        yield found
+
+
+@contextlib.contextmanager
+def _locked(path: Path, arguments: Mapping[str, Any], belongs: Mapping[str, Any]) -> Iterator[Kept]:
     """The folder for this training, made if it is not there; nobody else's until the block ends.
 
     Raises HookeError if another training or something else is in it, if another process trains there, and if it cannot
@@ -73,7 +144,6 @@ def kept(folder: Path, arguments: Mapping[str, Any], belongs: Mapping[str, Any])
     """
     from filelock import FileLock, Timeout
 
-    path = path_of(folder)
     wanted = {"arguments": json.loads(json.dumps(dict(arguments))), "belongs_to": dict(belongs)}
     try:
         if path.exists() and not path.is_dir():
