@@ -13,7 +13,7 @@ export TORCH
 .NOTPARALLEL:
 STORIES = capital names copy years
 
-.PHONY: help demo install test test-all test-newest lint types format web pictures bench clean check-python
+.PHONY: help demo install test test-all test-slow test-newest lint types format web pictures bench clean check-python
 
 help:
 	@echo "make demo    set up .venv, fetch the small model, trace a sample prompt (says first what it downloads)"
@@ -52,6 +52,9 @@ test: .venv/.installed-dev
 
 test-all: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-slow: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow
 
 # In an environment of its own, without constraints.txt. TESTS: only these.
 test-newest: check-python

@@ -57,7 +57,7 @@ class Protocol(NamedTuple):
 
 
 PROTOCOLS = {
-    "small": Protocol(samples=500_000, batch=256, judged=100_000, told=500_000),
+    "small": Protocol(samples=1_000_000, batch=256, judged=100_000, told=1_000_000),
     "full": Protocol(samples=200_000_000, batch=1024, judged=500_000, told=5_000_000),
 }
 
@@ -74,37 +74,42 @@ class Setting(NamedTuple):
         return ", ".join([f"lr {self.lr:g}", *own])
 
 
-SETTINGS: dict[str, list[Setting]] = {
-    "small": [
-        Setting("relu", 1e-3, {"l1": 5.0}),
-        Setting("gated", 1e-3, {"l1": 0.5}),
-        Setting("topk", 1e-3),
-        Setting("batchtopk", 1e-3),
-        Setting("jumprelu", 1e-3, {"target": 6.0}),
-        Setting("jumprelu-tanh", 1e-3, {"l0": 20.0}),
-        Setting("matryoshka", 1e-3),
-        Setting("record", 1e-3),
-    ],
-    "full": [
-        Setting("batchtopk", 3e-4),
-        Setting("matryoshka", 3e-4),
-        Setting("record", 3e-4, {"prefixes": (32, 128, 512, 1024, 2048), "first": 80}),
-    ],
-}
+OWN, EQUAL = "Each kind as it does best on world 0", "One learning rate for all, as in the published protocol"
+RECORD = {"step": 0.5, "first": 12}
+SETTINGS: dict[str, dict[str, list[Setting]]] = {
+    "small": {
+        OWN: [
+            Setting("relu", 1e-3, {"l1": 4.0}),
+            Setting("gated", 2.5e-4, {"l1": 0.4}),
+            Setting("topk", 2.5e-4),
+            Setting("batchtopk", 2.5e-4),
+            Setting("jumprelu", 1e-3, {"target": 6.0}),
+            Setting("jumprelu-tanh", 5e-4, {"l0": 5.0}),
+            Setting("matryoshka", 1e-3),
+            Setting("record", 5e-4, RECORD),
+        ],
+        EQUAL: [
+            Setting("topk", 2e-3), Setting("batchtopk", 2e-3), Setting("matryoshka", 2e-3), Setting("record", 2e-3, RECORD)
+        ],
+    },
+    "full": {
+        EQUAL: [
+            Setting("topk", 3e-4), Setting("batchtopk", 3e-4), Setting("matryoshka", 3e-4),
+            Setting("record", 3e-4, {"prefixes": (32, 128, 512, 1024, 2048), "first": 80}),
+        ],
+    },
+}  # fmt: skip
 CHOICES = [
-    *(Setting("relu", 1e-3, {"l1": l1}) for l1 in (3.0, 4.0, 5.0)),
-    *(Setting("gated", lr, {"l1": l1}) for lr in (1e-3, 5e-4) for l1 in (0.3, 0.4, 0.5)),
-    *(Setting("topk", lr) for lr in (5e-4, 1e-3, 2e-3)),
-    *(Setting("batchtopk", lr) for lr in (5e-4, 1e-3, 2e-3)),
-    *(Setting("jumprelu", lr, {"target": 6.0, "l0": l0}) for lr in (3e-3, 1e-2) for l0 in (0.1, 1.0)),
-    *(Setting("jumprelu-tanh", lr, {"l0": l0}) for lr in (5e-4, 1e-3) for l0 in (20.0, 30.0, 40.0)),
-    *(Setting("matryoshka", lr, {"inner": inner}) for lr in (5e-4, 1e-3, 2e-3) for inner in (0.5, 1.0)),
-    *(Setting("record", lr) for lr in (5e-4, 1e-3, 2e-3)),
-    *(Setting("record", 1e-3, {"step": step}) for step in (0.0, 0.5, 0.75)),
-    *(Setting("record", 1e-3, {"first": first}) for first in (6, 12)),
-    *(Setting("record", 1e-3, {"inner": inner}) for inner in (0.25, 1.0)),
-    *(Setting("record", 1e-3, {"tilt": tilt}) for tilt in (0.0, 0.1)),
-    *(Setting("record", 1e-3, {"prefixes": p}) for p in ((10, 30, 70, 150), (40, 80, 160), (20, 40, 80, 160, 240))),
+    *(Setting("relu", lr, {"l1": l1}) for lr in (5e-4, 1e-3) for l1 in (3.0, 4.0)),
+    *(Setting("gated", lr, {"l1": l1}) for lr in (1.25e-4, 2.5e-4, 5e-4) for l1 in (0.35, 0.45)),
+    *(Setting("topk", lr) for lr in (1.25e-4, 2.5e-4, 5e-4)),
+    *(Setting("batchtopk", lr) for lr in (1.25e-4, 2.5e-4, 5e-4, 1e-3)),
+    *(Setting("jumprelu", lr, {"target": 6.0, "l0": l0}) for lr in (2.5e-4, 1e-3) for l0 in (0.1, 1.0)),
+    *(Setting("jumprelu-tanh", lr, {"l0": l0}) for lr in (2.5e-4, 5e-4, 1e-3) for l0 in (2.5, 5.0, 10.0)),
+    *(Setting("matryoshka", lr) for lr in (2.5e-4, 5e-4, 1e-3)),
+    *(Setting("record", lr, {"step": 0.5, "first": 12}) for lr in (2.5e-4, 5e-4, 1e-3)),
+    *(Setting("record", 5e-4, {"step": step, "first": 12}) for step in (0.25, 0.75, 1.0)),
+    *(Setting("record", 5e-4, {"step": 0.5, "first": first}) for first in (6, 9)),
 ]
 
 
@@ -180,10 +185,9 @@ def measure(args: argparse.Namespace, protocol: Protocol, settings: Sequence[Set
             made = kept(args.out, name, what, partial(judged, world, make, protocol, seed))
             found.setdefault(name, []).append(made)
         for setting in settings:
-            name = f"{setting.kind} ({setting})" if args.choose else setting.kind
             own = [setting.lr, dict(setting.own)]
             made = kept(args.out, setting.kind, [*what, own], partial(run, world, setting, protocol, seed))
-            found.setdefault(name, []).append(made)
+            found.setdefault(f"{setting.kind} ({setting})", []).append(made)
     return found
 
 
@@ -210,31 +214,45 @@ def spread(values: Sequence[float], digits: int = 3) -> str:
     return f"{mean} ± {half:.{digits}f}"
 
 
-def report(args: argparse.Namespace, protocol: Protocol, found: Found, settings: Sequence[Setting]) -> str:
+def table(found: Found, names: Mapping[str, str]) -> list[str]:
+    """names: what a row is called, by its name in `found`."""
+    lines = ["| | " + " | ".join(COLUMNS.values()) + " | samples/s |", "| --- |" + " --- |" * (len(COLUMNS) + 1)]
+    for name, title in names.items():
+        runs, told = found[name], ONLY_DETECTION.get(name, tuple(COLUMNS))
+        cells = [spread([run[c] for run in runs], 2 if c == "l0" else 3) if c in told else "" for c in COLUMNS]
+        speed = f"{np.mean([run['speed'] for run in runs]):,.0f}" if "speed" in runs[0] else ""
+        lines.append(f"| {title} | " + " | ".join(cells) + f" | {speed} |")
+    return lines
+
+
+def differences(found: Found, settings: Sequence[Setting]) -> list[str]:
+    """Of each kind to BatchTopK, seed by seed."""
+    (base,) = (f"{s.kind} ({s})" for s in settings if s.kind == "batchtopk")
+    lines = ["", "Less BatchTopK, seed by seed:", "", "| | F1 | MCC | explained |", "| --- | --- | --- | --- |"]
+    for setting in settings:
+        if setting.kind != "batchtopk":
+            pairs = list(zip(found[f"{setting.kind} ({setting})"], found[base]))
+            cells = [spread([a[c] - b[c] for a, b in pairs]) for c in ("f1", "mcc", "explained_variance")]
+            lines.append(f"| {setting.kind} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def report(args: argparse.Namespace, protocol: Protocol, found: Found, groups: Mapping[str, list[Setting]]) -> str:
     size = SIZES[args.size]
     lines = [
         f"World `{args.size}`: {size.n_features:,} features in {size.d} dimensions, {size.latents:,} latents, "
         f"k = {size.k}, {protocol.samples:,} samples in batches of {protocol.batch:,}, scored on {protocol.judged:,} "
         f"others; {len(next(iter(found.values())))} seeds, ± half of the 95 % interval over seeds.",
-        "",
-        "| | " + " | ".join(COLUMNS.values()) + " | samples/s |",
-        "| --- |" + " --- |" * (len(COLUMNS) + 1),
     ]
-    for name, runs in found.items():
-        kept = ONLY_DETECTION.get(name, tuple(COLUMNS))
-        cells = [spread([run[c] for run in runs], 2 if c == "l0" else 3) if c in kept else "" for c in COLUMNS]
-        speed = f"{np.mean([run['speed'] for run in runs]):,.0f}" if "speed" in runs[0] else ""
-        lines.append(f"| {TITLES.get(name, name)} | " + " | ".join(cells) + f" | {speed} |")
-    base = found.get("batchtopk")
-    others = [setting.kind for setting in settings if setting.kind != "batchtopk" and setting.kind in found]
-    if base and others and len(base) > 1:
-        lines += ["", "Less BatchTopK, seed by seed:", "", "| | F1 | MCC | explained |", "| --- | --- | --- | --- |"]
-        for name in others:
-            cells = [
-                spread([a[c] - b[c] for a, b in zip(found[name], base)]) for c in ("f1", "mcc", "explained_variance")
-            ]
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    lines += ["", "Settings, chosen on world 0: " + "; ".join(f"{s.kind}: {s}" for s in settings) + "."]
+    if told := {name: title for name, title in TITLES.items() if name in found}:
+        lines += ["", *table(found, told)]
+    for title, settings in groups.items():
+        kinds = [s.kind for s in settings]
+        alone = {f"{s.kind} ({s})": s.kind if kinds.count(s.kind) == 1 else f"{s.kind} ({s})" for s in settings}
+        lines += ["", f"{title}:", "", *table(found, alone)]
+        if kinds.count("batchtopk") == 1 and len(kinds) == len(set(kinds)) > 1 and not args.choose:
+            lines += differences(found, settings)
+        lines += ["", "Settings: " + "; ".join(f"{s.kind}: {s}" for s in settings) + "."]
     return "\n".join(lines) + "\n"
 
 
@@ -252,9 +270,12 @@ def main() -> None:
     protocol = PROTOCOLS[args.size]
     if args.samples:
         protocol = protocol._replace(samples=args.samples)
-    settings = [s for s in (CHOICES if args.choose else SETTINGS[args.size]) if s.kind in (args.kinds or KINDS)]
+    groups = {"Tried": CHOICES} if args.choose else SETTINGS[args.size]
+    groups = {title: [s for s in group if s.kind in (args.kinds or KINDS)] for title, group in groups.items()}
+    groups = {title: group for title, group in groups.items() if group}
     seeds = [0] if args.choose else range(1, args.seeds + 1)
-    text = report(args, protocol, measure(args, protocol, settings, seeds), settings)
+    found = measure(args, protocol, [s for group in groups.values() for s in group], seeds)
+    text = report(args, protocol, found, groups)
     print("\n" + text)
     if args.write:
         before, _, rest = args.write.read_text(encoding="utf-8").partition(MARKS[0])

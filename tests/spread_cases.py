@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -95,6 +96,7 @@ def launched(arguments: list[str], n: int) -> list[subprocess.CompletedProcess[s
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     given = {"WORLD_SIZE": str(n), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    given["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # as `hooke train` has it
     pipes: dict[str, Any] = {"text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, *arguments]
     begun = [subprocess.Popen(command, env=os.environ | given | {"RANK": str(i)}, **pipes) for i in range(n)]
@@ -143,9 +145,9 @@ def feed(world: Axis, out: Path) -> None:
         spread = spread_over("data", world, torch.device("cpu"), batch=BATCH, n_features=FEATURES)
         each = fed(spread)
         made.clear()
-        first = {f"first {site}": x for site, x in each.first().items()}
-        batches = {f"{i} {site}": x.contiguous() for i, b in enumerate(each.batches()) for site, x in b.items()}
-        later = {f"from 7 {i} {site}": x.contiguous() for i, b in enumerate(each.batches(7)) for site, x in b.items()}
+        first = {f"first {site}": x.clone() for site, x in each.first().items()}
+        batches = {f"{i} {site}": x.clone() for i, b in enumerate(each.batches()) for site, x in b.items()}
+        later = {f"from 7 {i} {site}": x.clone() for i, b in enumerate(each.batches(7)) for site, x in b.items()}
         about = {"made": json.dumps(made), "shards": str(len(each.plan.shards))}
         save_file(first | batches | later, out / f"room {room} of {world.size} {world.rank}.safetensors", about)
 
@@ -162,34 +164,48 @@ def fed(spread: Spread) -> Feed:
 
 def fail(world: Axis, who: int, how: str) -> None:
     """Two sums, between which one process ends in some way."""
+
+    def refuse() -> None:
+        raise HookeError(f"process {who} has had enough")
+
     world.sum(torch.ones(3))
     if world.rank == who and how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if world.rank == who and how == "error":
-        raise HookeError(f"process {who} has had enough")
+        refuse()
     if how == "led":
-        world.led(lambda: (_ for _ in ()).throw(HookeError("the first has had enough")))
+        world.led(refuse)
     world.sum(torch.ones(3))
 
 
-def main(what: str, *rest: str) -> None:
-    """One of the above; an error is one line, as on the command line."""
+def command(work: Callable[[Axis], None]) -> int:
+    """What the command line makes of some work: a line and a code."""
     try:
         with joined(exits=True) as world:
-            if what == "train":
-                train(world, Path(rest[0]), list(filter(None, rest[1].split(";"))), list(rest[2:]))
-            elif what == "without sums":
-                Axis.add = lambda self, several: None  # type: ignore[method-assign]
-                train(world, Path(rest[0]), ["topk", "record"], list(rest[1:]))
-            elif what == "feed":
-                feed(world, Path(rest[0]))
-            else:
-                fail(world, int(rest[0]), rest[1])
-        with joined() as world:  # they can meet again
-            assert world.led(lambda: [1, "two", None]) == [1, "two", None]
+            work(world)
     except HookeError as error:
         print(f"hooke: {error}", file=sys.stderr)
-        sys.exit(2)
+        return 2
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def main(what: str, *rest: str) -> None:
+    """One of the above."""
+    if what == "train":
+        names = list(filter(None, rest[1].split(";")))
+        sys.exit(command(lambda world: train(world, Path(rest[0]), names, list(rest[2:]))))
+    if what == "without sums":
+        Axis.add = lambda self, several: None  # type: ignore[method-assign]
+        sys.exit(command(lambda world: train(world, Path(rest[0]), ["topk", "record"], list(rest[1:]))))
+    if what == "feed":
+        sys.exit(command(lambda world: feed(world, Path(rest[0]))))
+    if what == "killed":
+        sys.exit(command(lambda world: fail(world, int(rest[0]), "killed")))
+    for who, how in ((1, "error"), (0, "error"), (0, "led")):  # one after the other: they can meet again
+        assert command(lambda world, who=who, how=how: fail(world, who, how)) == 2  # type: ignore[misc]
+    assert command(lambda world: print(world.led(lambda: [1, "two", None]))) == 0
 
 
 if __name__ == "__main__":

@@ -252,6 +252,7 @@ def test_what_hooke_exports() -> None:
         "attribute",
         "circuit",
         "doctor",
+        "evaluate",
         "intervene",
         "lens",
         "load",

@@ -159,7 +159,10 @@ def every_kind() -> dict[str, Dictionary]:
 def trained_kinds() -> dict[str, Dictionary]:
     """Each kind that trains, after some steps on what the tiny model computes, as it would be saved."""
     model = model_of("llama")
-    sites = [Site(point, layer) for layer in (1, 2) for point in ("mlp_in", "mlp_out")] + [Site("resid_post", 1), Site("resid_pre", 1)]
+    sites = [Site(point, layer) for layer in (1, 2) for point in ("mlp_in", "mlp_out")] + [
+        Site("resid_post", 1),
+        Site("resid_pre", 1),
+    ]
     acts = model.run(random_ids(16, 12), read=sites).acts
     rows = {site: x.flatten(0, 1) for site, x in acts.items()}
     own, across = Place((sites[4],), (sites[4],)), Place((sites[0],), (sites[1],))

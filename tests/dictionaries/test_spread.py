@@ -69,7 +69,7 @@ def test_two_processes_train_as_one(name: str, spread: str, two: Path) -> None:
 def test_features_that_begin_dead_come_back_in_some_case() -> None:
     """So that what dead features learn is part of what is compared."""
     told = alone("topk, many dead")[0]
-    assert told[STEPS // 2]["dead"] > told[-1]["dead"] + 0.1
+    assert max(each["dead"] for each in told) > told[-1]["dead"] + 0.2
 
 
 @pytest.mark.slow
@@ -131,21 +131,20 @@ def about_of(path: Path) -> dict[str, Any]:
 # ---- what cannot be ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("who", "how", "says"),
-    [
-        (1, "error", "process 1 has had enough"),
-        (0, "error", "process 0 has had enough"),
-        (0, "led", "the first has had enough"),
-        (1, "killed", "another process of this training ended"),
-        (0, "killed", "another process of this training ended"),
-    ],
-)
-def test_one_that_ends_ends_all_in_one_line(who: int, how: str, says: str) -> None:
-    ends = launched([spread_cases.__file__, "fail", str(who), how], 3)
-    assert {end.returncode for end in ends} == ({2, -9} if how == "killed" else {2})
-    lines = [line for end in ends for line in end.stderr.splitlines()]
-    assert len(lines) == 1 and lines[0].startswith("hooke: ") and says in lines[0], lines
+def test_an_error_of_one_ends_all_in_one_line() -> None:
+    ends = launched([spread_cases.__file__, "errors"], 2)
+    assert [end.returncode for end in ends] == [0, 0], ends
+    lines = sorted(line for end in ends for line in end.stderr.splitlines())
+    assert lines == ["hooke: process 0 has had enough"] * 2 + ["hooke: process 1 has had enough"]
+    assert all(end.stdout == "[1, 'two', None]\n" for end in ends)
+
+
+@pytest.mark.parametrize("who", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_one_that_is_killed_ends_all_in_a_clear_line(who: int) -> None:
+    ends = launched([spread_cases.__file__, "killed", str(who)], 2)
+    assert [end.returncode for end in ends] == [2 if rank != who else -9 for rank in range(2)]
+    (line,) = [line for end in ends for line in end.stderr.splitlines()]
+    assert line.startswith("hooke: another process of this training ended; the last checkpoint stands")
 
 
 def test_what_cannot_be_divided_is_one_line() -> None:

@@ -17,7 +17,9 @@ from hooke.model import Model
 @pytest.fixture
 def text(tmp_path: Path) -> str:
     path = tmp_path / "text.jsonl"
-    rows = [f"Passage {n}. " + "The cat sat on the mat, and the dog lay down beside it. " * (3 + n % 5) for n in range(60)]
+    rows = [
+        f"Passage {n}. " + "The cat sat on the mat, and the dog lay down beside it. " * (3 + n % 5) for n in range(60)
+    ]
     path.write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
     return str(path)
 

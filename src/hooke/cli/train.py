@@ -77,6 +77,8 @@ def train(
     stage = Stages(VERB_STAGES["train"])
     with stage if first else contextlib.nullcontext():
         stage("load")
+        if "RANK" in os.environ:  # what torch has to say where another process ends, Hooke says in one line
+            os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
         from hooke.dictionaries.processes import joined
         from hooke.methods.train import train as run
         from hooke.model.load import load

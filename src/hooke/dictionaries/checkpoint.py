@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from hooke.dictionaries.fit import Fit
-from hooke.dictionaries.kinds.base import ALIKE
-from hooke.dictionaries.spread import Axis, Spread
+from hooke.dictionaries.kinds.base import alike
+from hooke.dictionaries.spread import ALONE, Axis, Spread
 from hooke.errors import HookeError
 from hooke.files import check_file, replacing
 
@@ -123,13 +123,13 @@ def _all(fits: Sequence[Fit]) -> Iterator[Part]:
     for f, fit in enumerate(fits):
         for b, block in enumerate(fit.blocks):
             for name, x in sorted(block.params.items()):
-                yield from _trained(fit, f"{f}.{b}.params.{name}", x, _axis(name, fit.spread))
+                yield from _trained(fit, f"{f}.{b}.params.{name}", x, _axis(name, x, fit.spread))
             for name, x in sorted(block.state.items()):
-                yield Part(f"{f}.{b}.state.{name}", x, _axis(name, fit.spread))
+                yield Part(f"{f}.{b}.state.{name}", x, _axis(name, x, fit.spread))
 
 
-def _axis(name: str, spread: Spread) -> Axis:
-    return Axis() if name in ALIKE else spread.dictionary
+def _axis(name: str, x: Tensor, spread: Spread) -> Axis:
+    return ALONE if alike(name, x) else spread.dictionary
 
 
 def _trained(fit: Fit, name: str, x: Tensor, axis: Axis) -> Iterator[Part]:
@@ -139,4 +139,4 @@ def _trained(fit: Fit, name: str, x: Tensor, axis: Axis) -> Iterator[Part]:
         state["step"] = x.new_zeros(())
         state["exp_avg"], state["exp_avg_sq"] = x.detach().clone().zero_(), x.detach().clone().zero_()
     for key in ("step", "exp_avg", "exp_avg_sq"):
-        yield Part(f"{name}:{key}", state[key], axis if state[key].ndim else Axis())
+        yield Part(f"{name}:{key}", state[key], axis if state[key].ndim else ALONE)

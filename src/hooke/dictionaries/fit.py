@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.kinds import Block, Code, Kind, When
-from hooke.dictionaries.kinds.base import ALIKE
+from hooke.dictionaries.kinds.base import alike
 from hooke.dictionaries.spread import WHOLE, Spread
 from hooke.errors import HookeError
 from hooke.sites import Site
@@ -57,10 +57,10 @@ class Fit:
         """The processes that it trains on."""
         return self.when.spread
 
-    def params(self, *, alike: bool) -> list[Tensor]:
-        """Those that every process has, or those of which each has the part of its own features."""
-        found = [(name, x) for block in self.blocks for name, x in block.params.items()]
-        return [x for name, x in found if (name in ALIKE) == alike]
+    def params(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Those that every process has, and those of which each has the part of its own features."""
+        found = [(alike(name, x), x) for block in self.blocks for name, x in block.params.items()]
+        return [x for same, x in found if same], [x for same, x in found if not same]
 
 
 def start(
@@ -141,7 +141,7 @@ def _own(block: Block, spread: Spread) -> Block:
     axis = spread.dictionary
     if axis.size > 1:
         for some in (block.params, block.state):
-            some.update({name: x[axis.part(len(x))].clone() for name, x in some.items() if name not in ALIKE})
+            some.update({name: x[axis.part(len(x))].clone() for name, x in some.items() if not alike(name, x)})
     return replace(block, spread=spread)
 
 
@@ -152,7 +152,7 @@ def _whole(block: Block) -> Block:
         return block
 
     def joined(some: dict[str, Tensor]) -> dict[str, Tensor]:
-        return {name: x if name in ALIKE else axis.gathered(x.detach()).flatten(0, 1) for name, x in some.items()}
+        return {name: x if alike(name, x) else axis.gathered(x.detach()).flatten(0, 1) for name, x in some.items()}
 
     return replace(block, params=joined(block.params), state=joined(block.state), spread=WHOLE)
 
@@ -264,24 +264,24 @@ def _descend(fit: Fit, loss: Tensor) -> None:
 
 def _add_up(fit: Fit) -> None:
     """The gradients of the whole batch, and of what every process has, those of all its readers."""
-    alike, own = fit.params(alike=True), fit.params(alike=False)
-    for x in (*alike, *own):
+    common, own = fit.params()
+    for x in (*common, *own):
         if x.grad is None:  # nothing here learns from it, and something elsewhere may
             x.grad = torch.zeros_like(x)
-    fit.spread.dictionary.add([x.grad for x in alike if x.grad is not None])
-    fit.spread.data.add([x.grad for x in (*alike, *own) if x.grad is not None])
+    fit.spread.dictionary.add([x.grad for x in common if x.grad is not None])
+    fit.spread.data.add([x.grad for x in (*common, *own) if x.grad is not None])
 
 
 def _clip(fit: Fit) -> None:
     """Shorten the gradient of all parameters of all processes where it is too long."""
-    alike, own = fit.params(alike=True), fit.params(alike=False)
+    common, own = fit.params()
     axis = fit.spread.dictionary
     if axis.size == 1:
         torch.nn.utils.clip_grad_norm_([x for block in fit.blocks for x in block.params.values()], CLIP, foreach=True)
         return
-    parts = [torch.nn.utils.get_total_norm([x.grad for x in some if x.grad is not None]) for some in (alike, own)]
+    parts = [torch.nn.utils.get_total_norm([x.grad for x in some if x.grad is not None]) for some in (common, own)]
     length = (parts[0].square() + axis.sum(parts[1].square())).sqrt()
-    torch.nn.utils.clip_grads_with_norm_([*alike, *own], CLIP, length, foreach=True)
+    torch.nn.utils.clip_grads_with_norm_([*common, *own], CLIP, length, foreach=True)
 
 
 def _after(fit: Fit, codes: Sequence[Code]) -> list[Tensor]:

@@ -135,7 +135,7 @@ def subset(plan: Plan, keep: np.ndarray, *, whole: bool = False) -> Plan:
     lengths = np.diff(plan.offsets)[keep]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     parts = {
-        "ids": np.concatenate([plan.piece(i) for i in np.flatnonzero(keep)]),
+        "ids": np.concatenate([plan.piece(int(i)) for i in np.flatnonzero(keep)]),
         "offsets": offsets,
         "document": plan.document[keep],
         "start": plan.start[keep],

@@ -7,6 +7,9 @@ patch/       put values of one run into another; path_patch: into one reader alo
 attribute/   estimate every patch from a few passes, and score the estimates
 circuit/     the edges that carry what a model does for a task
 tasks        what circuits are looked for in, and whether a model can do it
+harvest      keep what a model computes over a text
+train/       sparse dictionaries of it
+evaluate/    how good a dictionary is, beside what it has to beat
 probe/       fit, judge and explain detectors of a concept
 doctor       does Hooke work here
 

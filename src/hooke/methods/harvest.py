@@ -38,8 +38,8 @@ def harvest(
     """Run a model over a text in one pass and keep what is at sites, for `train`, probes, or tools of one's own.
 
     out: a folder, or an address that fsspec knows (s3://…). The same call on one that was stopped goes on. site: where
-    to read. text: sources (`hooke.data.texts`). tokens: how many to keep. context: tokens that the model reads at once, 256 or
-    what it can if None.
+    to read. text: sources (`hooke.data.texts`). tokens: how many to keep. context: tokens that the model reads at
+    once, 256 or what it can if None.
     keep: the type of the numbers. shard: tokens of a file. engine: "ray" gives files to the workers of a Ray cluster.
     say: called with what it will take, in words, before it begins. progress: with a stage and how much of it is done.
 

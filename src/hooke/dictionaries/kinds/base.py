@@ -12,7 +12,10 @@ from hooke.dictionaries.sparse import Entries, decode
 from hooke.dictionaries.spread import ALONE, WHOLE, Axis, Spread
 from hooke.sites import Site
 
-ALIKE = ("offset", "skip", "threshold", "seen")  # of params and state, what is no feature's own
+
+def alike(name: str, x: Tensor) -> bool:
+    """Whether what a block has by this name is no feature's own: then every process has it."""
+    return name in ("offset", "skip") or x.ndim == 0
 
 
 @dataclass(eq=False)

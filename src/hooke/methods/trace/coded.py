@@ -234,8 +234,8 @@ class Case:
 
 
 def jumps(case: Case, units: Units) -> Tensor:
-    """(n,): how much further features of gated dictionaries are from the counterfactuals than what their gates are asked
-    for, which is what edges add up to; zero where a feature is what its reader gives, and for neurons."""
+    """(n,): how much further features of gated dictionaries are from the counterfactuals than what their gates are
+    asked for, which is what edges add up to; zero where a feature is what its reader gives, and for neurons."""
     out = torch.zeros_like(units.values)
     runs = [(case.coded.inputs, case.coded.codes, 1.0)]
     runs += [(other.inputs, other.codes, -1 / len(case.baselines)) for other in case.baselines]

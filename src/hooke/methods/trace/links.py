@@ -148,8 +148,8 @@ def slopes_at(case: Case, sites: Sequence[Site]) -> list[Tensor]:
     """(pos, …) at each site: how the answer changes with what is there, by torch's own derivative of the live model."""
     parts = case.model.parts
     shapes = [(parts.n_heads, parts.d_head) if site.point == "z" else (parts.width(site),) for site in sites]
-    like = {"dtype": case.model.dtype, "device": case.view.ids.device}
-    added = [torch.zeros(case.view.n_tokens, *shape, **like).requires_grad_() for shape in shapes]
+    like = torch.zeros((), dtype=case.model.dtype, device=case.view.ids.device)
+    added = [like.new_zeros(case.view.n_tokens, *shape).requires_grad_() for shape in shapes]
     edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
     run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
     assert run.logits is not None

@@ -20,11 +20,12 @@ from hooke.dictionaries.checkpoint import NAME as CHECKPOINT
 from hooke.dictionaries.spread import WHOLE, Axis, Spread
 from hooke.dictionaries.training import LOG
 from hooke.errors import HookeError
-from hooke.files import path_of, read_json, scratch, write_atomic
+from hooke.files import check_file, path_of, read_bytes, read_json, scratch, write_atomic
 from hooke.harvest import Plan, load_plan, save_plan
 from hooke.results import Result, load_result
 
 R = TypeVar("R", Result, "Result | None")
+MOST_PLAN = 2**38  # bytes
 ASKED, PLAN, RESULT = "training.json", "plan.safetensors", "result.json"
 
 
@@ -57,7 +58,7 @@ class Kept:
         self.world.led(there)
         if self.world.size == 1:
             return load_plan(path)
-        data = self.world.bytes(path.read_bytes() if self.spread.leads else b"")
+        data = self.world.bytes(read_bytes(path, check_file(path, MOST_PLAN)) if self.spread.leads else b"")
         with scratch(Path(tempfile.gettempdir())) as own:
             (own / PLAN).write_bytes(data)
             return load_plan(own / PLAN)
