@@ -89,7 +89,8 @@ SETTINGS: dict[str, dict[str, list[Setting]]] = {
             Setting("record", 5e-4, RECORD),
         ],
         EQUAL: [
-            Setting("topk", 2e-3), Setting("batchtopk", 2e-3), Setting("matryoshka", 2e-3), Setting("record", 2e-3, RECORD)
+            Setting("topk", 2e-3), Setting("batchtopk", 2e-3), Setting("matryoshka", 2e-3),
+            Setting("record", 2e-3, RECORD),
         ],
     },
     "full": {
