@@ -126,9 +126,11 @@ def test_a_world_that_cannot_be_is_refused_in_one_line(size: str | Size, words: 
 # ---- samples -----------------------------------------------------------------------------------
 
 
-def test_samples_are_what_loops_over_the_definition_make_of_the_same_noise(tiny: World) -> None:
-    """Which fires, which sibling wins and how strong it is, one feature at a time."""
-    n, g = 40, seeded(3)
+@pytest.mark.parametrize("spread", [(0.5, 0.5), (5.0, 1.0)])
+def test_samples_are_what_loops_over_the_definition_make_of_the_same_noise(spread: tuple[float, float]) -> None:
+    """Which fires, which sibling wins and how strong it is, one feature at a time; with much spread, some strengths are
+    cut off at zero, and their features do not fire."""
+    tiny, n, g = make_world(TINY._replace(spread=spread), 0), 80, seeded(3)
     free = [i for i in range(60) if int(tiny.parent[i]) < 0]
     shared, noise = torch.randn(n, TINY.rank, generator=g), torch.randn(n, len(free), generator=g)
     found: list[tuple[int, int]] = []

@@ -25,7 +25,8 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.setitem(SIZES, "small", TINY)
     few = made.Protocol(samples=30_000, batch=128, judged=4000, told=20_000)
     monkeypatch.setitem(made.PROTOCOLS, "small", few)
-    monkeypatch.setitem(made.SETTINGS, "small", [made.Setting("batchtopk", 3e-3), made.Setting("record", 3e-3)])
+    both = [made.Setting("batchtopk", 3e-3), made.Setting("record", 3e-3)]
+    monkeypatch.setitem(made.SETTINGS, "small", {made.OWN: both, made.EQUAL: [made.Setting("batchtopk", 1e-3)]})
     return made
 
 
@@ -46,7 +47,8 @@ def test_it_measures_prints_and_goes_on(
     assert f1["the truth (most frequent features)"] == 1
     # what was trained finds more than directions that nobody trained
     assert min(f1["batchtopk"], f1["record"]) > 1.3 * f1["random directions, own thresholds"]
-    assert "Less BatchTopK, seed by seed" in text and "batchtopk: lr 0.003; record: lr 0.003" in text
+    assert "Less BatchTopK, seed by seed" in text and "Settings: batchtopk: lr 0.003; record: lr 0.003." in text
+    assert f"{bench.EQUAL}:" in text and "Settings: batchtopk: lr 0.001." in text
 
     def never(*_: Any) -> None:
         raise AssertionError("it was trained already")

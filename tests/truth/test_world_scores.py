@@ -220,6 +220,11 @@ def test_random_latents_fire_equally_often(busy: World) -> None:
     x = draw(busy, 50_000, torch.Generator().manual_seed(2)).x
     often = (random_directions(busy, 16, 3, 1).encode(x) != 0).float().mean(0)
     assert_close(often, torch.full((16,), 3 / 16), atol=0.02, rtol=0)
+    for k in (1, 3, 8):  # no other scale of their codes would reconstruct better
+        coded = random_directions(busy, 16, k, 1)
+        fitted = draw(busy, references.FIT, torch.Generator().manual_seed(1)).x - coded.offset
+        back = coded.encode(fitted + coded.offset) @ coded.decoder
+        assert abs(float(((fitted - back) * back).sum() / back.square().sum())) < 1e-3
 
 
 def test_probes_are_as_good_as_logistic_regression(tiny: World) -> None:
