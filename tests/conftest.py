@@ -27,6 +27,8 @@ LONG = ("test_organisms_retrain.py", "test_docs.py", "test_memory.py", "test_cir
 # files, and tests of files, that `make test` leaves to `make test-all`
 SLOW = (
     "test_cluster.py",
+    "test_spread.py",
+    "test_train_spread.py",
     "test_world_bench.py",
     "test_organisms_retrain.py",
     "test_memory.py",

@@ -28,6 +28,7 @@ length = 4
 counts = selector_width(select(tokens, tokens, ==))
 again = counts > 1
 """
+TEXT = ["--text", "text.jsonl", "--tokens", "900", "--context", "32"]
 COMMANDS = [
     ["--version"],
     ["--help"],
@@ -50,6 +51,9 @@ COMMANDS = [
     ["probe", "fit", "rows.csv", *TINY, "--kind", "means", "--out", "probe"],
     ["probe", "test", "probe", "--data", "other.csv", "--benign", "200", *TINY],
     ["probe", "explain", "probe", "a good thing", *TINY],
+    ["harvest", "--site", "resid_post.1", "--text", "text.jsonl", "--tokens", "400", "--out", "kept", *TINY],
+    ["train", "topk", "--site", "resid_post.1", *TEXT, "--features", "32", "--k", "4", "--out", "mine", *TINY],
+    ["evaluate", "mine", *TEXT, "--measure", "reconstruction", *TINY],
     ["bench", "truth", "--program", "again.rasp", "--method", "eap", "--pairs", "4"],
     ["assess", "glassllm", "--out", "seen"],
     ["open", "t.json", "--no-browser"],
@@ -69,6 +73,10 @@ def folder(tmp_path_factory, glass):
     pairs = [{"clean": a, "corrupt": b, **ends} for a in texts for b in texts if a != b]
     (root / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
     (root / "again.rasp").write_text(PROGRAM)
+    rows = [
+        f"Passage {n}: " + f"The {n}th cat sat on the mat, and the dog lay down beside it. " * 5 for n in range(120)
+    ]
+    (root / "text.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
     chat = tiny_chat(glass)
     chat.hf.save_pretrained(root / "chat")
     chat.tokenizer.save_pretrained(root / "chat")

@@ -131,14 +131,6 @@ def about_of(path: Path) -> dict[str, Any]:
 # ---- what cannot be ----------------------------------------------------------------------------
 
 
-def test_an_error_of_one_ends_all_in_one_line() -> None:
-    ends = launched([spread_cases.__file__, "errors"], 2)
-    assert [end.returncode for end in ends] == [0, 0], ends
-    lines = sorted(line for end in ends for line in end.stderr.splitlines())
-    assert lines == ["hooke: process 0 has had enough"] * 2 + ["hooke: process 1 has had enough"]
-    assert all(end.stdout == "[1, 'two', None]\n" for end in ends)
-
-
 @pytest.mark.parametrize("who", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_one_that_is_killed_ends_all_in_a_clear_line(who: int) -> None:
     ends = launched([spread_cases.__file__, "killed", str(who)], 2)

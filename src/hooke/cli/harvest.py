@@ -49,10 +49,14 @@ def harvest(
         from hooke.model.load import load
 
         loaded = load(model, device=device, dtype=dtype)
+
+        def expected(line: str) -> None:
+            stage.note = line
+
         result = run(
             loaded, out=out, site=site, text=text or ["docs"], tokens=tokens, context=context, keep=keep, shard=shard,
             engine=cast(Any, engine), workers=workers, seed=seed,
-            say=lambda line: typer.echo(f"hooke: {line}", err=True), progress=stage,
+            say=expected, progress=stage,
         )  # fmt: skip
     deliver(result, json, None, show_harvest)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -95,10 +96,10 @@ def train(
     if world.rank:
         return
     if finished:
-        typer.echo(f"hooke: {out} was finished before, and nothing was changed", err=True)
+        print(f"hooke: {out} was finished before, and nothing was changed", file=sys.stderr)
     deliver(result, json, None, show_training)
     if not json:
-        typer.echo(f"\nIn {out}: hooke evaluate {out}, or hooke trace PROMPT --basis {out}")
+        say(f"\nIn {out}: hooke evaluate {out}, or hooke trace PROMPT --basis {out}")
 
 
 def _watching(stage: Stages) -> Callable[[dict[str, Any]], None]:

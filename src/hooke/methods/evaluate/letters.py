@@ -185,10 +185,9 @@ def _probe(y: np.ndarray, own: Words) -> tuple[np.ndarray, np.ndarray, float]:
     mean, deviation = y[fit].mean(0), np.maximum(y[fit].std(0), 1e-6)
     z = (y - mean) / deviation
     model = LogisticRegression(C=0.01, max_iter=200, tol=1e-3)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(z[fit], own.letter[fit])
-    told = model.predict(z)
+        told = model.fit(z[fit], own.letter[fit]).predict(z)
     directions = model.coef_ / deviation
     test = own.parts == 2
     each = [_f1(told[test] == n, own.letter[test] == n) for n in range(len(own.letters))]
@@ -251,8 +250,9 @@ def _main(values: np.ndarray, own: Words, n: int) -> tuple[np.ndarray, float]:
     for k in range(1, len(order) + 1):
         x = values[:, order[:k]]
         scale = np.maximum(x[fit].std(0), 1e-6)
-        model = LogisticRegression(class_weight="balanced", max_iter=200, tol=1e-3).fit(x[fit] / scale, true[fit])
-        told = model.predict(x / scale)
+        model = LogisticRegression(class_weight="balanced", max_iter=200, tol=1e-3)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            told = model.fit(x[fit] / scale, true[fit]).predict(x / scale)
         found = _f1(told[choose], true[choose])
         if k > 1 and found <= best + GAIN:
             break

@@ -51,7 +51,8 @@ def logistic_path(x: np.ndarray, y: np.ndarray, strengths: tuple[float, ...] = S
     z = (x - mean) / deviation
     model = LogisticRegression(class_weight="balanced", warm_start=True, max_iter=100, tol=1e-3)
     found = []
-    with warnings.catch_warnings():
+    # what goes in is checked to be finite; some kernels of products leave a flag up that numpy then takes for theirs
+    with warnings.catch_warnings(), np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # separable classes have no end at a weak penalty
         for strength in strengths:
             model.set_params(C=strength).fit(z, y)
