@@ -10,13 +10,13 @@ from hooke.results.payloads.base import Part, Payload, told
 class Curve(Part):
     """How one dictionary did while it trained, on the batches themselves."""
 
-    loss: list[float] = told("per token, of scaled activations", axes="look")
+    loss: list[float] = told("per token, of scaled activations", "squared length", "look")
     explained: list[float] = told("of the variance of a batch", "share", "look")
     l0: list[float] = told("features that fire on a token", "features", "look")
     dead: list[float] = told("features that have not fired for a tenth of all tokens", "share", "look")
 
 
-class Trained(Part):
+class TrainedDictionary(Part):
     """One dictionary at the end, measured on tokens that nothing was trained on."""
 
     name: str = told("which")
@@ -46,7 +46,7 @@ class Training(Payload):
     batch: int = told("tokens of a step", "tokens")
     looks: list[int] = told("the tokens seen at each look of the curves", "tokens", "look")
     stopped: str = told("why it stopped before all steps; empty if it did not")
-    dictionaries: list[Trained] = told("one for each layer and setting", axes="dictionary")
+    dictionaries: list[TrainedDictionary] = told("one for each layer and setting", axes="dictionary")
     hash: str = told("of all weights: the same if the training was the same to the last bit")
     notes: list[str] = told("what a reader should know", axes="note")
     sentence: str = told("the same in words")
