@@ -22,7 +22,7 @@ class BlockScore(Part):
     value: float | None = told("of the dictionary; null where it has none", "metric")
     interval: Ends | None = told("95 %; null where there is none", "metric", "low high")
     controls: dict[str, float | None] = told("of each control", "metric", "control")
-    raw: dict[str, float | None] = told("other numbers that it was made of", axes="number")
+    raw: dict[str, float | None] = told("other numbers that it was made of", "as each is named", "number")
 
 
 class Metric(Part):
