@@ -11,6 +11,7 @@ from hooke.data import PASSAGES
 from hooke.data.texts import Passage, Used
 from hooke.errors import HookeError
 from hooke.model import Model
+from hooke.model.spelling import encode_all
 
 SELF = "self"
 ROWS = 32  # texts that are generated together
@@ -57,4 +58,4 @@ def _openings(model: Model, seed: int, batch: int) -> list[list[int]]:
     """The first tokens of packaged passages, in an order of the seed."""
     chosen = np.random.default_rng([seed, batch, 1]).integers(len(PASSAGES), size=ROWS)
     texts = [PASSAGES[i] for i in chosen]
-    return [list(ids[:OPENING]) for ids in model.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+    return [ids[:OPENING] for ids in encode_all(model.tokenizer, texts)]

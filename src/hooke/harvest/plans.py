@@ -18,6 +18,7 @@ from hooke.errors import HookeError
 from hooke.harvest.own import SELF, own_text
 from hooke.harvest.tensors import read_tensors, write_tensors
 from hooke.model import Model
+from hooke.model.spelling import encode_all
 
 ARRAYS = ("ids", "offsets", "document", "start")
 MOST_BYTES = 2**38  # of a plan's file
@@ -151,7 +152,7 @@ def special_tokens(model: Model) -> np.ndarray:
     """The ids that the tokenizer puts before every text, int32: often one, often none."""
     if model.tokenizer is None:
         raise HookeError(f"{model.name} has no tokenizer, and texts are read with one; load it with its tokenizer")
-    whole, bare = (list(model.tokenizer("a", add_special_tokens=own)["input_ids"]) for own in (True, False))
+    whole, bare = (encode_all(model.tokenizer, ["a"], special=own)[0] for own in (True, False))
     before = next((i for i in range(len(whole) - len(bare) + 1) if whole[i : i + len(bare)] == bare), 0)
     return np.array(whole[:before], np.int32)
 
@@ -192,9 +193,7 @@ def _stream(model: Model, names: list[str], room: int, seed: int, tally: Used) -
 def _tokenised(model: Model, names: list[str], seed: int, tally: Used) -> Stream:
     read = passages(names, seed=seed)
     while some := list(islice(read, AT_ONCE)):
-        for passage, ids in zip(
-            some, model.tokenizer([p.text for p in some], add_special_tokens=False)["input_ids"], strict=True
-        ):
+        for passage, ids in zip(some, encode_all(model.tokenizer, [p.text for p in some]), strict=True):
             if len(ids):
                 tally.add(passage)
                 yield np.array(ids, np.int32), passage.source

@@ -178,6 +178,11 @@ def encode(tokenizer: Any, text: str) -> list[int]:
     return [int(i) for i in tokenizer(text, add_special_tokens=False)["input_ids"]]
 
 
+def encode_all(tokenizer: Any, texts: Sequence[str], *, special: bool = False) -> list[list[int]]:
+    """Token ids of each of several texts, together; special: with those that the tokenizer puts around a text."""
+    return [list(ids) for ids in tokenizer(list(texts), add_special_tokens=special)["input_ids"]]
+
+
 def whole(tokenizer: Any, ids: Sequence[int], *, special: bool = True) -> str:
     """The text of a whole sequence, as the tokenizer joins it and nothing tidied; special: with special tokens."""
     return str(

@@ -21,6 +21,7 @@ from hooke.harvest.own import SELF, own_text
 from hooke.harvest.plans import special_tokens
 from hooke.methods.progress import Tick
 from hooke.model import Model, Tokens
+from hooke.model.spelling import encode_all
 
 SHORTEST = 16  # own tokens of a piece
 OF_EACH = 2  # pieces of a passage at most, so that there are many passages
@@ -193,7 +194,7 @@ def _unseen(
         if key(passage.text) in avoid:
             left[0] += 1
             continue
-        rows = _cut(model.tokenizer(passage.text, add_special_tokens=False)["input_ids"], room)
+        rows = _cut(encode_all(model.tokenizer, [passage.text])[0], room)
         if rows:
             yield passage, rows
             given[0] += sum(map(len, rows))
