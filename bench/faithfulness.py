@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 
 import hooke
 from hooke.data import DEVELOPMENT, EARLIER, HELD_OUT, Flip
-from hooke.dictionaries import neurons
+from hooke.dictionaries import Dictionary, neurons
 from hooke.methods.metric import Metric
 from hooke.methods.trace import select
 from hooke.methods.trace import verify as ver
@@ -40,11 +40,11 @@ LEAST_RANGE = 2.0  # logits
 class Case:
     """One prompt with all that methods need."""
 
-    def __init__(self, model: Model, flip: Flip) -> None:
+    def __init__(self, model: Model, flip: Flip, basis: Sequence[Dictionary] | None = None) -> None:
         self.model, self.flip = model, flip
         self.tokens = model.tokens(flip.prompt)
         self.view: LinearView = held_view(model, self.tokens)
-        self.basis = neurons(model)
+        self.basis = neurons(model) if basis is None else basis
         self.coded: Coded = encode(self.view, self.basis)
         self.answer = model.token(flip.answer)
         self.others = [model.token(flip.first_answer), model.token(flip.second_answer)]
@@ -52,6 +52,7 @@ class Case:
         self.based: list[Baseline] = [
             run_baseline(model, text, model.tokens(text), self.basis, dtype) for text in (flip.first, flip.second)
         ]
+        self.coded.widen(self.based[:1])  # what the tool sees
         self.cap = model.parts.softcap
 
     def metric(self, which: int) -> Metric:

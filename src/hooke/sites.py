@@ -57,6 +57,7 @@ _ROWS = [
 ]
 POINTS: dict[str, Point] = {row.name: row for row in _ROWS}
 _ORDER = {row.name: i for i, row in enumerate(_ROWS)}
+OTHER = "other:"  # how a site in the other of two models begins
 
 
 @total_ordering
@@ -65,10 +66,12 @@ class Site:
     """A named place in the computation: a point, and a layer where the point has one.
 
     Sites sort in the order of the forward pass. `Site.parse("resid_post.12")` reads the written form.
+    other: it is in the other of two models, which a crosscoder reads together; written other:resid_post.12.
     """
 
     point: str
     layer: int | None = None
+    other: bool = False
 
     def __post_init__(self) -> None:
         row = POINTS.get(self.point) if isinstance(self.point, str) else None
@@ -90,10 +93,11 @@ class Site:
             return text
         if not isinstance(text, str):
             raise HookeError(f"a site is written as 'resid_post.12', not {type(text).__name__}")
-        point, dot, layer = text.partition(".")
+        place = text.removeprefix(OTHER)
+        point, dot, layer = place.partition(".")
         if dot and (not layer.isdecimal() or len(layer) > 9):
             raise HookeError(f"cannot read site {text!r}; write it as resid_post.12")
-        return cls(point, int(layer) if dot else None)
+        return cls(point, int(layer) if dot else None, place != text)
 
     @property
     def shape(self) -> str:
@@ -106,13 +110,14 @@ class Site:
         return POINTS[self.point].equation
 
     def __str__(self) -> str:
-        return self.point if self.layer is None else f"{self.point}.{self.layer}"
+        place = self.point if self.layer is None else f"{self.point}.{self.layer}"
+        return OTHER + place if self.other else place
 
     def __lt__(self, other: Site) -> bool:
         return self._key() < other._key()
 
-    def _key(self) -> tuple[float, int]:
-        return (float("inf") if self.layer is None else self.layer, _ORDER[self.point])
+    def _key(self) -> tuple[bool, float, int]:
+        return (self.other, float("inf") if self.layer is None else self.layer, _ORDER[self.point])
 
 
 def sites_in(given: Any) -> list[Site]:

@@ -258,6 +258,7 @@ def test_bad_sources_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.Mon
         (["a\0b"], "is no path"),
         ([""], "has no name"),
         (["self"], "there is no model here"),
+        (["self:0.1"], "there is no model here"),
         ([str(tmp_path / "empty")], "holds no file with text"),
         ([str(tmp_path / "pipe.txt")], "is a named pipe, not a file"),
         (["hub:nothing"], "is no data set on the hub"),

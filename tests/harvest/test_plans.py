@@ -256,6 +256,33 @@ def test_own_and_other_text_take_turns(glass: Model, book: str) -> None:
     assert 0.3 < kept[own].sum() / kept.sum() < 0.7
 
 
+@pytest.mark.parametrize("share", [0.1, 0.7])
+def test_own_text_has_the_share_that_is_asked_for(glass: Model, book: str, share: float) -> None:
+    made = plan(glass, [f"self:{share}", book], n_tokens=800, context=24)
+    own = np.array([source == "self" for source in made.sources])[made.document]
+    kept = np.diff(made.offsets) - made.skip
+    assert share - 0.1 < kept[own].sum() / kept.sum() < share + 0.1
+
+
+def test_a_small_share_of_own_text_ends_with_the_others(glass: Model, tmp_path: Path) -> None:
+    short = tmp_path / "short.txt"
+    short.write_text("A text of a few words, and then it ends. " * 8)
+    with pytest.raises(HookeError, match="are asked for"):
+        plan(glass, ["self:0.2", str(short)], n_tokens=5000, context=24)
+    assert plan(glass, ["self", str(short)], n_tokens=2000, context=24).n_tokens == 2000
+
+
+@pytest.mark.parametrize("bad", ["self:0", "self:1", "self:-0.1", "self:x", "self:nan", "self:inf"])
+def test_a_share_that_is_none(glass: Model, book: str, bad: str) -> None:
+    with pytest.raises(HookeError, match="no share of the text"):
+        plan(glass, [bad, book], n_tokens=100, context=24)
+
+
+def test_own_text_twice(glass: Model, book: str) -> None:
+    with pytest.raises(HookeError, match="twice"):
+        plan(glass, ["self", "self:0.1", book], n_tokens=100, context=24)
+
+
 def test_a_shard_of_the_default_model(smol: Model) -> None:
     """With grouped heads, pieces of the installed documentation, and what the terminal would show of them."""
     made = plan(smol, ["docs"], n_tokens=400, context=128, shard_tokens=400)

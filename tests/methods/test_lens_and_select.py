@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import hooke
-from hooke.dictionaries import neurons
+from families import close, new_hf, random_ids, random_tokens
+from hooke.dictionaries import Codes, neurons
+from hooke.dictionaries.coder import Coder
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.trace import masks, select
@@ -14,7 +16,7 @@ from hooke.methods.trace.coded import Case, encode
 from hooke.methods.trace.counterfactuals import baselines, passages
 from hooke.methods.trace.verify import faithfulness
 from hooke.methods.variants import LEAST_FALL, Substitutes, _places, elsewhere, exchanges, pick, variants
-from hooke.model import held_view
+from hooke.model import Model, Tokens, held_view
 from hooke.sites import Site
 
 PROMPT = "Alice was beginning to get very tired of sitting"
@@ -165,18 +167,119 @@ def test_the_shared_beginning_is_run_once_and_changes_nothing(glass, monkeypatch
     target = int(glass.run(tokens, logits="last").logits[0].argmax())
     metric = Metric(target, None, None)
     rows = [other, *(torch.cat([ids[:5], ids[5:].flip(0).roll(k)]) for k in range(3))]
+    basis = neurons(glass)
     assert masks._shared(ids, rows) == 4
-    sites = [Site("mlp_act", layer) for layer in range(glass.parts.n_layers)]
-    short = masks.learn(glass, tokens, metric, sites, rows)
+    short = masks.learn(glass, tokens, metric, basis, rows)
     monkeypatch.setattr(masks, "_shared", lambda ids, rows: 0)
-    whole = masks.learn(glass, tokens, metric, sites, rows)
-    for a, b in ((torch.stack(short.neurons), torch.stack(whole.neurons)), (short.links, whole.links)):
+    whole = masks.learn(glass, tokens, metric, basis, rows)
+    found = [torch.stack([codes.dense() for codes in each.features]) for each in (short, whole)]
+    for a, b in (found, (short.links, whole.links)):
         assert a.shape == b.shape
         best = [set(x.flatten().topk(50).indices.tolist()) for x in (a, b)]
         assert len(best[0] & best[1]) >= 48  # up to rounding
-    assert float(torch.stack(whole.neurons)[:, :4].abs().max()) < 1e-4  # rounding
+    assert float(found[1][:, :4].abs().max()) < 1e-4  # rounding
     assert float(whole.links[:, :, :4].max()) < 1e-4
     assert bool(short.links[:, :, :4].isneginf().all())
+
+
+def exact_transcoder(model, layer):
+    """A dictionary whose features are the neurons of a ReLU MLP, as its weights say."""
+    block = model.hf.gpt_neox.layers[layer].mlp
+    into, out = block.dense_h_to_4h, block.dense_4h_to_h
+    read, write = Site("mlp_in", layer), Site("mlp_out", layer)
+    decoder = out.weight.T.contiguous()
+    return Coder({read: into.weight}, into.bias, {write: decoder}, {write: out.bias})
+
+
+@pytest.fixture(scope="module")
+def relu_case():
+    """A model with ReLU neurons, in double precision, and prompts to learn against."""
+    model = Model(new_hf("neox", torch.float64, hidden_act="relu"), None, name="relu")
+    tokens = random_tokens(1, 9)
+    rows = [torch.cat([tokens.ids[0, :2], random_ids(7, seed=seed)]) for seed in range(1, 9)]
+    metric = Metric(int(model.run(tokens, logits="last").logits[0].argmax()), None, None)
+    return model, tokens, rows, metric
+
+
+def test_holding_features_of_a_dictionary_that_is_the_mlp_is_holding_its_neurons(relu_case):
+    """Held where the model computes them, and as features that read and write: the same logits, and slopes in weights.
+    Features that are active in hybrids alone are set to zero by both."""
+    model, tokens, rows, _ = relu_case
+    exact = [exact_transcoder(model, layer) for layer in range(model.parts.n_layers)]
+    after = model.prefix(tokens.ids[0, :2])
+    held, _ = masks._variants(model, torch.stack([tokens.ids[0], *rows])[:, 2:], exact, after)
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.rand(3, len(each.entries), generator=generator, dtype=torch.float64) for each in held.features]
+    three = random_tokens(1, 9)
+    three = Tokens(three.ids[:, 2:].expand(3, -1), three.mask[:, 2:].expand(3, -1))
+
+    def found(blocks, entries):
+        leaves = [w.clone().requires_grad_() for w in weights]
+        edits = [
+            edit
+            for block, each, codes, w in zip(blocks, held.features, entries, leaves, strict=True)
+            for edit in block.hold(codes, w, each.values[:3])
+        ]
+        logits = model.run(three, edits=edits, grad=True, logits="last", after=after).logits
+        return logits, torch.autograd.grad(logits[:, 5].sum(), leaves)
+
+    as_features, slopes = found(exact, [each.entries for each in held.features])
+    short = []  # neurons are held over the tokens that are run
+    for each in held.features:
+        codes = each.entries
+        short.append(Codes(codes.values, codes.keys - 2 * codes.shape[1], (codes.shape[0] - 2, codes.shape[1])))
+    as_neurons, others = found(neurons(model), short)
+    close(as_features, as_neurons, 1e-6)
+    assert float((as_neurons.detach() - model.run(three, logits="last", after=after).logits).abs().max()) > 1e-2
+    for a, b in zip(slopes, others, strict=True):
+        close(a, b, 1e-5)
+        assert float(a.abs().max()) > 1e-3
+
+
+def test_masks_of_a_dictionary_keep_what_the_answer_hangs_on(relu_case):
+    """Beside as many random ones, on the prompts that the masks learned against."""
+    model, tokens, rows, metric = relu_case
+    exact = [exact_transcoder(model, layer) for layer in range(model.parts.n_layers)]
+    view = held_view(model, tokens)
+    coded, ones = encode(view, exact), torch.ones(1, 9, dtype=torch.bool)
+    based = baselines(model, tokens, [Tokens(row[None], ones) for row in rows], exact, view.dtype)
+    coded.widen(based)
+    case = Case(model, model.record(tokens), view, coded, metric, based)
+    chosen = select.units_at(coded, select.ranking(case, rows).first(100, alone=True)[0], based)
+    assert len(chosen) == 100
+    found = [faithfulness(case, chosen, each) for each in based]
+    kept, random = (sum(each[name] for each in found) for name in ("kl", "kl_random"))
+    assert kept < 0.6 * random, (kept, random)
+
+
+def test_features_active_on_a_counterfactual_alone_are_ranked_with_the_others(relu_case):
+    model, tokens, rows, metric = relu_case
+    exact = [exact_transcoder(model, layer) for layer in range(model.parts.n_layers)]
+    view = held_view(model, tokens)
+    coded, others = encode(view, exact), [Tokens(rows[0][None], torch.ones(1, 9, dtype=torch.bool))]
+    based = baselines(model, tokens, others, exact, view.dtype)
+    active = [codes.places() for codes in coded.codes]
+    coded.widen(based)
+    for before, codes, other in zip(active, coded.codes, based[0].codes, strict=True):
+        assert set(codes.places().tolist()) == {*before.tolist(), *other.places().tolist()}
+        absent = codes.find(*divided(other.places(), codes.shape[1]))
+        alone = ~torch.isin(other.places(), before)
+        assert bool(alone.any()) and not bool(codes.values[absent[alone]].any())
+    case = Case(model, model.record(tokens), view, coded, metric, based)
+    order = select.ranking(case, rows)
+    chosen = select.units_at(coded, order.first(200)[0], based)
+    assert bool(((chosen.values == 0) & (chosen.baselines != 0)).any())
+    plain = Case(model, case.run, view, encode(view, neurons(model)), metric, [])
+    plain.baselines = baselines(model, tokens, others, plain.coded.basis, view.dtype)
+    active = chosen.take((chosen.values != 0).nonzero()[:, 0])
+    for some in (active, active.take(torch.arange(20))):
+        kept, own = faithfulness(case, some, based[0]), faithfulness(plain, some, plain.baselines[0])
+        for name in ("fit", "complement", "range", "kl", "kl_nothing_kept"):
+            assert kept[name] == pytest.approx(own[name], abs=1e-5), name
+
+
+def divided(places, width):
+    return places // width, places % width
 
 
 def test_long_prompts_are_ranked_by_relp(glass, monkeypatch):

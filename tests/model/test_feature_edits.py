@@ -52,6 +52,36 @@ def plain(model: Model, ids: Tensor, layer: int, change: Callable[[Tensor], Tens
         handle.remove()
 
 
+def test_rows_have_values_and_weights_of_their_own() -> None:
+    """Of each row what an edit by itself does, and slopes in the weights as differences have them."""
+    model, block, ids = model_of("llama", F64), autoencoder(), random_ids(3, N_POS)
+    index, generator = ([4, 1, 4], [3, 3, 9]), torch.Generator().manual_seed(0)
+    values, weights = (torch.rand(3, 3, generator=generator, dtype=F64) for _ in range(2))
+
+    def logits(value: Tensor, weight: Tensor, which: Tensor = ids, **more: Any) -> Tensor:
+        edit = Edit("resid_post.1", "feature", value, index=index, weight=weight, feature=(block, "set"))
+        found = model.run(which, edits=edit, logits="last", **more).logits
+        assert found is not None
+        return found
+
+    together = logits(values, weights)
+    for row in range(3):
+        alone = logits(values[row], weights[row], ids[row : row + 1])
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-10, rtol=0)
+        assert float((alone - model.run(ids[row : row + 1], logits="last").logits).abs().max()) > 1e-4  # type: ignore[operator]
+    leaf = weights.clone().requires_grad_()
+    logits(values, leaf, grad=True)[:, 5].sum().backward()
+    step, found = 1e-2, torch.zeros(3, 3, dtype=F64)  # norms compute in fp32
+    for k in range(9):
+        move = torch.zeros(9, dtype=F64)
+        move[k] = step
+        ends = [logits(values, weights + sign * move.view(3, 3))[:, 5].sum() for sign in (1, -1)]
+        found.view(-1)[k] = (ends[0] - ends[1]) / (2 * step)
+    assert leaf.grad is not None
+    torch.testing.assert_close(leaf.grad, found, atol=2e-4, rtol=1e-2)
+    assert bool((leaf.grad != 0).any())
+
+
 WAYS: dict[str, Callable[[Tensor], Tensor]] = {
     "set": lambda v: torch.full_like(v, 0.3),
     "add": lambda v: v + 0.3,
@@ -281,7 +311,8 @@ def test_what_does_not_fit_is_refused_when_it_is_made(arguments: dict[str, Any],
     [
         ({"index": ([9], [3])}, "position 9 of a prompt of 6"),
         ({"value": torch.zeros(3)}, "does not fit"),
-        ({"index": ([1], [3]), "value": torch.zeros(2, 1)}, "one number each"),
+        ({"index": ([1], [3]), "value": torch.zeros(3, 1)}, "does not fit"),
+        ({"index": ([1], [3]), "value": torch.zeros(1, 1, 1)}, "one number each"),
         ({"value": torch.zeros(2, 1)}, "2 positions"),
     ],
 )
@@ -352,7 +383,7 @@ def test_features_at_positions_are_refused_in_one_line() -> None:
         ({"index": ([1.5], [5])}, "no list of features"),
         ({"index": ([9], [5])}, "position 9"),
         ({"index": ([1], [5000])}, "5000 of"),
-        ({"index": ([1], [5]), "value": torch.ones(1, 1)}, "one number each"),
+        ({"index": ([1], [5]), "value": torch.ones(1, 1, 1)}, "one number each"),
         ({"index": ([1], [5]), "value": torch.ones(3)}, "does not fit"),
         ({"index": ([1], [5]), "op": "project_out", "value": torch.ones(1)}, "takes whole values"),
     ):

@@ -22,7 +22,10 @@ def harvest(
     model: ModelOpt = None,
     text: Annotated[
         list[str] | None,
-        typer.Option(help="docs (what is installed), a file, a folder, hub:org/name, or self: what the model says."),
+        typer.Option(
+            help="docs (what is installed), a file, a folder, hub:org/name, or self: what the model says; "
+            "self:0.1: a tenth."
+        ),
     ] = None,
     tokens: Annotated[int, typer.Option(help="How many to keep.", min=1)] = 1_000_000,
     context: Annotated[int | None, typer.Option(help="Tokens read at once; 256 if not given.", min=2)] = None,

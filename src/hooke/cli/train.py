@@ -38,9 +38,17 @@ def train(
     layers: Annotated[str | None, typer.Option(help="10, 10-12, 0,5,9-11 or all.")] = None,
     text: Annotated[
         list[str] | None,
-        typer.Option(help="docs (what is installed), a file, a folder, hub:org/name, or self: what the model says."),
+        typer.Option(
+            help="docs (what is installed), a file, a folder, hub:org/name, or self: what the model says; "
+            "self:0.1: a tenth."
+        ),
     ] = None,
-    tokens: Annotated[int, typer.Option(help="Of the text; a twentieth is held out.", min=1)] = 1_000_000,
+    tokens: Annotated[
+        int | None, typer.Option(help="Of the text, a million if not given; a twentieth is held out.", min=1)
+    ] = None,
+    activations: Annotated[
+        str | None, typer.Option(help="A harvest to read (hooke harvest) instead of a text.", metavar="FOLDER")
+    ] = None,
     features: Annotated[int | None, typer.Option(help="Of a block; 16 times the width if not given.", min=1)] = None,
     gate: Annotated[str | None, typer.Option(help="How features of a transcoder fire: topk, batchtopk, …")] = None,
     k: Annotated[list[int] | None, typer.Option(help="Features of a token; several train several.", min=1)] = None,
@@ -88,10 +96,11 @@ def train(
             with contextlib.nullcontext() if world.rank == 0 else contextlib.redirect_stderr(io.StringIO()):
                 loaded = load(model, device=device, dtype=dtype)
             result = run(
-                loaded, kind, out=out, site=site or [], layers=layers, text=text or ["docs"], tokens=tokens,
-                features=features, gate=gate, k=k or [], penalty=penalty or [], batch=batch, epochs=epochs,
-                context=context, lr=lr, precision=precision, patience=patience, checkpoint_seconds=checkpoint_seconds,
-                seed=seed, spread=spread, watch=_watching(stage), progress=stage,
+                loaded, kind, out=out, site=site or [], layers=layers, text=text or None, tokens=tokens,
+                activations=activations, features=features, gate=gate, k=k or [], penalty=penalty or [], batch=batch,
+                epochs=epochs, context=context, lr=lr, precision=precision, patience=patience,
+                checkpoint_seconds=checkpoint_seconds, seed=seed, spread=spread, watch=_watching(stage),
+                progress=stage,
             )  # fmt: skip
     if world.rank:
         return

@@ -118,3 +118,10 @@ class Codes:
         positions, ids = keys // self.shape[1], keys % self.shape[1]
         mean = torch.stack([other.at(positions, ids) for other in others]).mean(0)
         return Codes(self.at(positions, ids) - mean, keys, self.shape)
+
+    def beside(self, others: Sequence[Codes]) -> Codes:
+        """These codes with an entry of value zero for every feature that is active in others alone."""
+        if self.keys is None:
+            return self
+        keys = torch.cat([self.keys, *(other.places() for other in others)]).unique()
+        return Codes(self.at(keys // self.shape[1], keys % self.shape[1]), keys, self.shape)

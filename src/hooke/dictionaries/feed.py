@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hooke.dictionaries.spread import WHOLE, Spread
 from hooke.errors import HookeError
-from hooke.harvest import Activations, Plan, shard, subset, widths
+from hooke.harvest import Activations, Plan, Stored, shard, subset
 from hooke.model import Model
 from hooke.model.budget import budget
 from hooke.sites import Site
@@ -27,6 +27,8 @@ MOST_HELD_OUT = 2**16  # tokens of them
 class Feed:
     """Activations of a text in batches, the same each time, without what is held out.
 
+    stored: a harvest that they are read from, of which `plan` and `held` are parts; else the model is run.
+    against: another model, which reads the same tokens at the sites in it.
     plan: of what is trained on. held: of what is not. batch: rows. epochs: how often each row comes. Shards that fit in
     memory together are run once.
     spread: the processes that train. They run the model on a shard each, one beside the other, and send each other
@@ -40,6 +42,8 @@ class Feed:
     batch: int
     epochs: int = 1
     spread: Spread = WHOLE
+    stored: Stored | None = None
+    against: Model | None = None
     _kept: dict[int, Values] = field(default_factory=dict)
     _last: dict[int, Values] = field(default_factory=dict)  # the shard that is read
     _made: dict[int, Values] = field(default_factory=dict)  # this process's of those that are run beside each other
@@ -56,7 +60,15 @@ class Feed:
 
     def bytes_a_row(self) -> int:
         """Of activations at all sites in single precision."""
-        return 4 * sum(self.model.parts.width(site) for site in self.sites)
+        return 4 * sum(map(self.width, self.sites))
+
+    def width(self, site: Site) -> int:
+        """How many numbers a token has at a site."""
+        return self._models[site.other].parts.width(replace(site, other=False))
+
+    @property
+    def _models(self) -> tuple[Model, Model]:
+        return self.model, self.against or self.model
 
     def part(self, number: int) -> Values:
         """One shard; kept where there is room for all, else until the next is asked for. All processes ask for the same
@@ -76,20 +88,35 @@ class Feed:
         """One shard, run by one of the processes while the others run the next ones."""
         world, n = self.spread.world, len(self.plan.shards)
         if world.size == 1:
-            return shard(self.model, self.plan, number, self.sites).values
+            return self._values(number)
         first = number - number % world.size
         own = first + world.rank
         if own not in self._made:
             self._made.clear()
             if number <= own < n:
-                self._made[own] = shard(self.model, self.plan, own, self.sites).values
+                self._made[own] = self._values(own)
         if own == number:
             found = self._made[own]
         else:
-            wide, rows = widths(self.model, self.sites), self.plan.kept(number)
-            found = {site: torch.empty(rows, width, device=self.model.device) for site, width in wide.items()}
+            rows, device = self.plan.kept(number), self.model.device
+            found = {site: torch.empty(rows, self.width(site), device=device) for site in self.sites}
         for site in sorted(found):
             world.sent(found[site], number - first)
+        return found
+
+    def _values(self, number: int) -> Values:
+        return self._shard(self.plan, number).values
+
+    def _shard(self, plan: Plan, number: int) -> Activations:
+        if self.stored is None:
+            found = shard(self.model, plan, number, [site for site in self.sites if not site.other])
+            there = [replace(site, other=False) for site in self.sites if site.other]
+            if self.against is not None and there:
+                others = shard(self.against, plan, number, there, device=self.model.device).values
+                found.values |= {replace(site, other=True): x for site, x in others.items()}
+            return found
+        found = self.stored.part(plan, number, self.sites)
+        found.values = {site: x.float().to(self.model.device) for site, x in found.values.items()}
         return found
 
     def batches(self, start: int = 0) -> Iterator[Values]:
@@ -119,7 +146,7 @@ class Feed:
 
     def unseen(self) -> Activations:
         """What is held out."""
-        return shard(self.model, self.held, 0, self.sites)
+        return self._shard(self.held, 0)
 
 
 def divided(plan: Plan) -> tuple[Plan, Plan]:

@@ -25,11 +25,13 @@ Rows = Mapping[Site, Tensor]  # activations by site, (batch, width), as the mode
 
 @dataclass(frozen=True)
 class Place:
-    """What one block reads and writes. skip: with a matrix from the first that it reads to each that it writes."""
+    """What one block reads and writes. skip: with a matrix from the first that it reads to each that it writes. apart:
+    of two sites that are read and written, which share of the features each has to itself (2602.11729)."""
 
     reads: tuple[Site, ...]
     writes: tuple[Site, ...]
     skip: bool = False
+    apart: float = 0.0
 
 
 @dataclass
@@ -122,6 +124,10 @@ def _block(
         return (made / made.norm(dim=1, keepdim=True)).to(device)
 
     decoder, centred = rows(y.shape[1]), place.reads == place.writes
+    state = {"idle": torch.zeros(n, device=device)}
+    if any(site.other for site in place.writes):
+        widths = [first[site].flatten(1).shape[1] for site in place.writes]
+        decoder, state["apart"] = _of_two(decoder, widths, place.apart)
     encoder = decoder.clone() if centred else rows(x.shape[1])
     own = y.shape[1] if centred else first[place.writes[0]].shape[1]  # of the last sites others write the mean
     offset = torch.zeros(y.shape[1], device=device)
@@ -130,10 +136,31 @@ def _block(
     params["decoder"] = decoder if centred else torch.zeros_like(decoder) if kind.unit else 0.1 * decoder
     if place.skip:
         params["skip"] = torch.zeros(y.shape[1], first[place.reads[0]].shape[1], device=device)
-    block = Block(place.reads, place.writes, params, {"idle": torch.zeros(n, device=device)})
+    block = Block(place.reads, place.writes, params, state)
     with torch.no_grad():
         kind.start(block, x)
     return block
+
+
+def _of_two(rows: Tensor, widths: Sequence[int], share: float) -> tuple[Tensor, Tensor]:
+    """Directions (n, both widths) of features of two models, alike in both where the widths are, or in one alone; and
+    (n,) of which model a feature is: 1 the first, 2 the second, 0 both."""
+    n, each = len(rows), round(share * len(rows))
+    apart = torch.zeros(n, device=rows.device)
+    apart[n - 2 * each : n - each], apart[n - each :] = 1, 2
+    parts = list(rows.split(list(widths), 1))
+    if widths[0] == widths[1]:
+        parts[1] = parts[0]
+    rows = torch.cat([part.masked_fill((apart == 2 - which)[:, None], 0.0) for which, part in enumerate(parts)], 1)
+    return rows / rows.norm(dim=1, keepdim=True), apart
+
+
+def _close(block: Block, widths: Sequence[int]) -> None:
+    """Features of one model alone learn nothing of the other."""
+    for name in ("encoder", "decoder"):
+        gradient = block.params[name].grad
+        for which, part in enumerate(() if gradient is None else gradient.split(list(widths), 1)):
+            part[block.state["apart"] == 2 - which] = 0.0
 
 
 def _own(block: Block, spread: Spread) -> Block:
@@ -250,6 +277,9 @@ def _descend(fit: Fit, loss: Tensor) -> None:
         _add_up(fit)
     unit = [block for block in fit.blocks if fit.kind.unit and block.centred]
     with torch.no_grad():
+        for block in fit.blocks:
+            if "apart" in block.state:
+                _close(block, [fit.widths[site] for site in block.writes])
         for block in unit:
             rows, gradient = block.params["decoder"], block.params["decoder"].grad
             if gradient is not None:

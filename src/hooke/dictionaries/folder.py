@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -42,13 +43,14 @@ class BlockFile(_Saved):
 
 
 class DictionaryFile(_Saved):
-    """`dictionary.json`. belongs_to: the model that it was made from, None where a foreign file does not say. made:
-    from which text, how, and how it did at the end."""
+    """`dictionary.json`. belongs_to: the model that it was made from, None where a foreign file does not say; against:
+    the other one of a crosscoder. made: from which text, how, and how it did at the end."""
 
     format: Literal["hooke dictionary"] = "hooke dictionary"
     version: Literal[1] = 1
     blocks: list[BlockFile] = Field(min_length=1)
     belongs_to: dict[str, Any] | None = None
+    against: dict[str, Any] | None = None
     made: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -57,11 +59,13 @@ def save_dictionary(
     folder: str | Path,
     *,
     belongs_to: Mapping[str, Any] | None = None,
+    against: Mapping[str, Any] | None = None,
     made: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write blocks as a folder, `dictionary.json` last: a folder that was not finished has none.
 
-    belongs_to: `hooke.model.belongs.belongs_to` of the model it was made from. made: plain data, kept as it is.
+    belongs_to: `hooke.model.belongs.belongs_to` of the model it was made from; against: the same of the other model of
+    a crosscoder. made: plain data, kept as it is.
     Raises HookeError where the folder cannot be written.
     """
     from safetensors.torch import save
@@ -72,9 +76,8 @@ def save_dictionary(
         tensors = {name: x.detach().cpu().contiguous().clone() for name, x in block.tensors().items()}
         write_atomic(folder / file, save(tensors))
         entries.append(BlockFile(file=file, hash=block.hash, **block.rule()))
-    about = DictionaryFile(
-        blocks=entries, belongs_to=None if belongs_to is None else dict(belongs_to), made=dict(made or {})
-    )
+    of, other = (None if some is None else dict(some) for some in (belongs_to, against))
+    about = DictionaryFile(blocks=entries, belongs_to=of, against=other, made=dict(made or {}))
     path = folder / NAME
     write_atomic(path, (json.dumps(about.model_dump(), indent=1, ensure_ascii=False) + "\n").encode())
     return path
@@ -95,24 +98,31 @@ def read_about(folder: str | Path) -> DictionaryFile:
         ) from None
 
 
-def load_dictionary(folder: str | Path, model: Model | None = None, *, transfer: bool = False) -> tuple[Coder, ...]:
+def load_dictionary(
+    folder: str | Path, model: Model | None = None, *, against: Model | None = None, transfer: bool = False
+) -> tuple[Coder, ...]:
     """The blocks of a folder, on the model's device.
 
     model: the one to use it on: it is refused on one that it does not belong to, naming what differs, unless
-    `transfer`. Raises HookeError for what is not whole, does not fit the model, or is not what `dictionary.json` says.
+    `transfer`. against: of a crosscoder, the other one. Raises HookeError for what is not whole, does not fit the
+    model, or is not what `dictionary.json` says.
     """
     folder, about = path_of(folder), read_about(folder)
     differ: list[str] = []
-    if model is not None and about.belongs_to is not None:
-        differ = differences(about.belongs_to, model)
-        if differ and not transfer:
+    for given, made_from in ((model, about.belongs_to), (against, about.against)):
+        if given is None or made_from is None:
+            continue
+        found = differences(made_from, given)
+        if found and not transfer:
             raise HookeError(
-                f"the dictionary {folder.name} was made from {about.belongs_to.get('model')!r} and differs from "
-                f"{model.name!r} in its {', '.join(differ)}; train one here, or allow it with --transfer"
+                f"the dictionary {folder.name} was made from {made_from.get('model')!r} and differs from "
+                f"{given.name!r} in its {', '.join(found)}; train one here, or allow it with --transfer"
             )
+        differ += found
     facts = {"belongs_to": about.belongs_to, "made": about.made, "transfer": differ}
+    facts |= {} if about.against is None else {"against": about.against}
     blocks = tuple(_block(folder, entry, facts) for entry in about.blocks)
-    return blocks if model is None else tuple(_fitted(block, model, folder) for block in blocks)
+    return blocks if model is None else tuple(_fitted(block, model, against, folder) for block in blocks)
 
 
 def _block(folder: Path, entry: BlockFile, about: dict[str, Any]) -> Coder:
@@ -154,14 +164,17 @@ def _block(folder: Path, entry: BlockFile, about: dict[str, Any]) -> Coder:
     return coder
 
 
-def _fitted(block: Coder, model: Model, folder: Path) -> Coder:
-    """On the model's device, at sites that it has with the widths it has."""
+def _fitted(block: Coder, model: Model, against: Model | None, folder: Path) -> Coder:
+    """On the model's device, at sites that it, or the other one, has with the widths it has."""
     for site, w in {**block.decoders, **block.encoders}.items():
-        if site not in model.sites:
-            raise HookeError(f"the dictionary {folder.name} is of {site}, which {model.name} does not have")
-        width = model.parts.width(site)
+        of, place = (against, replace(site, other=False)) if site.other else (model, site)
+        if of is None:
+            continue
+        if place not in of.sites:
+            raise HookeError(f"the dictionary {folder.name} is of {place}, which {of.name} does not have")
+        width = of.parts.width(place)
         if w.shape[1] != width:
             raise HookeError(
-                f"the dictionary {folder.name} takes {w.shape[1]} numbers at {site}, and {model.name} has {width} there"
+                f"the dictionary {folder.name} takes {w.shape[1]} numbers at {place}, and {of.name} has {width} there"
             )
     return block.to(model.device)

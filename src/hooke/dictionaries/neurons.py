@@ -82,6 +82,17 @@ class Neurons(Dictionary):
             whole[positions - first, ids] = value
         return [Edit(self.site, value=whole, index=mask, positions=range(first, first + n))]
 
+    def hold(self, entries: Codes, weight: Tensor, values: Tensor | None = None) -> list[Edit]:
+        """The same, made where the model itself computes them."""
+        values = entries.values if values is None else values
+        if entries.keys is not None:
+            rows = torch.broadcast_shapes(values.shape, weight.shape)[:-1]
+            none = values.new_zeros(*rows, entries.shape[0] * entries.shape[1])
+            values = none.index_copy(-1, entries.keys, values.expand(*rows, -1))
+            weight = (none + 1).index_copy(-1, entries.keys, weight.to(none).expand(*rows, -1))
+        shape = entries.shape
+        return [Edit(self.site, value=values.unflatten(-1, shape), weight=weight.unflatten(-1, shape))]
+
 
 def neurons(model: Model) -> tuple[Neurons, ...]:
     """The neuron basis of a model: one block a layer."""

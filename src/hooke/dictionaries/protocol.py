@@ -103,6 +103,15 @@ class Dictionary(Protocol):
         index = ids if positions is None else (positions, ids.expand(len(positions)) if len(ids) == 1 else ids)
         return [Edit(site, "feature", value, index=index, feature=(self, "set")) for site in sorted(self.writes)]
 
+    def hold(self, entries: Codes, weight: Tensor, values: Tensor | None = None) -> list[Edit]:
+        """Edits that move entries of a prompt to their values by weight ([row,] n), 0 (it stays live) to 1, and set all
+        other features to zero. values: ([row,] n) instead of theirs."""
+        index, value = (entries.positions, entries.ids), entries.values if values is None else values
+        return [
+            Edit(site, "feature", value, index=index, weight=weight, feature=(self, "hold"))
+            for site in sorted(self.writes)
+        ]
+
 
 def _steps(codes: Codes, x: Values) -> Iterator[slice]:
     """Entries whose readers or writers are there at once."""

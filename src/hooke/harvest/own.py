@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 
 from hooke.data import PASSAGES
 from hooke.data.texts import Passage, Used
+from hooke.data.texts.sources import is_own
 from hooke.errors import HookeError
 from hooke.model import Model
 from hooke.model.spelling import encode_all
@@ -16,6 +18,27 @@ from hooke.model.spelling import encode_all
 SELF = "self"
 ROWS = 32  # texts that are generated together
 OPENING = 4  # tokens of a packaged passage that a text begins with, where the tokenizer has no first token
+
+
+def turns(names: Sequence[str]) -> tuple[list[str], float]:
+    """Sources without the model's own text, and how many tokens that gives for each of theirs: none where it is not
+    asked for, as many as any of them for "self", and for "self:SHARE" so much that it makes that share of all.
+
+    Raises HookeError for a share that is none, and where it is asked for twice.
+    """
+    others, own = [name for name in names if not is_own(name)], [name for name in names if is_own(name)]
+    if not own or not others:
+        return others, math.inf if own else 0.0
+    if len(own) > 1:
+        raise HookeError(f"the model's own text is asked for twice: {' and '.join(own)}")
+    _, given, written = own[0].partition(":")
+    try:
+        share = float(written) if given else 1 / (1 + len(others))
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise HookeError(f"{own[0][:80]!r} asks for no share of the text; write self, or as self:0.1 for a tenth of it")
+    return others, share / (1 - share)
 
 
 def own_text(model: Model, *, length: int, seed: int, tally: Used) -> Iterator[tuple[np.ndarray, str]]:

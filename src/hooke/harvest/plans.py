@@ -15,7 +15,7 @@ import torch
 
 from hooke.data.texts import Used, passages
 from hooke.errors import HookeError
-from hooke.harvest.own import SELF, own_text
+from hooke.harvest.own import own_text, turns
 from hooke.harvest.tensors import read_tensors, write_tensors
 from hooke.model import Model
 from hooke.model.spelling import encode_all
@@ -74,9 +74,10 @@ def plan(
 ) -> Plan:
     """Cut texts into pieces of at most `context` tokens, shuffle them, and put them into shards.
 
-    texts: sources as `hooke.data.texts.passages` reads them, or "self", what the model itself says; several take
-    turns. n_tokens: how many tokens to keep, special ones not counted; the last piece is cut to that. shard_tokens:
-    about how many make a shard; all have about as many. seed: the order of the texts and of the pieces.
+    texts: sources as `hooke.data.texts.passages` reads them, or "self", what the model itself says, or "self:0.1"
+    for a tenth of that; several take turns. n_tokens: how many tokens to keep, special ones not counted; the last
+    piece is cut to that. shard_tokens: about how many make a shard; all have about as many. seed: the order of the
+    texts and of the pieces.
     progress: called with how much is done, 0 to 1.
     Raises HookeError if the texts hold fewer tokens, saying how many, and for sizes that cannot be.
     """
@@ -170,8 +171,8 @@ def _checked(model: Model, skip: int, n_tokens: int, context: int, shard_tokens:
 
 def _stream(model: Model, names: list[str], room: int, seed: int, tally: Used) -> Stream:
     """(ids, label) of passages without special tokens, the model's own text and others taking turns by their share."""
-    others = [name for name in names if name != SELF]
-    if SELF not in names:
+    others, for_each = turns(names)
+    if not for_each:
         yield from _tokenised(model, others, seed, tally)
         return
     own = own_text(model, length=room, seed=seed, tally=tally)
@@ -182,12 +183,13 @@ def _stream(model: Model, names: list[str], room: int, seed: int, tally: Used) -
     for ids, source in (read := _tokenised(model, others, seed, tally)):
         yield ids, source
         given[0] += len(ids)
-        while given[1] * len(others) < given[0]:
+        while given[1] < for_each * given[0]:
             ids, source = next(own)
             yield ids, source
             given[1] += len(ids)
     del read
-    yield from own
+    if for_each * len(others) >= 1:  # a smaller share stays one
+        yield from own
 
 
 def _tokenised(model: Model, names: list[str], seed: int, tally: Used) -> Stream:

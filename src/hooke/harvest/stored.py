@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from hooke.errors import HookeError
 from hooke.files import read_json
 from hooke.harvest.places import Place
 from hooke.harvest.plans import Plan, Progress, load_plan
-from hooke.harvest.stream import Activations, shard, widths
+from hooke.harvest.stream import Activations, rows_of, shard, widths
 from hooke.harvest.tensors import read_tensors, write_tensors
 from hooke.model import Model
 from hooke.model.belongs import belongs_to, differences
@@ -99,6 +100,44 @@ class Stored:
             if digests[name] != known.get(name) or len(x) != row["n_rows"]:
                 raise HookeError(f"{self.place}/{row['file']}: {name} is damaged; remove the file and harvest again")
         return Activations({site: found[str(site)] for site in wanted}, *(found[name] for name in BESIDE))
+
+    def part(self, plan: Plan, number: int, sites: Sequence[Site | str] | None = None) -> Activations:
+        """What `shard` would run, for one shard of a plan of some of this harvest's pieces (`subset`): the same rows in
+        the same order, on the CPU."""
+        rows = [torch.from_numpy(part) for part in rows_of(plan, number)]
+        wanted, keys = rows[1:], _keys(*rows[1:])
+        order = keys.argsort()
+        values: dict[Site, Tensor] = {}
+        for which in sorted(self._holding(plan, number)):
+            found = self.shard(which, sites)
+            there = _keys(found.document, found.position)
+            at = torch.searchsorted(keys[order], there).clamp(max=len(keys) - 1)
+            ours = keys[order][at] == there
+            for site, x in found.values.items():
+                whole = values.setdefault(site, x.new_empty(len(keys), x.shape[1]))
+                whole[order[at[ours]]] = x[ours]
+        return Activations(values, rows[0], *wanted)
+
+    def _holding(self, plan: Plan, number: int) -> set[int]:
+        """The shards in which the pieces of another plan's shard lie."""
+        own = self._shard_of
+        pieces = plan.shards[number]
+        return {own[int(plan.document[i]), int(plan.start[i])] for i in pieces}
+
+    @cached_property
+    def _shard_of(self) -> dict[tuple[int, int], int]:
+        """The shard of each piece, by its passage and where it starts there."""
+        plan = self.plan
+        return {
+            (int(plan.document[i]), int(plan.start[i])): number
+            for number, pieces in enumerate(plan.shards)
+            for i in pieces
+        }
+
+
+def _keys(document: Tensor, position: Tensor) -> Tensor:
+    """(n,): one number for each token of all passages."""
+    return document.long() * 2**32 + position.long()
 
 
 def open_store(folder: str | Path | Place, *, model: Model | None = None) -> Stored:

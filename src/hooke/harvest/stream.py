@@ -76,7 +76,7 @@ def shard(
     n = plan.kept(number)
     _fits(n * sum(wanted.values()) * dtype.itemsize, where)
     values = {site: torch.empty(n, width, dtype=dtype, device=where) for site, width in wanted.items()}
-    rows = _rows(plan, number)
+    rows = rows_of(plan, number)
     done = 0
     with exact_products():
         for batch in batches_of(model, plan, number):
@@ -157,7 +157,7 @@ def _order(plan: Plan, number: int) -> np.ndarray:
     return np.random.default_rng([plan.seed, number]).permutation(plan.kept(number))
 
 
-def _rows(plan: Plan, number: int) -> list[np.ndarray]:
+def rows_of(plan: Plan, number: int) -> list[np.ndarray]:
     """ids, document and position of the rows of a shard, (n,) int32 each."""
     pieces = plan.shards[number]
     order = _order(plan, number)

@@ -162,10 +162,10 @@ def _at_entries(edit: Edit, x: Tensor, where: Where, mask: Tensor | None) -> Ten
     if edit.op == "project_out":
         raise HookeError(f"edit at {edit.site}: project_out takes whole values, not features at positions")
     part = x[row, column, ids]
-    value = _numbers(edit.value, edit, x)[number]
+    value = _numbers(edit.value, edit, x)[row, number]
     new = value if edit.op == "set" else part + value if edit.op == "add" else part * value
     if edit.weight is not None:
-        new = part + _numbers(edit.weight, edit, x)[number] * (new - part)
+        new = part + _numbers(edit.weight, edit, x)[row, number] * (new - part)
     return x.index_put((row, column, ids), new)
 
 
@@ -175,25 +175,39 @@ def _features(edit: Edit, x: Tensor, where: Where, mask: Tensor | None) -> Tenso
     dictionary, way = edit.feature
     n_pos = x.shape[1]
     row, column, number = _entries(edit, x, where, mask)
-    if not len(row):
+    if not len(row) and way != "hold":
         return x
     ids = (edit.index[1] if edit.paired else edit.index).to(x.device)
     if edit.paired:
-        value, weight = _numbers(edit.value, edit, x)[number], _numbers(edit.weight, edit, x)[number]
+        value, weight = (_numbers(given, edit, x)[row, number] for given in (edit.value, edit.weight))
     else:
         like = x.new_empty(*x.shape[:2], len(ids))
         value, weight = (_of_each(given, where, edit, like)[row, column, number] for given in (edit.value, edit.weight))
-    flat, token = (row * n_pos + column).unique(return_inverse=True)  # the dictionary encodes only what is edited
+    # the dictionary encodes only what is edited
+    if way == "hold":
+        open_ = x.new_ones(x.shape[:2], dtype=torch.bool) if mask is None else mask[..., 0].expand(x.shape[:2])
+        flat = open_.flatten().nonzero()[:, 0]
+        token = torch.searchsorted(flat, row * n_pos + column)
+    else:
+        flat, token = (row * n_pos + column).unique(return_inverse=True)
     read = {site: value.flatten(0, 1)[flat] for site, value in _seen(edit, where, dictionary).items()}
-    live = dictionary.encode(read).at(token, ids[number]).to(x.dtype)
-    change = value - live if way == "set" else value if way == "add" else (value - 1) * live
+    codes, feature = dictionary.encode(read), ids[number]
+    live = codes.at(token, feature).to(x.dtype)
+    change = value - live if way in ("set", "hold") else value if way == "add" else (value - 1) * live
+    named = token * codes.shape[1] + feature
+    moved = change.detach() != 0  # of many held features few are active in a row
     if edit.weight is not None:
         change = weight * change
+    token, feature, change = token[moved], feature[moved], change[moved]
+    if way == "hold":  # what is active and not named goes to zero
+        rest = codes.take(~torch.isin(codes.places(), named))
+        token, feature = torch.cat([token, rest.positions]), torch.cat([feature, rest.ids])
+        change = torch.cat([change, -rest.values.to(x.dtype)])
     out = x.flatten(0, 1)
-    for part in torch.arange(len(row), device=x.device).split(budget(x.device).fit(8 * x.shape[2] * x.itemsize)):
+    for part in torch.arange(len(token), device=x.device).split(budget(x.device).fit(8 * x.shape[2] * x.itemsize)):
         here = {site: values[token[part]] for site, values in read.items()}
-        rows = dictionary.writer(ids[number[part]], edit.site, here).to(x.dtype)
-        out = out.index_add(0, (row * n_pos + column)[part], change[part, None] * rows)
+        rows = dictionary.writer(feature[part], edit.site, here).to(x.dtype)
+        out = out.index_add(0, flat[token[part]], change[part, None] * rows)
     return out.view_as(x)
 
 
@@ -207,7 +221,7 @@ def _entries(edit: Edit, x: Tensor, where: Where, mask: Tensor | None) -> tuple[
     named = edit.index[0].to(x.device)[None]
     named = torch.where(named < 0, where.prompt[:, None] + named, named).expand(batch, -1)
     pos = where.pos.expand(batch, -1)
-    most = max(int(pos.max()), int(named.max()), 0) + 2
+    most = max(int(pos.max()), int(named.max()) if named.numel() else 0, 0) + 2
     # which column holds a position, none of them the last: padding and what lies elsewhere
     column_of = torch.full((batch, most), -1, device=x.device)
     column_of.scatter_(1, pos.masked_fill(pos < 0, most - 1), torch.arange(n_pos, device=x.device).expand(batch, -1))
@@ -222,12 +236,13 @@ def _entries(edit: Edit, x: Tensor, where: Where, mask: Tensor | None) -> tuple[
 
 
 def _numbers(given: Any, edit: Edit, x: Tensor) -> Tensor:
-    """One number for each entry of an edit of features at positions."""
+    """(batch, entries): one number for each entry of an edit of features at positions, the same in all rows unless
+    rows lead it."""
     number = None if isinstance(given, Tensor) else x.dtype  # a Python number is no fp32 number
     value = torch.as_tensor(1.0 if given is None else given, dtype=number, device=x.device)
-    if value.ndim > 1:
+    if value.ndim > 2:
         raise HookeError(f"edit at {edit.site}: features at positions take one number each, not {tuple(value.shape)}")
-    return _fitted(value.to(x.dtype), edit.index[1].shape, edit, "a value")
+    return _fitted(value.to(x.dtype), torch.Size((len(x), *edit.index[1].shape)), edit, "a value")
 
 
 def _of_each(given: Any, where: Where, edit: Edit, like: Tensor) -> Tensor:

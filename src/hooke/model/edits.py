@@ -17,7 +17,7 @@ from hooke.errors import HookeError
 from hooke.sites import Site
 
 Op = Literal["set", "add", "scale", "project_out", "feature"]
-WAYS = ("set", "add", "scale")  # in which a feature is edited
+WAYS = ("set", "add", "scale", "hold")  # in which features are edited
 Positions = Sequence[int] | Literal["prompt", "generated"] | None
 MOST = 2**24  # positions that an edit may name, more than any context has
 SQUARE = ("scores", "pattern")  # points whose values are (batch head query key)
@@ -31,6 +31,7 @@ class Edit:
     op: "set", "add", "scale" by `value`, "project_out" the direction `value`, or "feature": features of a dictionary,
         at one of the sites that it writes. What the dictionary does not reconstruct stays as it is: the site changes by
         (new value − live value) times what the feature writes. `Dictionary.edits` makes the edits of all its sites.
+        "hold" sets features at positions, and every other feature of the dictionary to zero (`Dictionary.hold`).
     value: a number, or a tensor of the selected features' shape. An axis of positions may lead it: as
         many as `positions`, or else one per position of the prompt, counted over real tokens. An axis
         of rows may lead that; then, without named positions, the two line up with the batch, padding
@@ -41,7 +42,7 @@ class Edit:
         dimension, head and key), either of them None; or a boolean mask over ([[rows] positions] features),
         led like `value`. Keys are counted over real tokens, like positions. At a site with one feature axis, and of
         features of a dictionary, also a pair (positions, ids) of equal length, entry by entry: `value` is then a
-        number for all, or one for each.
+        number for all, or one for each, and an axis of rows may lead it.
     rows: which rows of the batch, or None for all.
     weight: how much of the change to make, from 0 (none) to 1 (all, also if None); shaped like `value`.
     when: (dictionary, threshold): only where some feature of the dictionary exceeds the threshold. If it
@@ -120,7 +121,8 @@ def _check_feature(feature: Any, site: Site) -> None:
     """Raise HookeError unless this is a dictionary that writes the site, and a way to edit its features."""
     pair = isinstance(feature, tuple | list) and len(feature) == 2 and hasattr(feature[0], "writer")
     if not pair or feature[1] not in WAYS:
-        raise HookeError(f"edit at {site}: feature is (dictionary, 'set', 'add' or 'scale'), not {shown(feature)}")
+        ways = ", ".join(map(repr, WAYS[:-1]))
+        raise HookeError(f"edit at {site}: feature is (dictionary, {ways} or {WAYS[-1]!r}), not {shown(feature)}")
     if site not in feature[0].writes:
         places = ", ".join(map(str, feature[0].writes))
         raise HookeError(f"edit at {site}: this dictionary writes {places}; dictionary.edits makes its edits")
@@ -133,15 +135,19 @@ def _check_entries(edit: Edit) -> Any:
         columns = [torch.as_tensor(x).reshape(-1) for x in (index if edit.paired else (index,))]
     except (TypeError, ValueError, RuntimeError):
         columns = []
-    if not columns or any(x.is_floating_point() or x.dtype == torch.bool or not x.numel() for x in columns):
+    hold = edit.feature is not None and edit.feature[1] == "hold"  # even if it names none
+    least = 0 if hold else 1
+    if not columns or any(x.is_floating_point() or x.dtype == torch.bool or x.numel() < least for x in columns):
         raise HookeError(f"edit at {site}: index {shown(index)} is no list of features, nor (positions, features)")
     columns = [x.long() for x in columns]
     ids = columns[-1]
-    if edit.feature is not None and not 0 <= int(ids.min()) <= int(ids.max()) < edit.feature[0].n_features:
+    if hold and not edit.paired:
+        raise HookeError(f"edit at {site}: features are held at positions, so the index is (positions, features)")
+    if len(ids) and edit.feature is not None and not 0 <= int(ids.min()) <= int(ids.max()) < edit.feature[0].n_features:
         raise HookeError(f"edit at {site}: feature {int(ids.max())} of {edit.feature[0].n_features}")
     if len(columns[0]) != len(ids) or (edit.paired and edit.positions is not None):
         raise HookeError(f"edit at {site}: features at positions are two lists of equal length, and no other positions")
-    if _twice(ids if not edit.paired else columns[0] * (int(ids.max()) + 1) + ids):
+    if len(ids) and _twice(ids if not edit.paired else columns[0] * (int(ids.max()) + 1) + ids):
         raise HookeError(f"edit at {site}: a feature is named twice")
     return tuple(columns) if edit.paired else ids
 

@@ -20,6 +20,8 @@ Visit = Callable[[Site, Tensor], Tensor]
 
 def check_site(parts: Parts, site: Site) -> None:
     """Raise HookeError, saying why, if this model has no such site."""
+    if site.other:
+        raise HookeError(f"{site} is a place in the other of two models, which a crosscoder reads beside this one")
     if site.layer is not None and site.layer >= parts.n_layers:
         raise HookeError(f"{site}: the model has {parts.n_layers} layers, numbered from 0")
     block = parts.blocks[site.layer or 0]

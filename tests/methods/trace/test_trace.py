@@ -315,9 +315,9 @@ def test_without_a_counterfactual_the_answer_is_tested_on_prompts_that_the_ranki
     seen = []
     real = select.ranking
 
-    def ranking(case, contrasts, links, tick):
+    def ranking(case, contrasts, tick):
         seen.append((contrasts, [b.ids for b in case.baselines]))
-        return real(case, contrasts, links, tick)
+        return real(case, contrasts, tick)
 
     monkeypatch.setattr(select, "ranking", ranking)
     prompt = "Alice was beginning to get very tired of sitting"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,6 +21,7 @@ import hooke
 from hooke.dictionaries import check_dictionary
 from hooke.dictionaries.folder import load_dictionary
 from hooke.errors import HookeError
+from hooke.harvest import open_store, plan, shard, store, subset
 from hooke.methods.train import train
 from hooke.model import Model
 from hooke.sites import Site
@@ -217,3 +220,75 @@ def test_a_checkpoint_that_is_not_whole_is_refused(glass: Model, text: str, tmp_
     path.write_bytes(path.read_bytes()[:-1000])
     with pytest.raises(HookeError, match="no checkpoint of this training"):
         train(glass, "topk", **more)
+
+
+# ---- from a harvest that is kept -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def harvested(glass: Model, text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A harvest in several shards of the text that trainings here read, which is a few long passages."""
+    path = tmp_path_factory.mktemp("harvest") / "kept"
+    made = plan(glass, [text], n_tokens=6000, context=64, shard_tokens=1500, seed=3)
+    assert len(made.shards) == 4
+    store(glass, made, ["mlp_in.1", "mlp_out.1", "resid_post.2"], path)
+    return path
+
+
+def without_text(**changes: Any) -> dict[str, Any]:
+    return {"features": 96, "k": [8], "batch": 128, "seed": 3} | changes
+
+
+def test_a_harvest_gives_the_weights_that_its_text_gives(
+    glass: Model, text: str, harvested: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To the last bit, with the same shards, though of these other rows are held out than were asked for then."""
+    import hooke.methods.train as trains
+
+    def none(*_: Any, **__: Any) -> None:
+        raise AssertionError("the model ran")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hooke.dictionaries.feed.shard", none)
+        read = train(glass, "transcoder", out=tmp_path / "read", layers="1", activations=harvested, **without_text())
+    monkeypatch.setattr(trains, "shard_tokens", lambda *_: 1500)
+    run = train(glass, "transcoder", out=tmp_path / "run", layers="1", **asked(text))
+    assert read.payload["hash"] == run.payload["hash"]
+    assert read.payload["dictionaries"][0]["explained_variance"] == run.payload["dictionaries"][0]["explained_variance"]
+    assert (read.payload["tokens"], read.payload["text"]) == (run.payload["tokens"], run.payload["text"])
+    again = train(glass, "topk", out=tmp_path / "two", site=["resid_post.2"], activations=harvested, **without_text())
+    assert again.payload["dictionaries"][0]["explained_variance"] > 0.05
+
+
+def test_part_of_a_harvest_is_what_the_model_gives_for_it(glass: Model, harvested: Path) -> None:
+    stored = open_store(harvested, model=glass)
+    for keep in (stored.plan.document % 3 == 1, np.arange(len(stored.plan.document)) % 2 == 0):
+        for whole in (False, True):
+            some = subset(stored.plan, keep, whole=whole)
+            for number in range(len(some.shards)):
+                read, run = stored.part(some, number), shard(glass, some, number, stored.sites)
+                assert len(read) == some.kept(number) > 0
+                for name in ("ids", "document", "position"):
+                    assert torch.equal(getattr(read, name), getattr(run, name))
+                for site in stored.sites:
+                    torch.testing.assert_close(read.values[site], run.values[site], atol=1e-5, rtol=1e-5)
+
+
+def test_a_harvest_that_does_not_fit_is_one_line(glass: Model, text: str, harvested: Path, tmp_path: Path) -> None:
+    def says(match: str, **changes: Any) -> None:
+        given = {"layers": "1", "activations": harvested} | without_text(**changes)
+        with pytest.raises(HookeError, match=match) as error:
+            train(glass, "transcoder", out=tmp_path / "no", **given)
+        assert "\n" not in str(error.value)
+
+    says("holds no mlp_in.2, mlp_out.2", layers="2")
+    says("already", text=[text])
+    says("already", tokens=100)
+    says("already", context=32)
+    says("holds no harvest", activations=tmp_path)
+    half = tmp_path / "half"
+    shutil.copytree(harvested, half)
+    for name in ("manifest.parquet", "shard-00001.json", "shard-00001.safetensors"):
+        (half / name).unlink()
+    says("not finished: 1 of 4", activations=half)
+    assert not (tmp_path / "no").exists()

@@ -51,9 +51,19 @@ class Used:
         }
 
 
+def is_own(name: str) -> bool:
+    """Whether a source is what a model itself says: `self`, or `self:SHARE`."""
+    return isinstance(name, str) and name.partition(":")[0] == "self"
+
+
+def is_word(name: str) -> bool:
+    """Whether a source is known by its name, and no file."""
+    return name in WORDS or is_own(name) or name.startswith("hub:")
+
+
 def label_of(name: str) -> str:
     """A source as it is recorded: where a file lies is nothing that a result should hold."""
-    return name if name in WORDS or name.startswith("hub:") else path_of(name).name
+    return name if is_word(name) else path_of(name).name
 
 
 def texts_about(sources: Sequence[str], used: Iterable[Passage]) -> dict[str, Any]:
@@ -81,7 +91,7 @@ def _source(name: str, seed: int) -> Iterator[Passage]:
     """The passages of one source; what it means is looked up now, and nothing is read."""
     if name == "docs":
         return (Passage(text, label) for text, label in documentation(seed))
-    if name == "self":
+    if is_own(name):
         raise HookeError("self is the text that a model makes itself, and there is no model here; give docs or a file")
     if not isinstance(name, str) or not name.strip():
         raise HookeError("a text has no name; give docs, a file, a folder or hub:org/name")

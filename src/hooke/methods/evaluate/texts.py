@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from hooke.data.texts import Passage, Used, passages
-from hooke.data.texts.sources import WORDS, label_of
+from hooke.data.texts.sources import is_own, is_word, label_of
 from hooke.errors import HookeError
 from hooke.files import path_of
 from hooke.harvest.batches import batches
-from hooke.harvest.own import SELF, own_text
+from hooke.harvest.own import own_text, turns
 from hooke.harvest.plans import special_tokens
 from hooke.methods.progress import Tick
 from hooke.model import Model, Tokens
@@ -139,7 +139,7 @@ def _pieces(found: list[list[list[int]]], skip: int) -> Pieces:
 def _own_seed(made: Mapping[str, Any], seed: int, names: Sequence[str]) -> int:
     """The seed of the model's own text, which is not the one that training drew it with."""
     before = (made.get("arguments") or {}).get("seed")
-    return seed + OTHER_SEED if SELF in names and before == seed else seed
+    return seed + OTHER_SEED if any(map(is_own, names)) and before == seed else seed
 
 
 def key(text: str) -> bytes:
@@ -158,7 +158,7 @@ def trained_on(made: Mapping[str, Any], names: Sequence[str] = ()) -> tuple[set[
         return set(), ["Nobody says which text this dictionary was trained on, so it may have seen the text here."]
     asked = dict.fromkeys([*(arguments.get("text") or text.get("sources") or [])])
     here = {label_of(name): name for name in names}
-    files = [name if _there(name) else here.get(label_of(name), name) for name in asked if name != SELF]
+    files = [name if _there(name) else here.get(label_of(name), name) for name in asked if not is_own(name)]
     found: set[bytes] = set()
     tally = Used([])
     if files:
@@ -170,7 +170,7 @@ def trained_on(made: Mapping[str, Any], names: Sequence[str] = ()) -> tuple[set[
                     break
         except HookeError as error:
             return found, [f"The text that was trained on cannot be read again ({error}); it may be the text here."]
-    if SELF in asked:
+    if any(map(is_own, asked)):
         return found, ["The model's own text was trained on; here it is drawn with another seed."]
     if tally.about()["sha256"] != text.get("sha256"):
         return found, [
@@ -180,7 +180,7 @@ def trained_on(made: Mapping[str, Any], names: Sequence[str] = ()) -> tuple[set[
 
 
 def _there(name: str) -> bool:
-    return name in WORDS or name.startswith("hub:") or os.path.lexists(path_of(name))
+    return is_word(name) or os.path.lexists(path_of(name))
 
 
 def _unseen(
@@ -188,8 +188,8 @@ def _unseen(
 ) -> Iterator[tuple[Passage, list[list[int]]]]:
     """Passages that are not to be avoided, with their tokens in pieces; sources take turns, by their share."""
     room = context - len(special_tokens(model))
-    files, given = [name for name in names if name != SELF], [0, 0]
-    own = own_text(model, length=room, seed=seed, tally=Used([])) if SELF in names else None
+    (files, for_each), given = turns(names), [0, 0]
+    own = own_text(model, length=room, seed=seed, tally=Used([])) if for_each else None
     for passage in passages(files, seed=seed) if files else ():
         if key(passage.text) in avoid:
             left[0] += 1
@@ -198,7 +198,7 @@ def _unseen(
         if rows:
             yield passage, rows
             given[0] += sum(map(len, rows))
-        while own is not None and given[1] * len(files) < given[0]:
+        while own is not None and given[1] < for_each * given[0]:
             ids, source = next(own)
             given[1] += len(ids)
             yield Passage(model.said(ids.tolist()), source), _cut(ids.tolist(), room)

@@ -109,6 +109,8 @@ def trace(
     with clock("select") as tick:
         case.baselines, rows, by = _baselines(case, given, seed, tick)
         case.live = _live(case, form, by)
+        if case.live is not None:  # what is not there adds nothing to a held graph
+            case.coded.widen(case.baselines)
         kept, slopes = _chosen(case, rows, nodes, stretch(tick, 0.4, 1.0))
     # 3. The graph: edges, what they add up to, and whether they do.
     with clock("graph") as tick:
@@ -227,7 +229,7 @@ def _baselines(
 def _chosen(case: Case, rows: list[Tensor], nodes: int, tick: Tick) -> tuple[Units, Slopes | None]:
     """The features to draw, with the links beside them put in place; and `links_by_slope`."""
     slopes = None if case.live is None else links_by_slope(case, case.live)
-    ranked = select.ranking(case, rows, None if slopes is None else slopes[0], tick)
+    ranked = select.ranking(case, rows, tick)
     entries, links = ranked.first(nodes, alone=case.live is None)
     kept = select.units_at(case.coded, entries, case.baselines)
     if slopes is not None and len(links):

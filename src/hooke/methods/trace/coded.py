@@ -112,7 +112,7 @@ class Coded:
     """All codes of a prompt in a basis, and what they leave over."""
 
     basis: Sequence[Dictionary]
-    codes: list[Codes]  # per block
+    codes: list[Codes]  # per block; of dictionaries also, at zero, what is active on a counterfactual alone (`widen`)
     inputs: list[dict[Site, Tensor]]  # per block, the values at its read sites (pos, width)
     errors: dict[Site, Tensor]  # at each site that is written (pos, d_model): what no feature writes, if it is seen
     rests: dict[Site, Tensor]  # the same where it is next to nothing: it counts with the constants
@@ -122,6 +122,12 @@ class Coded:
     def cuts(self) -> list[Site]:
         """Every site that some block writes."""
         return sorted({site for block in self.basis for site in block.writes})
+
+    def widen(self, others: Sequence[Baseline]) -> None:
+        """Take in the features of dictionaries that are active in other runs alone: what is absent is a cause too."""
+        for b, block in enumerate(self.basis):
+            if not isinstance(block, Neurons):
+                self.codes[b] = self.codes[b].beside([other.codes[b] for other in others])
 
     def layer(self, block: int) -> int:
         """The layer that a block's features are shown at: where it reads last."""
@@ -155,7 +161,8 @@ class Coded:
         out = []
         for b, codes in enumerate(self.codes):
             own, mask = units.of_block(b), torch.zeros_like(codes.values, dtype=torch.bool)
-            mask[codes.find(units.positions[own], units.ids[own])] = True
+            at = codes.find(units.positions[own], units.ids[own])
+            mask[at[at >= 0]] = True
             out.append(mask)
         return out
 

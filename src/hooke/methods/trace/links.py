@@ -118,7 +118,7 @@ def links_by_slope(case: Case, live: LiveView) -> Slopes:
     """(layer, head, query, key): how far the answer is, by its slopes, from where it would be with each link as in the
     counterfactuals; and what links at places (n, 4) bring here and in each of them."""
     parts = case.model.parts
-    slopes = slopes_at(case, [Site("z", layer) for layer in range(parts.n_layers)])
+    slopes = _slopes(case)
     ids = torch.stack([other.ids for other in case.baselines])
     others = looks(case.model, Tokens(ids, torch.ones_like(ids, dtype=torch.bool)))
     rows = []
@@ -144,13 +144,13 @@ def links_by_slope(case: Case, live: LiveView) -> Slopes:
     return torch.stack(rows), at
 
 
-def slopes_at(case: Case, sites: Sequence[Site]) -> list[Tensor]:
-    """(pos, …) at each site: how the answer changes with what is there, by torch's own derivative of the live model."""
-    parts = case.model.parts
-    shapes = [(parts.n_heads, parts.d_head) if site.point == "z" else (parts.width(site),) for site in sites]
+def _slopes(case: Case) -> list[Tensor]:
+    """(pos, head, d_head) of each layer: how the answer changes with what heads give, by torch's own derivative of the
+    live model."""
+    parts, n_pos = case.model.parts, case.view.n_tokens
     like = torch.zeros((), dtype=case.model.dtype, device=case.view.ids.device)
-    added = [like.new_zeros(case.view.n_tokens, *shape).requires_grad_() for shape in shapes]
-    edits = [Edit(site, "add", zero) for site, zero in zip(sites, added, strict=True)]
+    added = [like.new_zeros(n_pos, parts.n_heads, parts.d_head).requires_grad_() for _ in range(parts.n_layers)]
+    edits = [Edit(Site("z", layer), "add", zero) for layer, zero in enumerate(added)]
     run = case.model.run(case.run.tokens, edits=edits, grad=True, logits="last")
     assert run.logits is not None
     return [x.to(case.view.dtype) for x in torch.autograd.grad(case.metric.graph(run.logits[0]), added)]

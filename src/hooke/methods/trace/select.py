@@ -1,7 +1,6 @@
 """Which features and which links of attention to draw: one ranking of both, nested in the budget.
 
-It is learned on the model itself (`masks`). Where features are not part of the model's own computation (transcoders),
-they and links are ranked by the answer's slopes; on long prompts, and where nothing is live, one-pass RelP scores of
+It is learned on the model itself (`masks`). On long prompts, and where nothing is live, one-pass RelP scores of
 features alone stand in.
 """
 
@@ -14,13 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hooke.dictionaries import Neurons
+from hooke.dictionaries import Codes
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace.coded import Baseline, Case, Coded, Units
 from hooke.methods.trace.edges import pass_offset
-from hooke.methods.trace.links import slopes_at
 from hooke.methods.trace.masks import learn
 from hooke.methods.variants import variants
 from hooke.model import Descent, LinearView, Model, Rows, Tokens
@@ -76,46 +74,34 @@ class Ranking(NamedTuple):
         return some[some < self.n_entries], torch.stack(torch.unravel_index(links, self.shape), 1)
 
 
-def by_slope(case: Case, links: Tensor) -> Tensor:
-    """(entries and links,): how far the answer is, by its slopes, from where it would be with each feature, or link, as
-    in the counterfactuals (attribution patching).
-
-    links: (layer, head, query, key), of `links_by_slope`.
-    """
-    coded, slopes = case.coded, dict(zip(case.coded.cuts, slopes_at(case, case.coded.cuts), strict=True))
-    found = []
-    for b, (block, codes) in enumerate(zip(coded.basis, coded.codes, strict=True)):
-        there = torch.stack([other.codes[b].at(codes.positions, codes.ids) for other in case.baselines]).mean(0)
-        worth = sum(block.effects(codes, site, slopes[site], coded.inputs[b]) for site in block.writes)
-        found.append((codes.values - there) * worth)
-    return torch.cat([*found, links.flatten()]).abs()
-
-
-def ranking(case: Case, contrasts: Sequence[Tensor], links: Tensor | None = None, tick: Tick = idle) -> Ranking:
+def ranking(case: Case, contrasts: Sequence[Tensor], tick: Tick = idle) -> Ranking:
     """What to draw, best first.
 
-    contrasts: prompts (pos,) to learn against (`contrasts`); where there is none, RelP alone. links: estimates of
-    `links_by_slope`, by which features that are not values of the model itself are ranked beside links.
+    contrasts: prompts (pos,) to learn against (`contrasts`); where there is none, RelP alone.
     """
     coded, n_pos, parts = case.coded, case.view.n_tokens, case.model.parts
     linear = torch.cat([s.abs() for s in relp(case.view, coded, case.metric, case.baselines)])
-    sites = [block.site for block in coded.basis if isinstance(block, Neurons)]
     shape = (parts.n_layers, parts.n_heads, n_pos, n_pos)
-    if links is not None and len(sites) < len(coded.basis):
-        scores = by_slope(case, links)
-        each = (scores[: len(linear)], scores[len(linear) :])
-        best = [s.argsort(descending=True, stable=True)[: int((s > 0).sum())] for s in each]
-        return Ranking(_in_turn(best[0], best[1] + len(linear)), len(linear), shape)
-    if not contrasts or len(sites) < len(coded.basis):
+    if not contrasts:
         return Ranking(linear.argsort(descending=True, stable=True), len(linear), shape)
     tick(0.05)
-    found = learn(case.model, case.run.tokens, case.metric, sites, contrasts, stretch(tick, 0.1, 1.0))
-    entries = zip(found.neurons, coded.codes, strict=True)
-    learned = torch.cat([x.flatten() if c.keys is None else x.flatten()[c.keys] for x, c in entries])
+    found = learn(case.model, case.run.tokens, case.metric, coded.basis, contrasts, stretch(tick, 0.1, 1.0))
+    entries = zip(found.features, coded.codes, strict=True)
+    learned = torch.cat([x.values if c.keys is None and x.keys is None else _of(x, c) for x, c in entries])
     # what no mask ever wanted follows in the order of RelP
-    scores = torch.cat([learned + 1e-6 * linear / linear.max().clamp(min=1e-12), found.links.flatten()])
+    each = (learned + 1e-6 * linear / linear.max().clamp(min=1e-12), found.links.flatten())
+    if not _of_all_layers(case):
+        best = [x.argsort(descending=True, stable=True)[: int((~x.isneginf()).sum())] for x in each]
+        return Ranking(_in_turn(best[0], best[1] + len(linear)), len(linear), shape)
+    scores = torch.cat(each)
     order = scores.argsort(descending=True, stable=True)
     return Ranking(order[: int((~scores.isneginf()).sum())], len(linear), shape)
+
+
+def _of_all_layers(case: Case) -> bool:
+    """Whether the basis stands in for every MLP of the model."""
+    written = {site.layer for site in case.coded.cuts if site.point in ("mlp_proj", "mlp_out")}
+    return len(written) == case.model.parts.n_layers
 
 
 def _in_turn(a: Tensor, b: Tensor) -> Tensor:
@@ -123,6 +109,11 @@ def _in_turn(a: Tensor, b: Tensor) -> Tensor:
     of all moves, and would have no node beside it."""
     n = min(len(a), len(b))
     return torch.cat([torch.stack([a[:n], b[:n]], 1).flatten(), a[n:], b[n:]])
+
+
+def _of(scores: Codes, codes: Codes) -> Tensor:
+    """(n,): of scores those of the entries of codes, zero for what has none."""
+    return scores.at(codes.positions, codes.ids)
 
 
 def searched(tokens: Tokens) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hooke.dictionaries import Neurons
 from hooke.methods.progress import Tick, idle, stretch
 from hooke.methods.trace.answer import gradient
 from hooke.methods.trace.coded import Baseline, Case, Units
@@ -271,9 +272,8 @@ def faithfulness(
     random = torch.zeros(sum(sizes), dtype=torch.bool)
     random[torch.randperm(sum(sizes), generator=generator)[: len(kept)]] = True
     chance = [r.to(here.device) for r, here in zip(random.split(sizes), inside, strict=True)]
-    none, every = [torch.zeros_like(here) for here in inside], [torch.ones_like(here) for here in inside]
-    masks = (none, inside, chance, [~here for here in inside], every)
-    edits = [_holding(case, mask, baseline) for mask in masks]
+    edits = [_holding(case, mask, baseline) for mask in ([torch.zeros_like(here) for here in inside], inside, chance)]
+    edits += [case.coded.edits(kept, case.coded.values_at(baseline.codes, kept)), []]
     if links is not None and len(links):
         rows = torch.stack([case.view.ids, baseline.ids])
         found = looks(case.model, Tokens(rows, torch.ones_like(rows, dtype=torch.bool)))
@@ -304,18 +304,14 @@ def _random_links(found: Sequence[Looks], n: int, generator: torch.Generator) ->
 
 
 def _holding(case: Case, keep: Sequence[Tensor], baseline: Baseline) -> list[Edit]:
-    """Edits that hold every feature outside `keep` (per block, of the entries of the codes) at its baseline value, and
-    every feature that is active in the baseline alone as well, unless all is kept."""
+    """Edits that hold every feature outside `keep` (per block, of the entries of the codes) at its baseline value, also
+    those that are active in neither run."""
     out: list[Edit] = []
-    everything = all(bool(each.all()) for each in keep)
-    for b, block in enumerate(case.coded.basis):
-        codes, other = case.coded.codes[b], baseline.codes[b]
-        gone = codes.take(~keep[b])
-        positions, ids = gone.positions, gone.ids
-        if other.keys is not None and not everything:
-            alone = codes.find(other.positions, other.ids) < 0
-            positions = torch.cat([positions, other.positions[alone]])
-            ids = torch.cat([ids, other.ids[alone]])
-        if len(ids):
-            out += block.edits(ids, other.at(positions, ids), positions)
+    for block, codes, other, kept in zip(case.coded.basis, case.coded.codes, baseline.codes, keep, strict=True):
+        if isinstance(block, Neurons) and codes.keys is None and bool(kept.all()):
+            continue
+        entries, stays = codes.beside([other]), codes.take(kept)
+        weight = torch.ones_like(entries.values)
+        weight[entries.find(stays.positions, stays.ids)] = 0.0
+        out += block.hold(entries, weight, other.at(entries.positions, entries.ids))
     return out

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -22,19 +24,21 @@ from hooke.dictionaries.fit import Fit, finish, start
 from hooke.dictionaries.folder import save_dictionary
 from hooke.dictionaries.kinds import Kind, When
 from hooke.dictionaries.processes import joined, spread_over
-from hooke.dictionaries.spread import WHOLE, Spread
 from hooke.dictionaries.training import Watch, ends, measured, train_fits
 from hooke.errors import HookeError
-from hooke.harvest import Plan, plan
+from hooke.harvest import Plan, Stored, open_store, plan
 from hooke.methods.progress import Clock, Progress
-from hooke.methods.train.asked import Setting, rough_of, settings
+from hooke.methods.train.asked import CROSS, Setting, rough_of, settings
 from hooke.methods.train.kept import Kept, agreed, kept
 from hooke.model import Model
 from hooke.model.belongs import belongs_to
 from hooke.model.budget import budget
+from hooke.model.hooks import check_site
 from hooke.results import Claim, Result
+from hooke.sites import Site
 
 FEATURES = 16  # times the width of the stream
+MILLION = 1_000_000  # tokens
 STEPS = 400  # that a batch is chosen for
 LONG = 20_000  # steps for which kinds have their learning rates
 LARGEST = 13.0  # times these rates, on short trainings
@@ -48,12 +52,15 @@ def train(
     out: str | Path,
     site: Sequence[str] = (),
     layers: str | None = None,
-    text: Sequence[str] = ("docs",),
-    tokens: int = 1_000_000,
+    text: Sequence[str] | None = None,
+    tokens: int | None = None,
+    activations: str | Path | None = None,
     features: int | None = None,
     gate: str | None = None,
     k: Sequence[int] = (),
     penalty: Sequence[float] = (),
+    against: Model | None = None,
+    apart: float | None = None,
     batch: int | None = None,
     epochs: int = 1,
     context: int | None = None,
@@ -69,12 +76,15 @@ def train(
     """Train sparse dictionaries on what a model computes over a text, and keep them in a folder.
 
     kind: relu, gated, topk, batchtopk, jumprelu, jumprelu-tanh, matryoshka or record (autoencoders), transcoder,
-    skip-transcoder (an MLP's input to its output) or clt (to the outputs of all later MLPs). gate: of a transcoder or
-    clt, how its features fire: one of the first eight; topk if None. site: of autoencoders: sites, or points with
-    `layers`; resid_post if empty. layers: "10", "10-12", "0,5,9-11" or "all".
-    text: sources (`hooke.data.texts`), "docs" is what is installed, "self" what the model says. tokens: of the text, a
-    twentieth of which is held out. epochs: how often they come. context: tokens that the model reads at once, 256 or
-    what it can if None.
+    skip-transcoder (an MLP's input to its output), clt (to the outputs of all later MLPs), or crosscoder (the same
+    sites of two models, `against` the other, with features of both; apart: which share of them each has to itself).
+    gate: of the last four, how features fire: one of the first six; topk if None, of a crosscoder batchtopk. site: of
+    autoencoders and crosscoders: sites, or points with `layers`; resid_post if empty. layers: "10", "10-12", "0,5,9-11"
+    or "all".
+    text: sources (`hooke.data.texts`), "docs" is what is installed (also if None), "self" what the model says.
+    tokens: of the text, a million if None; a twentieth is held out. epochs: how often they come. context: tokens that
+    the model reads at once, 256 or what it can if None. activations: a folder or address of a harvest
+    (`hooke.harvest.store`) to read instead, which has its text, tokens and context already.
     features: of each block; None is 16 times the width of the stream. k, penalty: several make several dictionaries
     from the same pass. batch: tokens of a step; None is some 400 steps' worth, 64 to 4,096. lr: None is the kind's own,
     larger where steps are fewer than 20,000, as 1/√steps. precision: in which features are compared with each other:
@@ -89,8 +99,13 @@ def train(
     Returns a `Result` of kind "training". Raises HookeError for what cannot be, does not fit in memory, a folder of
     another training, and a loss that is not finite.
     """
-    asked = settings(model, kind, site, layers, gate, k, penalty)
+    asked = settings(model, kind, site, layers, gate, k, penalty, apart or 0.0)
+    _check_models(model, kind, against, apart, activations, _sites(asked))
     n_features = FEATURES * model.parts.d_model if features is None else features
+    stored = None if activations is None else _stored(model, activations, asked, text, tokens, context)
+    if stored is not None:
+        text, tokens, context = stored.plan.texts["sources"], stored.plan.n_tokens, stored.plan.context
+    text, tokens = ("docs",) if text is None else text, MILLION if tokens is None else tokens
     batch = _batch(tokens * epochs) if batch is None else batch
     context = min(256, model.parts.context) if context is None else context
     _check_sizes(n_features, batch, epochs, checkpoint_seconds, asked)
@@ -98,15 +113,19 @@ def train(
         "kind": kind, "site": list(site), "layers": layers, "text": list(text), "tokens": tokens,
         "features": n_features, "gate": gate, "k": list(k), "penalty": list(penalty), "batch": batch,
         "epochs": epochs, "context": context, "lr": lr, "precision": precision, "patience": patience, "seed": seed,
+        "activations": None if stored is None else stored.hash, "apart": apart,
+        "against": None if against is None else belongs_to(against),
     }  # fmt: skip
     with _begun(model, Path(out), arguments, spread) as folder:
         clock = Clock(progress if folder.spread.leads else None)
         if (done := folder.result()) is not None:
             return done
         with clock("text") as tick:
-            wanted = folder.plan(lambda: _plan(model, asked, text, tokens, context, seed, tick))
+            planned = partial(_plan, model, asked, text, tokens, context, seed, tick)
+            wanted = folder.plan(planned if stored is None else lambda: stored.plan)
         with clock("activations"):
-            feed = _feed(model, asked, wanted, batch, epochs, folder.spread)
+            feed = Feed(model, *divided(wanted), _sites(asked), batch, epochs, folder.spread, stored, against)
+            _check_tokens(feed)
             fits = _started(model, asked, feed, n_features, lr, seed, folder.rough(rough_of(precision, model.device)))
         with clock("training") as tick:
             facts = train_fits(
@@ -121,6 +140,58 @@ def train(
                 return folder.finish(_result(model, arguments, asked, made, feed, facts, clock.done()))
 
             return agreed(folder.spread.world, told)
+
+
+def _check_models(
+    model: Model,
+    kind: str,
+    against: Model | None,
+    apart: float | None,
+    activations: str | Path | None,
+    sites: Sequence[Site],
+) -> None:
+    """Raise HookeError unless two models are given where two are read, which take the same tokens."""
+    if kind != CROSS:
+        if against is not None or apart is not None:
+            raise HookeError(f"a {kind} reads one model; only a crosscoder takes another, and features apart")
+        return
+    if against is None:
+        raise HookeError("a crosscoder reads two models; name the other with --against")
+    if activations is not None:
+        raise HookeError("a crosscoder reads two models, and a harvest is of one; give a text")
+    here, there = belongs_to(model), belongs_to(against)
+    if here["tokenizer_sha256"] != there["tokenizer_sha256"]:
+        raise HookeError(f"{model.name} and {against.name} have different tokenizers, so no token is read by both")
+    if here == there:
+        raise HookeError("both models are the same; give another with --against")
+    for at in sites:
+        check_site(against.parts, replace(at, other=False))
+
+
+def _stored(
+    model: Model,
+    activations: str | Path,
+    asked: Sequence[Setting],
+    text: Sequence[str] | None,
+    tokens: int | None,
+    context: int | None,
+) -> Stored:
+    """The harvest to read. Raises HookeError if it is not finished, lacks a site, or is of another model, and for a
+    text beside it."""
+    if text is not None or tokens is not None or context is not None:
+        raise HookeError("a harvest has its text, tokens and context already; give --activations without them")
+    stored = open_store(activations, model=model)
+    if stored.missing:
+        raise HookeError(
+            f"{stored.place} is not finished: {len(stored.missing)} of {len(stored.plan.shards)} shards are missing; "
+            "run the same harvest again to go on"
+        )
+    absent = [site for site in _sites(asked) if site not in stored.sites]
+    if absent:
+        raise HookeError(
+            f"{stored.place} holds no {', '.join(map(str, absent[:4]))}; it has {', '.join(map(str, stored.sites[:6]))}"
+        )
+    return stored
 
 
 def _batch(tokens: int) -> int:
@@ -154,22 +225,17 @@ def _plan(
     )
 
 
-def _sites(asked: Sequence[Setting]) -> tuple[Any, ...]:
+def _sites(asked: Sequence[Setting]) -> tuple[Site, ...]:
     places = [place for setting in asked for _, group in setting.groups for place in group]
     return tuple(sorted({site for place in places for site in (*place.reads, *place.writes)}))
 
 
-def _feed(
-    model: Model, asked: Sequence[Setting], wanted: Plan, batch: int, epochs: int, spread: Spread = WHOLE
-) -> Feed:
-    own, held = divided(wanted)
-    feed = Feed(model, own, held, _sites(asked), batch, epochs, spread)
+def _check_tokens(feed: Feed) -> None:
     if feed.steps < 1:
         raise HookeError(
-            f"{feed.rows * epochs:,} tokens to train on are less than a batch of {batch:,}; ask for more --tokens or a "
-            "smaller --batch"
+            f"{feed.rows * feed.epochs:,} tokens to train on are less than a batch of {feed.batch:,}; ask for more "
+            "--tokens or a smaller --batch"
         )
-    return feed
 
 
 def _started(
@@ -187,8 +253,8 @@ def _started(
     numbers, spread = 0, feed.spread
     for _, group in groups:
         for place in group:
-            into, out = (sum(model.parts.width(site) for site in some) for some in (place.reads, place.writes))
-            skip = out * model.parts.width(place.reads[0]) if place.skip else 0
+            into, out = (sum(map(feed.width, some)) for some in (place.reads, place.writes))
+            skip = out * feed.width(place.reads[0]) if place.skip else 0
             numbers += n_features * (into + out) // spread.dictionary.size + skip
     step = feed.batch * n_features // (spread.data.size * spread.dictionary.size)
     need, free = spread.beside * (16 * numbers + 12 * step), budget(model.device).free
@@ -254,6 +320,7 @@ def _save(model: Model, made: Made, feed: Feed, path: Path, arguments: Mapping[s
             [block for *_, blocks in own for block in blocks],
             path / folder,
             belongs_to=belongs_to(model),
+            against=arguments["against"],
             made={"arguments": dict(arguments), "gate": own[0][0].kind.name, "text": feed.plan.texts},
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,8 @@ from hooke.model import Model
 from hooke.sites import POINTS, Site
 
 MLP = ("transcoder", "skip-transcoder", "clt")  # they imply their sites
+CROSS = "crosscoder"  # of two models
+GATED = {**dict.fromkeys(MLP, "topk"), CROSS: "batchtopk"}  # what is trained with a gate of its own choice, and if none
 PENALTIES = ("l1", "l0")
 
 
@@ -33,7 +35,7 @@ class Setting:
 
 def names() -> list[str]:
     """Everything that can be trained."""
-    return [*KINDS, *MLP]
+    return [*KINDS, *GATED]
 
 
 def settings(
@@ -44,15 +46,18 @@ def settings(
     gate: str | None,
     k: Sequence[int],
     penalty: Sequence[float],
+    apart: float = 0.0,
 ) -> list[Setting]:
     """One setting for each k or penalty. Raises HookeError for a kind, a gate, a site or a layer that is not there."""
     if name not in names():
         near = difflib.get_close_matches(name, names(), n=1)
         raise HookeError(f"no kind called {name!r}; " + (f"did you mean {near[0]!r}?" if near else _list(names())))
-    if gate is not None and (gate not in KINDS or name not in MLP):
-        what = f"{name} is a gate by itself" if name not in MLP else _list(KINDS)
+    if gate is not None and (gate not in KINDS or name not in GATED):
+        what = f"{name} is a gate by itself" if name not in GATED else _list(KINDS)
         raise HookeError(f"no gate {gate!r} for {name}; {what}")
-    rule = KINDS[name if name in KINDS else gate or "topk"]
+    if not 0 <= apart < 0.5:
+        raise HookeError(f"a share of {apart} of the features for each model by itself; give 0, or less than a half")
+    rule = KINDS[name if name in KINDS else gate or GATED[name]]
     numbers = {field.name for field in fields(rule)}
     own = next((p for p in PENALTIES if p in numbers), None)
     if k and "k" not in numbers and "target" not in numbers:
@@ -61,7 +66,7 @@ def settings(
         raise HookeError(f"{rule.name} has no penalty; its --k says how many features fire")
     if len(k) > 1 and len(penalty) > 1:
         raise HookeError("give several --k or several --penalty, not both")
-    groups = _groups(model, name, sites, layers)
+    groups = _groups(model, name, sites, layers, apart)
     made = []
     for count in k or (None,):
         for weight in penalty or (None,):
@@ -103,7 +108,7 @@ def layers_in(text: str, n_layers: int) -> list[int]:
 
 
 def _groups(
-    model: Model, name: str, sites: Sequence[str], layers: str | None
+    model: Model, name: str, sites: Sequence[str], layers: str | None, apart: float
 ) -> tuple[tuple[str, tuple[Place, ...]], ...]:
     n_layers = model.parts.n_layers
     if name in MLP:
@@ -132,6 +137,9 @@ def _groups(
         raise HookeError("a site is named twice")
     if layers is not None and all("." in text for text in sites) and sites:
         raise HookeError("--layers goes with points, as --site mlp_out --layers 3-5; these sites name their layers")
+    if name == CROSS:
+        both = [(site, replace(site, other=True)) for site in sorted(wanted)]
+        return tuple((str(pair[0]), (Place(pair, pair, apart=apart),)) for pair in both)
     return tuple((str(site), (Place((site,), (site,)),)) for site in sorted(wanted))
 
 
