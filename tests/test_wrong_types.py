@@ -166,7 +166,7 @@ def base() -> dict[str, tuple[Callable[..., Any], dict[str, Any]]]:
         "tokens": (model().tokens, {"text": clean, "padding": "left"}),
         "chat": (speaking("byte-level", CHAT).chat, {"question": "Why?", "system": None}),
         "token": (model().token, {"token": 5}),
-        "Site": (Site, {"point": "resid_post", "layer": 1}),
+        "Site": (Site, {"point": "resid_post", "layer": 1, "other": False}),
         "Site.parse": (Site.parse, {"text": "resid_post.1"}),
         "Edit": (
             edited,

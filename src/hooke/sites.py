@@ -74,6 +74,10 @@ class Site:
     other: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.other, bool):
+            raise HookeError(
+                f"a site is in the other of two models or not, True or False, not {str(self.other)[:80]!r}"
+            )
         row = POINTS.get(self.point) if isinstance(self.point, str) else None
         if row is None:
             raise HookeError(f"no point called {str(self.point)[:80]!r}; the points are {', '.join(POINTS)}")

@@ -30,6 +30,14 @@ ModelOpt = Annotated[
     str | None,
     typer.Option("--model", "-m", help="A name from `hooke models`, a folder, a .gguf file or a hub id."),
 ]
+TextOpt = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text",
+        help="docs (what is installed), a file, a folder, hub:org/name, or self: what the model says; "
+        "self:0.1: a tenth.",
+    ),
+]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print one Result as JSON on standard output, nothing else.")]
 OutOpt = Annotated[Path | None, typer.Option("--out", "-o", help="Save here; tensors and graph file go beside it.")]
 HtmlOpt = Annotated[Path | None, typer.Option("--html", help="Write the page here: one file that opens anywhere.")]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from hooke.cli.common import DeviceOpt, DtypeOpt, JsonOpt, ModelOpt, app, deliver
+from hooke.cli.common import DeviceOpt, DtypeOpt, JsonOpt, ModelOpt, TextOpt, app, deliver
 from hooke.methods.progress import VERB_STAGES
 from hooke.tables import Cell, show_table
 from hooke.terminal import Stages, tell
@@ -20,13 +20,7 @@ def harvest(
     site: Annotated[list[str], typer.Option(help="Where to read: resid_post.10; several.")],
     out: Annotated[str, typer.Option("--out", "-o", help="A folder, or s3://…; one that was stopped goes on.")],
     model: ModelOpt = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="docs (what is installed), a file, a folder, hub:org/name, or self: what the model says; "
-            "self:0.1: a tenth."
-        ),
-    ] = None,
+    text: TextOpt = None,
     tokens: Annotated[int, typer.Option(help="How many to keep.", min=1)] = 1_000_000,
     context: Annotated[int | None, typer.Option(help="Tokens read at once; 256 if not given.", min=2)] = None,
     keep: Annotated[str, typer.Option(help="The type of the numbers: float32, bfloat16 or float16.")] = "float32",

@@ -146,6 +146,8 @@ def _differs(model: Model, blocks: Sequence[Coder], name: str, transfer: bool) -
 
 def _check(model: Model, block: Coder) -> None:
     for site, rows in [*block.encoders.items(), *block.decoders.items()]:
+        if site.other:
+            raise HookeError("a crosscoder is of two models; the result of its training says how it explains both")
         if site not in model.sites:
             raise HookeError(f"the dictionary is of {site}, which {model.name} does not have; train one on this model")
         if site.point in SQUARE:

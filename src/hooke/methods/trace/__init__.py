@@ -109,8 +109,6 @@ def trace(
     with clock("select") as tick:
         case.baselines, rows, by = _baselines(case, given, seed, tick)
         case.live = _live(case, form, by)
-        if case.live is not None:  # what is not there adds nothing to a held graph
-            case.coded.widen(case.baselines)
         kept, slopes = _chosen(case, rows, nodes, stretch(tick, 0.4, 1.0))
     # 3. The graph: edges, what they add up to, and whether they do.
     with clock("graph") as tick:
@@ -155,11 +153,13 @@ def _asked(case: Case, chosen: bool, given: bool) -> dict[str, Any]:
 
 
 def _live(case: Case, form: Form | None, by: str) -> LiveView | None:
-    """The live view, if edges are to be of it. Raises HookeError for a form that there is not."""
+    """The live view, if edges are to be of it; then features that counterfactuals alone have are taken in. Raises HookeError for a form that there is not."""
     if form not in (None, "live", "held"):
         raise HookeError(f"no form of a graph called {form!r}; it is 'live' or 'held'")
-    wanted = form == "live" or (form is None and by != "passages")
-    return live_view(case.model, case.view) if wanted else None
+    if form == "held" or (form is None and by == "passages"):
+        return None
+    case.coded.widen(case.baselines)  # what is not there adds nothing to a held graph
+    return live_view(case.model, case.view)
 
 
 def _basis(

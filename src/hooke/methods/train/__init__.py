@@ -1,6 +1,7 @@
 """`train`: dictionaries of a model's activations, every layer and setting from one pass over the text.
 
 asked.py   what is trained: kinds by name, the places of their blocks
+report.py  how the dictionaries did
 kept.py    what a folder of a training holds, and when it may go on
 """
 
@@ -18,23 +19,23 @@ from typing import Any
 import torch
 
 from hooke.arguments import verb
-from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.feed import Feed, divided, shard_tokens
 from hooke.dictionaries.fit import Fit, finish, start
 from hooke.dictionaries.folder import save_dictionary
 from hooke.dictionaries.kinds import Kind, When
 from hooke.dictionaries.processes import joined, spread_over
-from hooke.dictionaries.training import Watch, ends, measured, train_fits
+from hooke.dictionaries.training import Watch, train_fits
 from hooke.errors import HookeError
 from hooke.harvest import Plan, Stored, open_store, plan
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.train.asked import CROSS, Setting, rough_of, settings
 from hooke.methods.train.kept import Kept, agreed, kept
+from hooke.methods.train.report import Made, report
 from hooke.model import Model
 from hooke.model.belongs import belongs_to
 from hooke.model.budget import budget
 from hooke.model.hooks import check_site
-from hooke.results import Claim, Result
+from hooke.results import Result
 from hooke.sites import Site
 
 FEATURES = 16  # times the width of the stream
@@ -103,14 +104,11 @@ def train(
     _check_models(model, kind, against, apart, activations, _sites(asked))
     n_features = FEATURES * model.parts.d_model if features is None else features
     stored = None if activations is None else _stored(model, activations, asked, text, tokens, context)
-    if stored is not None:
-        text, tokens, context = stored.plan.texts["sources"], stored.plan.n_tokens, stored.plan.context
-    text, tokens = ("docs",) if text is None else text, MILLION if tokens is None else tokens
+    text, tokens, context = _text(model, stored, text, tokens, context)
     batch = _batch(tokens * epochs) if batch is None else batch
-    context = min(256, model.parts.context) if context is None else context
     _check_sizes(n_features, batch, epochs, checkpoint_seconds, asked)
     arguments: dict[str, Any] = {
-        "kind": kind, "site": list(site), "layers": layers, "text": list(text), "tokens": tokens,
+        "kind": kind, "site": list(site), "layers": layers, "text": text, "tokens": tokens,
         "features": n_features, "gate": gate, "k": list(k), "penalty": list(penalty), "batch": batch,
         "epochs": epochs, "context": context, "lr": lr, "precision": precision, "patience": patience, "seed": seed,
         "activations": None if stored is None else stored.hash, "apart": apart,
@@ -120,26 +118,53 @@ def train(
         clock = Clock(progress if folder.spread.leads else None)
         if (done := folder.result()) is not None:
             return done
-        with clock("text") as tick:
-            planned = partial(_plan, model, asked, text, tokens, context, seed, tick)
-            wanted = folder.plan(planned if stored is None else lambda: stored.plan)
-        with clock("activations"):
-            feed = Feed(model, *divided(wanted), _sites(asked), batch, epochs, folder.spread, stored, against)
-            _check_tokens(feed)
-            fits = _started(model, asked, feed, n_features, lr, seed, folder.rough(rough_of(precision, model.device)))
-        with clock("training") as tick:
-            facts = train_fits(
-                fits, feed, folder.path, checkpoint_seconds=checkpoint_seconds, patience=patience,
-                watch=_watching(watch if folder.spread.leads else None, tick),
-            )  # fmt: skip
-        with clock("report"):
-            made = _made(asked, fits)
+        return _trained((model, against), stored, asked, arguments, folder, clock, checkpoint_seconds, watch)
 
-            def told() -> Result:
-                _save(model, made, feed, folder.path, arguments)
-                return folder.finish(_result(model, arguments, asked, made, feed, facts, clock.done()))
 
-            return agreed(folder.spread.world, told)
+def _trained(
+    models: tuple[Model, Model | None],
+    stored: Stored | None,
+    asked: Sequence[Setting],
+    arguments: dict[str, Any],
+    folder: Kept,
+    clock: Clock,
+    checkpoint_seconds: float,
+    watch: Watch | None,
+) -> Result:
+    """Train what was asked for in its folder, from where it stands, and say how it did."""
+    (model, against), spread = models, folder.spread
+    with clock("text") as tick:
+        planned = partial(_plan, model, asked, arguments, tick)
+        wanted = folder.plan(planned if stored is None else lambda: stored.plan)
+    with clock("activations"):
+        batch, epochs = arguments["batch"], arguments["epochs"]
+        feed = Feed(model, *divided(wanted), _sites(asked), batch, epochs, spread, stored, against)
+        _check_tokens(feed)
+        rough = folder.rough(rough_of(arguments["precision"], model.device))
+        fits = _started(model, asked, feed, arguments["features"], arguments["lr"], arguments["seed"], rough)
+    with clock("training") as tick:
+        facts = train_fits(
+            fits, feed, folder.path, checkpoint_seconds=checkpoint_seconds, patience=arguments["patience"],
+            watch=_watching(watch if spread.leads else None, tick),
+        )  # fmt: skip
+    with clock("report"):
+        made = _made(asked, fits)
+
+        def told() -> Result:
+            _save(model, made, feed, folder.path, arguments)
+            return folder.finish(report(model, against, arguments, asked, made, feed, facts, clock.done()))
+
+        return agreed(spread.world, told)
+
+
+def _text(
+    model: Model, stored: Stored | None, text: Sequence[str] | None, tokens: int | None, context: int | None
+) -> tuple[list[str], int, int]:
+    """The sources, how many tokens of them, and how many are read at once: of the harvest, as asked, or by default."""
+    if stored is not None:
+        return list(stored.plan.texts["sources"]), stored.plan.n_tokens, stored.plan.context
+    sources = ["docs"] if text is None else list(text)
+    return sources, MILLION if tokens is None else tokens, min(256, model.parts.context) if context is None else context
 
 
 def _check_models(
@@ -216,12 +241,15 @@ def _check_sizes(n_features: int, batch: int, epochs: int, seconds: float, asked
             raise HookeError(f"k is {many} and there are {n_features} features; ask for fewer of them to fire")
 
 
-def _plan(
-    model: Model, asked: Sequence[Setting], text: Sequence[str], tokens: int, context: int, seed: int, tick: Any
-) -> Plan:
-    sites = _sites(asked)
+def _plan(model: Model, asked: Sequence[Setting], arguments: Mapping[str, Any], tick: Any) -> Plan:
     return plan(
-        model, text, n_tokens=tokens, context=context, shard_tokens=shard_tokens(model, sites), seed=seed, progress=tick
+        model,
+        arguments["text"],
+        n_tokens=arguments["tokens"],
+        context=arguments["context"],
+        shard_tokens=shard_tokens(model, _sites(asked)),
+        seed=arguments["seed"],
+        progress=tick,
     )
 
 
@@ -303,9 +331,6 @@ def _begun(model: Model, out: Path, arguments: Mapping[str, Any], spread: str) -
                 torch.set_num_threads(before)
 
 
-Made = list[tuple[Setting, str, str, list[Coder]]]  # a setting, its folder, the name of a group, its blocks
-
-
 def _made(asked: Sequence[Setting], fits: Sequence[Fit]) -> Made:
     """The blocks of every group of every setting."""
     left = iter(fits)
@@ -323,68 +348,3 @@ def _save(model: Model, made: Made, feed: Feed, path: Path, arguments: Mapping[s
             against=arguments["against"],
             made={"arguments": dict(arguments), "gate": own[0][0].kind.name, "text": feed.plan.texts},
         )
-
-
-def _result(
-    model: Model,
-    arguments: dict[str, Any],
-    asked: Sequence[Setting],
-    made: Made,
-    feed: Feed,
-    facts: Mapping[str, Any],
-    seconds: dict[str, float],
-) -> Result:
-    held = feed.unseen()
-    rows: list[dict[str, Any]] = []
-    for number, (setting, folder, name, blocks) in enumerate(made):
-        found = measured(blocks, held)
-        curve = {
-            key: [line["fits"][number][key] for line in facts["lines"]] for key in ("loss", "explained", "l0", "dead")
-        }
-        rows.append(
-            {
-                "name": f"{name}, {setting.name}" if setting.name else name,
-                "folder": folder,
-                "reads": sorted({str(site) for block in blocks for site in block.reads}),
-                "writes": sorted({str(site) for block in blocks for site in block.writes}),
-                "features": sum(block.n_features for block in blocks),
-                "hash": ends({"": blocks}),
-                "curve": curve,
-                **{key: found[key] for key in ("explained_variance", "l0", "dead")},
-            }
-        )
-    steps = int(facts["stopped_at"])
-    best = [row["explained_variance"] for row in rows]
-    sentence = (
-        f"{len(rows)} {'dictionary' if len(rows) == 1 else 'dictionaries'} trained on {steps * feed.batch:,} tokens "
-        f"explain {min(best):.1%}" + (f" to {max(best):.1%}" if len(rows) > 1 else "") + " of the variance of "
-        f"{len(held):,} tokens that nothing was trained on"
-    )
-    notes = [] if feed.epochs == 1 else [f"Every token came {feed.epochs} times."]
-    if steps < 1000:
-        notes.append(f"{steps} steps are few: dictionaries of this size are usually trained for tens of thousands.")
-    return Result.make(
-        "training",
-        arguments=arguments,
-        provenance=model.provenance()
-        | {"dictionaries": [block.hash for *_, blocks in made for block in blocks], "spread": feed.spread.shape},
-        seconds=seconds,
-        claims=[Claim(text=sentence, evidence=["#dictionaries"])],
-        payload={
-            "kind": arguments["kind"],
-            "gate": asked[0].kind.name,
-            "belongs_to": belongs_to(model),
-            "sources": sorted(feed.plan.texts.get("sources", arguments["text"])),
-            "text": feed.plan.texts,
-            "tokens": steps * feed.batch,
-            "held_out": len(held),
-            "steps": steps,
-            "batch": feed.batch,
-            "looks": [line["tokens"] for line in facts["lines"]],
-            "stopped": facts["why"],
-            "dictionaries": rows,
-            "hash": ends({str(number): blocks for number, (*_, blocks) in enumerate(made)}),
-            "notes": notes,
-            "sentence": sentence + ".",
-        },
-    )

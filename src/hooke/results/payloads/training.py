@@ -16,6 +16,29 @@ class Curve(Part):
     dead: list[float] = told("features that have not fired for a tenth of all tokens", "share", "look")
 
 
+class ApartFeature(Part):
+    """A feature that one of two models has alone, by what it writes."""
+
+    feature: int = told("which", "id")
+    model: str = told("whose")
+    norm: float = told("0: the first model's alone, 1: the second's, by what it writes in each", "share")
+    ratio: float | None = told(
+        "latent scaling in the model that has less of it over that in the other: near 1, both have it", "ratio"
+    )
+    fires: int = told("tokens held out on which it is active", "tokens")
+
+
+class TwoModels(Part):
+    """What a crosscoder says of the two models that it reads."""
+
+    names: list[str] = told("the models", axes="model")
+    explained: list[float] = told("of the variance in each, over all tokens held out", "share", "model")
+    both: int = told("features that write as much in both (a norm of 0.4 to 0.6) and fire", "features")
+    alone: list[int] = told("features that write in one alone (under 0.1 or over 0.9) and fire", "features", "model")
+    artefacts: list[int] = told("those of them whose direction the other model has as well", "features", "model")
+    features: list[ApartFeature] = told("of one model alone, those that fire most first", axes="feature")
+
+
 class TrainedDictionary(Part):
     """One dictionary at the end, measured on tokens that nothing was trained on."""
 
@@ -29,6 +52,7 @@ class TrainedDictionary(Part):
     l0: float = told("features that fire on a token, of all blocks", "features")
     dead: float = told("features that never fire on the tokens held out", "share")
     curve: Curve = told("while it trained")
+    models: TwoModels | None = told("of a crosscoder: what both models have, and one alone", default=None)
 
 
 class Training(Payload):
