@@ -83,7 +83,7 @@ SETTINGS: dict[str, dict[str, list[Setting]]] = {
             Setting("gated", 2.5e-4, {"l1": 0.4}),
             Setting("topk", 2.5e-4),
             Setting("batchtopk", 2.5e-4),
-            Setting("jumprelu", 1e-3, {"target": 6.0}),
+            Setting("jumprelu", 2.5e-4, {"target": 6.0, "l0": 1.0}),
             Setting("jumprelu-tanh", 5e-4, {"l0": 5.0}),
             Setting("matryoshka", 1e-3),
             Setting("record", 5e-4, RECORD),

@@ -153,7 +153,8 @@ def _asked(case: Case, chosen: bool, given: bool) -> dict[str, Any]:
 
 
 def _live(case: Case, form: Form | None, by: str) -> LiveView | None:
-    """The live view, if edges are to be of it; then features that counterfactuals alone have are taken in. Raises HookeError for a form that there is not."""
+    """The live view, if edges are to be of it; then features that counterfactuals alone have are taken in. Raises
+    HookeError for a form that there is not."""
     if form not in (None, "live", "held"):
         raise HookeError(f"no form of a graph called {form!r}; it is 'live' or 'held'")
     if form == "held" or (form is None and by == "passages"):
