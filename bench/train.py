@@ -3,7 +3,8 @@
     python bench/train.py [--steps 6] [--rounds 3] [--peer NAME=PYTHON …] [--quality]
 
 NAME: sae_lens, sparsify, sparsify-adam or dictionary_learning; PYTHON: the interpreter of an environment that has it.
-Hooke and the peers take turns, `rounds` times; the ratio is of medians. Peers are run by `bench/train_peer.py`, with
+Hooke and the peers take turns, `rounds` times; the ratio is of medians, to Hooke in the precision that it chooses for
+features itself (`auto`: bfloat16 where the processor multiplies it fast). Peers are run by `bench/train_peer.py`, with
 what their own trainers do on a batch. --quality trains to the end in float32 and with features compared in bfloat16,
 and says how many of the chosen features differ and what is explained in the end.
 """
@@ -26,6 +27,7 @@ from hooke.dictionaries.fit import Fit, Place, advance, finish, start
 from hooke.dictionaries.kinds import When
 from hooke.dictionaries.kinds.topk import TopK
 from hooke.kernels import exact_products
+from hooke.methods.train.asked import rough_of
 from hooke.sites import Site
 
 WIDTH, FEATURES, K, BATCH = 576, 9216, 32, 4096
@@ -51,6 +53,18 @@ def ours(x: torch.Tensor, rough: torch.dtype, steps: int) -> list[float]:
             at = (step + 1) % 4 * BATCH
             began = time.perf_counter()
             advance(fit, {SITE: x[at : at + BATCH]}, tell=False)
+            took.append(1000 * (time.perf_counter() - began))
+    return took[2:]
+
+
+def product(x: torch.Tensor, rough: torch.dtype, steps: int) -> list[float]:
+    """Milliseconds of the product that scores all features on a batch: less than this takes nobody who makes it."""
+    encoder, took = torch.randn(FEATURES, WIDTH).to(rough), []
+    with exact_products():
+        for step in range(steps + 2):
+            at = step % 4 * BATCH
+            began = time.perf_counter()
+            x[at : at + BATCH].to(rough) @ encoder.T
             took.append(1000 * (time.perf_counter() - began))
     return took[2:]
 
@@ -97,18 +111,22 @@ def main() -> None:
     parser.add_argument("--quality", action="store_true")
     args = parser.parse_args()
     x, took = activations(), dict[str, list[float]]()
+    own = rough_of("auto", x.device)
+    rounds = {f"Hooke, {str(rough).split('.')[1]}": rough for rough in (torch.float32, own)}  # the last is its choice
+    ours_by = list(rounds)[-1]
     for _ in range(args.rounds):
-        for name, rough in (("Hooke, bfloat16", torch.bfloat16), ("Hooke, float32", torch.float32)):
+        for name, rough in rounds.items():
             took.setdefault(name, []).extend(ours(x, rough, args.steps))
+        took.setdefault("the dense product alone", []).extend(product(x, own, args.steps))
         for given in args.peer:
             name, _, python = given.partition("=")
             took.setdefault(name, []).extend(peer(name, python, args.steps))
-    base = statistics.median(took["Hooke, bfloat16"])
+    base = statistics.median(took[ours_by])
     for name, all_ms in took.items():
         ms = statistics.median(all_ms)
         print(
             f"{name:22s} {ms:8.0f} ms a step ({min(all_ms):.0f} to {max(all_ms):.0f}), {1000 * BATCH / ms:8,.0f} "
-            f"tokens/s; Hooke in bfloat16 is {ms / base:.2f} times as fast"
+            f"tokens/s; {ours_by} is {ms / base:.2f} times as fast"
         )
     if args.quality:
         quality()
