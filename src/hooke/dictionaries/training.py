@@ -16,6 +16,7 @@ from hooke.dictionaries.checkpoint import load_checkpoint, save_checkpoint
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.feed import Feed
 from hooke.dictionaries.fit import Fit, advance, finish, rate
+from hooke.dictionaries.kinds.base import leave_room
 from hooke.dictionaries.spread import Spread
 from hooke.errors import HookeError
 from hooke.files import write_atomic
@@ -75,6 +76,7 @@ def train_fits(
                 saved = time.perf_counter()
             if stopped:
                 break
+    leave_room()
     return {"resumed_at": start, "stopped_at": fits[0].when.step, "why": stopped, "lines": lines}
 
 
