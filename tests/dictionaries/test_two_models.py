@@ -11,6 +11,7 @@ from torch import Tensor
 
 import hooke
 from families import new_hf
+from hooke.dictionaries import check_dictionary
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.feed import divided
 from hooke.dictionaries.fit import Fit, Place, advance, finish, start
@@ -112,8 +113,13 @@ def test_features_of_one_model_stay_so(apart: tuple[Fit, Coder]) -> None:
         assert bool(coder.decoders[HERE if side == 1 else THERE][closed].any(1).all())
 
 
+def test_it_is_a_dictionary(apart: tuple[Fit, Coder]) -> None:
+    check_dictionary(apart[1], {site: x[:50] for site, x in unseen().values.items()})
+
+
 def test_models_of_different_widths() -> None:
     coder, held = fitted(0.1, wider=8)[1], unseen(8)
+    check_dictionary(coder, {site: x[:50] for site, x in held.values.items()})
     found = compared(coder, held)
     assert found.scaling is None and found.ratio is None and not bool(found.artefacts(1).any())
     assert min(found.explained) > 0.7
