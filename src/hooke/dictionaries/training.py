@@ -139,11 +139,12 @@ def measured(blocks: Sequence[Coder], held: Activations) -> dict[str, float]:
     """How blocks that write the same sites do together on activations: explained variance over the whole set, L0 of
     all, and the share of features that never fire (methods as in `dictionaries/evaluate`)."""
     sites = sorted({site for block in blocks for site in block.writes})
+    needed = {site for block in blocks for site in (*block.reads, *block.writes)}
     means = {site: held.values[site].flatten(1).float().mean(0) for site in sites}
     left = whole = fired = 0.0
     ever = [torch.zeros(block.n_features, dtype=torch.bool, device=block.bias.device) for block in blocks]
     for at in range(0, len(held), ROWS):
-        x = {site: y[at : at + ROWS].flatten(1).float() for site, y in held.values.items()}
+        x = {site: held.values[site][at : at + ROWS].flatten(1).float() for site in needed}
         total = {site: torch.zeros_like(x[site]) for site in sites}
         for block, seen in zip(blocks, ever):
             own = {site: x[site] for site in block.reads}
