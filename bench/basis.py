@@ -7,8 +7,8 @@ the nodes is held at its value on the second. f = (m(C) − m(∅)) / (m(M) − 
 logits, where ∅ has every MLP output at its value on the counterfactual: the same in both bases. A dictionary leaves
 something over: `errors live` leaves that (and a skip) as it is, and then no node at all has a share, which is printed
 too; `errors held` holds it at the counterfactual as well, so that nothing but nodes differs. Nodes are chosen by masks
-learned in each basis, features and links of attention together. Controls: random nodes of the basis, as many, and the
-same dictionary with random directions.
+learned in each basis, features and links of attention together. Controls: the links among the nodes alone, random nodes
+of the basis, as many, and the same dictionary with random directions.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
+import hooke  # before torch: it says how threads wait
+
+import torch  # isort: skip
 from faithfulness import LEAST_RANGE, Case, ours
 from torch import Tensor
 
-import hooke
 from hooke.data import HELD_OUT, Flip
 from hooke.dictionaries import Dictionary, Neurons
 from hooke.dictionaries.coder import Coder
@@ -88,6 +89,7 @@ def shares(case: Case, ranking: select.Ranking, sizes: Sequence[int], which: int
             held = hold_places(found, 0, places)
             ways["errors held" + name, size] = [*strict(case, units, which), *held]
             if not name:
+                ways["errors held, its links alone", size] = [*strict(case, units.take(units.ids[:0]), which), *held]
                 ways["errors live", size] = [*_holding(bench, case.coded.masks(units), case.based[which]), *held]
     none = [torch.zeros(len(codes), dtype=torch.bool) for codes in case.coded.codes]
     ways["errors live", 0] = _holding(bench, none, case.based[which])
@@ -136,7 +138,8 @@ def table(found: list, sizes: Sequence[int]) -> str:
     ]
     for name in found[0]:
         exact = name == "neurons"
-        for way in ("errors held", "errors held, random", *(() if exact else ("errors live",))):
+        held = ("errors held", "errors held, its links alone", "errors held, random")
+        for way in (*held, *(() if exact else ("errors live",))):
             label = name + (way.replace("errors held", "") if exact else f", {way}")
             lines.append(f"| {label} | " + " | ".join(median(name, way, n) for n in sizes) + " |")
         if not exact:
@@ -157,7 +160,8 @@ def main() -> None:
     blocks = read_dictionary(args.folder, model)
     bases = dict(zip(NAMES, (None, blocks, shuffled(blocks)), strict=True))
     found = []
-    for flip in list(HELD_OUT)[: args.limit]:
+    every = list(HELD_OUT)
+    for flip in every[:: max(1, len(every) // (args.limit or len(every)))][: args.limit]:  # of all families
         row = measured(model, flip, bases, sizes)
         if row is not None:
             found.append(row)
