@@ -40,6 +40,7 @@ class Case(NamedTuple):
     kind: Kind
     places: tuple[Place, ...] = OWN
     alive: int = FEATURES  # the others begin too small to fire, and are dead after a tenth of all steps
+    lr: float = 3e-3
 
 
 CASES: dict[str, Case] = {
@@ -48,7 +49,8 @@ CASES: dict[str, Case] = {
     "topk": Case(TopK(k=5)),
     "topk, many dead": Case(TopK(k=5), alive=40),
     "batchtopk": Case(KINDS["batchtopk"](k=5), alive=50),
-    "jumprelu": Case(JumpRelu(target=5.0)),
+    # at ten times this rate, rounding decides after 33 steps on which side of a threshold a value lies
+    "jumprelu": Case(JumpRelu(target=5.0), lr=3e-4),
     "jumprelu, all": Case(JumpRelu(l0=0.7, target=None)),
     "jumprelu-tanh": Case(TanhJumpRelu(l0=0.3)),
     "matryoshka": Case(KINDS["matryoshka"](k=5), alive=50),
@@ -70,7 +72,7 @@ def rows(n: int, seed: int = 0) -> dict[Site, Tensor]:
 
 
 def begun(case: Case, spread: Spread = WHOLE) -> Fit:
-    made = start(case.kind, case.places, rows(256), n_features=FEATURES, when=When(0, STEPS, BATCH, spread), lr=3e-3)
+    made = start(case.kind, case.places, rows(256), n_features=FEATURES, when=When(0, STEPS, BATCH, spread), lr=case.lr)
     for block in made.blocks:
         here = torch.arange(FEATURES)[spread.dictionary.part(FEATURES)]
         block.params["encoder"].data[here >= case.alive] *= 0.02
