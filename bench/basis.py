@@ -31,10 +31,9 @@ from hooke.dictionaries.formats import read_dictionary
 from hooke.methods.trace import select
 from hooke.methods.trace.coded import Units
 from hooke.methods.trace.hold_links import hold_places, looks
-from hooke.methods.trace.verify import _holding
+from hooke.methods.trace.verify import hold_others
 from hooke.model import Edit, Model, Tokens
 from hooke.results import write_atomic
-from hooke.sites import Site
 
 MARKS = ("<!-- basis -->", "<!-- /basis -->")
 NAMES = ("neurons", "dictionary", "random directions")
@@ -60,8 +59,8 @@ def strict(case: Case, units: Units, which: int) -> list[Edit]:
     """Edits that hold all that MLPs write at the counterfactual, but for what chosen features differ by."""
     based, coded = case.based[which], case.coded
     if isinstance(coded.basis[0], Neurons):  # they leave nothing over
-        return _holding(case.bench(which), coded.masks(units), based)
-    edits = [Edit(site, "set", based.values[site]) for site in coded.cuts]
+        return hold_others(case.bench(which), coded.masks(units), based)
+    edits = emptied(case, which)
     there = coded.values_at(based.codes, units)
     for b in units.blocks.unique().tolist():
         own = units.of_block(b)
@@ -90,24 +89,23 @@ def shares(case: Case, ranking: select.Ranking, sizes: Sequence[int], which: int
             ways["errors held" + name, size] = [*strict(case, units, which), *held]
             if not name:
                 ways["errors held, its links alone", size] = [*strict(case, units.take(units.ids[:0]), which), *held]
-                ways["errors live", size] = [*_holding(bench, case.coded.masks(units), case.based[which]), *held]
+                ways["errors live", size] = [*hold_others(bench, case.coded.masks(units), case.based[which]), *held]
     none = [torch.zeros(len(codes), dtype=torch.bool) for codes in case.coded.codes]
-    ways["errors live", 0] = _holding(bench, none, case.based[which])
-    nothing = [Edit(site, "set", case.based[which].values[site]) for site in case.coded.cuts]
-    logits, _ = model.run_each(bench.run, [nothing, [], *ways.values()])
+    ways["errors live", 0] = hold_others(bench, none, case.based[which])
+    logits, _ = model.run_each(bench.run, [emptied(case, which), [], *ways.values()])
     m: Tensor = bench.metric(logits)
     span = float(m[1] - m[0])
     return {key: float(x - m[0]) / span for key, x in zip(ways, m[2:], strict=True)} | {("range", 0): span}
 
 
-def empty_range(model: Model, case: Case, which: int) -> float:
-    """How far the answer moves with all MLP outputs at a counterfactual."""
-    nothing = [
-        Edit(Site(point, layer), "set", case.based[which].values[Site(point, layer)])
-        for layer in range(model.parts.n_layers)
-        for point in ("mlp_proj",)
-    ]
-    logits, _ = model.run_each(case.bench(which).run, [nothing, []])
+def emptied(case: Case, which: int) -> list[Edit]:
+    """Edits that hold all that is written where the basis writes at a counterfactual."""
+    return [Edit(site, "set", case.based[which].values[site]) for site in case.coded.cuts]
+
+
+def empty_range(case: Case, which: int) -> float:
+    """How far the answer moves with all MLP outputs at a counterfactual. case: in the basis of neurons."""
+    logits, _ = case.model.run_each(case.bench(which).run, [emptied(case, which), []])
     m = case.bench(which).metric(logits)
     return float(m[1] - m[0])
 
@@ -115,7 +113,7 @@ def empty_range(model: Model, case: Case, which: int) -> float:
 def measured(model: Model, flip: Flip, bases: dict[str, Sequence[Dictionary] | None], sizes: Sequence[int]):
     """f by basis, way and size against the unseen counterfactual; None for a prompt that hangs on nothing here."""
     first = Case(model, flip)
-    if not first.flips() or min(abs(empty_range(model, first, which)) for which in (0, 1)) < LEAST_RANGE:
+    if not first.flips() or min(abs(empty_range(first, which)) for which in (0, 1)) < LEAST_RANGE:
         return None
     out = {}
     for name, basis in bases.items():

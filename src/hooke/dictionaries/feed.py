@@ -88,13 +88,13 @@ class Feed:
         """One shard, run by one of the processes while the others run the next ones."""
         world, n = self.spread.world, len(self.plan.shards)
         if world.size == 1:
-            return self._values(number)
+            return self._shard(self.plan, number).values
         first = number - number % world.size
         own = first + world.rank
         if own not in self._made:
             self._made.clear()
             if number <= own < n:
-                self._made[own] = self._values(own)
+                self._made[own] = self._shard(self.plan, own).values
         if own == number:
             found = self._made[own]
         else:
@@ -104,10 +104,8 @@ class Feed:
             world.sent(found[site], number - first)
         return found
 
-    def _values(self, number: int) -> Values:
-        return self._shard(self.plan, number).values
-
     def _shard(self, plan: Plan, number: int) -> Activations:
+        """One shard of a plan, by running the models or from the harvest."""
         if self.stored is None:
             found = shard(self.model, plan, number, [site for site in self.sites if not site.other])
             there = [replace(site, other=False) for site in self.sites if site.other]

@@ -16,7 +16,7 @@ from hooke.dictionaries.checkpoint import load_checkpoint, save_checkpoint
 from hooke.dictionaries.coder import Coder
 from hooke.dictionaries.feed import Feed
 from hooke.dictionaries.fit import Fit, advance, finish, rate
-from hooke.dictionaries.kinds.base import leave_room
+from hooke.dictionaries.kinds.base import kept_room
 from hooke.dictionaries.spread import Spread
 from hooke.errors import HookeError
 from hooke.files import write_atomic
@@ -55,7 +55,7 @@ def train_fits(
     began, saved, spent = time.perf_counter(), time.perf_counter(), float(facts["spent"])
     held = feed.unseen() if patience and spread.leads else None
     stopped = ""
-    with _log(folder / LOG, spread) as write:
+    with kept_room(), _log(folder / LOG, spread) as write:
         for step, values in enumerate(feed.batches(start), start):
             tell = (step + 1) % each == 0 or step + 1 == feed.steps
             told = [advance(fit, values, tell=tell) for fit in fits]
@@ -76,7 +76,6 @@ def train_fits(
                 saved = time.perf_counter()
             if stopped:
                 break
-    leave_room()
     return {"resumed_at": start, "stopped_at": fits[0].when.step, "why": stopped, "lines": lines}
 
 

@@ -107,12 +107,13 @@ class Stored:
         rows = [torch.from_numpy(part) for part in rows_of(plan, number)]
         wanted, keys = rows[1:], _keys(*rows[1:])
         order = keys.argsort()
+        known = keys[order]
         values: dict[Site, Tensor] = {}
         for which in sorted(self._holding(plan, number)):
             found = self.shard(which, sites)
             there = _keys(found.document, found.position)
-            at = torch.searchsorted(keys[order], there).clamp(max=len(keys) - 1)
-            ours = keys[order][at] == there
+            at = torch.searchsorted(known, there).clamp(max=len(known) - 1)
+            ours = known[at] == there
             for site, x in found.values.items():
                 whole = values.setdefault(site, x.new_empty(len(keys), x.shape[1]))
                 whole[order[at[ours]]] = x[ours]

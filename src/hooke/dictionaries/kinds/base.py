@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -32,9 +34,13 @@ def room(rows: int, columns: int, like: Tensor) -> Tensor:
     return had[: rows * columns].view(rows, columns)
 
 
-def leave_room() -> None:
-    """Give the memory back."""
-    _ROOM.kept = None
+@contextmanager
+def kept_room() -> Iterator[None]:
+    """For the length of the block that memory is kept, and then given back."""
+    try:
+        yield
+    finally:
+        _ROOM.kept = None
 
 
 @dataclass(eq=False)

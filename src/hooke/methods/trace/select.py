@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from hooke.dictionaries import Codes
 from hooke.errors import HookeError
 from hooke.methods.metric import Metric
 from hooke.methods.progress import Tick, idle, stretch
@@ -87,7 +86,7 @@ def ranking(case: Case, contrasts: Sequence[Tensor], tick: Tick = idle) -> Ranki
     tick(0.05)
     found = learn(case.model, case.run.tokens, case.metric, coded.basis, contrasts, stretch(tick, 0.1, 1.0))
     entries = zip(found.features, coded.codes, strict=True)
-    learned = torch.cat([x.values if c.keys is None and x.keys is None else _of(x, c) for x, c in entries])
+    learned = torch.cat([scores.at(codes.positions, codes.ids) for scores, codes in entries])
     # what no mask ever wanted follows in the order of RelP
     each = (learned + 1e-6 * linear / linear.max().clamp(min=1e-12), found.links.flatten())
     if not _of_all_layers(case):
@@ -109,11 +108,6 @@ def _in_turn(a: Tensor, b: Tensor) -> Tensor:
     of all moves, and would have no node beside it."""
     n = min(len(a), len(b))
     return torch.cat([torch.stack([a[:n], b[:n]], 1).flatten(), a[n:], b[n:]])
-
-
-def _of(scores: Codes, codes: Codes) -> Tensor:
-    """(n,): of scores those of the entries of codes, zero for what has none."""
-    return scores.at(codes.positions, codes.ids)
 
 
 def searched(tokens: Tokens) -> bool:

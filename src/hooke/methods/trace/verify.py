@@ -272,7 +272,8 @@ def faithfulness(
     random = torch.zeros(sum(sizes), dtype=torch.bool)
     random[torch.randperm(sum(sizes), generator=generator)[: len(kept)]] = True
     chance = [r.to(here.device) for r, here in zip(random.split(sizes), inside, strict=True)]
-    edits = [_holding(case, mask, baseline) for mask in ([torch.zeros_like(here) for here in inside], inside, chance)]
+    none = [torch.zeros_like(here) for here in inside]
+    edits = [hold_others(case, mask, baseline) for mask in (none, inside, chance)]
     edits += [case.coded.edits(kept, case.coded.values_at(baseline.codes, kept)), []]
     if links is not None and len(links):
         rows = torch.stack([case.view.ids, baseline.ids])
@@ -303,7 +304,7 @@ def _random_links(found: Sequence[Looks], n: int, generator: torch.Generator) ->
     return there[torch.randperm(len(there), generator=generator)[:n].to(there.device)]
 
 
-def _holding(case: Case, keep: Sequence[Tensor], baseline: Baseline) -> list[Edit]:
+def hold_others(case: Case, keep: Sequence[Tensor], baseline: Baseline) -> list[Edit]:
     """Edits that hold every feature outside `keep` (per block, of the entries of the codes) at its baseline value, also
     those that are active in neither run."""
     out: list[Edit] = []

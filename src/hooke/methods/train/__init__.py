@@ -39,7 +39,7 @@ from hooke.results import Result
 from hooke.sites import Site
 
 FEATURES = 16  # times the width of the stream
-MILLION = 1_000_000  # tokens
+TOKENS = 1_000_000  # of the text, if nobody says how many
 STEPS = 400  # that a batch is chosen for
 LONG = 20_000  # steps for which kinds have their learning rates
 LARGEST = 13.0  # times these rates, on short trainings
@@ -164,7 +164,7 @@ def _text(
     if stored is not None:
         return list(stored.plan.texts["sources"]), stored.plan.n_tokens, stored.plan.context
     sources = ["docs"] if text is None else list(text)
-    return sources, MILLION if tokens is None else tokens, min(256, model.parts.context) if context is None else context
+    return sources, TOKENS if tokens is None else tokens, min(256, model.parts.context) if context is None else context
 
 
 def _check_models(
