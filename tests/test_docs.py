@@ -32,6 +32,8 @@ VERBS = (
     "bench",
     "probe",
     "harvest",
+    "catalogue",
+    "features",
     "train",
     "evaluate",
     "organisms",

@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from hooke.errors import HookeError
     from hooke.methods.asking import ask
     from hooke.methods.attribute import attribute
+    from hooke.methods.catalogue import catalogue
     from hooke.methods.circuit import circuit
     from hooke.methods.doctor import doctor
     from hooke.methods.evaluate import evaluate
+    from hooke.methods.find_features import find_features
     from hooke.methods.intervene import intervene
     from hooke.methods.lens import lens
     from hooke.methods.patch import patch
@@ -55,9 +57,11 @@ _HOMES = {
     "ask": "hooke.methods.asking",
     "assess": "hooke.safety.assess",
     "attribute": "hooke.methods.attribute",
+    "catalogue": "hooke.methods.catalogue",
     "circuit": "hooke.methods.circuit",
     "doctor": "hooke.methods.doctor",
     "evaluate": "hooke.methods.evaluate",
+    "find_features": "hooke.methods.find_features",
     "intervene": "hooke.methods.intervene",
     "lens": "hooke.methods.lens",
     "load": "hooke.model.load",
@@ -84,9 +88,11 @@ __all__ = [
     "ask",
     "assess",
     "attribute",
+    "catalogue",
     "circuit",
     "doctor",
     "evaluate",
+    "find_features",
     "intervene",
     "lens",
     "load",

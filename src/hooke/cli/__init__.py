@@ -10,7 +10,22 @@ from typing import Annotated, Any
 import typer
 
 import hooke
-from hooke.cli import assess, bench, circuit, doctor, evaluate, explain, harvest, organisms, patch, probe, show, train  # noqa: F401  (each adds its commands)
+from hooke.cli import (  # noqa: F401  (each adds its commands)
+    assess,
+    bench,
+    catalogue,
+    circuit,
+    doctor,
+    evaluate,
+    explain,
+    features,
+    harvest,
+    organisms,
+    patch,
+    probe,
+    show,
+    train,
+)
 from hooke.cli.common import app
 from hooke.cli.interrupt import heeded
 from hooke.cli.screen import screened

@@ -44,13 +44,14 @@ class Batch(NamedTuple):
     """Some pieces that are run together.
 
     ids: (rows, width), padding on the right. mask: where they are tokens. keep: (m,) which entries of ids, row by row,
-    are kept, and at: (m,) the rows of the shard where they go.
+    are kept, and at: (m,) the rows of the shard where they go. pieces: which of the plan each row is.
     """
 
     ids: Tensor
     mask: Tensor
     keep: Tensor
     at: Tensor
+    pieces: list[int]
 
 
 def shard(
@@ -100,11 +101,14 @@ def run_batch(model: Model, batch: Batch, values: dict[Site, Tensor]) -> None:
 
         return put
 
-    # what stands on the right changes nothing on the left, so padding needs no mask, which would cost time, unless
-    # the model turns its keys by how many tokens there are
+    model.run(tokens_of(model, batch), read=[max(values)], taps={s: tap(out) for s, out in values.items()}, logits=None)
+
+
+def tokens_of(model: Model, batch: Batch) -> Tokens:
+    """What is run. What stands on the right changes nothing on the left, so padding needs no mask, which would cost
+    time, unless the model turns its keys by how many tokens there are."""
     mask = batch.mask if model.parts.rotary.modules else torch.ones_like(batch.mask)
-    tokens = Tokens(batch.ids.to(model.device), mask.to(model.device))
-    model.run(tokens, read=[max(values)], taps={site: tap(out) for site, out in values.items()}, logits=None)
+    return Tokens(batch.ids.to(model.device), mask.to(model.device))
 
 
 def widths(model: Model, sites: Sequence[Site | str]) -> dict[Site, int]:
@@ -133,13 +137,15 @@ def timed(model: Model, plan: Plan, sites: Sequence[Site | str]) -> float:
     return spent * plan.n_tokens / len(batch.keep)
 
 
-def batches_of(model: Model, plan: Plan, number: int) -> Iterator[Batch]:
-    """The batches of a shard, pieces of like length together."""
+def batches_of(model: Model, plan: Plan, number: int, *, every: int = 1) -> Iterator[Batch]:
+    """The batches of a shard, pieces of like length together. every: only each so manieth piece of the plan."""
     pieces = plan.shards[number]
     lengths = np.diff(plan.offsets[pieces.start : pieces.stop + 1])
     first = np.concatenate([[0], np.cumsum(lengths - plan.skip)])
     place = np.argsort(_order(plan, number))  # where each token goes
-    for group in batches(lengths.tolist(), tokens=steady_tokens(model)):
+    own = [i for i in range(len(pieces)) if (pieces.start + i) % every == 0]
+    for part in batches(lengths[own].tolist(), tokens=steady_tokens(model)):
+        group = [own[i] for i in part]
         rows = [plan.piece(pieces.start + i) for i in group]
         ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
         mask = np.zeros(ids.shape, bool)
@@ -149,7 +155,9 @@ def batches_of(model: Model, plan: Plan, number: int) -> Iterator[Batch]:
         keep = mask.copy()
         keep[:, : plan.skip] = False
         at = np.concatenate([place[first[i] : first[i + 1]] for i in group])
-        yield Batch(*(torch.from_numpy(part) for part in (ids, mask, np.flatnonzero(keep), at)))
+        kept = torch.from_numpy(np.flatnonzero(keep))
+        numbers = [pieces.start + i for i in group]
+        yield Batch(torch.from_numpy(ids), torch.from_numpy(mask), kept, torch.from_numpy(at), numbers)
 
 
 def _order(plan: Plan, number: int) -> np.ndarray:

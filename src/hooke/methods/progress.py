@@ -52,6 +52,8 @@ SHARES = {
     "derivatives": 20.0,
     "letters": 8.0,
     "tasks": 25.0,
+    "labels": 300.0,
+    "neighbours": 60.0,
     "equations": 1.5,
     "reads and edits": 5.0,
 }
@@ -60,6 +62,7 @@ VERB_STAGES = {
     "lens": ("load", "forward"),
     "harvest": ("load", "text", "activations"),
     "train": ("load", "text", "activations", "training", "report"),
+    "catalogue": ("load", "text", "activations", "labels", "neighbours", "write"),
     "evaluate": (
         "load", "text", "controls", "reconstruction", "losses", "derivatives", "letters", "tasks", "report",
     ),

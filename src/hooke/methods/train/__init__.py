@@ -2,7 +2,6 @@
 
 asked.py   what is trained: kinds by name, the places of their blocks
 report.py  how the dictionaries did
-kept.py    what a folder of a training holds, and when it may go on
 """
 
 from __future__ import annotations
@@ -19,17 +18,18 @@ from typing import Any
 import torch
 
 from hooke.arguments import verb
+from hooke.dictionaries.checkpoint import NAME as CHECKPOINT
 from hooke.dictionaries.feed import Feed, divided, shard_tokens
 from hooke.dictionaries.fit import Fit, finish, start
 from hooke.dictionaries.folder import save_dictionary
 from hooke.dictionaries.kinds import Kind, When
 from hooke.dictionaries.processes import joined, spread_over
-from hooke.dictionaries.training import Watch, train_fits
+from hooke.dictionaries.training import LOG, Watch, train_fits
 from hooke.errors import HookeError
 from hooke.harvest import Plan, Stored, open_store, plan
+from hooke.methods.kept import Kept, Work, agreed, kept
 from hooke.methods.progress import Clock, Progress
 from hooke.methods.train.asked import CROSS, Setting, rough_of, settings
-from hooke.methods.train.kept import Kept, agreed, kept
 from hooke.methods.train.report import Made, report
 from hooke.model import Model
 from hooke.model.belongs import belongs_to
@@ -38,6 +38,7 @@ from hooke.model.hooks import check_site
 from hooke.results import Result
 from hooke.sites import Site
 
+WORK = Work("training", "is training in", "training.json", CHECKPOINT, (LOG,))
 FEATURES = 16  # times the width of the stream
 TOKENS = 1_000_000  # of the text, if nobody says how many
 STEPS = 400  # that a batch is chosen for
@@ -323,7 +324,7 @@ def _begun(model: Model, out: Path, arguments: Mapping[str, Any], spread: str) -
     before = torch.get_num_threads()
     with joined() as world:
         over = spread_over(spread, world, model.device, batch=arguments["batch"], n_features=arguments["features"])
-        with kept(out, arguments, belongs_to(model), over) as folder:
+        with kept(out, WORK, arguments, belongs_to(model), over) as folder:
             torch.set_num_threads(folder.threads(max(1, before // over.beside)))
             try:
                 yield folder

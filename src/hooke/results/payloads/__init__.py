@@ -9,6 +9,7 @@ from __future__ import annotations
 from hooke.results.payloads import (
     assess,
     battery,
+    catalogue,
     circuit,
     evaluation,
     graph,
@@ -40,6 +41,8 @@ KINDS: dict[str, type[Payload]] = {
     "training": training.Training,
     "harvest": harvest.Harvested,
     "evaluation": evaluation.Evaluation,
+    "catalogue": catalogue.CatalogueBuilt,
+    "features": catalogue.FoundFeatures,
     "datasets": listings.Datasets,
     "assess": assess.Assessment,
     "load_checks": assess.LoadChecks,

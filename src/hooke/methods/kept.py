@@ -1,5 +1,5 @@
-"""The folder of a training: what was asked (`training.json`), which tokens (`plan.safetensors`), where it stands
-(`checkpoint.safetensors`, `log.jsonl`), and at the end the dictionaries and the result (`result.json`).
+"""The folder of long work: what was asked (of a training `training.json`), which tokens (`plan.safetensors`), where it
+stands (`checkpoint.safetensors`), and at the end what was made and the result (`result.json`).
 
 Of several processes the first alone has the folder, and tells the others what is in it.
 """
@@ -12,13 +12,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from hooke.dictionaries.checkpoint import NAME as CHECKPOINT
 from hooke.dictionaries.spread import WHOLE, Axis, Spread
-from hooke.dictionaries.training import LOG
 from hooke.errors import HookeError
 from hooke.files import check_file, path_of, read_bytes, read_json, scratch, write_atomic
 from hooke.harvest import Plan, load_plan, save_plan
@@ -26,15 +24,28 @@ from hooke.results import Result, load_result
 
 R = TypeVar("R", Result, "Result | None")
 MOST_PLAN = 2**38  # bytes
-ASKED, PLAN, RESULT = "training.json", "plan.safetensors", "result.json"
+PLAN, RESULT = "plan.safetensors", "result.json"
+
+
+class Work(NamedTuple):
+    """What is done in a folder. name: as in "another training". doing: as in "is training in". asked: the file that
+    says what was asked. stands: the file that says where it stands. begun: further files that hold nothing worth
+    keeping while that is not there."""
+
+    name: str
+    doing: str
+    asked: str
+    stands: str
+    begun: tuple[str, ...] = ()
 
 
 @dataclass
 class Kept:
-    """A folder whose lock is held. asked: what `training.json` says."""
+    """A folder whose lock is held. asked: what its file says."""
 
     path: Path
     asked: dict[str, Any]
+    work: Work
     spread: Spread = WHOLE
 
     @property
@@ -93,12 +104,12 @@ class Kept:
 
     def write(self) -> None:
         """Keep what was asked."""
-        write_atomic(self.path / ASKED, (json.dumps(self.asked, indent=1) + "\n").encode())
+        write_atomic(self.path / self.work.asked, (json.dumps(self.asked, indent=1) + "\n").encode())
 
     def finish(self, result: Result) -> Result:
         """Keep the result; where training stood is needed no more."""
         result.save(self.path / RESULT)
-        (self.path / CHECKPOINT).unlink(missing_ok=True)
+        (self.path / self.work.stands).unlink(missing_ok=True)
         return result
 
 
@@ -118,30 +129,30 @@ def agreed(world: Axis, make: Callable[[], R]) -> R:
 
 @contextlib.contextmanager
 def kept(
-    folder: Path, arguments: Mapping[str, Any], belongs: Mapping[str, Any], spread: Spread = WHOLE
+    folder: Path, work: Work, arguments: Mapping[str, Any], belongs: Mapping[str, Any], spread: Spread = WHOLE
 ) -> Iterator[Kept]:
-    """The folder for this training; nobody else's until the block ends. Raises HookeError as `_locked` does."""
+    """The folder for this work; nobody else's until the block ends. Raises HookeError as `_locked` does."""
     path = path_of(folder)
     with contextlib.ExitStack() as stack:
         own: list[Kept] = []
 
         def opened() -> dict[str, Any]:
-            own.append(stack.enter_context(_locked(path, arguments, belongs)))
+            own.append(stack.enter_context(_locked(path, work, arguments, belongs)))
             own[0].goes_on(spread)
             return own[0].asked
 
         asked = spread.world.led(opened)
-        found = own[0] if own else Kept(path, asked)
+        found = own[0] if own else Kept(path, asked, work)
         found.spread = spread
         yield found
 
 
 @contextlib.contextmanager
-def _locked(path: Path, arguments: Mapping[str, Any], belongs: Mapping[str, Any]) -> Iterator[Kept]:
-    """The folder for this training, made if it is not there; nobody else's until the block ends.
+def _locked(path: Path, work: Work, arguments: Mapping[str, Any], belongs: Mapping[str, Any]) -> Iterator[Kept]:
+    """The folder for this work, made if it is not there; nobody else's until the block ends.
 
-    Raises HookeError if another training or something else is in it, if another process trains there, and if it cannot
-    be written.
+    Raises HookeError if other work or something else is in it, if another process works there, and if it cannot be
+    written.
     """
     from filelock import FileLock, Timeout
 
@@ -149,30 +160,30 @@ def _locked(path: Path, arguments: Mapping[str, Any], belongs: Mapping[str, Any]
     try:
         if path.exists() and not path.is_dir():
             raise HookeError(f"{path} is a file; give --out a folder")
-        if path.is_dir() and any(path.iterdir()) and not (path / ASKED).exists() and not _only_lock(path):
+        if path.is_dir() and any(path.iterdir()) and not (path / work.asked).exists() and not _only_lock(path):
             raise HookeError(f"{path} has something else in it; give --out a new folder")
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / ".lock")
         lock.acquire(timeout=0)
     except Timeout:
-        raise HookeError(f"another process is training in {path}; wait for it, or give --out another folder") from None
+        raise HookeError(f"another process {work.doing} {path}; wait for it, or give --out another folder") from None
     except OSError as error:
         raise HookeError(f"cannot write to {path}: {error.strerror}; choose another place with --out") from None
-    found = Kept(path, wanted)
+    found = Kept(path, wanted, work)
     try:
-        if (path / ASKED).exists():
-            found.asked = _read(path / ASKED)
-            _same(found.asked, wanted, path)
+        if (path / work.asked).exists():
+            found.asked = _read(path / work.asked, work)
+            _same(found.asked, wanted, path, work)
     except HookeError:
         lock.release()
         raise
     try:
-        if not (path / ASKED).exists():
+        if not (path / work.asked).exists():
             found.write()
         yield found
     except HookeError:
-        if not (path / CHECKPOINT).exists():  # nothing was made: the folder is free for another command
-            for name in (ASKED, PLAN, LOG):
+        if not (path / work.stands).exists():  # nothing was made: the folder is free for another command
+            for name in (work.asked, PLAN, *work.begun):
                 (path / name).unlink(missing_ok=True)
         raise
     finally:
@@ -183,18 +194,19 @@ def _only_lock(path: Path) -> bool:
     return all(entry.name == ".lock" or entry.name.startswith(".hooke-tmp-") for entry in path.iterdir())
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path, work: Work) -> dict[str, Any]:
     found = read_json(path)
     if not isinstance(found, dict) or not isinstance(found.get("arguments"), dict):
-        raise HookeError(f"{path} does not say what was trained here; give --out a new folder")
+        raise HookeError(f"{path} does not say of which {work.name} it is; give --out a new folder")
     return found
 
 
-def _same(there: Mapping[str, Any], wanted: Mapping[str, Any], path: Path) -> None:
-    """Raise HookeError, naming what differs, if the folder is of another training."""
+def _same(there: Mapping[str, Any], wanted: Mapping[str, Any], path: Path, work: Work) -> None:
+    """Raise HookeError, naming what differs, if the folder is of other work."""
     old, new = there["arguments"], wanted["arguments"]
     differ = [f"{key} ({old.get(key)} there, {new.get(key)} here)" for key in new if old.get(key) != new[key]]
     known = there.get("belongs_to") or {}
     differ += [f"{key} of the model" for key in wanted["belongs_to"] if known.get(key) != wanted["belongs_to"][key]]
     if differ:
-        raise HookeError(f"{path} holds another training: it differs in {', '.join(differ[:4])}; give --out a new one")
+        what = ", ".join(differ[:4])
+        raise HookeError(f"{path} holds another {work.name}: it differs in {what}; give --out a new one")
