@@ -34,6 +34,7 @@ VERBS = (
     "harvest",
     "catalogue",
     "features",
+    "visualise",
     "train",
     "evaluate",
     "organisms",

@@ -267,6 +267,7 @@ def test_what_hooke_exports() -> None:
         "trace",
         "train",
         "view",
+        "visualise",
     ]
     for export in hooke.__all__:
         assert getattr(hooke, export).__name__ == export

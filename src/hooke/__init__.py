@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from hooke.methods.tasks import tasks
     from hooke.methods.trace import trace
     from hooke.methods.train import train
+    from hooke.methods.visualise import visualise
     from hooke.model.edits import Edit
     from hooke.model.load import load
     from hooke.model.model import Model
@@ -74,6 +75,7 @@ _HOMES = {
     "trace": "hooke.methods.trace",
     "train": "hooke.methods.train",
     "view": "hooke.viewer.notebook",
+    "visualise": "hooke.methods.visualise",
 }
 
 __all__ = [
@@ -105,6 +107,7 @@ __all__ = [
     "trace",
     "train",
     "view",
+    "visualise",
 ]
 
 

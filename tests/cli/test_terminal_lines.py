@@ -56,6 +56,7 @@ COMMANDS = [
     ["evaluate", "mine", *TEXT, "--measure", "reconstruction", *TINY],
     ["catalogue", "build", *TEXT, "--layers", "1", "--context", "64", "--out", "slides", *TINY],
     ["features", "numbers", "--catalogue", "slides"],
+    ["visualise", "1_5-", *TEXT[:4], "--length", "6", "--steps", "2", *TINY],
     ["features", "The end", "--text", "--catalogue", "slides", *TINY],
     ["bench", "truth", "--program", "again.rasp", "--method", "eap", "--pairs", "4"],
     ["assess", "glassllm", "--out", "seen"],

@@ -25,6 +25,7 @@ from hooke.cli import (  # noqa: F401  (each adds its commands)
     probe,
     show,
     train,
+    visualise,
 )
 from hooke.cli.common import app
 from hooke.cli.interrupt import heeded

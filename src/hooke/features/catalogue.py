@@ -65,7 +65,9 @@ class Catalogue:
     def _base(self) -> Any:
         import duckdb
 
-        return duckdb.connect(config={"threads": 1})
+        base = duckdb.connect(config={"threads": 1})
+        base.execute("set parquet_metadata_cache = true")  # the tables of a finished catalogue do not change
+        return base
 
     def ask(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Rows of a query over the tables `features` and `examples`. values: what stands for its question marks."""

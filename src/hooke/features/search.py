@@ -22,6 +22,7 @@ MOST = 200  # characters of a query
 LEAST_COSINE = 0.4  # of a word that is like one that was asked for
 NEAR = 12  # like words that are taken along
 SAID = 0.25  # what a label that says all that was asked for counts, beside a share of the strongest tokens
+AS_MANY = 1000  # labels that are looked at
 DULL = frozenset(
     ("a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "in", "is", "it", "of", "on", "or", "that", "the",
      "this", "to", "was", "were", "what", "which", "with")
@@ -84,15 +85,17 @@ class Index:
         for number, weight in self.words(query).items():
             for id_, share in self.base.execute("select id, share from reads where number = ?", (number,)):
                 total[id_] += weight * share
-        asked = [word for word in re.findall(r"[^\W_]+", query.lower()) if word not in DULL]
-        if asked:
-            match = " or ".join(f'"{word}"' for word in asked)
-            said = "select rowid, rank from labels where labels match ? order by rank limit 2000"
-            rows = self.base.execute(said, (match,)).fetchall()
-            best = min((rank for _, rank in rows), default=-1.0)
-            for id_, rank in rows:
-                total[id_] += SAID * rank / min(best, -1e-9)
+        for id_ in self._said(query):
+            total[id_] += SAID
         return _best(total, limit)
+
+    def _said(self, query: str) -> list[int]:
+        """Rows whose labels say all that was asked for, those that say little else first."""
+        asked = [word for word in re.findall(r"[^\W_]+", query.lower()) if word not in DULL]
+        if not asked:
+            return []
+        said = "select rowid from labels where labels match ? order by rank limit ?"
+        return [row for (row,) in self.base.execute(said, (" ".join(f'"{word}"' for word in asked), AS_MANY))]
 
     def by_token(self, text: str, limit: int) -> list[Hit]:
         """Rows that fire on a token."""

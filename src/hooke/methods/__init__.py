@@ -12,6 +12,7 @@ train/       sparse dictionaries of it
 evaluate/    how good a dictionary is, beside what it has to beat
 catalogue/   what every feature fires on and does, with a score on every label
 find_features   look features up in a catalogue, by what they are said to be or what they do
+visualise/   prompts that make a feature fire most, at every price in likeliness
 probe/       fit, judge and explain detectors of a concept
 doctor       does Hooke work here
 

@@ -52,6 +52,8 @@ SHARES = {
     "derivatives": 20.0,
     "letters": 8.0,
     "tasks": 25.0,
+    "search": 100.0,
+    "random search": 60.0,
     "labels": 300.0,
     "neighbours": 60.0,
     "equations": 1.5,
@@ -63,6 +65,7 @@ VERB_STAGES = {
     "harvest": ("load", "text", "activations"),
     "train": ("load", "text", "activations", "training", "report"),
     "catalogue": ("load", "text", "activations", "labels", "neighbours", "write"),
+    "visualise": ("load", "text", "search", "random search"),
     "evaluate": (
         "load", "text", "controls", "reconstruction", "losses", "derivatives", "letters", "tasks", "report",
     ),

@@ -39,7 +39,9 @@ def report(
     best = [row["explained_variance"] for row in rows]
     sentence = (
         f"{len(rows)} {'dictionary' if len(rows) == 1 else 'dictionaries'} trained on {steps * feed.batch:,} tokens "
-        f"explain {min(best):.1%}" + (f" to {max(best):.1%}" if len(rows) > 1 else "") + " of the variance of "
+        f"explain{'s' * (len(rows) == 1)} {min(best):.1%}"
+        + (f" to {max(best):.1%}" if len(rows) > 1 else "")
+        + " of the variance of "
         f"{len(held):,} tokens that nothing was trained on"
     )
     if against is not None:

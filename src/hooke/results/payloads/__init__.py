@@ -43,6 +43,7 @@ KINDS: dict[str, type[Payload]] = {
     "evaluation": evaluation.Evaluation,
     "catalogue": catalogue.CatalogueBuilt,
     "features": catalogue.FoundFeatures,
+    "visualisation": catalogue.Visualisation,
     "datasets": listings.Datasets,
     "assess": assess.Assessment,
     "load_checks": assess.LoadChecks,

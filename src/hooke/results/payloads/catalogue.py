@@ -85,3 +85,32 @@ class FoundFeatures(Payload):
     results: list[FoundFeature] = told("sides of features, best first", axes="feature")
     notes: list[str] = told("what a reader should know", axes="note")
     sentence: str = told("the same in words")
+
+
+class OptimisedPrompt(Part):
+    """A prompt that a search found."""
+
+    text: str = told("to type")
+    ids: list[int] = told("its tokens", "token id", "position")
+    activation: float = told("of the feature's side at the last token", "activation")
+    cost: float = told("mean -log p of its tokens, each given those before it", "nats")
+
+
+class Visualisation(Payload):
+    """Prompts that make a feature fire most, beside what a text has."""
+
+    made_by: ClassVar[str] = "hooke visualise"
+    feature: str = told("which, and which side")
+    front: list[OptimisedPrompt] = told(
+        "the prompts that none beats in activation and cost, cheapest first", axes="prompt"
+    )
+    best: OptimisedPrompt | None = told("the strongest that costs no more than the text")
+    random: OptimisedPrompt | None = told("the same of a random search over as many prompts")
+    text_largest: float = told("the largest activation in the text, with all that stands before it", "activation")
+    text_example: str = told("where that is: it ends with the token")
+    text_cost: float = told("mean cost of random pieces of the text, as long as a prompt and by themselves", "nats")
+    text_tokens: int = told("of the text", "tokens")
+    exceeds: bool = told("whether `best` is above `text_largest`")
+    passes: int = told("prompts that the search ran", "prompts")
+    notes: list[str] = told("what a reader should know", axes="note")
+    sentence: str = told("the same in words")
